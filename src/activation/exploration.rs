@@ -1,0 +1,134 @@
+//! Novelty, switches and volumes, all from one integer matrix per neuron: the co-activation Gram matrix
+//! `G[n, k] = popcount(A[n, :, m] AND A[k, :, m])` (`docs/theory.md`, section 5).
+
+use super::Configurations;
+use crate::{
+    kernels::bits::{and_count, gram},
+    study::tables::{NeuronRow, NoveltyRow},
+};
+use faer::{Mat, Side};
+use rayon::prelude::*;
+
+/// Singular values in the log-volume at most (the paper's number).
+const TOP: usize = 50;
+
+/// The rows of `novelty.csv` and `neurons.csv`.
+pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronRow>) {
+    let count = configurations.rounds.len();
+    let words = configurations.words();
+    // Hamming distances are summed over neurons in integers, so any order gives the same sums.
+    let (distances, neurons) = configurations
+        .bits
+        .par_iter()
+        .zip(&configurations.neurons)
+        .map(|(bits, (layer, neuron))| {
+            let gram = gram(bits, count, words);
+            let row = neuron_row(&gram, bits, configurations, *layer, *neuron);
+            (pairwise(&gram, count), vec![row])
+        })
+        .reduce(
+            || (vec![0u64; count * count], Vec::new()),
+            |(mut a, mut rows), (b, more)| {
+                a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+                rows.extend(more);
+                (a, rows)
+            },
+        );
+    let novelty = (0..count)
+        .map(|n| NoveltyRow {
+            round: configurations.rounds[n],
+            min_hamming: (0..n).map(|k| distances[n * count + k]).min(),
+            previous_hamming: (n > 0).then(|| distances[n * count + n - 1]),
+            bits: configurations.len_bits(),
+        })
+        .collect();
+    (novelty, neurons)
+}
+
+/// Hamming distances `G_nn + G_kk - 2 G_nk`.
+fn pairwise(gram: &[u64], count: usize) -> Vec<u64> {
+    let at = |n: usize, k: usize| gram[n * count + k];
+    (0..count * count).map(|i| (i / count, i % count)).map(|(n, k)| at(n, n) + at(k, k) - 2 * at(n, k)).collect()
+}
+
+fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, layer: usize, neuron: usize) -> NeuronRow {
+    let (count, words) = (all.rounds.len(), all.words());
+    let at = |n: usize, k: usize| gram[n * count + k];
+    let switches = (1..count).map(|n| at(n - 1, n - 1) + at(n, n) - 2 * at(n, n - 1)).sum();
+    let (rank, log_volume, log_det) = volumes(gram, count);
+    let active: u64 = (0..count).map(|n| at(n, n)).sum();
+    let last = &bits[bits.len().saturating_sub(words)..];
+    NeuronRow {
+        layer,
+        neuron,
+        switches,
+        rank,
+        log_volume,
+        log_det,
+        active_fraction: active as f64 / (count * all.datapoints).max(1) as f64,
+        dead: and_count(last, last) == 0,
+    }
+}
+
+/// Rank, log-product of the first `min(50, rank)` singular values, and `1/2 log det(I + Gram)` of the matrix whose
+/// Gram matrix is given.
+///
+/// Singular values are square roots of eigenvalues; eigenvalues up to rounding (`count * epsilon` of the largest) count as 0.
+fn volumes(gram: &[u64], count: usize) -> (usize, f64, f64) {
+    let matrix = Mat::from_fn(count, count, |i, j| gram[i * count + j] as f64);
+    let mut values = matrix.self_adjoint_eigenvalues(Side::Lower).unwrap_or_default();
+    values.sort_by(|a, b| b.total_cmp(a));
+    let floor = values.first().copied().unwrap_or(0.0) * count as f64 * f64::EPSILON * 4.0;
+    let rank = values.iter().filter(|v| **v > floor && **v > 0.0).count();
+    let log_volume = values[..rank.min(TOP)].iter().map(|v| 0.5 * v.ln()).sum();
+    let log_det = values[..rank].iter().map(|v| 0.5 * v.ln_1p()).sum();
+    (rank, log_volume, log_det)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::bits::pack;
+
+    fn configurations(rows: &[&[&[u8]]]) -> Configurations {
+        // rows[m][n] are the bits of neuron m in configuration n.
+        let datapoints = rows[0][0].len();
+        Configurations {
+            rounds: (0..rows[0].len()).map(|n| 10 * n).collect(),
+            datapoints,
+            neurons: (0..rows.len()).map(|m| (0, m)).collect(),
+            bits: rows
+                .iter()
+                .map(|neuron| neuron.iter().flat_map(|row| pack(datapoints, |i| row[i] == 1)).collect())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn hand_counted_metrics() {
+        let all = configurations(&[
+            &[&[1, 0, 1], &[1, 1, 1], &[1, 0, 1], &[0, 0, 1]],
+            &[&[0, 0, 0], &[0, 0, 1], &[0, 0, 0], &[0, 0, 0]],
+        ]);
+        let (novelty, neurons) = explore(&all);
+        let minima: Vec<_> = novelty.iter().map(|r| r.min_hamming).collect();
+        assert_eq!(minima, [None, Some(2), Some(0), Some(1)]);
+        assert_eq!(novelty.iter().map(|r| r.previous_hamming).collect::<Vec<_>>(), [None, Some(2), Some(2), Some(1)]);
+        assert_eq!(novelty[3].bits, 6);
+        assert_eq!((neurons[0].switches, neurons[1].switches), (3, 2));
+        assert_eq!((neurons[0].rank, neurons[1].rank), (3, 1));
+        assert!(!neurons[0].dead && neurons[1].dead);
+        assert_eq!(neurons[0].active_fraction, 8.0 / 12.0);
+        // Neuron 1 has one singular value, 1.
+        assert!(neurons[1].log_volume.abs() < 1e-12);
+        assert!((neurons[1].log_det - 0.5 * 2f64.ln()).abs() < 1e-12);
+        // For neuron 0, det(I + Gram) equals det(I + A'A) for A'A = [[3,1,3],[1,1,1],[3,1,4]].
+        assert!((neurons[0].log_det - 0.5 * 20f64.ln()).abs() < 1e-12, "{}", neurons[0].log_det.exp().powi(2));
+    }
+
+    #[test]
+    fn a_neuron_that_is_always_dead_has_rank_0() {
+        let (_, neurons) = explore(&configurations(&[&[&[0, 0], &[0, 0]]]));
+        assert_eq!((neurons[0].rank, neurons[0].log_volume, neurons[0].log_det), (0, 0.0, 0.0));
+    }
+}

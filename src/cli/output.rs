@@ -1,0 +1,111 @@
+//! Printing: progress on a terminal or as plain lines, and tables.
+
+use crate::study::{Event, tables::Summary};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+/// Whether the reader of our output went away, which is no error (`taylorscope ... | head`).
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// Prints a line on standard output.
+pub fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{}", text.as_ref())?;
+    Ok(())
+}
+
+/// Shows a study's progress on standard error.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    terminal: bool,
+    label: String,
+    rounds: usize,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        let terminal = io::stderr().is_terminal();
+        Self { bar: None, terminal, label: String::new(), rounds: 0, started: now, last_line: now }
+    }
+
+    pub fn show(&mut self, event: Event) {
+        match event {
+            Event::Started { label, learning_rate, rounds } => {
+                (self.label, self.rounds, self.started) = (label.to_owned(), rounds, Instant::now());
+                eprintln!("{label}: learning rate {learning_rate}, {rounds} rounds");
+                if self.terminal {
+                    let template = "{prefix} {bar:30} {pos}/{len} rounds, {elapsed}, ETA {eta}  {msg}";
+                    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+                    let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(10));
+                    self.bar = Some(bar.with_style(style).with_prefix(label.to_owned()));
+                }
+            }
+            Event::Kept { label } => eprintln!("{label}: complete, kept"),
+            Event::Round { number, loss } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(number as u64);
+                    bar.set_message(format!("loss {loss:.5}"));
+                } else if self.last_line.elapsed() > Duration::from_secs(5) {
+                    self.last_line = Instant::now();
+                    let spent = self.started.elapsed().as_secs_f64();
+                    let left = spent / number as f64 * (self.rounds - number) as f64;
+                    eprintln!("{}: round {number}/{}, loss {loss:.5}, ETA {left:.0} s", self.label, self.rounds);
+                }
+            }
+            Event::Epoch { epoch, train_loss, test_loss } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_message(format!("epoch {epoch}: train {train_loss:.5}, test {test_loss:.5}"));
+                }
+            }
+            Event::Phase { name } => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+                let spent = self.started.elapsed().as_secs_f64();
+                eprintln!("{}: {name} ({spent:.1} s so far)", self.label);
+            }
+            Event::Finished { summary } => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+                let spent = self.started.elapsed().as_secs_f64();
+                eprintln!("{}: {} in {spent:.1} s", self.label, summary.status);
+                if let Some(message) = &summary.message {
+                    eprintln!("{}: {message}", self.label);
+                }
+            }
+        }
+    }
+}
+
+/// Prints the optimizers of a run as a short table.
+pub fn summary_table(summary: &Summary) -> anyhow::Result<()> {
+    line(format!(
+        "{:<16} {:>10} {:>8} {:>10} {:>10} {:>10} {:>6}",
+        "optimizer", "rate", "rounds", "last loss", "mean loss", "test loss", "dead"
+    ))?;
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.5}"));
+    for o in &summary.optimizers {
+        line(format!(
+            "{:<16} {:>10} {:>8} {:>10} {:>10} {:>10} {:>6}{}",
+            o.label,
+            o.learning_rate,
+            o.rounds,
+            number(o.last_loss),
+            number(o.mean_loss),
+            number(o.test_loss),
+            format!("{}/{}", o.dead_neurons, o.hidden_neurons),
+            if o.status == "complete" { String::new() } else { format!("  {}", o.status) },
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `taylorscope run`.
+
+use super::{STOP, Status, UsageError, output};
+use crate::{
+    optim::OptimizerConfig,
+    report,
+    study::{
+        Experiment, RunOptions,
+        experiment::{parse, source},
+        run::{run, train_only},
+        tables::Summary,
+    },
+    train::Ending,
+};
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Built-in experiment or experiment file
+    #[arg(default_value = "digits-autoencoder")]
+    experiment: String,
+    /// Run directory [default: runs/NAME, or the first free runs/NAME-2, ...]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Folder with the dataset's files
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Seed of weights and data order
+    #[arg(long)]
+    seed: Option<u64>,
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Optimizer and, if not its default, its learning rate; repeatable; replaces those of the experiment
+    #[arg(long = "optimizer", value_name = "NAME[:RATE]")]
+    optimizers: Vec<String>,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Continue an interrupted run: optimizers that are complete are kept
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Replace another run in the directory
+    #[arg(long)]
+    overwrite: bool,
+    /// Keep weights and minibatches of every round in RUN/<optimizer>/trace
+    #[arg(long)]
+    keep_trace: bool,
+    /// Change any key of the experiment, e.g. --set regret.prefixes=10; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Only train: no analysis, no files; one line an optimizer
+    #[arg(long)]
+    train_only: bool,
+}
+
+pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+    super::set_threads(arguments.threads)?;
+    let experiment = experiment(arguments)?;
+    if arguments.train_only {
+        return plain(&experiment, arguments.data.as_deref());
+    }
+    let default = PathBuf::from("runs").join(&experiment.name);
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None if arguments.resume || arguments.overwrite => default,
+        None => free(default),
+    };
+    let options = RunOptions {
+        out: &out,
+        data: arguments.data.as_deref(),
+        keep_trace: arguments.keep_trace,
+        overwrite: arguments.overwrite,
+        resume: arguments.resume,
+        stop: &STOP,
+    };
+    let summary = run_and_report(&experiment, &options)?;
+    Ok(if summary.status == "complete" { Status::Done } else { Status::Incomplete })
+}
+
+/// Runs an experiment with progress, renders its report, prints both.
+pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<Summary> {
+    let mut progress = output::Progress::new();
+    let summary = run(experiment, options, &mut |event| progress.show(event))?;
+    let rendered = report::render(&[options.out], options.out)?;
+    output::summary_table(&summary)?;
+    output::line(format!("report:  {}", rendered.html.display()))?;
+    output::line(format!("figures: {}", options.out.join("figures").display()))?;
+    output::line(format!("tables:  {}", options.out.join("<optimizer>").join("*.csv").display()))?;
+    Ok(summary)
+}
+
+/// The first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
+pub fn free(dir: PathBuf) -> PathBuf {
+    if !dir.exists() {
+        return dir;
+    }
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (2..).map(|i| dir.with_file_name(format!("{name}-{i}"))).find(|d| !d.exists()).unwrap_or(dir)
+}
+
+fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
+    let (text, origin) = source(&arguments.experiment)?;
+    let mut settings = arguments.settings.clone();
+    settings.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
+    let mut experiment = parse(&text, &origin, &settings)?;
+    if !arguments.optimizers.is_empty() {
+        experiment.optimizer =
+            arguments.optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
+        experiment.check("--optimizer")?;
+    }
+    Ok(experiment)
+}
+
+/// Parses `NAME[:RATE]`.
+pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
+    let (name, rate) = match text.split_once(':') {
+        None => (text, None),
+        Some((name, rate)) => match rate.parse::<f64>() {
+            Ok(rate) => (name, Some(rate)),
+            Err(_) => {
+                let reason = format!("--optimizer {text}: \"{rate}\" is not a number; write for example adam:0.001");
+                return Err(UsageError(reason).into());
+            }
+        },
+    };
+    Ok(OptimizerConfig::named(name, rate)?)
+}
+
+fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Status> {
+    let mut status = Status::Done;
+    for trained in train_only(experiment, data)? {
+        let mut seconds = trained.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+        let (label, last, mean) = (&trained.label, trained.last_loss, trained.mean_loss);
+        output::line(format!("{label:<16} {median:.3} s/epoch  last-100 loss {last:.5}  mean loss {mean:.5}"))?;
+        if let Ending::Diverged { round } = trained.ending {
+            eprintln!("{label}: the loss of round {round} is not finite; try a smaller learning rate");
+            status = Status::Incomplete;
+        }
+    }
+    Ok(status)
+}

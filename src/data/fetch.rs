@@ -1,0 +1,395 @@
+//! Downloading the files of a dataset and checking them, now or later.
+//!
+//! Each file is taken from the first mirror that gives the published bytes. It is written under
+//! the name `FILE.part` and gets its own name only after its checksum was found right, so a file
+//! under its own name is whole; a `.part` left by an interrupted download is continued by the
+//! next one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs, io};
+
+use thiserror::Error;
+
+use super::checksum::{Checksum, Verdict};
+use super::download::{self, Setback};
+use super::{DataError, Source, folders, source_of};
+
+/// The environment variable that replaces the mirrors.
+const MIRROR_VARIABLE: &str = "TAYLORSCOPE_MIRROR";
+
+/// A dataset made of published files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote {
+    /// One of [`NAMES`](super::NAMES).
+    pub name: &'static str,
+    /// URLs of folders that have all the files, best first.
+    pub mirrors: &'static [&'static str],
+    /// The files.
+    pub files: &'static [RemoteFile],
+}
+
+/// A published file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RemoteFile {
+    /// The name as published, then other names that copies of it go by.
+    pub names: &'static [&'static str],
+    /// What tells it from any other.
+    pub checksum: Checksum,
+    /// A length that it is known not to exceed as published.
+    pub most_bytes: u64,
+}
+
+/// How to download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchOptions {
+    /// URLs to use in place of the known mirrors: the file `FILE` of the dataset `NAME` is then
+    /// expected at `URL/NAME/FILE`. The checksums stay the same.
+    pub mirrors: Option<Vec<String>>,
+    /// The time a server has to accept a connection. Default: 15 seconds.
+    pub connect_timeout: Duration,
+    /// The longest silence in a download. Default: 30 seconds.
+    pub stall_timeout: Duration,
+    /// How often a download that breaks off is continued from the same mirror before the next one
+    /// gets its turn; one that breaks off without a byte is not continued. Default: 5.
+    pub attempts: usize,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self {
+            mirrors: None,
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            attempts: 5,
+        }
+    }
+}
+
+impl FetchOptions {
+    /// The defaults, with the mirrors of the environment variable `TAYLORSCOPE_MIRROR` (URLs
+    /// between spaces) if it is set.
+    pub fn from_environment() -> Self {
+        let listed = env::var(MIRROR_VARIABLE).unwrap_or_default();
+        Self {
+            mirrors: split_mirrors(&listed),
+            ..Self::default()
+        }
+    }
+
+    /// The URLs of `file` of the dataset, best first.
+    fn urls(&self, remote: &Remote, file: &str) -> Vec<String> {
+        match &self.mirrors {
+            Some(mirrors) => mirrors
+                .iter()
+                .map(|mirror| format!("{}/{}/{file}", mirror.trim_end_matches('/'), remote.name))
+                .collect(),
+            None => remote
+                .mirrors
+                .iter()
+                .map(|mirror| format!("{mirror}/{file}"))
+                .collect(),
+        }
+    }
+}
+
+fn split_mirrors(listed: &str) -> Option<Vec<String>> {
+    let mirrors: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
+    (!mirrors.is_empty()).then_some(mirrors)
+}
+
+/// What happens during a [`fetch`], in order, for each file.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// The file is there and intact; it is not downloaded.
+    Present {
+        /// Its name.
+        file: &'a str,
+    },
+    /// A download begins, or continues.
+    Started {
+        /// The name of the file.
+        file: &'a str,
+        /// Where it comes from.
+        url: &'a str,
+    },
+    /// Bytes have come.
+    Received {
+        /// The name of the file.
+        file: &'a str,
+        /// The bytes there, those of earlier attempts included.
+        bytes: u64,
+        /// The length of the file, if the server told.
+        total: Option<u64>,
+    },
+    /// An attempt failed; another may follow.
+    Failed {
+        /// The name of the file.
+        file: &'a str,
+        /// Where and why.
+        failure: &'a MirrorFailure,
+    },
+    /// The file is there, checked and under its own name.
+    Finished {
+        /// Its name.
+        file: &'a str,
+        /// Its path.
+        path: &'a Path,
+    },
+}
+
+/// A failed attempt to download a file.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{url}: {reason}")]
+pub struct MirrorFailure {
+    /// Where the file was to come from.
+    pub url: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// Why a download failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No mirror gave the file.
+    #[error(
+        "no mirror gave {file}:\n  {}\nCheck the connection and try again (a partial download is \
+         continued), set {MIRROR_VARIABLE} to another mirror, or put the file into {} by hand",
+        list_failures(.failures),
+        .folder.display()
+    )]
+    Mirrors {
+        /// The name of the file.
+        file: String,
+        /// The folder it was meant for.
+        folder: PathBuf,
+        /// Every attempt, in order.
+        failures: Vec<MirrorFailure>,
+    },
+    /// Another process downloads the same file.
+    #[error("{} is being downloaded by another process; wait for it to finish", .path.display())]
+    Busy {
+        /// The partial file.
+        path: PathBuf,
+    },
+}
+
+fn list_failures(failures: &[MirrorFailure]) -> String {
+    if failures.is_empty() {
+        return "there is no mirror to try".to_owned();
+    }
+    let lines: Vec<String> = failures.iter().map(MirrorFailure::to_string).collect();
+    lines.join("\n  ")
+}
+
+/// Downloads the files of dataset `name` into `dir/NAME`, or into the cache folder's
+/// ([`cache_dir`](super::cache_dir)), and gives their paths.
+///
+/// Files that are there and intact are kept; damaged ones are replaced. There is nothing to do for
+/// the embedded `digits`, which is part of the program.
+///
+/// # Errors
+///
+/// If the name is unknown, if the folder cannot be written, or if no mirror gives the published
+/// bytes of a file; the error then has what went wrong at each mirror.
+pub fn fetch(
+    name: &str,
+    dir: Option<&Path>,
+    options: &FetchOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<PathBuf>, DataError> {
+    match source_of(name)? {
+        Source::Embedded => Ok(Vec::new()),
+        Source::Files(remote) => {
+            let folder = folders::download_folder(name, dir)?;
+            fetch_files(remote, &folder, options, progress)
+        }
+    }
+}
+
+fn fetch_files(
+    remote: &Remote,
+    folder: &Path,
+    options: &FetchOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<PathBuf>, DataError> {
+    fs::create_dir_all(folder).map_err(trouble_at(folder))?;
+    remote
+        .files
+        .iter()
+        .map(|file| {
+            if let Some(path) = folders::find(folder, file.names) {
+                let verdict = file.checksum.check(&path).map_err(trouble_at(&path))?;
+                if verdict == Verdict::Intact {
+                    progress(Progress::Present {
+                        file: file.names[0],
+                    });
+                    return Ok(path);
+                }
+            }
+            fetch_file(remote, file, folder, options, progress)
+        })
+        .collect()
+}
+
+fn fetch_file(
+    remote: &Remote,
+    file: &RemoteFile,
+    folder: &Path,
+    options: &FetchOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, DataError> {
+    let name = file.names[0];
+    let path = folder.join(name);
+    let partial = folder.join(format!("{name}.part"));
+    let mut failures = Vec::new();
+
+    // An earlier run may have been stopped between the last byte and the renaming.
+    if partial.is_file() && check(file, &partial)? == Verdict::Intact {
+        return finish(name, &partial, path, progress);
+    }
+    for url in options.urls(remote, name) {
+        let agent = download::agent(&url, options.connect_timeout, options.stall_timeout);
+        for _ in 0..options.attempts.max(1) {
+            progress(Progress::Started {
+                file: name,
+                url: &url,
+            });
+            let outcome = download::download(
+                &agent,
+                &url,
+                &partial,
+                file.most_bytes,
+                &mut |bytes, total| {
+                    progress(Progress::Received {
+                        file: name,
+                        bytes,
+                        total,
+                    });
+                },
+            );
+            let (reason, again) = match outcome {
+                Ok(continued) => match check(file, &partial)? {
+                    Verdict::Intact => return finish(name, &partial, path, progress),
+                    verdict => {
+                        fs::remove_file(&partial).map_err(trouble_at(&partial))?;
+                        // The first part may be another mirror's, or another year's.
+                        (describe(&verdict), continued)
+                    }
+                },
+                Err(Setback::Mirror { reason, gained }) => (reason, gained > 0),
+                Err(Setback::Busy) => return Err(FetchError::Busy { path: partial }.into()),
+                Err(Setback::Disk(error)) => return Err(trouble_at(&partial)(error)),
+            };
+            let failure = MirrorFailure {
+                url: url.clone(),
+                reason,
+            };
+            progress(Progress::Failed {
+                file: name,
+                failure: &failure,
+            });
+            failures.push(failure);
+            if !again {
+                break;
+            }
+        }
+    }
+    // Nothing to continue: leave no trace. If it cannot be removed, it does no harm.
+    if fs::metadata(&partial).is_ok_and(|metadata| metadata.len() == 0) {
+        let _ = fs::remove_file(&partial);
+    }
+    Err(FetchError::Mirrors {
+        file: name.to_owned(),
+        folder: folder.to_owned(),
+        failures,
+    }
+    .into())
+}
+
+/// Gives a checked file its own name, at one stroke.
+fn finish(
+    name: &str,
+    partial: &Path,
+    path: PathBuf,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, DataError> {
+    fs::rename(partial, &path).map_err(trouble_at(&path))?;
+    progress(Progress::Finished {
+        file: name,
+        path: &path,
+    });
+    Ok(path)
+}
+
+fn check(file: &RemoteFile, path: &Path) -> Result<Verdict, DataError> {
+    file.checksum.check(path).map_err(trouble_at(path))
+}
+
+fn describe(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Differs { expected, found } => {
+            format!("not the published file: its SHA-256 is {found}, not {expected}")
+        }
+        _ => "not the published file: it is not packed".to_owned(),
+    }
+}
+
+fn trouble_at(path: &Path) -> impl Fn(io::Error) -> DataError {
+    let path = path.to_owned();
+    move |error| DataError::Io {
+        path: path.clone(),
+        error,
+    }
+}
+
+/// What [`verify`] found out about one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// The name as published.
+    pub file: String,
+    /// Where it is, if it is.
+    pub path: Option<PathBuf>,
+    /// How it compares with the published one.
+    pub verdict: Verdict,
+}
+
+/// Compares the files that [`load`](super::load) would use with the published checksums: one
+/// report a file. There are no reports for the embedded `digits`, which is read through instead.
+///
+/// # Errors
+///
+/// If the name is unknown, or if there are no files or they cannot be read. Damaged and missing
+/// files are no errors but findings.
+pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
+    match source_of(name)? {
+        Source::Embedded => super::digits::load().map(|_| Vec::new()),
+        Source::Files(remote) => verify_files(remote, dir),
+    }
+}
+
+fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
+    let (_, paths) = folders::locate(remote, dir)?;
+    remote
+        .files
+        .iter()
+        .zip(paths)
+        .map(|(file, path)| {
+            let verdict = match &path {
+                Some(path) => check(file, path)?,
+                None => Verdict::Missing,
+            };
+            Ok(FileReport {
+                file: file.names[0].to_owned(),
+                path,
+                verdict,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

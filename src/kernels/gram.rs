@@ -1,0 +1,312 @@
+//! Many weighted Gram matrices of the same vectors at once: `H_p += sum_i q[i, p] x_i x_i'`, accumulated in `f64`.
+//!
+//! This is the work of the closed form at neuron scale (`docs/theory.md`, section 4): the neurons `p` of a layer share their inputs
+//! `x_i` and differ in the curvature `q[i, p]`. Products of two inputs are formed once and used by all neurons. Inputs
+//! of images and of rectifiers are mostly zero, so features are taken in tiles of two and a pair of tiles visits
+//! only the datapoints at which both are nonzero.
+
+use super::Real;
+use rayon::prelude::*;
+
+/// Features per tile.
+const TILE: usize = 2;
+/// Products per pair of tiles.
+const PRODUCTS: usize = TILE * TILE;
+/// `f64` lanes of a vector register.
+const LANES: usize = 8;
+/// Planes that one kernel call holds in registers: `PRODUCTS * GROUP` vectors of accumulators.
+const GROUP: usize = 7;
+
+/// The Gram matrices of `planes` weightings of vectors of length `width`.
+///
+/// Memory: about `4 * planes * width^2` bytes (half of each symmetric matrix).
+#[derive(Clone, Debug)]
+pub struct WeightedGram {
+    width: usize,
+    planes: usize,
+    /// `planes` rounded up to full vectors.
+    padded: usize,
+    /// `[pairs of tiles t1 >= t2, PRODUCTS, padded]`.
+    sums: Vec<f64>,
+}
+
+impl WeightedGram {
+    pub fn new(width: usize, planes: usize) -> Self {
+        let tiles = width.div_ceil(TILE);
+        let padded = planes.next_multiple_of(LANES);
+        Self { width, planes, padded, sums: vec![0.0; tiles * (tiles + 1) / 2 * PRODUCTS * padded] }
+    }
+
+    pub fn planes(&self) -> usize {
+        self.planes
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Adds `rows` vectors `x: [rows, width]` with weights `q: [rows, planes]`.
+    ///
+    /// Work is split over the pairs of tiles, each of which is summed in the order of the rows, so the result does not
+    /// depend on the number of threads. Best called with a thousand rows or more at a time.
+    pub fn accumulate<T: Real>(&mut self, x: &[T], q: &[T], rows: usize) {
+        assert_eq!((x.len(), q.len()), (rows * self.width, rows * self.planes), "shapes differ");
+        let tiles = self.width.div_ceil(TILE);
+        // [tile][row][TILE], zero-padded, so that a pair reads two short contiguous runs.
+        let mut tiled = vec![T::ZERO; tiles * rows * TILE];
+        let words = super::bits::words(rows);
+        let mut occupied = vec![0u64; tiles * words];
+        tiled.par_chunks_exact_mut(rows * TILE).zip(occupied.par_chunks_exact_mut(words)).enumerate().for_each(
+            |(t, (tile, occupied))| {
+                let features = t * TILE..self.width.min((t + 1) * TILE);
+                for i in 0..rows {
+                    let source = &x[i * self.width..][features.clone()];
+                    tile[i * TILE..i * TILE + source.len()].copy_from_slice(source);
+                    let any = source.iter().any(|v| *v != T::ZERO);
+                    occupied[i / 64] |= u64::from(any) << (i % 64);
+                }
+            },
+        );
+        let mut weights = vec![T::ZERO; rows * self.padded];
+        for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
+            padded[..self.planes].copy_from_slice(row);
+        }
+        let padded = self.padded;
+        // One task per row of tile pairs (t1, 0..=t1); the last rows are the longest, so they start first.
+        let mut stripes: Vec<(usize, &mut [f64])> = Vec::with_capacity(tiles);
+        let mut rest = &mut self.sums[..];
+        for t1 in 0..tiles {
+            let (stripe, tail) = rest.split_at_mut((t1 + 1) * PRODUCTS * padded);
+            stripes.push((t1, stripe));
+            rest = tail;
+        }
+        stripes.into_par_iter().rev().with_max_len(1).for_each(|(t1, stripe)| {
+            let first = &tiled[t1 * rows * TILE..][..rows * TILE];
+            let occupied_first = &occupied[t1 * words..][..words];
+            let mut list: Vec<u32> = Vec::with_capacity(rows);
+            let mut products: Vec<f64> = Vec::with_capacity(rows * PRODUCTS);
+            for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
+                let second = &tiled[t2 * rows * TILE..][..rows * TILE];
+                list.clear();
+                products.clear();
+                for (w, (a, b)) in occupied_first.iter().zip(&occupied[t2 * words..][..words]).enumerate() {
+                    let mut both = a & b;
+                    while both != 0 {
+                        let i = w * 64 + both.trailing_zeros() as usize;
+                        both &= both - 1;
+                        list.push((i * padded) as u32);
+                        for a in &first[i * TILE..(i + 1) * TILE] {
+                            for b in &second[i * TILE..(i + 1) * TILE] {
+                                products.push(a.f64() * b.f64());
+                            }
+                        }
+                    }
+                }
+                if !list.is_empty() {
+                    add_products(sums, padded, &list, &products, &weights);
+                }
+            }
+        });
+    }
+
+    /// `H_p` as a full symmetric row-major matrix `[width, width]`.
+    pub fn matrix(&self, plane: usize) -> Vec<f64> {
+        let width = self.width;
+        let mut out = vec![0.0; width * width];
+        let mut at = plane;
+        for t1 in 0..width.div_ceil(TILE) {
+            for t2 in 0..=t1 {
+                for (i, j) in (0..PRODUCTS).map(|p| (t1 * TILE + p / TILE, t2 * TILE + p % TILE)) {
+                    if i < width && j < width {
+                        out[i * width + j] = self.sums[at];
+                        out[j * width + i] = self.sums[at];
+                    }
+                    at += self.padded;
+                }
+            }
+        }
+        out
+    }
+}
+
+/// `sums[p, :] += sum_s products[s, p] * weights[list[s] .. + padded]` for the `PRODUCTS` products `p`.
+fn add_products<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        let (vectors, step) = (padded / LANES, GROUP);
+        for start in (0..vectors).step_by(step) {
+            let offset = start * LANES;
+            // SAFETY: the feature was just detected; `list` holds starts of rows of `padded` weights, and a call
+            // touches `count * LANES` elements from `offset`, which end inside a row and inside `sums`.
+            unsafe {
+                match (vectors - start).min(step) {
+                    7 => avx512::add::<T, 7>(sums, padded, offset, list, products, weights),
+                    6 => avx512::add::<T, 6>(sums, padded, offset, list, products, weights),
+                    5 => avx512::add::<T, 5>(sums, padded, offset, list, products, weights),
+                    4 => avx512::add::<T, 4>(sums, padded, offset, list, products, weights),
+                    3 => avx512::add::<T, 3>(sums, padded, offset, list, products, weights),
+                    2 => avx512::add::<T, 2>(sums, padded, offset, list, products, weights),
+                    _ => avx512::add::<T, 1>(sums, padded, offset, list, products, weights),
+                }
+            }
+        }
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the features were just detected.
+        unsafe { add_avx2(sums, padded, list, products, weights) };
+        return;
+    }
+    add_scalar::<T, false>(sums, padded, list, products, weights);
+}
+
+/// The scalar twin, vectorized by the compiler: eight planes at a time. `FUSED` rounds as the SIMD kernel does.
+#[inline(always)]
+fn add_scalar<T: Real, const FUSED: bool>(
+    sums: &mut [f64],
+    padded: usize,
+    list: &[u32],
+    products: &[f64],
+    weights: &[T],
+) {
+    for offset in (0..padded).step_by(LANES) {
+        let mut accumulators = [[0.0f64; LANES]; PRODUCTS];
+        for (p, accumulator) in accumulators.iter_mut().enumerate() {
+            accumulator.copy_from_slice(&sums[p * padded + offset..][..LANES]);
+        }
+        for (start, products) in list.iter().zip(products.chunks_exact(PRODUCTS)) {
+            let row = &weights[*start as usize + offset..][..LANES];
+            for (accumulator, product) in accumulators.iter_mut().zip(products) {
+                for (sum, q) in accumulator.iter_mut().zip(row) {
+                    *sum = if FUSED { product.mul_add(q.f64(), *sum) } else { *sum + product * q.f64() };
+                }
+            }
+        }
+        for (p, accumulator) in accumulators.iter().enumerate() {
+            sums[p * padded + offset..][..LANES].copy_from_slice(accumulator);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_avx2<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[T]) {
+    add_scalar::<T, true>(sums, padded, list, products, weights);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{LANES, PRODUCTS, Real};
+    use std::arch::x86_64::*;
+
+    /// Loads eight weights as `f64`.
+    ///
+    /// # Safety
+    /// Needs AVX-512F, and eight readable elements at `at`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx")]
+    unsafe fn load<T: Real>(at: *const T) -> __m512d {
+        // SAFETY: the caller guarantees eight elements; the size tells `f32` from `f64`, the only two types of `Real`.
+        unsafe {
+            if size_of::<T>() == 4 {
+                _mm512_cvtps_pd(_mm256_loadu_ps(at.cast()))
+            } else {
+                _mm512_loadu_pd(at.cast())
+            }
+        }
+    }
+
+    /// `V` vectors of planes from `offset`, all products, all listed rows.
+    ///
+    /// # Safety
+    /// Needs AVX-512F; see the call for the bounds.
+    #[target_feature(enable = "avx512f,avx")]
+    pub unsafe fn add<T: Real, const V: usize>(
+        sums: &mut [f64],
+        padded: usize,
+        offset: usize,
+        list: &[u32],
+        products: &[f64],
+        weights: &[T],
+    ) {
+        assert!(offset + V * LANES <= padded && sums.len() >= PRODUCTS * padded);
+        assert!(products.len() >= list.len() * PRODUCTS);
+        // SAFETY: bounds asserted above; each listed start plus `padded` lies inside `weights`.
+        unsafe {
+            let mut accumulators = [[_mm512_setzero_pd(); V]; PRODUCTS];
+            for p in 0..PRODUCTS {
+                for v in 0..V {
+                    accumulators[p][v] = _mm512_loadu_pd(sums.as_ptr().add(p * padded + offset + v * LANES));
+                }
+            }
+            for (s, start) in list.iter().enumerate() {
+                let row = weights.as_ptr().add(*start as usize + offset);
+                let factors: [__m512d; PRODUCTS] =
+                    std::array::from_fn(|p| _mm512_set1_pd(*products.as_ptr().add(s * PRODUCTS + p)));
+                for v in 0..V {
+                    let q = load(row.add(v * LANES));
+                    for p in 0..PRODUCTS {
+                        accumulators[p][v] = _mm512_fmadd_pd(factors[p], q, accumulators[p][v]);
+                    }
+                }
+            }
+            for p in 0..PRODUCTS {
+                for v in 0..V {
+                    _mm512_storeu_pd(sums.as_mut_ptr().add(p * padded + offset + v * LANES), accumulators[p][v]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(rows: usize, width: usize, planes: usize) -> (Vec<f32>, Vec<f32>) {
+        let sparse = |i: usize| if i.is_multiple_of(3) { 0.0 } else { (i as f32 * 0.37).sin() };
+        let x = (0..rows * width).map(sparse).collect();
+        let q = (0..rows * planes).map(|i| (i as f32 * 0.61).cos().abs()).collect();
+        (x, q)
+    }
+
+    #[test]
+    fn every_plane_agrees_with_the_plain_sum() {
+        for (rows, width, planes) in [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17)] {
+            let (x, q) = data(rows, width, planes);
+            let mut gram = WeightedGram::new(width, planes);
+            gram.accumulate(&x, &q, rows);
+            gram.accumulate(&x, &q, rows);
+            for plane in 0..planes {
+                let matrix = gram.matrix(plane);
+                for (at, value) in matrix.iter().enumerate() {
+                    let (j, k) = (at / width, at % width);
+                    let expected: f64 = (0..rows)
+                        .map(|i| {
+                            2.0 * f64::from(q[i * planes + plane])
+                                * f64::from(x[i * width + j])
+                                * f64::from(x[i * width + k])
+                        })
+                        .sum();
+                    assert!((value - expected).abs() < 1e-11, "{rows} {width} {planes}: {value} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn simd_and_scalar_kernels_agree_to_rounding() {
+        let padded = 64;
+        let (products, weights) = data(40, PRODUCTS, padded);
+        let products: Vec<f64> = products.iter().map(|v| f64::from(*v)).collect();
+        let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
+        let mut fast = vec![0.5; PRODUCTS * padded];
+        let mut slow = fast.clone();
+        add_products(&mut fast, padded, &list, &products, &weights);
+        add_scalar::<f32, false>(&mut slow, padded, &list, &products, &weights);
+        for (a, b) in fast.iter().zip(&slow) {
+            assert!((a - b).abs() < 1e-13);
+        }
+    }
+}

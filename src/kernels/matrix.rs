@@ -1,0 +1,113 @@
+//! Strided matrix views and their product, on the `gemm` crate.
+
+use super::Real;
+
+/// A borrowed matrix of `rows x cols` with element `(i, j)` at `i * row_stride + j * col_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// A contiguous row-major matrix.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix whose rows start `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// If `data` is too short for the shape.
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= data.len(),
+            "a {rows}x{cols} view with row stride {row_stride} does not fit in {} elements",
+            data.len()
+        );
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without copying.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
+/// `out = lhs rhs`, or `out += lhs rhs` if `accumulate`; `out` is row-major with rows `out_stride` apart.
+///
+/// One thread. The result depends only on the arguments, so equal calls give equal bits.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn matmul<T: Real>(out: &mut [T], out_stride: usize, lhs: View<T>, rhs: View<T>, accumulate: bool) {
+    let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
+    assert_eq!(k, rhs.rows, "inner dimensions differ");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= out_stride && (m - 1) * out_stride + n <= out.len(), "the output is too small");
+    if k == 0 {
+        if !accumulate {
+            for row in out.chunks_mut(out_stride).take(m) {
+                row[..n].fill(T::ZERO);
+            }
+        }
+        return;
+    }
+    // SAFETY: the views checked on construction that their largest index lies inside their slices, the
+    // assertions above check the same of `out`, `out` is uniquely borrowed, and all strides are positive.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_stride as isize,
+            accumulate,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_product_agrees_with_three_loops_on_strided_and_transposed_views() {
+        let (m, k, n) = (5, 7, 3);
+        let a: Vec<f64> = (0..m * (k + 2)).map(|i| (i as f64 * 0.37).sin()).collect();
+        let b: Vec<f64> = (0..n * k).map(|i| (i as f64 * 0.71).cos()).collect();
+        let mut out = vec![1.0; m * (n + 1)];
+        matmul(&mut out, n + 1, View::strided(&a, m, k, k + 2), View::new(&b, n, k).t(), true);
+        for i in 0..m {
+            for j in 0..n {
+                let expected: f64 = 1.0 + (0..k).map(|l| a[i * (k + 2) + l] * b[j * k + l]).sum::<f64>();
+                assert!((out[i * (n + 1) + j] - expected).abs() < 1e-12);
+            }
+            assert_eq!(out[i * (n + 1) + n], 1.0, "the padding must stay untouched");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit")]
+    fn a_view_larger_than_its_slice_is_refused() {
+        View::new(&[0.0; 5], 2, 3);
+    }
+}

@@ -1,0 +1,20 @@
+//! CPU kernels on borrowed slices: the hot loops of training and analysis.
+//!
+//! Each has a generic twin: the passes of [`crate::network::Linearization`] on Burn tensors, or a plain loop in its tests.
+//! Nothing here knows of datasets, optimizers or files. All kernels run on the calling thread unless they say
+//! otherwise; callers split the work, in a way that does not depend on the number of threads.
+//!
+//! - [`real`]: the two element types, `f32` and `f64`
+//! - [`matrix`]: strided matrix views and their product
+//! - [`dense`]: forward with tape, VJP, JVP and curvature factors of a stack of dense layers
+//! - [`gram`]: many weighted Gram matrices of the same vectors at once, in `f64`
+//! - [`bits`]: packed bits and the popcount of their conjunction
+
+pub mod bits;
+pub mod dense;
+pub mod gram;
+pub mod matrix;
+pub mod real;
+
+pub use matrix::{View, matmul};
+pub use real::Real;

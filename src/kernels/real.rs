@@ -1,0 +1,136 @@
+//! The element types of the kernels.
+
+use std::{
+    fmt::{Debug, Display},
+    iter::Sum,
+    ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
+};
+
+/// `f32` or `f64`.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + Display
+    + PartialOrd
+    + Send
+    + Sync
+    + Sum
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + 'static
+{
+    const ZERO: Self;
+    const ONE: Self;
+    /// The name in safetensors files and error texts, `f32` or `f64`.
+    const NAME: &'static str;
+    fn of(value: f64) -> Self;
+    fn f64(self) -> f64;
+    fn sqrt(self) -> Self;
+    fn exp(self) -> Self;
+    fn abs(self) -> Self;
+    fn is_finite(self) -> bool;
+}
+
+macro_rules! real {
+    ($type:ident) => {
+        impl Real for $type {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const NAME: &'static str = stringify!($type);
+            #[inline]
+            fn of(value: f64) -> Self {
+                value as $type
+            }
+            #[inline]
+            fn f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline]
+            fn exp(self) -> Self {
+                self.exp()
+            }
+            #[inline]
+            fn abs(self) -> Self {
+                self.abs()
+            }
+            #[inline]
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+        }
+    };
+}
+
+real!(f32);
+real!(f64);
+
+/// Converts a slice between element types (through `f64`, exactly when the target is wider).
+pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {
+    values.iter().map(|v| T::of(v.f64())).collect()
+}
+
+/// The sum of squares in `f64`, in eight running sums so that it vectorizes.
+pub fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let chunks = values.chunks_exact(8);
+    let rest: f64 = chunks.remainder().iter().map(|v| v.f64() * v.f64()).sum();
+    for chunk in chunks {
+        for (sum, v) in sums.iter_mut().zip(chunk) {
+            *sum += v.f64() * v.f64();
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The sum of squared differences in `f64`.
+pub fn sum_of_squared_differences<T: Real>(a: &[T], b: &[T]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let (chunks_a, chunks_b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let square = |x: &T, y: &T| {
+        let d = x.f64() - y.f64();
+        d * d
+    };
+    let rest: f64 = chunks_a.remainder().iter().zip(chunks_b.remainder()).map(|(x, y)| square(x, y)).sum();
+    for (chunk_a, chunk_b) in chunks_a.zip(chunks_b) {
+        for (sum, (x, y)) in sums.iter_mut().zip(chunk_a.iter().zip(chunk_b)) {
+            *sum += square(x, y);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The inner product in `f64`, in eight running sums so that it vectorizes.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let (chunks_a, chunks_b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = chunks_a.remainder().iter().zip(chunks_b.remainder()).map(|(x, y)| x * y).sum();
+    for (chunk_a, chunk_b) in chunks_a.zip(chunks_b) {
+        for (sum, (x, y)) in sums.iter_mut().zip(chunk_a.iter().zip(chunk_b)) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// `y += alpha x`.
+pub fn axpy(alpha: f64, x: &[f64], y: &mut [f64]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += alpha * x;
+    }
+}
+
+/// The Euclidean norm.
+pub fn norm(v: &[f64]) -> f64 {
+    dot(v, v).sqrt()
+}

@@ -1,0 +1,13 @@
+pub mod activation;
+pub mod cli;
+pub mod data;
+pub mod kernels;
+pub mod loss;
+pub mod network;
+pub mod optim;
+pub mod report;
+pub mod study;
+pub mod taylor;
+pub mod text;
+pub mod trace;
+pub mod train;

@@ -1,0 +1,187 @@
+//! Weights: initialization, and safetensors files with PyTorch's names.
+
+use super::{Block, Network};
+use crate::kernels::Real;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// He-uniform weights and zero biases: `W ~ U(-sqrt(6/fan_in), sqrt(6/fan_in))` (He et al. 2015).
+///
+/// Block `l` draws from stream `l` of ChaCha8 seeded with `seed`, so a layer's weights depend only on the seed, its
+/// place and its shape. Drawn in `f64` and rounded, so `f32` weights are the rounded `f64` ones.
+pub fn he_uniform<T: Real>(network: &Network, seed: u64) -> Vec<T> {
+    let mut weights = vec![T::ZERO; network.parameters()];
+    for (l, block) in network.blocks().iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(l as u64);
+        let bound = (6.0 / block.inputs as f64).sqrt();
+        for row in weights[block.range()].chunks_exact_mut(block.width()) {
+            for w in &mut row[..block.inputs] {
+                *w = T::of((2.0 * rng.random::<f64>() - 1.0) * bound);
+            }
+        }
+    }
+    weights
+}
+
+/// A weights file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}: {source}; free some space or choose another folder")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a safetensors file: {reason}; save it again with safetensors.torch.save_file")]
+    Malformed { path: PathBuf, reason: String },
+    #[error("{path} has no tensor \"{name}\"; it has: {found}. Names follow PyTorch's nn.Sequential, counting every layer")]
+    Missing { path: PathBuf, name: String, found: String },
+    #[error("{path}: tensor \"{name}\" has shape {found:?}, but the network needs {expected:?}")]
+    Shape { path: PathBuf, name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("{path}: tensor \"{name}\" has type {found}; only F32 and F64 are read")]
+    Type { path: PathBuf, name: String, found: String },
+    #[error("{path}: tensor \"{name}\" holds a value that is not finite at position {index}")]
+    NotFinite { path: PathBuf, name: String, index: usize },
+}
+
+/// Reads `"{layer}.weight"` `[units, inputs]` and `"{layer}.bias"` `[units]` of every dense layer.
+pub fn read_weights<T: Real>(network: &Network, path: &Path) -> Result<Vec<T>, WeightsError> {
+    let bytes = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|e| WeightsError::Malformed { path: path.into(), reason: e.to_string() })?;
+    let mut states = stack_states(network, path, &tensors, None)?;
+    Ok(states.pop().unwrap_or_default())
+}
+
+/// Decodes the weight states of a safetensors file into flat vectors.
+///
+/// With `states = Some(s)` each tensor has a leading axis of length `s`; with `None` there is one state and no axis.
+pub fn stack_states<T: Real>(
+    network: &Network,
+    path: &Path,
+    tensors: &SafeTensors,
+    states: Option<usize>,
+) -> Result<Vec<Vec<T>>, WeightsError> {
+    let count = states.unwrap_or(1);
+    let mut out = vec![vec![T::ZERO; network.parameters()]; count];
+    for block in network.blocks() {
+        let (width, inputs) = (block.width(), block.inputs);
+        let leading = states.map(|s| vec![s]).unwrap_or_default();
+        let shape = |tail: &[usize]| [leading.clone(), tail.to_vec()].concat();
+        let matrix: Vec<T> = values(path, tensors, &weight_name(block), &shape(&[block.units, inputs]))?;
+        let bias: Vec<T> = values(path, tensors, &bias_name(block), &shape(&[block.units]))?;
+        for (s, state) in out.iter_mut().enumerate() {
+            let target = &mut state[block.range()];
+            for (u, row) in target.chunks_exact_mut(width).enumerate() {
+                let start = (s * block.units + u) * inputs;
+                row[..inputs].copy_from_slice(&matrix[start..start + inputs]);
+                row[inputs] = bias[s * block.units + u];
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The name of a block's matrix in a safetensors file.
+pub fn weight_name(block: &Block) -> String {
+    format!("{}.weight", block.layer)
+}
+
+/// The name of a block's bias in a safetensors file.
+pub fn bias_name(block: &Block) -> String {
+    format!("{}.bias", block.layer)
+}
+
+fn values<T: Real>(
+    path: &Path,
+    tensors: &SafeTensors,
+    name: &str,
+    expected: &[usize],
+) -> Result<Vec<T>, WeightsError> {
+    let tensor = tensors.tensor(name).map_err(|_| WeightsError::Missing {
+        path: path.into(),
+        name: name.into(),
+        found: tensors.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    })?;
+    if tensor.shape() != expected {
+        return Err(WeightsError::Shape {
+            path: path.into(),
+            name: name.into(),
+            found: tensor.shape().to_vec(),
+            expected: expected.to_vec(),
+        });
+    }
+    let data = tensor.data();
+    let decoded: Vec<T> = match tensor.dtype() {
+        Dtype::F32 => data.as_chunks().0.iter().map(|b| T::of(f64::from(f32::from_le_bytes(*b)))).collect(),
+        Dtype::F64 => data.as_chunks().0.iter().map(|b| T::of(f64::from_le_bytes(*b))).collect(),
+        other => {
+            return Err(WeightsError::Type { path: path.into(), name: name.into(), found: format!("{other:?}") });
+        }
+    };
+    match decoded.iter().position(|v| !v.is_finite()) {
+        Some(index) => Err(WeightsError::NotFinite { path: path.into(), name: name.into(), index }),
+        None => Ok(decoded),
+    }
+}
+
+/// Encodes weight states as safetensors bytes, with a leading axis if `stacked`.
+pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool) -> Result<Vec<u8>, String> {
+    let dtype = if T::NAME == "f32" { Dtype::F32 } else { Dtype::F64 };
+    let mut buffers: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let push = |bytes: &mut Vec<u8>, v: T| match dtype {
+        Dtype::F32 => bytes.extend_from_slice(&(v.f64() as f32).to_le_bytes()),
+        _ => bytes.extend_from_slice(&v.f64().to_le_bytes()),
+    };
+    let leading = if stacked { vec![states.len()] } else { vec![] };
+    for block in network.blocks() {
+        let (mut matrix, mut bias) = (Vec::new(), Vec::new());
+        for state in states {
+            for row in state[block.range()].chunks_exact(block.width()) {
+                row[..block.inputs].iter().for_each(|v| push(&mut matrix, *v));
+                push(&mut bias, row[block.inputs]);
+            }
+        }
+        buffers.push((weight_name(block), [leading.clone(), vec![block.units, block.inputs]].concat(), matrix));
+        buffers.push((bias_name(block), [leading.clone(), vec![block.units]].concat(), bias));
+    }
+    let views: Result<BTreeMap<&str, TensorView>, _> = buffers
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view)))
+        .collect();
+    views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| e.to_string())
+}
+
+/// Writes one weight state as a safetensors file that PyTorch's `load_state_dict` of the same layers accepts.
+pub fn write_weights<T: Real>(network: &Network, weights: &[T], path: &Path) -> Result<(), WeightsError> {
+    let fail = |source| WeightsError::Write { path: path.into(), source };
+    let bytes = encode_states(network, &[weights], false).map_err(|e| fail(std::io::Error::other(e)))?;
+    crate::study::tables::write_atomically(path, &bytes).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::LayerSpec;
+
+    #[test]
+    fn weights_survive_a_file_and_lie_in_he_bounds() {
+        let network = Network::new(6, &[LayerSpec::Dense { units: 4 }, LayerSpec::Dense { units: 2 }]).unwrap();
+        let weights: Vec<f32> = he_uniform(&network, 9);
+        for (i, w) in weights[..28].iter().enumerate() {
+            assert!(w.abs() <= 1.0 && (i % 7 != 6 || *w == 0.0));
+        }
+        assert_ne!(weights[..28], he_uniform::<f32>(&network, 10)[..28]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        write_weights(&network, &weights, &path).unwrap();
+        assert_eq!(read_weights::<f32>(&network, &path).unwrap(), weights);
+        let wider = Network::new(6, &[LayerSpec::Dense { units: 5 }, LayerSpec::Dense { units: 2 }]).unwrap();
+        let error = read_weights::<f32>(&wider, &path).unwrap_err().to_string();
+        assert!(error.contains("0.weight") && error.contains("[4, 6]") && error.contains("[5, 6]"), "{error}");
+    }
+}

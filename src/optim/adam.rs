@@ -1,0 +1,48 @@
+use super::{Optimizer, Settings};
+use crate::kernels::Real;
+
+/// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment.
+pub struct Adam<T> {
+    rate: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: T,
+    mean: Vec<T>,
+    square: Vec<T>,
+}
+
+impl<T: Real> Adam<T> {
+    pub fn new(settings: &Settings) -> Self {
+        let zeros = vec![T::ZERO; settings.network.parameters()];
+        Self {
+            rate: settings.learning_rate,
+            beta1: settings.get("beta1"),
+            beta2: settings.get("beta2"),
+            eps: T::of(settings.get("eps")),
+            mean: zeros.clone(),
+            square: zeros,
+        }
+    }
+}
+
+impl<T: Real> Optimizer<T> for Adam<T> {
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let correction = |beta: f64| 1.0 - beta.powf(round as f64);
+        let step = T::of(self.rate / correction(self.beta1));
+        let root = T::of(1.0 / correction(self.beta2).sqrt());
+        let (beta1, rest1) = (T::of(self.beta1), T::of(1.0 - self.beta1));
+        let (beta2, rest2) = (T::of(self.beta2), T::of(1.0 - self.beta2));
+        let eps = self.eps;
+        pulp::Arch::new().dispatch(|| {
+            let moments = self.mean.iter_mut().zip(&mut self.square);
+            for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
+                *m = beta1 * *m + rest1 * *g;
+                *v = beta2 * *v + rest2 * *g * *g;
+                // A weight whose gradient was always zero does not move, also with eps = 0.
+                if *v > T::ZERO {
+                    *w -= step * *m / (v.sqrt() * root + eps);
+                }
+            }
+        });
+    }
+}

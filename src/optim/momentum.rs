@@ -1,0 +1,43 @@
+use super::{Optimizer, Settings};
+use crate::kernels::Real;
+
+/// Gradient descent with momentum (Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch).
+///
+/// `v = mu v + g` with `v = g` in the first round; the step is `v`, for Nesterov's form `g + mu v`.
+pub struct Momentum<T> {
+    rate: T,
+    momentum: T,
+    nesterov: bool,
+    velocity: Vec<T>,
+}
+
+impl<T: Real> Momentum<T> {
+    pub fn heavy_ball(settings: &Settings) -> Self {
+        Self::new(settings, false)
+    }
+
+    pub fn nesterov(settings: &Settings) -> Self {
+        Self::new(settings, true)
+    }
+
+    fn new(settings: &Settings, nesterov: bool) -> Self {
+        Self {
+            rate: T::of(settings.learning_rate),
+            momentum: T::of(settings.get("momentum")),
+            nesterov,
+            velocity: vec![T::ZERO; settings.network.parameters()],
+        }
+    }
+}
+
+impl<T: Real> Optimizer<T> for Momentum<T> {
+    fn step(&mut self, _round: usize, weights: &mut [T], gradient: &[T]) {
+        let (rate, mu, nesterov) = (self.rate, self.momentum, self.nesterov);
+        pulp::Arch::new().dispatch(|| {
+            for ((w, v), g) in weights.iter_mut().zip(&mut self.velocity).zip(gradient) {
+                *v = mu * *v + *g;
+                *w -= rate * if nesterov { *g + mu * *v } else { *v };
+            }
+        });
+    }
+}

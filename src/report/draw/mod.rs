@@ -1,0 +1,11 @@
+//! A small drawing kit for the figures: SVG primitives, axes, panels, legends and the PNG rendering.
+//!
+//! Figures need shared axes over many panels, strips for values that a log axis cannot show, and bytes that
+//! depend on nothing but the tables, in an embedded font. Writing SVG directly gives all three in few lines.
+
+pub mod axis;
+pub mod legend;
+pub mod panel;
+pub mod png;
+pub mod style;
+pub mod svg;

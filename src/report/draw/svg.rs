@@ -1,0 +1,329 @@
+//! SVG primitives written to a string, with coordinates rounded to a hundredth of a pixel.
+
+use super::style::{FONT, INK};
+use std::fmt::Write;
+
+/// A rectangle in pixels, `y` downwards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rect {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Rect {
+    pub fn new(x: f64, y: f64, width: f64, height: f64) -> Rect {
+        Rect { x, y, width, height }
+    }
+
+    pub fn right(&self) -> f64 {
+        self.x + self.width
+    }
+
+    pub fn bottom(&self) -> f64 {
+        self.y + self.height
+    }
+}
+
+/// How a line is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Stroke<'a> {
+    pub color: &'a str,
+    pub width: f64,
+    /// SVG dash pattern; empty for a solid line.
+    pub dash: &'a str,
+    pub opacity: f64,
+}
+
+impl<'a> Stroke<'a> {
+    pub fn solid(color: &'a str, width: f64) -> Stroke<'a> {
+        Stroke { color, width, dash: "", opacity: 1.0 }
+    }
+
+    pub fn dashed(self, dash: &'a str) -> Stroke<'a> {
+        Stroke { dash, ..self }
+    }
+
+    pub fn faded(self, opacity: f64) -> Stroke<'a> {
+        Stroke { opacity, ..self }
+    }
+
+    fn attributes(&self) -> String {
+        let mut text = format!(r#" stroke="{}" stroke-width="{}""#, self.color, pixels(self.width));
+        if !self.dash.is_empty() {
+            let _ = write!(text, r#" stroke-dasharray="{}""#, self.dash);
+        }
+        if self.opacity < 1.0 {
+            let _ = write!(text, r#" stroke-opacity="{}""#, pixels(self.opacity));
+        }
+        text
+    }
+}
+
+/// Where a text is anchored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// How a text is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    pub size: f64,
+    pub anchor: Anchor,
+    pub bold: bool,
+    pub color: &'a str,
+    /// Degrees, around the anchor point.
+    pub rotate: f64,
+}
+
+impl Text<'static> {
+    pub fn new(size: f64, anchor: Anchor) -> Text<'static> {
+        Text { size, anchor, bold: false, color: INK, rotate: 0.0 }
+    }
+}
+
+impl<'a> Text<'a> {
+    pub fn bold(self) -> Text<'a> {
+        Text { bold: true, ..self }
+    }
+
+    pub fn colored<'b>(self, color: &'b str) -> Text<'b> {
+        Text { color, size: self.size, anchor: self.anchor, bold: self.bold, rotate: self.rotate }
+    }
+
+    pub fn rotated(self, degrees: f64) -> Text<'a> {
+        Text { rotate: degrees, ..self }
+    }
+}
+
+/// An SVG document in the making.
+pub struct Svg {
+    /// Prefix of every id in the document, so that many of them can stand in one page.
+    id: String,
+    width: f64,
+    height: f64,
+    definitions: String,
+    body: String,
+    ids: usize,
+}
+
+impl Svg {
+    pub fn new(id: &str, width: f64, height: f64) -> Svg {
+        Svg { id: id.into(), width, height, definitions: String::new(), body: String::new(), ids: 0 }
+    }
+
+    /// The finished document; `title` is what a screen reader says.
+    pub fn finish(self, title: &str) -> String {
+        let Svg { id, width, height, definitions, body, .. } = self;
+        let (width, height) = (pixels(width), pixels(height));
+        let definitions = if definitions.is_empty() { definitions } else { format!("<defs>\n{definitions}</defs>\n") };
+        format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"
+ role="img" aria-labelledby="{id}-title" font-family="{FONT}">
+<title id="{id}-title">{}</title>
+{definitions}<rect width="{width}" height="{height}" fill="#ffffff"/>
+{body}</svg>
+"##,
+            escape(title)
+        )
+    }
+
+    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: Stroke) {
+        let _ = writeln!(
+            self.body,
+            r#"<line x1="{}" y1="{}" x2="{}" y2="{}"{}/>"#,
+            pixels(from.0),
+            pixels(from.1),
+            pixels(to.0),
+            pixels(to.1),
+            stroke.attributes()
+        );
+    }
+
+    /// A line through the points; nothing with fewer than two.
+    pub fn polyline(&mut self, points: &[(f64, f64)], stroke: Stroke) {
+        if points.len() < 2 {
+            return;
+        }
+        let _ = writeln!(
+            self.body,
+            r#"<path d="{}" fill="none" stroke-linejoin="round"{}/>"#,
+            outline(points),
+            stroke.attributes()
+        );
+    }
+
+    pub fn polygon(&mut self, points: &[(f64, f64)], fill: &str, opacity: f64) {
+        if points.len() < 3 {
+            return;
+        }
+        let _ =
+            writeln!(self.body, r#"<path d="{}Z" fill="{fill}" fill-opacity="{}"/>"#, outline(points), pixels(opacity));
+    }
+
+    /// A path of raw SVG commands, filled.
+    pub fn area(&mut self, commands: &str, fill: &str) {
+        let _ = writeln!(self.body, r#"<path d="{commands}" fill="{fill}"/>"#);
+    }
+
+    /// A path of raw SVG commands, stroked and filled.
+    pub fn shape(&mut self, commands: &str, fill: &str, stroke: Stroke) {
+        let _ = writeln!(self.body, r#"<path d="{commands}" fill="{fill}"{}/>"#, stroke.attributes());
+    }
+
+    pub fn rect(&mut self, rect: Rect, fill: &str, stroke: Option<Stroke>) {
+        let _ = writeln!(
+            self.body,
+            r#"<rect x="{}" y="{}" width="{}" height="{}" fill="{fill}"{}/>"#,
+            pixels(rect.x),
+            pixels(rect.y),
+            pixels(rect.width),
+            pixels(rect.height),
+            stroke.map(|stroke| stroke.attributes()).unwrap_or_default()
+        );
+    }
+
+    pub fn text(&mut self, at: (f64, f64), text: &str, style: Text) {
+        let (x, y) = (pixels(at.0), pixels(at.1));
+        let anchor = match style.anchor {
+            Anchor::Start => "",
+            Anchor::Middle => r#" text-anchor="middle""#,
+            Anchor::End => r#" text-anchor="end""#,
+        };
+        let weight = if style.bold { r#" font-weight="600""# } else { "" };
+        let turn = if style.rotate == 0.0 {
+            String::new()
+        } else {
+            format!(r#" transform="rotate({} {x} {y})""#, pixels(style.rotate))
+        };
+        let _ = writeln!(
+            self.body,
+            r#"<text x="{x}" y="{y}" font-size="{}" fill="{}"{anchor}{weight}{turn}>{}</text>"#,
+            pixels(style.size),
+            style.color,
+            escape(text)
+        );
+    }
+
+    /// A text on a white halo, for labels that lie on lines.
+    pub fn label(&mut self, at: (f64, f64), text: &str, style: Text) {
+        let (x, y) = (pixels(at.0), pixels(at.1));
+        let size = pixels(style.size);
+        let anchor = match style.anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let _ = writeln!(
+            self.body,
+            r##"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}"
+ fill="#ffffff" stroke="#ffffff" stroke-width="4" stroke-linejoin="round">{}</text>"##,
+            escape(text)
+        );
+        self.text(at, text, style);
+    }
+
+    /// Draws `content` clipped to `rect`.
+    pub fn clipped(&mut self, rect: Rect, content: impl FnOnce(&mut Svg)) {
+        let id = self.fresh_id();
+        let _ = writeln!(
+            self.definitions,
+            r#"<clipPath id="{id}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>"#,
+            pixels(rect.x),
+            pixels(rect.y),
+            pixels(rect.width),
+            pixels(rect.height)
+        );
+        let _ = writeln!(self.body, r#"<g clip-path="url(#{id})">"#);
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// A diagonal hatch in `color`; returns the fill that refers to it.
+    pub fn hatch(&mut self, color: &str) -> String {
+        let id = self.fresh_id();
+        let _ = writeln!(
+            self.definitions,
+            r#"<pattern id="{id}" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+<rect width="5" height="5" fill="{color}" fill-opacity="0.25"/>
+<line x1="0" y1="0" x2="0" y2="5" stroke="{color}" stroke-width="2.4"/>
+</pattern>"#
+        );
+        format!("url(#{id})")
+    }
+
+    /// A vertical gradient through `colors`, bottom to top; returns the fill that refers to it.
+    pub fn gradient(&mut self, colors: &[String]) -> String {
+        let id = self.fresh_id();
+        let _ = write!(self.definitions, r#"<linearGradient id="{id}" x1="0" y1="1" x2="0" y2="0">"#);
+        for (i, color) in colors.iter().enumerate() {
+            let offset = pixels(i as f64 / (colors.len() - 1).max(1) as f64);
+            let _ = write!(self.definitions, r#"<stop offset="{offset}" stop-color="{color}"/>"#);
+        }
+        self.definitions.push_str("</linearGradient>\n");
+        format!("url(#{id})")
+    }
+
+    fn fresh_id(&mut self) -> String {
+        self.ids += 1;
+        format!("{}-{}", self.id, self.ids)
+    }
+}
+
+/// `M x y L x y ...` through the points.
+fn outline(points: &[(f64, f64)]) -> String {
+    let mut text = String::with_capacity(12 * points.len());
+    for (i, (x, y)) in points.iter().enumerate() {
+        text.push(if i == 0 { 'M' } else { 'L' });
+        let _ = write!(text, "{} {}", pixels(*x), pixels(*y));
+    }
+    text
+}
+
+/// A coordinate with at most two decimals. A value that is no number would break the document: it becomes 0.
+pub fn pixels(value: f64) -> String {
+    if !value.is_finite() {
+        return "0".into();
+    }
+    let text = format!("{value:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".into() } else { text.into() }
+}
+
+/// Text made safe for XML, characters that XML does not allow dropped.
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            c if c.is_control() && !matches!(c, '\n' | '\t') => {}
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinates_are_short() {
+        assert_eq!(pixels(1.0), "1");
+        assert_eq!(pixels(1.239), "1.24");
+        assert_eq!(pixels(-0.001), "0");
+        assert_eq!(pixels(f64::NAN), "0");
+    }
+
+    #[test]
+    fn text_is_escaped() {
+        assert_eq!(escape("a<b & \"c\"\u{7}"), "a&lt;b &amp; &quot;c&quot;");
+    }
+}

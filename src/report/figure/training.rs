@@ -1,0 +1,207 @@
+//! Training curves: the minibatch loss of each round, and losses and accuracies of each epoch.
+
+use super::{Figure, Series, WIDTH, lacking, series_entries, sources};
+use crate::{
+    report::draw::{
+        axis::Axis,
+        legend::{self, Entry, Sample},
+        panel::{Labels, Panel},
+        svg::{Rect, Svg},
+    },
+    study::{
+        numbers::{count, number},
+        results::mean,
+        tables::EpochRow,
+    },
+};
+
+/// A loss this many times the largest first loss is outside the frame: a diverged run must not flatten the rest.
+const CEILING: f64 = 2.0;
+/// A loss axis is logarithmic when the curves span more than this ratio.
+const LOG_RATIO: f64 = 40.0;
+
+/// Draws the training curves of the series.
+pub fn draw(series: &[Series]) -> Figure {
+    let mut notes: Vec<String> =
+        ["rounds.csv", "epochs.csv"].into_iter().filter_map(|file| lacking(series, file)).collect();
+    let most_rounds = series.iter().map(|s| s.tables.rounds.len()).max().unwrap_or(0);
+    let window = window(most_rounds);
+    let svg = if most_rounds == 0 {
+        Err("no optimizer has rows in rounds.csv".to_string())
+    } else {
+        Ok(picture(series, window, &mut notes))
+    };
+    let smoothing = match window {
+        1 => "each round's loss as it is".to_string(),
+        w => format!("each round's loss (faint) and its running mean over {} rounds (strong)", count(w as u64)),
+    };
+    let caption = format!(
+        "Training. Left: minibatch loss before each round's update, {smoothing}. Right: loss over the whole \
+         training set (filled) and test set (open) after each epoch{}.",
+        if has_accuracy(series) { "; below, the accuracies" } else { "" }
+    );
+    let mut files = sources(series, "rounds.csv");
+    files.extend(sources(series, "epochs.csv"));
+    Figure { id: "training", heading: "Training curves", svg, caption, notes, sources: files }
+}
+
+/// Rounds of the running mean: a fortieth of the run, and odd so that it is centred.
+fn window(rounds: usize) -> usize {
+    (rounds / 40).clamp(0, 250) | 1
+}
+
+fn has_accuracy(series: &[Series]) -> bool {
+    series.iter().flat_map(|s| &s.tables.epochs).any(|row| row.train_accuracy.or(row.test_accuracy).is_some())
+}
+
+fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String {
+    let mut entries = series_entries(series);
+    entries.push(Entry::new(Sample::Filled, "training set"));
+    entries.push(Entry::new(Sample::Open, "test set"));
+    let accuracy = has_accuracy(series);
+    let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
+    let (main_height, small_height) = (260.0, if accuracy { 105.0 } else { 260.0 });
+    let mut svg = Svg::new("training", WIDTH, top + main_height + 42.0);
+    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+
+    let losses =
+        || series.iter().flat_map(|s| s.tables.rounds.iter().map(|row| row.loss)).filter(|loss| loss.is_finite());
+    let epoch_losses = || {
+        let rows = series.iter().flat_map(|s| &s.tables.epochs);
+        rows.flat_map(|row| [row.train_loss, row.test_loss]).filter(|loss| loss.is_finite())
+    };
+    let first =
+        series.iter().filter_map(|s| s.tables.rounds.first()).map(|row| row.loss).filter(|loss| loss.is_finite());
+    let ceiling = CEILING * first.fold(0.0, f64::max);
+    let highest = losses().chain(epoch_losses()).fold(0.0, f64::max);
+    let (top_loss, cut) = if ceiling > 0.0 && highest > ceiling { (ceiling, true) } else { (highest, false) };
+    let lowest = losses().chain(epoch_losses()).fold(f64::INFINITY, f64::min);
+    let y = if lowest > 0.0 && top_loss / lowest > LOG_RATIO {
+        Axis::log(lowest * 0.9, top_loss * 1.1)
+    } else {
+        Axis::from_zero(top_loss)
+    };
+    if cut {
+        notes.push(format!(
+            "Losses up to {} lie above the frame, which is cut at about {CEILING} times the largest first loss.",
+            number(highest)
+        ));
+    }
+    for s in series {
+        let broken = s.tables.rounds.iter().filter(|row| !row.loss.is_finite()).count();
+        if broken > 0 {
+            notes.push(format!("{}: {} rounds without a finite loss are left out.", s.name, count(broken as u64)));
+        }
+    }
+
+    let last_round = series.iter().filter_map(|s| s.tables.rounds.last()).map(|row| row.round).max().unwrap_or(1);
+    let main = Panel::new(Rect::new(62.0, top, 392.0, main_height), Axis::linear(0.0, last_round as f64), y);
+    let scale = if y.log { " (log axis)" } else { "" };
+    let label = format!("loss per round{scale}");
+    main.draw(&mut svg, Labels { title: "minibatch loss", x: "rounds n", y: &label, ..Labels::default() });
+    main.inside(&mut svg, |svg| {
+        if window > 1 {
+            for s in series {
+                main.curve(svg, &raw(s, 260), s.style.stroke(0.7).dashed("").faded(0.3));
+            }
+        }
+        for s in series {
+            main.curve(svg, &smooth(s, window, 260), s.style.stroke(2.0));
+        }
+    });
+    for s in series.iter().filter(|s| s.tables.rounds.len() == 1) {
+        let row = &s.tables.rounds[0];
+        s.style.mark(&mut svg, main.at(row.round as f64, row.loss), 3.4, true);
+    }
+
+    // Epochs have their own range: the first rounds' losses are far above it.
+    let largest = epoch_losses().filter(|loss| *loss <= top_loss).fold(0.0, f64::max);
+    let epoch_axis = if y.log || largest == 0.0 { y } else { Axis::from_zero(largest) };
+    let frame = Rect::new(526.0, top, 202.0, small_height);
+    let title = format!("loss after each epoch{scale}");
+    epochs(&mut svg, series, frame, epoch_axis, &title, !accuracy, |row| [Some(row.train_loss), Some(row.test_loss)]);
+    if accuracy {
+        let frame = Rect::new(526.0, top + main_height - small_height, 202.0, small_height);
+        let values =
+            series.iter().flat_map(|s| &s.tables.epochs).flat_map(|row| [row.train_accuracy, row.test_accuracy]);
+        let lowest = values.flatten().fold(1.0, f64::min);
+        let y = Axis::linear((100.0 * lowest / 10.0).floor().min(9.0) * 10.0, 100.0);
+        epochs(&mut svg, series, frame, y, "accuracy after each epoch (%)", true, |row| {
+            [row.train_accuracy.map(|a| 100.0 * a), row.test_accuracy.map(|a| 100.0 * a)]
+        });
+    }
+    svg.finish("Training curves: minibatch loss against round, and loss per epoch, one line per optimizer")
+}
+
+/// A panel of two values per epoch: training set (filled) and test set (open).
+fn epochs(
+    svg: &mut Svg,
+    series: &[Series],
+    frame: Rect,
+    y: Axis,
+    title: &str,
+    label_x: bool,
+    values: impl Fn(&EpochRow) -> [Option<f64>; 2],
+) {
+    let last = series.iter().filter_map(|s| s.tables.epochs.last()).map(|row| row.epoch).max().unwrap_or(1);
+    let panel = Panel::new(frame, Axis::linear(0.5, last as f64 + 0.5).whole(), y);
+    let x = if label_x { "epochs" } else { "" };
+    panel.draw(svg, Labels { title, x, ..Labels::default() });
+    let every = last.div_ceil(6).max(1);
+    panel.inside(svg, |svg| {
+        for s in series {
+            // The open marker is the larger one: the filled one stays visible inside it where both losses agree.
+            for (set, width) in [(1, 1.0), (0, 1.6)] {
+                let points: Vec<(f64, f64)> = s
+                    .tables
+                    .epochs
+                    .iter()
+                    .filter_map(|row| values(row)[set].filter(|v| v.is_finite()).map(|v| (row.epoch as f64, v)))
+                    .collect();
+                panel.curve(svg, &points, s.style.stroke(width));
+                for (i, point) in points.iter().enumerate() {
+                    if i % every == 0 || i + 1 == points.len() {
+                        s.style.mark(svg, panel.at(point.0, point.1), if set == 0 { 2.4 } else { 4.6 }, set == 0);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The losses of a series; of long runs the least and largest of each of `buckets` stretches, so that no spike is lost.
+fn raw(series: &Series, buckets: usize) -> Vec<(f64, f64)> {
+    let rows: Vec<(f64, f64)> = finite(series);
+    if rows.len() <= 2 * buckets {
+        return rows;
+    }
+    let size = rows.len().div_ceil(buckets);
+    rows.chunks(size)
+        .flat_map(|chunk| {
+            let least = chunk.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();
+            let largest = chunk.iter().max_by(|a, b| a.1.total_cmp(&b.1)).copied();
+            let mut both: Vec<(f64, f64)> = least.into_iter().chain(largest).collect();
+            both.sort_by(|a, b| a.0.total_cmp(&b.0));
+            both
+        })
+        .collect()
+}
+
+/// The centred running mean; at both ends over the rounds that exist. At most about `points` points.
+fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
+    let rows = finite(series);
+    let half = window / 2;
+    let step = rows.len().div_ceil(points).max(1);
+    let centers = (0..rows.len()).filter(|i| i % step == 0 || i + 1 == rows.len());
+    centers
+        .filter_map(|i| {
+            let around = &rows[i.saturating_sub(half)..(i + half + 1).min(rows.len())];
+            mean(around.iter().map(|row| row.1)).map(|loss| (rows[i].0, loss))
+        })
+        .collect()
+}
+
+fn finite(series: &Series) -> Vec<(f64, f64)> {
+    let rows = series.tables.rounds.iter().filter(|row| row.loss.is_finite());
+    rows.map(|row| (row.round as f64, row.loss)).collect()
+}

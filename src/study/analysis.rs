@@ -1,0 +1,228 @@
+//! Everything that is measured of one optimizer's run: an observer of its rounds, and the tables that come of it.
+
+use crate::{
+    activation::{ActivationRecorder, explore},
+    kernels::{Real, real::convert},
+    loss::{Loss, Targets},
+    network::Network,
+    study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
+    taylor::{
+        RegretSettings, UnitResult,
+        layer::{self, MeanCurvature, Windows},
+        network, neuron,
+        neuron::NeuronStream,
+        regret::{prefixes, tables},
+        units::UnitTracker,
+        window::{Window, WindowRecorder},
+    },
+    train::{Examples, Observer, Round},
+};
+use std::{borrow::Cow, collections::BTreeMap, time::Instant};
+
+/// Seconds spent per phase.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(BTreeMap<&'static str, f64>);
+
+impl Clock {
+    /// Runs `work` and books its time under `phase`.
+    pub fn time<R>(&mut self, phase: &'static str, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        *self.0.entry(phase).or_default() += start.elapsed().as_secs_f64();
+        result
+    }
+
+    pub fn phases(&self) -> &BTreeMap<&'static str, f64> {
+        &self.0
+    }
+
+    /// All phases together.
+    pub fn total(&self) -> f64 {
+        self.0.values().sum()
+    }
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct AnalysisSettings {
+    pub regret: RegretSettings,
+    /// Rounds that the run will have, to place the prefixes.
+    pub planned_rounds: usize,
+    pub batch: usize,
+    /// Rounds between recorded activation configurations.
+    pub every: usize,
+    /// Step of plain SGD, for its bound.
+    pub sgd_rate: Option<f64>,
+}
+
+/// The tables of one optimizer's run.
+#[derive(Clone, Debug, Default)]
+pub struct AnalysisTables {
+    pub regret: Vec<RegretRow>,
+    pub units: Vec<UnitRow>,
+    pub novelty: Vec<NoveltyRow>,
+    pub neurons: Vec<NeuronRow>,
+    /// Rounds analysed at layer and network scale.
+    pub window_rounds: usize,
+}
+
+/// Watches a run: unit statistics, the neuron-scale closed form, the window, activations.
+pub struct Analysis<T: Real> {
+    network: Network,
+    loss: Loss,
+    settings: AnalysisSettings,
+    tracker: UnitTracker<T>,
+    stream: Option<NeuronStream<T>>,
+    stream_prefixes: Vec<usize>,
+    window: WindowRecorder<T>,
+    activations: Option<ActivationRecorder<T>>,
+    results: Vec<UnitResult>,
+    pub clock: Clock,
+}
+
+impl<T: Real> Analysis<T> {
+    /// `probe: [datapoints, inputs]`, empty to leave exploration out.
+    pub fn new(network: &Network, loss: Loss, settings: AnalysisSettings, probe: Vec<T>) -> Self {
+        let regret = &settings.regret;
+        let planned = settings.planned_rounds;
+        let window = regret.window.min(planned);
+        let windowed = prefixes(window, regret.prefixes);
+        // The closed form streams over the whole run; other losses need the window at neuron scale, too.
+        let streams = loss.is_quadratic() && regret.has(Scale::Neuron);
+        let stream_prefixes = if streams { prefixes(planned, regret.prefixes) } else { Vec::new() };
+        let needs_window = regret.has(Scale::Layer)
+            || regret.has(Scale::Network)
+            || (regret.has(Scale::Neuron) && !loss.is_quadratic());
+        Self {
+            tracker: UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied())),
+            stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
+            stream_prefixes,
+            window: WindowRecorder::new(if needs_window { window } else { 0 }),
+            activations: (!probe.is_empty() && !network.hidden_blocks().is_empty())
+                .then(|| ActivationRecorder::new(network, probe, settings.every)),
+            results: Vec::new(),
+            clock: Clock::default(),
+            network: network.clone(),
+            loss,
+            settings,
+        }
+    }
+
+    fn solve_stream(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        let (settings, tracker) = (&self.settings.regret, &self.tracker);
+        let solved = self.clock.time("neuron_optima", || stream.solve(settings, tracker));
+        self.results.extend(solved);
+    }
+
+    /// Solves what needs the whole window and makes the tables. `progress` is told the phase that begins.
+    ///
+    /// `examples` are those that the rounds drew from. With `quick`, nothing is solved beyond what streamed.
+    pub fn complete(
+        mut self,
+        examples: &Examples<T>,
+        quick: bool,
+        mut progress: impl FnMut(&str),
+    ) -> (AnalysisTables, Clock) {
+        let mut out = AnalysisTables::default();
+        if !quick && !self.window.states.is_empty() {
+            progress("linearizing the window");
+            self.solve_window(examples, &mut progress);
+            out.window_rounds = self.window.states.len();
+        }
+        (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.sgd_rate);
+        if let Some(activations) = &self.activations {
+            progress("exploration");
+            (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));
+        }
+        (out, self.clock)
+    }
+
+    fn solve_window(&mut self, examples: &Examples<T>, progress: &mut impl FnMut(&str)) {
+        let settings = &self.settings.regret;
+        let rounds = self.window.states.len();
+        let planned = settings.window.min(self.settings.planned_rounds);
+        let mut lengths: Vec<usize> =
+            prefixes(planned, settings.prefixes).into_iter().filter(|n| *n < rounds).collect();
+        lengths.push(rounds);
+        let tracker = &self.tracker;
+        let record = |unit, n| tracker.record(unit, n).expect("the tracker records every prefix");
+
+        let inputs: Vec<f64> = convert(examples.inputs);
+        let values: Vec<f64> = match examples.targets {
+            Targets::Values(values) if !examples.targets_are_inputs() => convert(values),
+            _ => Vec::new(),
+        };
+        let wide = Examples {
+            inputs: &inputs,
+            features: examples.features,
+            targets: match examples.targets {
+                Targets::Values(_) if examples.targets_are_inputs() => Targets::Values(&inputs),
+                Targets::Values(_) => Targets::Values(&values),
+                Targets::Labels(labels) => Targets::Labels(labels),
+            },
+            target_width: examples.target_width,
+        };
+        let clock = &mut self.clock;
+        let states: Vec<Vec<f64>> = self.window.states.iter().map(|s| convert(s)).collect();
+        let (network, rows, batch) = (&self.network, &self.window.rows[..], self.settings.batch);
+        let exact = clock
+            .time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));
+        let fast = clock.time("linearization", || exact.cast(*examples, Cow::Borrowed(&self.window.states[..])));
+        let curvature = clock.time("linearization", || MeanCurvature::new(&exact, 64));
+        let windows = Windows { exact: &exact, fast: &fast, curvature: &curvature };
+        if settings.has(Scale::Neuron) && !self.loss.is_quadratic() {
+            progress("neuron scale");
+            for n in &lengths {
+                let found =
+                    clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, |unit| record(unit, *n)));
+                self.results.extend(found);
+            }
+        }
+        if settings.has(Scale::Layer) {
+            progress("layer scale");
+            let found =
+                clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, || {}));
+            self.results.extend(found);
+        }
+        if settings.has(Scale::Network) {
+            progress("network scale");
+            let found = clock.time("network_optima", || network::optima(&windows, &lengths, settings, record));
+            self.results.extend(found);
+        }
+    }
+}
+
+impl<T: Real> Observer<T> for Analysis<T> {
+    fn observe(&mut self, round: &Round<T>) {
+        let Self { clock, tracker, stream, window, activations, .. } = self;
+        clock.time("streaming", || {
+            tracker.observe(round);
+            if let Some(stream) = stream {
+                stream.observe(round);
+            }
+            window.observe(round);
+        });
+        if let Some(activations) = activations {
+            clock.time("activations", || activations.observe(round));
+        }
+        if self.stream_prefixes.binary_search(&round.number).is_ok() {
+            self.solve_stream();
+        }
+    }
+
+    fn finish(&mut self, final_weights: &[T], rounds: usize) {
+        // A diverged run ends between prefixes, and its last weights may not be finite.
+        self.tracker.finish(final_weights, rounds);
+        let observed = self.tracker.last();
+        if observed > 0 && self.stream_prefixes.binary_search(&observed).is_err() {
+            self.solve_stream();
+        }
+        let Self { clock, activations, .. } = self;
+        if let Some(activations) = activations
+            && final_weights.iter().all(|w| w.is_finite())
+        {
+            clock.time("activations", || activations.finish(final_weights, rounds));
+        }
+    }
+}

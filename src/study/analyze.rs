@@ -1,0 +1,143 @@
+//! Analysing a trace: the same tables and report for a run that was trained elsewhere.
+
+use super::{
+    analysis::{Analysis, AnalysisSettings},
+    environment::{environment, peak_memory},
+    experiment::{ExplorationSection, RegretSection},
+    run::{Event, Outcome, StudyError, write, write_analysis, write_json, write_probe},
+    tables::{Comparator, RoundRow, Summary, columns, write_rows},
+};
+use crate::{
+    activation::probe_rows,
+    kernels::Real,
+    loss::Loss,
+    optim::OptimizerConfig,
+    trace::{self, TargetKind, read::is_double, replay},
+};
+use serde_json::json;
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+/// How to analyse a trace.
+#[derive(Clone, Copy, Debug)]
+pub struct AnalyzeOptions<'a> {
+    pub trace: &'a Path,
+    pub out: &'a Path,
+    /// Where datasets lie, for traces that name one.
+    pub data: Option<&'a Path>,
+    pub regret: &'a RegretSection,
+    pub exploration: &'a ExplorationSection,
+    pub overwrite: bool,
+    pub stop: &'a AtomicBool,
+}
+
+/// Checks and analyses a trace and writes a run directory with one optimizer.
+pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Summary, StudyError> {
+    match is_double(options.trace)? {
+        true => analyze_in::<f64>(options, events),
+        false => analyze_in::<f32>(options, events),
+    }
+}
+
+fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Summary, StudyError> {
+    let (trace, network) = trace::read::<T>(options.trace, options.data)?;
+    let manifest = &trace.manifest;
+    let examples = trace.examples(network.inputs());
+    let (rounds, batch) = (manifest.rounds, manifest.batch_size);
+    let config = optimizer_config(manifest);
+    let label = if config.name.is_empty() { "trace".to_owned() } else { config.name.clone() };
+    let folder = options.out.join(&label);
+    let occupied = options.out.join("summary.json").exists() && !options.overwrite;
+    if occupied {
+        return Err(StudyError::Occupied { path: options.out.to_owned() });
+    }
+    std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
+    events(Event::Started { label: &label, learning_rate: config.learning_rate, rounds });
+
+    let per_epoch = (examples.len() / batch).clamp(1, rounds);
+    // Only plain SGD with a constant step satisfies its bound.
+    let plain = config.name == "sgd"
+        && config.learning_rate > 0.0
+        && !["momentum", "schedule", "weight_decay"].iter().any(|key| manifest.optimizer.contains_key(*key));
+    let settings = AnalysisSettings {
+        regret: options.regret.settings(per_epoch),
+        planned_rounds: rounds,
+        batch,
+        every: options.exploration.every.rounds(per_epoch).min(rounds),
+        sgd_rate: plain.then_some(config.learning_rate),
+    };
+    let probe = probe_rows(examples.len(), options.exploration.probe);
+    write_probe(&folder, &probe)?;
+    let mut probe_inputs = Vec::new();
+    examples.gather_inputs(&probe, &mut probe_inputs);
+    let mut analysis = Analysis::new(&network, manifest.loss, settings, probe_inputs);
+    let mut rows: Vec<RoundRow> = Vec::new();
+    let start = Instant::now();
+    replay(&trace, &network, &examples, &mut [&mut analysis], |number, epoch, loss| {
+        rows.push(RoundRow { round: number, epoch, loss });
+        events(Event::Round { number, loss });
+        match options.stop.load(Ordering::SeqCst) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    let stopped = rows.len() < rounds;
+    let (total, observed) = (start.elapsed().as_secs_f64(), analysis.clock.total());
+    let (tables, clock) = analysis.complete(&examples, stopped, |name| events(Event::Phase { name }));
+    write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rows)?;
+    write_analysis(&folder, &tables)?;
+    let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
+    phases["replay"] = json!((total - observed).max(0.0));
+    let timing = json!({ "phases": phases, "epochs": [], "peak_memory_bytes": peak_memory() });
+    write_json(&folder.join("timing.json"), &timing)?;
+    write_json(&options.out.join("environment.json"), &environment())?;
+    let described = [
+        toml::to_string_pretty(&json!({ "trace": options.trace.display().to_string() })),
+        toml::to_string_pretty(&json!({ "regret": options.regret, "exploration": options.exploration })),
+    ];
+    let text: String = described.into_iter().map(|part| part.unwrap_or_default()).collect();
+    write(&options.out.join("experiment.toml"), text.as_bytes())?;
+
+    let (status, message) = match stopped {
+        true => ("interrupted", Some(format!("stopped after round {} of {rounds}", rows.len()))),
+        false => ("complete", None),
+    };
+    let dead = tables.neurons.iter().filter(|n| n.dead).count();
+    let outcome =
+        Outcome { config: &config, label: &label, status, message, per_epoch, window: tables.window_rounds, dead };
+    let result = outcome.summary(&network, &rows, None);
+    events(Event::Finished { summary: &result });
+    let name = options.trace.file_name().map_or_else(|| "trace".into(), |n| n.to_string_lossy().into_owned());
+    let summary = Summary {
+        format: 1,
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: 0,
+        status: status.to_owned(),
+        dataset: trace.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
+        loss: manifest.loss.name().to_owned(),
+        target: if manifest.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
+        headline: if manifest.loss == Loss::Mse { Comparator::Unconstrained } else { Comparator::Ball },
+        layers: network.describe(),
+        optimizers: vec![result],
+    };
+    write_json(&options.out.join("summary.json"), &summary)?;
+    Ok(summary)
+}
+
+/// The optimizer that the manifest names, for labels and bounds; it is never run.
+fn optimizer_config(manifest: &trace::Manifest) -> OptimizerConfig {
+    let name = manifest.optimizer.get("name").and_then(serde_json::Value::as_str).unwrap_or("trace");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let name: String = name.chars().filter(|c| plain(*c)).collect();
+    let rate = manifest.optimizer.get("learning_rate").and_then(serde_json::Value::as_f64);
+    OptimizerConfig {
+        name: name.trim_start_matches('.').to_owned(),
+        learning_rate: rate.unwrap_or(0.0),
+        settings: Default::default(),
+    }
+}

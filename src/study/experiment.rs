@@ -1,0 +1,459 @@
+//! Experiment files: what to train and what to measure (`docs/formats.md`).
+
+use crate::{
+    loss::Loss,
+    network::LayerSpec,
+    optim::{OptimizerConfig, OptimizerError},
+    study::tables::{Comparator, Scale},
+    taylor::RegretSettings,
+    text::suggestion,
+    trace::TargetKind,
+};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// An experiment, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    pub name: String,
+    #[serde(default)]
+    pub seed: u64,
+    pub data: DataSection,
+    pub network: NetworkSection,
+    pub training: TrainingSection,
+    pub optimizer: Vec<OptimizerConfig>,
+    #[serde(default)]
+    pub regret: RegretSection,
+    #[serde(default)]
+    pub exploration: ExplorationSection,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSection {
+    pub dataset: String,
+    /// Folder with the dataset's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkSection {
+    pub layers: Vec<LayerSpec>,
+    /// Initial weights from a safetensors file with PyTorch's names, instead of He-uniform ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+}
+
+/// The floating-point type that is trained in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    F32,
+    F64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSection {
+    pub loss: Loss,
+    pub target: TargetKind,
+    pub batch_size: usize,
+    pub epochs: usize,
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// `"all"` or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    All,
+    Number(usize),
+}
+
+/// `"epoch"`, `"all"` or a number of rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    Epoch,
+    All,
+    Rounds(usize),
+}
+
+impl Span {
+    /// In rounds.
+    pub fn rounds(self, per_epoch: usize) -> usize {
+        match self {
+            Span::Epoch => per_epoch,
+            Span::All => usize::MAX,
+            Span::Rounds(rounds) => rounds,
+        }
+    }
+}
+
+macro_rules! word_or_number {
+    ($type:ident, $expecting:literal, $number:path, { $($word:literal => $variant:path),* }) => {
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match *self {
+                    $($variant => serializer.serialize_str($word),)*
+                    $number(n) => serializer.serialize_u64(n as u64),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$type, E> {
+                        match word {
+                            $($word => Ok($variant),)*
+                            other => Err(E::custom(format!("\"{other}\" is not {}", $expecting))),
+                        }
+                    }
+
+                    fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<$type, E> {
+                        match n {
+                            1.. => Ok($number(n as usize)),
+                            _ => Err(E::custom(format!("{n} is not {}", $expecting))),
+                        }
+                    }
+                }
+                deserializer.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+
+word_or_number!(Count, "\"all\" or a number from 1", Count::Number, { "all" => Count::All });
+word_or_number!(
+    Span,
+    "\"epoch\", \"all\" or a number of rounds from 1",
+    Span::Rounds,
+    { "epoch" => Span::Epoch, "all" => Span::All }
+);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RegretSection {
+    pub scales: Vec<Scale>,
+    /// Neurons per layer.
+    pub neurons: Count,
+    pub prefixes: usize,
+    pub comparators: Vec<Comparator>,
+    /// Rounds analysed at layer and network scale.
+    pub window: Span,
+    pub ball_factor: f64,
+    pub neuron_tolerance: f64,
+    pub tolerance: f64,
+    pub max_products: usize,
+}
+
+impl Default for RegretSection {
+    fn default() -> Self {
+        let settings = RegretSettings::default();
+        Self {
+            scales: settings.scales,
+            neurons: Count::All,
+            prefixes: settings.prefixes,
+            comparators: settings.comparators,
+            window: Span::Epoch,
+            ball_factor: settings.ball_factor,
+            neuron_tolerance: settings.neuron_tolerance,
+            tolerance: settings.tolerance,
+            max_products: settings.max_products,
+        }
+    }
+}
+
+impl RegretSection {
+    /// The settings of the analysis, with the window in rounds.
+    pub fn settings(&self, rounds_per_epoch: usize) -> RegretSettings {
+        RegretSettings {
+            scales: self.scales.clone(),
+            comparators: self.comparators.clone(),
+            neurons: match self.neurons {
+                Count::All => None,
+                Count::Number(n) => Some(n),
+            },
+            prefixes: self.prefixes,
+            window: self.window.rounds(rounds_per_epoch),
+            ball_factor: self.ball_factor,
+            neuron_tolerance: self.neuron_tolerance,
+            tolerance: self.tolerance,
+            max_products: self.max_products,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplorationSection {
+    /// Datapoints of the probe set; 0 turns exploration off.
+    pub probe: usize,
+    /// Rounds between recorded configurations.
+    pub every: Span,
+}
+
+impl Default for ExplorationSection {
+    fn default() -> Self {
+        Self { probe: 2000, every: Span::Epoch }
+    }
+}
+
+/// An experiment that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    #[error("there is no built-in experiment \"{name}\" and no file of that name{suggestion}")]
+    Unknown { name: String, suggestion: String },
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{origin}: {reason}")]
+    Syntax { origin: String, reason: String },
+    #[error("{origin}: unknown key \"{key}\" in {section}{suggestion}")]
+    UnknownKey { origin: String, key: String, section: String, suggestion: String },
+    #[error("{origin}: {key}: {reason}")]
+    Value { origin: String, key: &'static str, reason: String },
+    #[error("{origin}: {source}")]
+    Optimizer { origin: String, source: OptimizerError },
+    #[error("--set {setting}: {reason}; write for example --set training.epochs=3")]
+    Setting { setting: String, reason: String },
+}
+
+/// The experiments that come with the program: name and text.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("digits-autoencoder", include_str!("../../experiments/digits-autoencoder.toml")),
+    ("digits-classifier", include_str!("../../experiments/digits-classifier.toml")),
+    ("mnist-autoencoder", include_str!("../../experiments/mnist-autoencoder.toml")),
+];
+
+/// The keys of each section.
+const SECTIONS: &[(&str, &[&str])] = &[
+    ("", &["name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
+    ("data", &["dataset", "path"]),
+    ("network", &["layers", "weights"]),
+    ("training", &["loss", "target", "batch_size", "epochs", "precision"]),
+    (
+        "regret",
+        &[
+            "scales",
+            "neurons",
+            "prefixes",
+            "comparators",
+            "window",
+            "ball_factor",
+            "neuron_tolerance",
+            "tolerance",
+            "max_products",
+        ],
+    ),
+    ("exploration", &["probe", "every"]),
+];
+
+/// The text of a built-in experiment or of a file, and what to call it in messages.
+pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+        return Ok(((*text).to_owned(), (*name).to_owned()));
+    }
+    let path = Path::new(name_or_path);
+    if !path.exists() && path.extension().is_none() {
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let suggestion = suggestion(name_or_path, &names);
+        return Err(ExperimentError::Unknown { name: name_or_path.into(), suggestion });
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
+    Ok((text, name_or_path.to_owned()))
+}
+
+/// Sets `section.key=value` in a parsed file; the value is TOML, or text if it is none.
+pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
+    let fail = |reason: &str| ExperimentError::Setting { setting: setting.into(), reason: reason.into() };
+    let (key, value) = setting.split_once('=').ok_or_else(|| fail("has no \"=\""))?;
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let last = path.pop().unwrap_or_default();
+    let mut at = table;
+    for part in path {
+        let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| fail("does not name a key of a section"))?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`.
+pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment, ExperimentError> {
+    let syntax = |e: &dyn std::fmt::Display| ExperimentError::Syntax {
+        origin: origin.into(),
+        reason: e.to_string().trim_end().to_owned(),
+    };
+    let mut table = text.parse::<Table>().map_err(|e| syntax(&e))?;
+    for setting in settings {
+        set(&mut table, setting)?;
+    }
+    check_keys(&table, origin)?;
+    let experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    experiment.check(origin)?;
+    Ok(experiment)
+}
+
+fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
+    for (section, known) in SECTIONS {
+        let part = if section.is_empty() { Some(table) } else { table.get(*section).and_then(Value::as_table) };
+        for key in part.into_iter().flat_map(Table::keys) {
+            if !known.contains(&key.as_str()) {
+                return Err(ExperimentError::UnknownKey {
+                    origin: origin.into(),
+                    key: key.clone(),
+                    section: if section.is_empty() { "the file".into() } else { format!("[{section}]") },
+                    suggestion: suggestion(key, known),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Experiment {
+    /// Checks what types cannot: ranges, and names of optimizers.
+    pub fn check(&self, origin: &str) -> Result<(), ExperimentError> {
+        let fail = |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || !self.name.chars().all(plain) || self.name.starts_with('.') {
+            return fail("name", "must consist of letters, digits, '-', '_' and '.', as it names a folder");
+        }
+        if self.training.batch_size == 0 {
+            return fail("training.batch_size", "must be at least 1");
+        }
+        if self.training.epochs == 0 {
+            return fail("training.epochs", "must be at least 1");
+        }
+        match (self.training.loss, self.training.target) {
+            (Loss::Mse, TargetKind::Label) => {
+                return fail("training.target", "\"label\" needs loss = \"cross_entropy\"");
+            }
+            (Loss::CrossEntropy, TargetKind::Input) => {
+                return fail("training.target", "\"input\" needs loss = \"mse\"");
+            }
+            _ => {}
+        }
+        if self.optimizer.is_empty() {
+            return fail("optimizer", "name at least one: [[optimizer]] name = \"sgd\" learning_rate = 0.1");
+        }
+        for config in &self.optimizer {
+            config.check().map_err(|source| ExperimentError::Optimizer { origin: origin.into(), source })?;
+        }
+        let regret = &self.regret;
+        if regret.prefixes == 0 {
+            return fail("regret.prefixes", "must be at least 1");
+        }
+        if !regret.scales.is_empty() && regret.comparators.is_empty() {
+            return fail("regret.comparators", "name \"unconstrained\", \"ball\" or both; or set scales = []");
+        }
+        let repeated = |count: usize, distinct: usize| count != distinct;
+        let (mut scales, mut comparators) = (regret.scales.clone(), regret.comparators.clone());
+        scales.sort();
+        scales.dedup();
+        comparators.sort();
+        comparators.dedup();
+        if repeated(regret.scales.len(), scales.len()) {
+            return fail("regret.scales", "names a scale twice");
+        }
+        if repeated(regret.comparators.len(), comparators.len()) {
+            return fail("regret.comparators", "names a comparator twice");
+        }
+        if !(regret.ball_factor > 0.0 && regret.ball_factor.is_finite()) {
+            return fail("regret.ball_factor", "must be a positive number");
+        }
+        for (key, value) in
+            [("regret.tolerance", regret.tolerance), ("regret.neuron_tolerance", regret.neuron_tolerance)]
+        {
+            if !(1e-12..1.0).contains(&value) {
+                return fail(key, "must lie between 1e-12 and 1");
+            }
+        }
+        if regret.max_products == 0 {
+            return fail("regret.max_products", "must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// A folder name per optimizer: its name, with the learning rate where a name appears twice.
+    pub fn labels(&self) -> Vec<String> {
+        let count = |name: &str| self.optimizer.iter().filter(|o| o.name == name).count();
+        let mut labels: Vec<String> = Vec::new();
+        for config in &self.optimizer {
+            let mut label = match count(&config.name) {
+                1 => config.name.clone(),
+                _ => format!("{}-{}", config.name, config.learning_rate),
+            };
+            while labels.contains(&label) {
+                label.push_str("-again");
+            }
+            labels.push(label);
+        }
+        labels
+    }
+
+    /// The experiment as a file again, all defaults written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("an experiment is always expressible as TOML")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in(settings: &[&str]) -> Result<Experiment, ExperimentError> {
+        let (text, origin) = source("digits-autoencoder").unwrap();
+        parse(&text, &origin, &settings.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn built_in_experiments_parse_and_survive_a_round_trip() {
+        for (name, text) in BUILT_IN {
+            let experiment = parse(text, name, &[]).unwrap();
+            assert_eq!(experiment.name, *name);
+            assert_eq!(parse(&experiment.to_toml(), name, &[]).unwrap(), experiment);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_the_nearest_valid_name() {
+        for (setting, expected) in [
+            ("regret.prefxies=3", "did you mean \"prefixes\""),
+            ("training.batchsize=3", "did you mean \"batch_size\""),
+            ("training.loss=\"msee\"", "mse"),
+            ("network.layers=[{ dnse = 3 }]", "did you mean \"dense\""),
+            ("network.layers=[\"rely\"]", "did you mean \"relu\""),
+            ("training.epochs=0", "at least 1"),
+            ("training.batch_size=-1", "training"),
+            ("regret.tolerance=nan", "between"),
+            ("regret.neurons=0", "from 1"),
+            ("regret.scales=[\"layer\", \"layer\"]", "twice"),
+            ("training.target=\"label\"", "cross_entropy"),
+            ("name=\"../up\"", "letters"),
+            ("nonsense", "has no \"=\""),
+        ] {
+            let error = built_in(&[setting]).expect_err(setting).to_string();
+            assert!(error.contains(expected), "{setting}: {error}");
+        }
+        assert!(source("digits-autoencodr").unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn equal_optimizers_get_folders_of_their_own() {
+        let optimizers = "optimizer=[{name=\"sgd\",learning_rate=1.0},{name=\"sgd\",learning_rate=0.1},{name=\"adam\",learning_rate=1}]";
+        let experiment = built_in(&[optimizers]).unwrap();
+        assert_eq!(experiment.labels(), ["sgd-1", "sgd-0.1", "adam"]);
+    }
+}

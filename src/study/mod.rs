@@ -1,0 +1,17 @@
+//! Studies: an experiment, its runs, their tables, and what they say about the paper's claims.
+//!
+//! - [`experiment`]: the experiment file; - [`run`]: trains and analyses; - [`analyze`]: the same for a trace;
+//! - [`analysis`]: what is measured of one run; - [`tables`]: the result files; - [`environment`]: the machine
+
+pub mod analysis;
+pub mod analyze;
+pub mod claims;
+pub mod environment;
+pub mod experiment;
+pub mod numbers;
+pub mod results;
+pub mod run;
+pub mod tables;
+
+pub use experiment::{Experiment, ExperimentError};
+pub use run::{Event, RunOptions, StudyError};

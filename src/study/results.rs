@@ -1,0 +1,210 @@
+//! A run directory read back into memory: what the report and the claims work from.
+//!
+//! A run that was interrupted, or that left an analysis out, lacks tables. That is no error: the table is
+//! empty and its name stands in [`OptimizerTables::missing`], so that the reader can say so in the place.
+//! Only a missing or broken `summary.json`, or a table that cannot be parsed, is an error.
+
+use super::tables::{
+    Comparator, EpochRow, NeuronRow, NoveltyRow, OptimizerSummary, RegretRow, RoundRow, Scale, Summary, TableError,
+    UnitRow, read_rows,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// All tables of one run.
+#[derive(Clone, Debug)]
+pub struct RunTables {
+    pub dir: PathBuf,
+    pub summary: Summary,
+    /// `environment.json`; `Null` when absent.
+    pub environment: Value,
+    /// `experiment.toml`, as written.
+    pub experiment: Option<String>,
+    /// In the order of `summary.optimizers`.
+    pub optimizers: Vec<OptimizerTables>,
+}
+
+/// All tables of one optimizer of a run.
+#[derive(Clone, Debug)]
+pub struct OptimizerTables {
+    pub summary: OptimizerSummary,
+    pub rounds: Vec<RoundRow>,
+    pub epochs: Vec<EpochRow>,
+    pub regret: Vec<RegretRow>,
+    pub units: Vec<UnitRow>,
+    pub novelty: Vec<NoveltyRow>,
+    pub neurons: Vec<NeuronRow>,
+    /// `timing.json`; `Null` when absent.
+    pub timing: Value,
+    /// File names of the tables that are absent or hold no rows.
+    pub missing: Vec<&'static str>,
+}
+
+impl RunTables {
+    /// Reads the run directory `dir`.
+    pub fn read(dir: &Path) -> Result<RunTables, TableError> {
+        let path = dir.join("summary.json");
+        let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+        let summary: Summary = serde_json::from_str(&text).map_err(|e| unreadable(&path, e.into()))?;
+        let optimizers = summary
+            .optimizers
+            .iter()
+            .map(|optimizer| OptimizerTables::read(&dir.join(&optimizer.label), optimizer.clone()))
+            .collect::<Result<_, _>>()?;
+        let path = dir.join("experiment.toml");
+        let experiment = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(unreadable(&path, e)),
+        };
+        let environment = json_or_null(&dir.join("environment.json"))?;
+        Ok(RunTables { dir: dir.to_owned(), summary, environment, experiment, optimizers })
+    }
+
+    /// The comparator that figures and sentences refer to.
+    pub fn headline(&self) -> Comparator {
+        self.summary.headline
+    }
+}
+
+impl OptimizerTables {
+    /// Reads the tables in `dir`, one optimizer's folder.
+    pub fn read(dir: &Path, summary: OptimizerSummary) -> Result<OptimizerTables, TableError> {
+        let mut missing = Vec::new();
+        let rounds = rows_or_none(dir, "rounds.csv", &mut missing)?;
+        let epochs = rows_or_none(dir, "epochs.csv", &mut missing)?;
+        let regret = rows_or_none(dir, "regret.csv", &mut missing)?;
+        let units = rows_or_none(dir, "units.csv", &mut missing)?;
+        let novelty = rows_or_none(dir, "novelty.csv", &mut missing)?;
+        let neurons = rows_or_none(dir, "neurons.csv", &mut missing)?;
+        let timing = json_or_null(&dir.join("timing.json"))?;
+        if timing.is_null() {
+            missing.push("timing.json");
+        }
+        Ok(OptimizerTables { summary, rounds, epochs, regret, units, novelty, neurons, timing, missing })
+    }
+
+    /// The final rows (longest prefix) of one scale and comparator.
+    pub fn units_at(&self, scale: Scale, comparator: Comparator) -> impl Iterator<Item = &UnitRow> {
+        self.units.iter().filter(move |row| row.scale == scale && row.comparator == comparator)
+    }
+
+    /// The split of the mean loss at the coarsest scale that was measured.
+    ///
+    /// That is the network, else the mean over layers, else the mean over neurons; `None` without rows.
+    pub fn split(&self, comparator: Comparator) -> Option<Split> {
+        [Scale::Network, Scale::Layer, Scale::Neuron].into_iter().find_map(|scale| {
+            let finite = |row: &&UnitRow| row.taylor_optimum.is_finite() && row.mean_regret.is_finite();
+            let rows: Vec<&UnitRow> = self.units_at(scale, comparator).filter(finite).collect();
+            let mean = |value: fn(&UnitRow) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / rows.len() as f64;
+            (!rows.is_empty()).then(|| Split {
+                scale,
+                units: rows.len(),
+                mean_loss: mean(|row| row.mean_loss),
+                taylor_optimum: mean(|row| row.taylor_optimum),
+                regret: mean(|row| row.mean_regret),
+                gap: mean(|row| row.gap),
+            })
+        })
+    }
+
+    /// Mean over the recorded rounds of the least Hamming distance to any earlier configuration, in bits.
+    pub fn mean_novelty(&self) -> Option<f64> {
+        mean(self.novelty.iter().filter_map(|row| row.min_hamming.map(|bits| bits as f64)))
+    }
+}
+
+/// How a mean loss divides into Taylor optimum and regret.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    pub scale: Scale,
+    /// Number of units averaged over; 1 at network scale.
+    pub units: usize,
+    pub mean_loss: f64,
+    pub taylor_optimum: f64,
+    pub regret: f64,
+    pub gap: f64,
+}
+
+/// Mean of the values; `None` without any.
+pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Quantile `q` in `[0, 1]` by linear interpolation between order statistics; NaNs are left out.
+pub fn quantile(values: impl IntoIterator<Item = f64>, q: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let position = q.clamp(0.0, 1.0) * last as f64;
+    let below = position.floor() as usize;
+    let above = (below + 1).min(last);
+    let share = position - below as f64;
+    Some(if share == 0.0 { sorted[below] } else { sorted[below] * (1.0 - share) + sorted[above] * share })
+}
+
+/// Median of the values; `None` without any.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> TableError {
+    TableError::Read { path: path.to_owned(), source: source.into() }
+}
+
+/// The rows of `dir/name`; none, and a note in `missing`, when the file is absent or empty.
+fn rows_or_none<T: DeserializeOwned>(
+    dir: &Path,
+    name: &'static str,
+    missing: &mut Vec<&'static str>,
+) -> Result<Vec<T>, TableError> {
+    let path = dir.join(name);
+    let rows = if path.exists() { read_rows(&path)? } else { Vec::new() };
+    if rows.is_empty() {
+        missing.push(name);
+    }
+    Ok(rows)
+}
+
+fn json_or_null(path: &Path) -> Result<Value, TableError> {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Ok(Value::Null),
+        Ok(text) => serde_json::from_str(&text).map_err(|e| unreadable(path, e.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate_and_skip_nan() {
+        assert_eq!(median([3.0, 1.0, f64::NAN, 2.0]), Some(2.0));
+        assert_eq!(median([1.0, 2.0]), Some(1.5));
+        assert_eq!(quantile([0.0, 10.0], 0.25), Some(2.5));
+        assert_eq!(median([f64::NAN]), None);
+        assert_eq!(mean([]), None);
+    }
+
+    #[test]
+    fn a_folder_without_summary_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = RunTables::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("summary.json") && error.contains("run directory"), "{error}");
+    }
+
+    #[test]
+    fn a_broken_summary_is_an_error_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("summary.json"), "{\"format\": 1,").unwrap();
+        let error = RunTables::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,548 @@
+//! Running an experiment: train every optimizer, analyse, write the run directory.
+
+use super::{
+    analysis::{Analysis, AnalysisSettings, AnalysisTables},
+    environment::{environment, peak_memory},
+    experiment::{Experiment, Precision},
+    tables::{
+        Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, read_rows, write_atomically,
+        write_rows,
+    },
+};
+use crate::{
+    activation::probe_rows,
+    data::{self, DataError, Dataset, MinibatchError, Minibatches, Split},
+    kernels::{Real, real::convert},
+    loss::Loss,
+    network::{Network, NetworkError, WeightsError, he_uniform, read_weights},
+    optim::{OptimizerConfig, OptimizerError},
+    trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
+    train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
+};
+use serde_json::json;
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+/// Inputs and labels that a kept trace carries along, up to this many bytes.
+const EMBEDDED_DATA_BYTES: usize = 64 << 20;
+
+/// How to run, apart from what the experiment says.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions<'a> {
+    /// The run directory.
+    pub out: &'a Path,
+    /// Where the datasets lie.
+    pub data: Option<&'a Path>,
+    /// Keep each optimizer's trace.
+    pub keep_trace: bool,
+    /// Replace another run in the directory.
+    pub overwrite: bool,
+    /// Continue an interrupted run in the directory: finished optimizers are kept.
+    pub resume: bool,
+    /// Set from outside to stop after the current round.
+    pub stop: &'a AtomicBool,
+}
+
+/// What a run tells its caller as it goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// An optimizer begins; `rounds` are planned.
+    Started { label: &'a str, learning_rate: f64, rounds: usize },
+    /// An optimizer's result was kept from an earlier run.
+    Kept { label: &'a str },
+    Round { number: usize, loss: f64 },
+    Epoch { epoch: usize, train_loss: f64, test_loss: f64 },
+    /// An analysis begins after training.
+    Phase { name: &'a str },
+    Finished { summary: &'a OptimizerSummary },
+}
+
+/// A study that could not be run or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error("training.batch_size: {0}")]
+    Minibatch(#[from] MinibatchError),
+    #[error("network.layers: {0}")]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{path} already holds a run; choose another folder with --out, continue it with --resume, or replace it with --overwrite")]
+    Occupied { path: PathBuf },
+    #[error("{path} holds a run of another experiment, so it cannot be resumed; choose another folder with --out")]
+    OtherExperiment { path: PathBuf },
+    #[error("{path} is not empty and holds no run; choose another folder with --out")]
+    NotEmpty { path: PathBuf },
+}
+
+impl StudyError {
+    /// Whether the user asked for something impossible (exit code 2), rather than something failing on the way.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            StudyError::Network(_)
+                | StudyError::Minibatch(_)
+                | StudyError::Optimizer(_)
+                | StudyError::Occupied { .. }
+                | StudyError::OtherExperiment { .. }
+                | StudyError::NotEmpty { .. }
+                | StudyError::Data(DataError::UnknownName { .. })
+        )
+    }
+}
+
+/// Loads the data, checks that the network fits it, and returns both.
+pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Dataset, Network), StudyError> {
+    let folder = experiment.data.path.as_deref().or(data_dir);
+    let dataset = data::load(&experiment.data.dataset, folder)?;
+    let network = Network::new(dataset.train.features(), &experiment.network.layers)?;
+    let (needed, what) = match experiment.training.target {
+        TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
+        TargetKind::Label => (dataset.classes, format!("the {} classes of {}", dataset.classes, dataset.name)),
+    };
+    if network.outputs() != needed {
+        return Err(NetworkError::Outputs { outputs: network.outputs(), needed, what }.into());
+    }
+    Ok((dataset, network))
+}
+
+/// A split as examples in the type that is trained in.
+struct TypedSplit<'a, T> {
+    inputs: Vec<T>,
+    split: &'a Split,
+}
+
+impl<'a, T: Real> TypedSplit<'a, T> {
+    fn new(split: &'a Split) -> Self {
+        Self { inputs: convert(&split.inputs), split }
+    }
+
+    fn examples(&self, target: TargetKind) -> Examples<'_, T> {
+        match target {
+            TargetKind::Input => Examples::autoencoder(&self.inputs, self.split.features()),
+            TargetKind::Label => Examples::classifier(&self.inputs, self.split.features(), &self.split.labels),
+        }
+    }
+}
+
+/// Prepares the run directory; says whether finished optimizers in it may be kept.
+fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<bool, StudyError> {
+    let out = options.out;
+    let fail = |source| StudyError::Write { path: out.to_owned(), source };
+    let config = out.join("experiment.toml");
+    let mut resumed = false;
+    if config.exists() {
+        if options.resume {
+            let same = std::fs::read_to_string(&config).is_ok_and(|text| text == experiment.to_toml());
+            if !same {
+                return Err(StudyError::OtherExperiment { path: out.to_owned() });
+            }
+            resumed = true;
+        } else if !options.overwrite {
+            return Err(StudyError::Occupied { path: out.to_owned() });
+        }
+    } else if out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() {
+        return Err(StudyError::NotEmpty { path: out.to_owned() });
+    }
+    std::fs::create_dir_all(out).map_err(fail)?;
+    if !resumed {
+        for label in experiment.labels() {
+            let folder = out.join(label);
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder).map_err(fail)?;
+            }
+        }
+        let _ = std::fs::remove_file(out.join("summary.json"));
+        write(&config, experiment.to_toml().as_bytes())?;
+    }
+    Ok(resumed)
+}
+
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StudyError> {
+    write_atomically(path, bytes).map_err(|source| StudyError::Write { path: path.to_owned(), source })
+}
+
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StudyError> {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data is always expressible as JSON");
+    text.push('\n');
+    write(path, text.as_bytes())
+}
+
+/// Trains and analyses every optimizer of an experiment, writing the run directory as it goes.
+pub fn run(
+    experiment: &Experiment,
+    options: &RunOptions,
+    events: &mut dyn FnMut(Event),
+) -> Result<Summary, StudyError> {
+    let (dataset, network) = resolve(experiment, options.data)?;
+    let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
+    let resumed = prepare(experiment, options)?;
+    write_json(&options.out.join("environment.json"), &environment())?;
+    let kept: Vec<OptimizerSummary> = match resumed {
+        true => read_summary(options.out).map(|s| s.optimizers).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let headline = match experiment.training.loss {
+        Loss::Mse => Comparator::Unconstrained,
+        Loss::CrossEntropy => Comparator::Ball,
+    };
+    let mut summary = Summary {
+        format: 1,
+        name: experiment.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: experiment.seed,
+        status: "interrupted".to_owned(),
+        dataset: dataset.name.clone(),
+        loss: experiment.training.loss.name().to_owned(),
+        target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
+        headline,
+        layers: network.describe(),
+        optimizers: Vec::new(),
+    };
+    let study = Study { experiment, options, dataset: &dataset, network: &network, minibatches: &minibatches };
+    for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
+        if let Some(done) = kept.iter().find(|o| o.label == label && o.status == "complete") {
+            events(Event::Kept { label: &label });
+            summary.optimizers.push(done.clone());
+            continue;
+        }
+        let result = match experiment.training.precision {
+            Precision::F32 => study.optimizer::<f32>(config, &label, events),
+            Precision::F64 => study.optimizer::<f64>(config, &label, events),
+        }?;
+        events(Event::Finished { summary: &result });
+        summary.optimizers.push(result);
+        write_json(&options.out.join("summary.json"), &summary)?;
+        if options.stop.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    let all = |status: &str| summary.optimizers.iter().all(|o| o.status == status);
+    summary.status = match () {
+        () if summary.optimizers.len() == experiment.optimizer.len() && all("complete") => "complete",
+        () if summary.optimizers.iter().any(|o| o.status == "failed") => "failed",
+        () => "interrupted",
+    }
+    .to_owned();
+    write_json(&options.out.join("summary.json"), &summary)?;
+    Ok(summary)
+}
+
+/// Reads `summary.json` of a run directory.
+pub fn read_summary(run: &Path) -> Option<Summary> {
+    serde_json::from_slice(&std::fs::read(run.join("summary.json")).ok()?).ok()
+}
+
+/// An experiment with everything that its optimizers share.
+struct Study<'a> {
+    experiment: &'a Experiment,
+    options: &'a RunOptions<'a>,
+    dataset: &'a Dataset,
+    network: &'a Network,
+    minibatches: &'a Minibatches,
+}
+
+impl Study<'_> {
+    fn initial_weights<T: Real>(&self) -> Result<Vec<T>, StudyError> {
+        Ok(match &self.experiment.network.weights {
+            Some(path) => read_weights(self.network, path)?,
+            None => he_uniform(self.network, self.experiment.seed),
+        })
+    }
+
+    fn planned_rounds(&self) -> usize {
+        self.minibatches.rounds_per_epoch() * self.experiment.training.epochs
+    }
+
+    fn optimizer<T: Real>(
+        &self,
+        config: &OptimizerConfig,
+        label: &str,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<OptimizerSummary, StudyError> {
+        let (network, training) = (self.network, &self.experiment.training);
+        let folder = self.options.out.join(label);
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| StudyError::Write { path: folder.clone(), source })?;
+        let mut weights: Vec<T> = self.initial_weights()?;
+        let mut optimizer = config.build::<T>(network)?;
+        let (train_split, test_split) =
+            (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
+        let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
+        let per_epoch = self.minibatches.rounds_per_epoch();
+        let planned = self.planned_rounds();
+        events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
+
+        let settings = AnalysisSettings {
+            regret: self.experiment.regret.settings(per_epoch),
+            planned_rounds: planned,
+            batch: training.batch_size,
+            every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
+            sgd_rate: (config.name == "sgd").then_some(config.learning_rate),
+        };
+        let probe = probe_rows(train_set.len(), self.experiment.exploration.probe);
+        write_probe(&folder, &probe)?;
+        let mut probe_inputs = Vec::new();
+        train_set.gather_inputs(&probe, &mut probe_inputs);
+        let mut analysis = Analysis::new(network, training.loss, settings, probe_inputs);
+        let mut trace = self.trace_writer::<T>(config, &folder)?;
+
+        let (mut rounds, mut epochs): (Vec<RoundRow>, Vec<EpochRow>) = (Vec::new(), Vec::new());
+        let mut epoch_seconds = Vec::new();
+        let (start, mut epoch_start) = (Instant::now(), Instant::now());
+        let mut evaluation_seconds = 0.0;
+        let mut observers: Vec<&mut dyn Observer<T>> = vec![&mut analysis];
+        if let Some(trace) = &mut trace {
+            observers.push(trace);
+        }
+        let task = Training { network, loss: training.loss, examples: train_set, minibatches: self.minibatches, epochs: training.epochs };
+        let events_cell = std::cell::RefCell::new(&mut *events);
+        let (ending, done) = train(
+            &task,
+            &mut *optimizer,
+            &mut weights,
+            &mut observers,
+            |number, epoch, loss| {
+                rounds.push(RoundRow { round: number, epoch, loss });
+                (events_cell.borrow_mut())(Event::Round { number, loss });
+                match self.options.stop.load(Ordering::SeqCst) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            },
+            |epoch, weights| {
+                epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
+                let evaluated = Instant::now();
+                let row = epoch_row(network, training.loss, weights, &train_set, &test_set, epoch, config);
+                (events_cell.borrow_mut())(Event::Epoch {
+                    epoch,
+                    train_loss: row.train_loss,
+                    test_loss: row.test_loss,
+                });
+                epochs.push(row);
+                evaluation_seconds += evaluated.elapsed().as_secs_f64();
+                epoch_start = Instant::now();
+            },
+        );
+        let total = start.elapsed().as_secs_f64();
+        let observed = analysis.clock.total();
+        write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rounds)?;
+        write_rows(&folder.join("epochs.csv"), columns::EPOCHS, &epochs)?;
+        if let Some(trace) = trace {
+            let path = folder.join("trace");
+            trace.close().map_err(|source| StudyError::Write { path, source })?;
+        }
+
+        let stopped = matches!(ending, Ending::Stopped { .. }) && done < planned;
+        let (tables, clock) = analysis.complete(&train_set, stopped, |name| events(Event::Phase { name }));
+        write_analysis(&folder, &tables)?;
+        let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
+        phases["training"] = json!((total - observed - evaluation_seconds).max(0.0));
+        phases["evaluation"] = json!(evaluation_seconds);
+        let timing =
+            json!({ "phases": phases, "epochs": epoch_seconds, "peak_memory_bytes": peak_memory() });
+        write_json(&folder.join("timing.json"), &timing)?;
+
+        let (status, message) = match ending {
+            Ending::Diverged { round } => ("failed", Some(divergence(config, round))),
+            Ending::Stopped { rounds } if rounds < planned => {
+                ("interrupted", Some(format!("stopped after round {rounds} of {planned}; continue with --resume")))
+            }
+            _ => ("complete", None),
+        };
+        let dead = tables.neurons.iter().filter(|n| n.dead).count();
+        let outcome = Outcome { config, label, status, message, per_epoch, window: tables.window_rounds, dead };
+        Ok(outcome.summary(network, &rounds, epochs.last()))
+    }
+
+    fn trace_writer<T: Real>(
+        &self,
+        config: &OptimizerConfig,
+        folder: &Path,
+    ) -> Result<Option<TraceWriter<T>>, StudyError> {
+        if !self.options.keep_trace {
+            return Ok(None);
+        }
+        let training = &self.experiment.training;
+        let path = folder.join("trace");
+        let fail = |source| StudyError::Write { path: path.clone(), source };
+        let train = &self.dataset.train;
+        let writer = TraceWriter::new(
+            &path,
+            self.network,
+            training.loss,
+            training.target,
+            training.batch_size,
+            config,
+            &self.dataset.name,
+        )
+        .map_err(fail)?;
+        if train.inputs.len() * size_of::<f32>() <= EMBEDDED_DATA_BYTES {
+            let labels = (training.target == TargetKind::Label).then_some(&train.labels[..]);
+            writer.write_data(&train.inputs, train.features(), labels).map_err(fail)?;
+        }
+        Ok(Some(writer))
+    }
+}
+
+/// `probe.npy`: the rows of the training data in the probe set.
+pub(super) fn write_probe(folder: &Path, rows: &[u32]) -> Result<(), StudyError> {
+    let path = folder.join("probe.npy");
+    let rows: Vec<i64> = rows.iter().map(|r| i64::from(*r)).collect();
+    write_npy(&path, &[rows.len() as u64], &rows).map_err(|source| StudyError::Write { path, source })
+}
+
+/// The tables that an analysis makes.
+pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(), StudyError> {
+    write_rows(&folder.join("regret.csv"), columns::REGRET, &tables.regret)?;
+    write_rows(&folder.join("units.csv"), columns::UNITS, &tables.units)?;
+    write_rows(&folder.join("novelty.csv"), columns::NOVELTY, &tables.novelty)?;
+    write_rows(&folder.join("neurons.csv"), columns::NEURONS, &tables.neurons)?;
+    Ok(())
+}
+
+fn epoch_row<T: Real>(
+    network: &Network,
+    loss: Loss,
+    weights: &[T],
+    train: &Examples<T>,
+    test: &Examples<T>,
+    epoch: usize,
+    config: &OptimizerConfig,
+) -> EpochRow {
+    let on = |examples: &Examples<T>| -> Evaluation { evaluate(network, loss, weights, examples) };
+    let (train, test) = (on(train), on(test));
+    EpochRow {
+        epoch,
+        learning_rate: config.learning_rate,
+        train_loss: train.loss,
+        test_loss: test.loss,
+        train_accuracy: train.accuracy,
+        test_accuracy: test.accuracy,
+    }
+}
+
+fn divergence(config: &OptimizerConfig, round: usize) -> String {
+    let rate = config.learning_rate;
+    format!(
+        "the loss of round {round} is not finite with learning rate {rate}; everything before it is kept. Try a \
+         smaller rate, for example {}",
+        rate / 3.0
+    )
+}
+
+/// How an optimizer's run went, for its summary.
+pub(super) struct Outcome<'a> {
+    pub config: &'a OptimizerConfig,
+    pub label: &'a str,
+    pub status: &'a str,
+    pub message: Option<String>,
+    pub per_epoch: usize,
+    pub window: usize,
+    pub dead: usize,
+}
+
+impl Outcome<'_> {
+    pub fn summary(self, network: &Network, rounds: &[RoundRow], last: Option<&EpochRow>) -> OptimizerSummary {
+        let mean = |rows: &[RoundRow]| {
+            (!rows.is_empty()).then(|| rows.iter().map(|r| r.loss).sum::<f64>() / rows.len() as f64)
+        };
+        OptimizerSummary {
+            label: self.label.to_owned(),
+            name: self.config.name.clone(),
+            learning_rate: self.config.learning_rate,
+            status: self.status.to_owned(),
+            message: self.message,
+            rounds: rounds.len(),
+            rounds_per_epoch: self.per_epoch,
+            window_rounds: self.window,
+            last_loss: mean(&rounds[rounds.len().saturating_sub(100)..]),
+            mean_loss: mean(rounds),
+            train_loss: last.map(|e| e.train_loss),
+            test_loss: last.map(|e| e.test_loss),
+            train_accuracy: last.and_then(|e| e.train_accuracy),
+            test_accuracy: last.and_then(|e| e.test_accuracy),
+            hidden_neurons: network.hidden_blocks().iter().map(|b| b.units).sum(),
+            dead_neurons: self.dead,
+        }
+    }
+}
+
+/// One optimizer's plain training, timed.
+#[derive(Clone, Debug)]
+pub struct PlainTraining {
+    pub label: String,
+    /// Seconds of each epoch, without evaluation.
+    pub seconds: Vec<f64>,
+    /// Mean loss over the last 100 rounds (or all, when fewer).
+    pub last_loss: f64,
+    /// Mean loss over all rounds.
+    pub mean_loss: f64,
+    pub ending: Ending,
+}
+
+/// Trains without observers and without writing anything.
+pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
+    match experiment.training.precision {
+        Precision::F32 => train_only_in::<f32>(experiment, data_dir),
+        Precision::F64 => train_only_in::<f64>(experiment, data_dir),
+    }
+}
+
+fn train_only_in<T: Real>(
+    experiment: &Experiment,
+    data_dir: Option<&Path>,
+) -> Result<Vec<PlainTraining>, StudyError> {
+    let (dataset, network) = resolve(experiment, data_dir)?;
+    let training = &experiment.training;
+    let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;
+    let split = TypedSplit::<T>::new(&dataset.train);
+    let examples = split.examples(training.target);
+    let mut all = Vec::new();
+    for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
+        let mut weights: Vec<T> = match &experiment.network.weights {
+            Some(path) => read_weights(&network, path)?,
+            None => he_uniform(&network, experiment.seed),
+        };
+        let mut optimizer = config.build::<T>(&network)?;
+        let task = Training { network: &network, loss: training.loss, examples, minibatches: &minibatches, epochs: training.epochs };
+        let (mut losses, mut seconds) = (Vec::new(), Vec::new());
+        let mut start = Instant::now();
+        let (ending, _) = train(
+            &task,
+            &mut *optimizer,
+            &mut weights,
+            &mut [],
+            |_, _, loss| {
+                losses.push(loss);
+                ControlFlow::Continue(())
+            },
+            |_, _| {
+                seconds.push(start.elapsed().as_secs_f64());
+                start = Instant::now();
+            },
+        );
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let last_loss = mean(&losses[losses.len().saturating_sub(100)..]);
+        all.push(PlainTraining { label, seconds, last_loss, mean_loss: mean(&losses), ending });
+    }
+    Ok(all)
+}
+
+/// Reads `rounds.csv` of an optimizer of a run.
+pub fn read_rounds(folder: &Path) -> Result<Vec<RoundRow>, TableError> {
+    read_rows(&folder.join("rounds.csv"))
+}

@@ -1,0 +1,263 @@
+//! The rows of every result table, with their readers and writers.
+//!
+//! The structs are the contract of `docs/formats.md`: one field is one column, in this order, under this
+//! name. Empty cells are `None`. Floating-point numbers are written in the shortest form that reads back
+//! to the same bits, so a table loses nothing.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// The spatial scale of a Taylor loss (`docs/theory.md`, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    Network,
+    Layer,
+    Neuron,
+}
+
+/// The comparator that regret is measured against (`docs/theory.md`, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Comparator {
+    /// The least-norm displacement among the minimizers over all weights.
+    Unconstrained,
+    /// The best weights in the ball around the initial weights with radius `factor * displacement`.
+    Ball,
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scale::Network => "network",
+            Scale::Layer => "layer",
+            Scale::Neuron => "neuron",
+        })
+    }
+}
+
+impl fmt::Display for Comparator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Comparator::Unconstrained => "unconstrained",
+            Comparator::Ball => "ball",
+        })
+    }
+}
+
+/// `rounds.csv`: the minibatch loss of each round, before its update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundRow {
+    /// 1-based round.
+    pub round: usize,
+    /// 1-based epoch.
+    pub epoch: usize,
+    pub loss: f64,
+}
+
+/// `epochs.csv`: losses and accuracies after each epoch (accuracies are empty for autoencoders).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    pub epoch: usize,
+    pub learning_rate: f64,
+    pub train_loss: f64,
+    pub test_loss: f64,
+    pub train_accuracy: Option<f64>,
+    pub test_accuracy: Option<f64>,
+}
+
+/// `regret.csv`: the Taylor optimum and the regret of one unit for one prefix of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegretRow {
+    pub scale: Scale,
+    /// Index in the layer list, empty at network scale.
+    pub layer: Option<usize>,
+    /// Row of the layer's weight matrix, empty above neuron scale.
+    pub neuron: Option<usize>,
+    pub comparator: Comparator,
+    /// Length N of the prefix.
+    pub rounds: usize,
+    pub mean_loss: f64,
+    pub taylor_optimum: f64,
+    pub mean_regret: f64,
+    /// Certificate: the true optimum lies in `[taylor_optimum - gap, taylor_optimum]`.
+    pub gap: f64,
+    pub attained: bool,
+    /// `||V* - W^1||`.
+    pub distance: f64,
+    pub bound_zinkevich: f64,
+    /// Empty unless the optimizer is plain SGD.
+    pub bound_sgd: Option<f64>,
+}
+
+/// `units.csv`: one unit's result for its longest prefix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnitRow {
+    pub scale: Scale,
+    pub layer: Option<usize>,
+    pub neuron: Option<usize>,
+    pub comparator: Comparator,
+    /// Number of weights of the unit, biases included.
+    pub dimension: usize,
+    pub mean_loss: f64,
+    pub taylor_optimum: f64,
+    pub mean_regret: f64,
+    pub gap: f64,
+    pub attained: bool,
+    /// Factorizations or operator products that the solver spent.
+    pub iterations: usize,
+    pub distance: f64,
+    /// `max_n ||W^n - W^1||`.
+    pub displacement: f64,
+    /// `max_n ||g_n||`.
+    pub gradient_bound: f64,
+    /// Slope of log regret on log N; empty with fewer than two positive regrets.
+    pub slope: Option<f64>,
+    pub slope_points: usize,
+}
+
+/// `novelty.csv`: how new the activation configuration after `round` updates is (figure 5a).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyRow {
+    pub round: usize,
+    /// Least Hamming distance to any earlier configuration; empty for the first.
+    pub min_hamming: Option<u64>,
+    /// Hamming distance to the previous configuration; empty for the first.
+    pub previous_hamming: Option<u64>,
+    /// Number of bits of a configuration.
+    pub bits: u64,
+}
+
+/// `neurons.csv`: how widely one hidden neuron explored (figures 5b and 5c).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeuronRow {
+    pub layer: usize,
+    pub neuron: usize,
+    pub switches: u64,
+    pub rank: usize,
+    /// Sum of the logs of the first `min(50, rank)` singular values.
+    pub log_volume: f64,
+    /// `1/2 log det(I + Gram)`.
+    pub log_det: f64,
+    /// Fraction of all (configuration, datapoint) pairs in which the neuron is active.
+    pub active_fraction: f64,
+    /// Whether the neuron is active nowhere in the last configuration.
+    pub dead: bool,
+}
+
+/// A table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {path}: {source}; is this a run directory of taylorscope?")]
+    Read { path: PathBuf, source: csv::Error },
+}
+
+/// Writes `rows` as a CSV with a header, first beside `path`, then renamed over it.
+///
+/// The header is written even when there are no rows, so `columns` names them.
+pub fn write_rows<T: Serialize>(path: &Path, columns: &[&str], rows: &[T]) -> Result<(), TableError> {
+    let fail = |source: std::io::Error| TableError::Write { path: path.to_owned(), source };
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let csv_fail = |e: csv::Error| fail(std::io::Error::other(e));
+    writer.write_record(columns).map_err(csv_fail)?;
+    for row in rows {
+        writer.serialize(row).map_err(csv_fail)?;
+    }
+    let bytes = writer.into_inner().map_err(|e| fail(std::io::Error::other(e.to_string())))?;
+    write_atomically(path, &bytes).map_err(fail)
+}
+
+/// Writes `bytes` to a temporary file beside `path` and renames it over `path`.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = std::fs::File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&partial, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
+}
+
+/// Reads all rows of a CSV that [`write_rows`] wrote.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TableError> {
+    let fail = |source| TableError::Read { path: path.to_owned(), source };
+    csv::Reader::from_path(path).map_err(fail)?.deserialize().collect::<Result<_, _>>().map_err(fail)
+}
+
+/// The column names of each table, in order.
+pub mod columns {
+    pub const ROUNDS: &[&str] = &["round", "epoch", "loss"];
+    pub const EPOCHS: &[&str] =
+        &["epoch", "learning_rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+    pub const REGRET: &[&str] = &[
+        "scale", "layer", "neuron", "comparator", "rounds", "mean_loss", "taylor_optimum", "mean_regret", "gap",
+        "attained", "distance", "bound_zinkevich", "bound_sgd",
+    ];
+    pub const UNITS: &[&str] = &[
+        "scale", "layer", "neuron", "comparator", "dimension", "mean_loss", "taylor_optimum", "mean_regret", "gap",
+        "attained", "iterations", "distance", "displacement", "gradient_bound", "slope", "slope_points",
+    ];
+    pub const NOVELTY: &[&str] = &["round", "min_hamming", "previous_hamming", "bits"];
+    pub const NEURONS: &[&str] =
+        &["layer", "neuron", "switches", "rank", "log_volume", "log_det", "active_fraction", "dead"];
+}
+
+/// `summary.json`: what a run found, for `report` and for scripts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this format; 1.
+    pub format: u32,
+    /// Name of the experiment.
+    pub name: String,
+    /// Version of taylorscope that wrote the run.
+    pub version: String,
+    pub seed: u64,
+    /// `complete`, `interrupted` or `failed`.
+    pub status: String,
+    pub dataset: String,
+    /// `mse` or `cross_entropy`.
+    pub loss: String,
+    /// `input` or `label`.
+    pub target: String,
+    /// The comparator to show first: `unconstrained` for MSE, `ball` for cross-entropy.
+    pub headline: Comparator,
+    /// The layers as readable text, index = layer index, e.g. `dense 784 -> 50`, `relu`.
+    pub layers: Vec<String>,
+    pub optimizers: Vec<OptimizerSummary>,
+}
+
+/// One optimizer's part of `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerSummary {
+    /// The subfolder of the run, unique: `sgd`, or `sgd-0.1` when one optimizer appears twice.
+    pub label: String,
+    pub name: String,
+    pub learning_rate: f64,
+    pub status: String,
+    /// Why the optimizer stopped early, in words; empty otherwise.
+    pub message: Option<String>,
+    pub rounds: usize,
+    pub rounds_per_epoch: usize,
+    /// Rounds analysed at layer and network scale, from round 1.
+    pub window_rounds: usize,
+    /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
+    pub last_loss: Option<f64>,
+    /// Mean minibatch loss over all rounds.
+    pub mean_loss: Option<f64>,
+    pub train_loss: Option<f64>,
+    pub test_loss: Option<f64>,
+    pub train_accuracy: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    /// Hidden neurons, and how many of them are dead on the probe set at the end.
+    pub hidden_neurons: usize,
+    pub dead_neurons: usize,
+}

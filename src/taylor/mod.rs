@@ -1,0 +1,20 @@
+//! Taylor losses and their optima at the three scales, regret, bounds and certificates (`docs/theory.md`, sections 2 to 4).
+//!
+//! - [`neuron`], [`layer`], [`network`]: the Taylor optima at each scale, the same names in each file
+//! - [`window`]: the linearized rounds that layer and network scale work on, and products with their curvature
+//! - [`quadratic`]: dense problems in closed form; [`subspace`]: large problems by a certified subspace iteration
+//! - [`certificate`]: what a solver returns
+//! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit
+
+pub mod certificate;
+pub mod layer;
+pub mod network;
+pub mod neuron;
+pub mod quadratic;
+pub mod regret;
+pub mod subspace;
+pub mod units;
+pub mod window;
+
+pub use certificate::{Comparison, Optimum, StopReason};
+pub use regret::{RegretSettings, UnitResult};

@@ -1,0 +1,34 @@
+//! Taylor optima at network scale.
+//!
+//! The same problem as a layer's over all blocks at once: one forward-mode and one backward pass over the rounds per product
+//! with the curvature, with the weights `W^n` of each round (`docs/theory.md`, section 4), and the layers' Kronecker factors as
+//! block-diagonal preconditioner.
+
+use super::{
+    layer::{Windows, iterative_optima},
+    regret::{RegretSettings, UnitId, UnitResult},
+    units::UnitRecord,
+};
+use crate::{kernels::Real, study::tables::Scale};
+
+/// The identity of the network.
+fn unit() -> UnitId {
+    UnitId { scale: Scale::Network, layer: None, neuron: None }
+}
+
+/// Optima of the network for the given prefixes.
+pub fn optima<C: Real>(
+    windows: &Windows<C>,
+    prefixes: &[usize],
+    settings: &RegretSettings,
+    record: impl Fn(UnitId, usize) -> UnitRecord,
+) -> Vec<UnitResult> {
+    let network = windows.exact.network();
+    let unit = unit();
+    iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, |n| record(unit, n))
+        .into_iter()
+        .map(|(comparator, rounds, optimum)| {
+            UnitResult::new(unit, comparator, network.parameters(), record(unit, rounds), &optimum)
+        })
+        .collect()
+}

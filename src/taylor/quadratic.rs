@@ -1,0 +1,308 @@
+//! Minimizers of a dense convex quadratic, over all of space and over a ball, with certificates.
+//!
+//! `F(u) = constant + c'u + u'Hu / 2` in the displacement `u = V - W^1`. Both comparators lie on one path: the minimizer of
+//! `F(u) + shift |u|^2 / 2` is `u(shift) = -(H + shift I)^-1 c`. Its limit for `shift -> 0` is the least-norm minimizer, and the
+//! minimizer over the ball is the point of the path with `|u| = radius`, or that limit if it lies inside (Moré and Sorensen,
+//! "Computing a trust region step", 1983).
+
+use super::certificate::{Comparison, Optimum, StopReason, gap};
+use crate::kernels::real::{dot, norm};
+use faer::{
+    Mat, MatRef, Side,
+    linalg::solvers::{Llt, SelfAdjointEigen, Solve},
+};
+
+/// Up to this width the eigendecomposition is used, above it one Cholesky factorization per shift.
+const SPECTRAL_WIDTH: usize = 96;
+/// Shifts below this fraction of the largest diagonal entry drown in the rounding of `H`.
+const SHIFT_FLOOR: f64 = 1e-15;
+/// Shifts tried at most.
+const MAX_SHIFTS: usize = 60;
+
+/// The Hessian of a quadratic, prepared for systems `H + shift I`.
+#[derive(Clone, Debug)]
+pub struct Hessian {
+    width: usize,
+    /// Row-major and symmetric.
+    matrix: Vec<f64>,
+    /// Coordinates with a nonzero diagonal; the others are outside the range of a positive semidefinite matrix.
+    active: Vec<usize>,
+    floor: f64,
+    spectrum: Option<Spectrum>,
+}
+
+#[derive(Clone, Debug)]
+struct Spectrum {
+    values: Vec<f64>,
+    vectors: Mat<f64>,
+}
+
+impl Hessian {
+    /// Prepares a symmetric positive semidefinite row-major matrix `[width, width]`.
+    pub fn new(matrix: Vec<f64>, width: usize) -> Self {
+        assert_eq!(matrix.len(), width * width, "the matrix is not square");
+        let diagonal = |j: usize| matrix[j * width + j];
+        let active: Vec<usize> = (0..width).filter(|j| diagonal(*j) > 0.0).collect();
+        let floor = SHIFT_FLOOR * active.iter().map(|j| diagonal(*j)).sum::<f64>();
+        let mut hessian = Self { width, matrix, active, floor, spectrum: None };
+        if hessian.active.len() <= SPECTRAL_WIDTH {
+            let compact = hessian.compact(0.0);
+            hessian.spectrum = SelfAdjointEigen::new(compact.as_ref(), Side::Lower).ok().map(|eigen| Spectrum {
+                values: eigen.S().column_vector().iter().map(|v| v.max(0.0)).collect(),
+                vectors: eigen.U().to_owned(),
+            });
+        }
+        hessian
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `H v`.
+    pub fn apply(&self, v: &[f64]) -> Vec<f64> {
+        self.matrix.chunks_exact(self.width).map(|row| dot(row, v)).collect()
+    }
+
+    /// `H + shift I` on the active coordinates.
+    fn compact(&self, shift: f64) -> Mat<f64> {
+        let full = MatRef::from_row_major_slice(&self.matrix, self.width, self.width);
+        let diagonal = |i, j| if i == j { shift } else { 0.0 };
+        Mat::from_fn(self.active.len(), self.active.len(), |i, j| {
+            full[(self.active[i], self.active[j])] + diagonal(i, j)
+        })
+    }
+
+    /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.
+    fn path(&self, c: &[f64], shift: f64) -> Option<PathPoint> {
+        let n = self.active.len();
+        let c: Vec<f64> = self.active.iter().map(|j| c[*j]).collect();
+        let (compact, inverse_product) = match &self.spectrum {
+            Some(Spectrum { values, vectors }) => {
+                let hat = vectors.transpose() * MatRef::from_column_major_slice(&c, n, 1);
+                let hat: Vec<f64> = (0..n).map(|j| -hat[(j, 0)] / (values[j] + shift)).collect();
+                let u = vectors * MatRef::from_column_major_slice(&hat, n, 1);
+                let product = hat.iter().zip(values).map(|(h, v)| h * h / (v + shift)).sum();
+                ((0..n).map(|j| u[(j, 0)]).collect::<Vec<f64>>(), product)
+            }
+            None => {
+                let factor = Llt::new(self.compact(shift).as_ref(), Side::Lower).ok()?;
+                let u = factor.solve(Mat::from_fn(n, 1, |j, _| -c[j]));
+                let w = factor.solve(&u);
+                let u: Vec<f64> = (0..n).map(|j| u[(j, 0)]).collect();
+                let product = (0..n).map(|j| u[j] * w[(j, 0)]).sum();
+                (u, product)
+            }
+        };
+        let mut u = vec![0.0; self.width];
+        for (j, value) in self.active.iter().zip(compact) {
+            u[*j] = value;
+        }
+        let norm = norm(&u);
+        (norm.is_finite()).then_some(PathPoint { u, norm, inverse_product })
+    }
+}
+
+struct PathPoint {
+    u: Vec<f64>,
+    norm: f64,
+    /// `u' (H + shift)^-1 u`, for the derivative of the norm.
+    inverse_product: f64,
+}
+
+/// A convex quadratic: a prepared Hessian with its linear and constant term.
+#[derive(Clone, Copy, Debug)]
+pub struct Quadratic<'a> {
+    pub hessian: &'a Hessian,
+    pub linear: &'a [f64],
+    pub constant: f64,
+}
+
+impl Quadratic<'_> {
+    /// `F(u)` and its gradient.
+    pub fn value_gradient(&self, u: &[f64]) -> (f64, Vec<f64>) {
+        let mut gradient = self.hessian.apply(u);
+        let value = self.constant + dot(self.linear, u) + 0.5 * dot(&gradient, u);
+        gradient.iter_mut().zip(self.linear).for_each(|(g, c)| *g += c);
+        (value, gradient)
+    }
+
+    /// Minimizes to an absolute gap of `tolerance`, starting the search of the shift at `warm`.
+    ///
+    /// The result carries the shift it ended with, to warm-start the next prefix.
+    pub fn minimize(&self, comparison: Comparison, tolerance: f64, warm: Option<f64>) -> (Optimum, f64) {
+        if norm(self.linear) == 0.0 || comparison.radius == Some(0.0) {
+            let u = vec![0.0; self.hessian.width];
+            let gap = gap(&comparison, &u, self.linear);
+            return (Optimum::new(u, self.constant, gap, 0, true, StopReason::Converged), 0.0);
+        }
+        match comparison.radius {
+            Some(radius) => self.minimize_ball(comparison, radius, tolerance, warm),
+            None => self.minimize_everywhere(comparison, tolerance, warm),
+        }
+    }
+
+    fn candidate(&self, comparison: &Comparison, u: Vec<f64>, iterations: usize, tolerance: f64) -> Optimum {
+        let (value, gradient) = self.value_gradient(&u);
+        let gap = gap(comparison, &u, &gradient);
+        let stop = if gap <= tolerance { StopReason::Converged } else { StopReason::Rounding };
+        Optimum::new(u, value, gap, iterations, true, stop)
+    }
+
+    fn minimize_everywhere(&self, comparison: Comparison, tolerance: f64, warm: Option<f64>) -> (Optimum, f64) {
+        let floor = self.hessian.floor;
+        let mut shift = warm.unwrap_or(1e9 * floor).max(floor);
+        let mut best: Option<(Optimum, f64)> = None;
+        for iterations in 1..=MAX_SHIFTS {
+            let Some(point) = self.hessian.path(self.linear, shift) else {
+                if best.is_some() {
+                    break;
+                }
+                shift *= 10.0;
+                continue;
+            };
+            let distance = point.norm;
+            let optimum = self.candidate(&comparison, point.u, iterations, tolerance);
+            let converged = optimum.gap <= tolerance;
+            if best.as_ref().is_none_or(|(b, _)| optimum.gap < b.gap) {
+                best = Some((optimum, shift));
+            }
+            if converged || shift <= floor {
+                break;
+            }
+            // On the path the gradient is -shift u, so the gap is shift |u|^2 and |u| grows as the shift falls.
+            let aimed = 0.5 * tolerance / (distance * distance).max(1e-300);
+            shift = aimed.min(0.2 * shift).max(floor);
+        }
+        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width], MAX_SHIFTS, tolerance);
+        let (mut optimum, shift) = best.unwrap_or_else(|| (zero(), shift));
+        optimum.iterations = optimum.iterations.max(1);
+        (optimum, shift)
+    }
+
+    fn minimize_ball(
+        &self,
+        comparison: Comparison,
+        radius: f64,
+        tolerance: f64,
+        warm: Option<f64>,
+    ) -> (Optimum, f64) {
+        let floor = self.hessian.floor;
+        let (mut low, mut high) = (floor, (norm(self.linear) / radius).max(2.0 * floor));
+        let mut shift = warm.unwrap_or(floor).clamp(floor, high);
+        let mut best: Option<(Optimum, f64)> = None;
+        for iterations in 1..=MAX_SHIFTS {
+            let Some(point) = self.hessian.path(self.linear, shift) else {
+                low = low.max(shift);
+                shift = if shift < high { (shift * 10.0).min(high) } else { 10.0 * shift };
+                continue;
+            };
+            let interior = point.norm <= radius;
+            let mut u = point.u;
+            if !interior || shift > floor {
+                // The minimizer lies on the sphere (or the shift is still too large): compare there.
+                let scale = radius / point.norm;
+                u.iter_mut().for_each(|v| *v *= scale);
+            }
+            let optimum = self.candidate(&comparison, u, iterations, tolerance);
+            let converged = optimum.gap <= tolerance;
+            if best.as_ref().is_none_or(|(b, _)| optimum.gap < b.gap) {
+                best = Some((optimum, shift));
+            }
+            if converged || (interior && shift <= floor) {
+                break;
+            }
+            if interior {
+                high = high.min(shift);
+            } else {
+                low = low.max(shift);
+            }
+            // Newton's step for 1/radius - 1/|u(shift)| = 0, which is nearly linear in the shift.
+            let newton = shift + (point.norm / radius - 1.0) * point.norm * point.norm / point.inverse_product;
+            let inside = newton > low && newton < high;
+            shift = match inside {
+                true => newton,
+                false if interior && low == floor && shift > 1e3 * floor => (1e-3 * shift).max(floor),
+                false if interior && low == floor => floor,
+                false => (low * high).sqrt(),
+            };
+            if high <= low * (1.0 + 1e-14) {
+                break;
+            }
+        }
+        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width], MAX_SHIFTS, tolerance);
+        best.unwrap_or_else(|| (zero(), shift))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A random quadratic of the given width and rank whose linear term lies in the range.
+    fn problem(width: usize, rank: usize, seed: f64) -> (Hessian, Vec<f64>) {
+        let a: Vec<f64> = (0..rank * width).map(|i| ((i as f64 + seed) * 12.9898).sin()).collect();
+        let mut h = vec![0.0; width * width];
+        let mut c = vec![0.0; width];
+        for (r, row) in a.chunks_exact(width).enumerate() {
+            for i in 0..width {
+                c[i] += row[i] * (r as f64 - 0.3 * seed).cos();
+                for j in 0..width {
+                    h[i * width + j] += row[i] * row[j] / (1.0 + r as f64);
+                }
+            }
+        }
+        (Hessian::new(h, width), c)
+    }
+
+    fn minimum_on_fine_path(q: &Quadratic, radius: f64) -> f64 {
+        let mut best = q.constant;
+        for exponent in 0..4000 {
+            let shift = 1e6 * 0.99f64.powi(exponent);
+            let Some(point) = q.hessian.path(q.linear, shift) else { continue };
+            let scale = (radius / point.norm).min(1.0);
+            let u: Vec<f64> = point.u.iter().map(|v| v * scale).collect();
+            best = best.min(q.value_gradient(&u).0);
+        }
+        best
+    }
+
+    #[test]
+    fn ball_minima_are_found_and_their_gaps_are_upper_bounds() {
+        for (width, rank) in [(1, 1), (7, 7), (12, 4), (120, 120), (130, 20)] {
+            let (hessian, c) = problem(width, rank, 1.0 + width as f64);
+            let q = Quadratic { hessian: &hessian, linear: &c, constant: 3.0 };
+            for radius in [1e-3, 0.1, 1.0, 1e4] {
+                let comparison = Comparison { radius: Some(radius), displacement: radius / 2.0 };
+                let (optimum, _) = q.minimize(comparison, 1e-7, None);
+                assert!(optimum.distance <= radius * (1.0 + 1e-12));
+                assert!(optimum.gap <= 1e-7, "{width} {rank} {radius}: {optimum:?}");
+                let reference = minimum_on_fine_path(&q, radius);
+                assert!(optimum.value <= reference + 1e-7);
+                assert!(optimum.value - reference <= optimum.gap + 1e-12 * optimum.value.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn unconstrained_minima_agree_with_least_squares() {
+        for (width, rank) in [(5, 5), (9, 3), (110, 110)] {
+            let (hessian, c) = problem(width, rank, 2.0);
+            let q = Quadratic { hessian: &hessian, linear: &c, constant: 0.0 };
+            let (optimum, _) = q.minimize(Comparison { radius: None, displacement: 0.1 }, 1e-9, None);
+            assert!(optimum.gap <= 1e-9, "{width} {rank} {}", optimum.gap);
+            // At a minimizer c = -H u, so the value is c'u / 2.
+            assert!((optimum.value - 0.5 * dot(&c, &optimum.displacement)).abs() < 1e-8);
+        }
+    }
+
+    #[test]
+    fn a_flat_quadratic_stays_at_the_center() {
+        let hessian = Hessian::new(vec![0.0; 9], 3);
+        let q = Quadratic { hessian: &hessian, linear: &[0.0; 3], constant: 0.7 };
+        for radius in [None, Some(2.0), Some(0.0)] {
+            let (optimum, _) = q.minimize(Comparison { radius, displacement: 0.0 }, 1e-9, None);
+            assert_eq!((optimum.value, optimum.gap, optimum.distance), (0.7, 0.0, 0.0));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Regret: what a run is asked for, prefixes, bounds, decay exponents, and the table rows (`docs/theory.md`, section 3).
+
+use super::{Comparison, Optimum, units::UnitRecord};
+use crate::study::tables::{Comparator, RegretRow, Scale, UnitRow};
+
+/// What to compute, and how exactly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegretSettings {
+    pub scales: Vec<Scale>,
+    pub comparators: Vec<Comparator>,
+    /// Neurons per layer, evenly spaced; `None` for all.
+    pub neurons: Option<usize>,
+    /// Log-spaced prefixes at most.
+    pub prefixes: usize,
+    /// Rounds analysed at layer and network scale, from the first.
+    pub window: usize,
+    /// The ball's radius is this factor times the displacement `D_train`.
+    pub ball_factor: f64,
+    /// Relative gap (gap divided by the mean training loss) at neuron scale.
+    pub neuron_tolerance: f64,
+    /// Relative gap at layer and network scale.
+    pub tolerance: f64,
+    /// Products with the curvature per optimum at most.
+    pub max_products: usize,
+}
+
+impl Default for RegretSettings {
+    fn default() -> Self {
+        Self {
+            scales: vec![Scale::Network, Scale::Layer, Scale::Neuron],
+            comparators: vec![Comparator::Unconstrained, Comparator::Ball],
+            neurons: None,
+            prefixes: 30,
+            window: usize::MAX,
+            ball_factor: 2.0,
+            neuron_tolerance: 1e-6,
+            tolerance: 1e-4,
+            max_products: 400,
+        }
+    }
+}
+
+impl RegretSettings {
+    /// The neurons of a layer that are analysed: all, or evenly spaced ones.
+    pub fn selected(&self, units: usize) -> Vec<usize> {
+        match self.neurons {
+            Some(count) if count < units => (0..count).map(|i| i * units / count).collect(),
+            _ => (0..units).collect(),
+        }
+    }
+
+    pub fn has(&self, scale: Scale) -> bool {
+        self.scales.contains(&scale)
+    }
+
+    /// The comparison set of a unit with the given displacement.
+    pub fn comparison(&self, comparator: Comparator, displacement: f64) -> Comparison {
+        let radius = match comparator {
+            Comparator::Unconstrained => None,
+            Comparator::Ball => Some(self.ball_factor * displacement),
+        };
+        Comparison { radius, displacement }
+    }
+}
+
+/// About `count` log-spaced prefix lengths from 1 to `rounds`, increasing, both ends included.
+pub fn prefixes(rounds: usize, count: usize) -> Vec<usize> {
+    if rounds == 0 || count == 0 {
+        return Vec::new();
+    }
+    let steps = count.saturating_sub(1).max(1) as f64;
+    let mut all: Vec<usize> = (0..count)
+        .map(|i| (rounds as f64).powf(i as f64 / steps).round() as usize)
+        .map(|n| n.clamp(1, rounds))
+        .collect();
+    all[count - 1] = rounds;
+    all.dedup();
+    all
+}
+
+/// Which unit a result belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnitId {
+    pub scale: Scale,
+    /// Index in the layer list.
+    pub layer: Option<usize>,
+    pub neuron: Option<usize>,
+}
+
+/// A unit's optimum for one comparator and prefix, with what the bounds need.
+#[derive(Clone, Debug)]
+pub struct UnitResult {
+    pub unit: UnitId,
+    pub comparator: Comparator,
+    pub dimension: usize,
+    pub record: UnitRecord,
+    pub taylor_optimum: f64,
+    pub gap: f64,
+    pub attained: bool,
+    pub iterations: usize,
+    pub distance: f64,
+}
+
+impl UnitResult {
+    pub fn new(
+        unit: UnitId,
+        comparator: Comparator,
+        dimension: usize,
+        record: UnitRecord,
+        optimum: &Optimum,
+    ) -> Self {
+        Self {
+            unit,
+            comparator,
+            dimension,
+            record,
+            taylor_optimum: optimum.value,
+            gap: optimum.gap,
+            attained: optimum.attained,
+            iterations: optimum.iterations,
+            distance: optimum.distance,
+        }
+    }
+
+    pub fn mean_regret(&self) -> f64 {
+        self.record.mean_loss - self.taylor_optimum
+    }
+
+    /// `(3/2) G D / sqrt N` with `D` the diameter of the ball of comparators (Zinkevich 2003).
+    pub fn bound_zinkevich(&self, ball_factor: f64) -> f64 {
+        let diameter = 2.0 * ball_factor * self.record.displacement;
+        1.5 * self.record.gradient_bound * diameter / (self.record.rounds as f64).sqrt()
+    }
+
+    /// `(|W^1 - V|^2 / (2 eta) + (eta / 2) sum_n |g_n|^2) / N`, which plain SGD with constant step `eta` satisfies for any `V`.
+    pub fn bound_sgd(&self, eta: f64) -> f64 {
+        let start = self.distance * self.distance / (2.0 * eta);
+        (start + 0.5 * eta * self.record.gradient_squares) / self.record.rounds as f64
+    }
+}
+
+/// Decay exponent: the least-squares slope of log regret on log N over the prefixes beyond the first 30 rounds with positive
+/// regret, and their number. Empty with fewer than two.
+pub fn slope(points: &[(usize, f64)]) -> (Option<f64>, usize) {
+    let logs: Vec<(f64, f64)> = points
+        .iter()
+        .filter(|(n, regret)| *n > 30 && *regret > 0.0)
+        .map(|(n, regret)| ((*n as f64).ln(), regret.ln()))
+        .collect();
+    let count = logs.len() as f64;
+    let mean = |f: fn(&(f64, f64)) -> f64| logs.iter().map(f).sum::<f64>() / count;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let spread: f64 = logs.iter().map(|p| (p.0 - x).powi(2)).sum();
+    let slope = logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
+    ((logs.len() >= 2 && spread > 0.0).then_some(slope), logs.len())
+}
+
+/// The rows of `regret.csv` and `units.csv`: network first, then layers, then neurons; per unit and comparator by prefix.
+///
+/// `sgd_rate` is the step of plain SGD, for its bound.
+pub fn tables(
+    results: &[UnitResult],
+    settings: &RegretSettings,
+    sgd_rate: Option<f64>,
+) -> (Vec<RegretRow>, Vec<UnitRow>) {
+    let mut sorted: Vec<&UnitResult> = results.iter().collect();
+    sorted.sort_by_key(|r| (r.unit, r.comparator, r.record.rounds));
+    let row = |r: &&UnitResult| RegretRow {
+        scale: r.unit.scale,
+        layer: r.unit.layer,
+        neuron: r.unit.neuron,
+        comparator: r.comparator,
+        rounds: r.record.rounds,
+        mean_loss: r.record.mean_loss,
+        taylor_optimum: r.taylor_optimum,
+        mean_regret: r.mean_regret(),
+        gap: r.gap,
+        attained: r.attained,
+        distance: r.distance,
+        bound_zinkevich: r.bound_zinkevich(settings.ball_factor),
+        bound_sgd: sgd_rate.map(|eta| r.bound_sgd(eta)),
+    };
+    let regret = sorted.iter().map(row).collect();
+    let units = sorted
+        .chunk_by(|a, b| (a.unit, a.comparator) == (b.unit, b.comparator))
+        .map(|group| {
+            let last = group[group.len() - 1];
+            let points: Vec<_> = group.iter().map(|r| (r.record.rounds, r.mean_regret())).collect();
+            let (slope, slope_points) = slope(&points);
+            UnitRow {
+                scale: last.unit.scale,
+                layer: last.unit.layer,
+                neuron: last.unit.neuron,
+                comparator: last.comparator,
+                dimension: last.dimension,
+                mean_loss: last.record.mean_loss,
+                taylor_optimum: last.taylor_optimum,
+                mean_regret: last.mean_regret(),
+                gap: last.gap,
+                attained: last.attained,
+                iterations: last.iterations,
+                distance: last.distance,
+                displacement: last.record.displacement,
+                gradient_bound: last.record.gradient_bound,
+                slope,
+                slope_points,
+            }
+        })
+        .collect();
+    (regret, units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_log_spaced_and_hold_both_ends() {
+        assert_eq!(prefixes(1, 30), [1]);
+        assert_eq!(prefixes(3, 30), [1, 2, 3]);
+        let all = prefixes(937, 30);
+        assert_eq!((all[0], *all.last().unwrap()), (1, 937));
+        assert!(all.windows(2).all(|w| w[0] < w[1]) && all.len() >= 25);
+    }
+
+    #[test]
+    fn the_slope_of_a_power_law_is_its_exponent() {
+        let points: Vec<_> = prefixes(10_000, 30).into_iter().map(|n| (n, 3.0 / (n as f64).sqrt())).collect();
+        let (found, count) = slope(&points);
+        assert!((found.unwrap() + 0.5).abs() < 1e-12 && count > 10);
+        assert_eq!(slope(&[(40, 1.0), (50, -1.0)]), (None, 1));
+    }
+}

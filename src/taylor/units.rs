@@ -1,0 +1,133 @@
+//! Per unit and prefix: how far it moved, how large its gradients were, and the loss it paid.
+
+use super::regret::UnitId;
+use crate::{
+    kernels::{
+        Real,
+        real::{sum_of_squared_differences, sum_of_squares},
+    },
+    network::Network,
+    study::tables::Scale,
+    train::{Observer, Round},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a prefix of a run says about a unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UnitRecord {
+    /// Length N of the prefix.
+    pub rounds: usize,
+    /// `(1/N) sum_n l^n(W^n)`.
+    pub mean_loss: f64,
+    /// `D_train = max_n |W^n - W^1|`.
+    pub displacement: f64,
+    /// `G = max_n |g_n|`.
+    pub gradient_bound: f64,
+    /// `sum_n |g_n|^2`.
+    pub gradient_squares: f64,
+}
+
+/// Watches every neuron, layer and the network, and records them at the given prefixes.
+pub struct UnitTracker<T> {
+    network: Network,
+    prefixes: BTreeSet<usize>,
+    initial: Vec<T>,
+    loss_sum: f64,
+    /// Neurons of all blocks in order, then the blocks, then the network.
+    units: Vec<UnitRecord>,
+    records: BTreeMap<usize, Vec<UnitRecord>>,
+    rounds: usize,
+}
+
+impl<T: Real> UnitTracker<T> {
+    pub fn new(network: &Network, prefixes: impl IntoIterator<Item = usize>) -> Self {
+        let neurons: usize = network.blocks().iter().map(|b| b.units).sum();
+        Self {
+            network: network.clone(),
+            prefixes: prefixes.into_iter().collect(),
+            initial: Vec::new(),
+            loss_sum: 0.0,
+            units: vec![UnitRecord::default(); neurons + network.blocks().len() + 1],
+            records: BTreeMap::new(),
+            rounds: 0,
+        }
+    }
+
+    /// The record of a unit for a prefix that was asked for and reached (or the last round).
+    pub fn record(&self, unit: UnitId, rounds: usize) -> Option<UnitRecord> {
+        self.records.get(&rounds).map(|all| all[self.index(unit)])
+    }
+
+    /// The largest recorded prefix.
+    pub fn last(&self) -> usize {
+        self.rounds
+    }
+
+    /// `W^1`, once a round was seen.
+    pub fn initial(&self) -> &[T] {
+        &self.initial
+    }
+
+    /// Records the current round as a prefix if it is not one already.
+    pub fn record_now(&mut self) {
+        if self.rounds > 0 {
+            let (rounds, mean_loss) = (self.rounds, self.loss_sum / self.rounds as f64);
+            let stamp = |unit: &UnitRecord| UnitRecord { rounds, mean_loss, ..*unit };
+            self.records.entry(rounds).or_insert_with(|| self.units.iter().map(stamp).collect());
+        }
+    }
+
+    fn index(&self, unit: UnitId) -> usize {
+        let blocks = self.network.blocks();
+        let block = unit.layer.map(|layer| blocks.iter().position(|b| b.layer == layer).expect("a dense layer"));
+        let neurons = |upto: usize| blocks[..upto].iter().map(|b| b.units).sum::<usize>();
+        match (unit.scale, block) {
+            (Scale::Neuron, Some(b)) => neurons(b) + unit.neuron.expect("a neuron has an index"),
+            (Scale::Layer, Some(b)) => neurons(blocks.len()) + b,
+            _ => self.units.len() - 1,
+        }
+    }
+}
+
+impl<T: Real> Observer<T> for UnitTracker<T> {
+    fn observe(&mut self, round: &Round<T>) {
+        if self.initial.is_empty() {
+            self.initial = round.weights.to_vec();
+        }
+        self.rounds = round.number;
+        self.loss_sum += round.loss;
+        let blocks = self.network.blocks();
+        let neurons = self.units.len() - blocks.len() - 1;
+        let (mut at, mut network_moved, mut network_gradient) = (0, 0.0, 0.0);
+        let update = |unit: &mut UnitRecord, moved: f64, gradient: f64| {
+            unit.displacement = unit.displacement.max(moved.sqrt());
+            unit.gradient_bound = unit.gradient_bound.max(gradient.sqrt());
+            unit.gradient_squares += gradient;
+        };
+        for (b, block) in blocks.iter().enumerate() {
+            let (mut layer_moved, mut layer_gradient) = (0.0, 0.0);
+            let weights = round.weights[block.range()].chunks_exact(block.width());
+            let initial = self.initial[block.range()].chunks_exact(block.width());
+            let gradients = round.gradient[block.range()].chunks_exact(block.width());
+            for ((w, start), g) in weights.zip(initial).zip(gradients) {
+                let (moved, gradient) = (sum_of_squared_differences(w, start), sum_of_squares(g));
+                update(&mut self.units[at], moved, gradient);
+                layer_moved += moved;
+                layer_gradient += gradient;
+                at += 1;
+            }
+            update(&mut self.units[neurons + b], layer_moved, layer_gradient);
+            network_moved += layer_moved;
+            network_gradient += layer_gradient;
+        }
+        let last = self.units.len() - 1;
+        update(&mut self.units[last], network_moved, network_gradient);
+        if self.prefixes.contains(&round.number) {
+            self.record_now();
+        }
+    }
+
+    fn finish(&mut self, _final_weights: &[T], _rounds: usize) {
+        self.record_now();
+    }
+}

@@ -1,0 +1,509 @@
+//! The linearized rounds that layer and network scale work on.
+//!
+//! A [`Window`] holds the first rounds of a run: weights `W^n`, inputs and tape of each. Products with the curvature
+//! `H = (1/N) sum_n J_n' Hl J_n` go through a group of rounds at a time: what all rounds share (the direction, the gradient) is
+//! one large product per group, what differs (the weights) one small product per round.
+
+use crate::{
+    kernels::{
+        Real, View,
+        dense::{Tape, accumulate_outer, affine, forward, jvp, matrix, vjp},
+        matmul,
+        real::convert,
+    },
+    loss::{Loss, Targets},
+    network::Network,
+    train::{Examples, Observer, Round},
+};
+use rayon::prelude::*;
+use std::{borrow::Cow, ops::Range};
+
+/// Rows that a group of rounds has at least (or a single round).
+const GROUP_ROWS: usize = 512;
+/// Pieces that sums over rounds are split into; fixed, so that sums do not depend on the number of threads.
+const PIECES: usize = 8;
+
+/// Keeps the weights and rows of the first rounds during training.
+#[derive(Clone, Debug)]
+pub struct WindowRecorder<T> {
+    limit: usize,
+    /// `W^1 .. W^N`.
+    pub states: Vec<Vec<T>>,
+    /// `[N * batch]`.
+    pub rows: Vec<u32>,
+}
+
+impl<T> WindowRecorder<T> {
+    /// Keeps at most `limit` rounds.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, states: Vec::new(), rows: Vec::new() }
+    }
+}
+
+impl<T: Real> Observer<T> for WindowRecorder<T> {
+    fn observe(&mut self, round: &Round<T>) {
+        if self.states.len() < self.limit {
+            self.states.push(round.weights.to_vec());
+            self.rows.extend_from_slice(round.rows);
+        }
+    }
+}
+
+/// Consecutive rounds with their tapes, one after the other.
+#[derive(Clone, Debug)]
+struct Group<C> {
+    /// 0-based.
+    first: usize,
+    rounds: usize,
+    /// `[rows, inputs]`.
+    x: Vec<C>,
+    tape: Tape<C>,
+}
+
+/// One round of a window.
+pub struct WindowRound<'a, C> {
+    /// 0-based.
+    pub index: usize,
+    pub weights: &'a [C],
+    pub x: &'a [C],
+    pub tape: &'a Tape<C>,
+}
+
+/// The first rounds of a run, linearized, in the type `C` that is computed in.
+#[derive(Clone, Debug)]
+pub struct Window<'a, C: Real> {
+    network: &'a Network,
+    loss: Loss,
+    examples: Examples<'a, C>,
+    batch: usize,
+    states: Cow<'a, [Vec<C>]>,
+    rows: &'a [u32],
+    groups: Vec<Group<C>>,
+    /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`: the output need not be
+    /// formed when the output block itself does not move.
+    output_gram: Vec<Vec<C>>,
+}
+
+impl<'a, C: Real> Window<'a, C> {
+    /// Linearizes the rounds with weights `states` and minibatches `rows: [N * batch]`.
+    pub fn new(
+        network: &'a Network,
+        loss: Loss,
+        examples: Examples<'a, C>,
+        batch: usize,
+        states: Cow<'a, [Vec<C>]>,
+        rows: &'a [u32],
+    ) -> Self {
+        assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
+        let per_group = GROUP_ROWS.div_ceil(batch).max(1);
+        let groups = (0..states.len().div_ceil(per_group))
+            .into_par_iter()
+            .map(|g| {
+                let range = g * per_group..states.len().min((g + 1) * per_group);
+                linearize_group(network, &examples, batch, &states, rows, range)
+            })
+            .collect();
+        let output = &network.blocks()[network.blocks().len() - 1];
+        let output_gram = match loss {
+            Loss::Mse => states.par_iter().map(|w| output_gram(output, w)).collect(),
+            Loss::CrossEntropy => Vec::new(),
+        };
+        Self { network, loss, examples, batch, states, rows, groups, output_gram }
+    }
+
+    pub fn network(&self) -> &Network {
+        self.network
+    }
+
+    pub fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    pub fn examples(&self) -> &Examples<'a, C> {
+        &self.examples
+    }
+
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Rounds in the window.
+    pub fn rounds(&self) -> usize {
+        self.states.len()
+    }
+
+    /// `W^1`.
+    pub fn initial(&self) -> &[C] {
+        &self.states[0]
+    }
+
+    /// The rows of the data in the first `rounds` minibatches.
+    pub fn rows(&self, rounds: usize) -> &[u32] {
+        &self.rows[..rounds * self.batch]
+    }
+
+    /// Calls `visit` with each of the first `rounds` rounds, in order.
+    pub fn each_round(&self, rounds: usize, mut visit: impl FnMut(WindowRound<C>)) {
+        for group in &self.groups {
+            for r in 0..group.rounds {
+                if group.first + r < rounds {
+                    self.visit_round(group, r, &mut visit);
+                }
+            }
+        }
+    }
+
+    fn visit_round<R>(&self, group: &Group<C>, r: usize, visit: impl FnOnce(WindowRound<C>) -> R) -> R {
+        let rows = r * self.batch..(r + 1) * self.batch;
+        let part = |values: &[C], total: usize| {
+            let width = values.len() / total;
+            values[rows.start * width..rows.end * width].to_vec()
+        };
+        let total = group.rounds * self.batch;
+        let tape = Tape {
+            rows: self.batch,
+            hidden: group.tape.hidden.iter().map(|v| part(v, total)).collect(),
+            slopes: group.tape.slopes.iter().map(|v| part(v, total)).collect(),
+            output: part(&group.tape.output, total),
+        };
+        let features = self.network.inputs();
+        let x = &group.x[rows.start * features..rows.end * features];
+        visit(WindowRound { index: group.first + r, weights: &self.states[group.first + r], x, tape: &tape })
+    }
+
+    /// Sums `visit(group, rounds of it that count)` over the first `rounds` rounds into vectors of length `width`: a
+    /// partial sum per fixed piece, added up in order.
+    fn sum_groups(
+        &self,
+        rounds: usize,
+        width: usize,
+        visit: impl Fn(&Group<C>, usize, &mut [f64]) + Sync,
+    ) -> Vec<f64> {
+        let groups: Vec<&Group<C>> = self.groups.iter().filter(|g| g.first < rounds).collect();
+        let size = groups.len().div_ceil(PIECES).max(1);
+        let partial: Vec<Vec<f64>> = groups
+            .par_chunks(size)
+            .with_max_len(1)
+            .map(|piece| {
+                let mut sum = vec![0.0; width];
+                for group in piece {
+                    visit(group, group.rounds.min(rounds - group.first), &mut sum);
+                }
+                sum
+            })
+            .collect();
+        let mut partial = partial.into_iter();
+        let mut total = partial.next().unwrap_or_else(|| vec![0.0; width]);
+        for other in partial {
+            total.iter_mut().zip(&other).for_each(|(a, b)| *a += b);
+        }
+        total
+    }
+
+    /// `H d` over the first `rounds` rounds, for the weights of `blocks`.
+    ///
+    /// `direction` and the result are the part of the flat vector that belongs to `blocks`. `moved` are the outputs at which
+    /// the Hessian of the loss is taken, `[rows, outputs]`; unused (empty) for the mean squared error.
+    pub fn product(&self, rounds: usize, blocks: Range<usize>, direction: &[f64], moved: &[C]) -> Vec<f64> {
+        let all = self.network.blocks();
+        let base = all[blocks.start].offset;
+        let mut flat = vec![C::ZERO; self.network.parameters()];
+        for (to, from) in flat[base..].iter_mut().zip(direction) {
+            *to = C::of(*from);
+        }
+        let scale = C::of(1.0 / (rounds * self.batch) as f64);
+        self.sum_groups(rounds, direction.len(), |group, count, sum| {
+            let mut gradient = vec![C::ZERO; direction.len()];
+            self.group_product(group, count, &blocks, &flat, moved, scale, &mut gradient);
+            sum.iter_mut().zip(&gradient).for_each(|(s, g)| *s += g.f64());
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn group_product(
+        &self,
+        group: &Group<C>,
+        count: usize,
+        blocks: &Range<usize>,
+        direction: &[C],
+        moved: &[C],
+        scale: C,
+        gradient: &mut [C],
+    ) {
+        let all = self.network.blocks();
+        let last = all.len() - 1;
+        let rows = count * self.batch;
+        let base = all[blocks.start].offset;
+        let through_gram = !self.output_gram.is_empty() && blocks.end <= last;
+        let top = if through_gram { last - 1 } else { last };
+        // The value of the tangent at each level is not needed again; only the cotangents go back down.
+        let mut tangent: Vec<C> = Vec::new();
+        for l in blocks.start..=top {
+            let block = &all[l];
+            let mut out = vec![C::ZERO; rows * block.units];
+            if l > blocks.start {
+                self.each_state(group, count, |r, weights| {
+                    let below = View::new(&tangent[r * self.batch * block.inputs..], self.batch, block.inputs);
+                    let out = &mut out[r * self.batch * block.units..];
+                    matmul(out, block.units, below, matrix(block, weights).t(), false);
+                });
+            }
+            if blocks.contains(&l) {
+                affine(block, direction, self.group_input(group, l, rows), rows, &mut out, true);
+            }
+            if let Some(slopes) = group.tape.slopes.get(l) {
+                multiply(&mut out, slopes);
+            }
+            tangent = out;
+        }
+        let mut delta = tangent;
+        if through_gram {
+            let width = all[last].inputs;
+            let mut below = vec![C::ZERO; rows * width];
+            for r in 0..count {
+                let gram = View::new(&self.output_gram[group.first + r], width, width);
+                let from = View::new(&delta[r * self.batch * width..], self.batch, width);
+                matmul(&mut below[r * self.batch * width..], width, from, gram, false);
+            }
+            multiply(&mut below, &group.tape.slopes[last - 1]);
+            below.iter_mut().for_each(|v| *v *= scale);
+            delta = below;
+        } else {
+            let outputs = self.network.outputs();
+            let at = match self.loss {
+                Loss::Mse => &[],
+                Loss::CrossEntropy => &moved[group.first * self.batch * outputs..][..rows * outputs],
+            };
+            self.loss.apply_hessian(at, outputs, scale, &mut delta);
+        }
+        for l in (blocks.start..=top).rev() {
+            let block = &all[l];
+            if blocks.contains(&l) {
+                let range = block.offset - base..block.range().end - base;
+                accumulate_outer(block, &delta, self.group_input(group, l, rows), rows, &mut gradient[range]);
+            }
+            if l > blocks.start {
+                let mut below = vec![C::ZERO; rows * block.inputs];
+                self.each_state(group, count, |r, weights| {
+                    let from = View::new(&delta[r * self.batch * block.units..], self.batch, block.units);
+                    let out = &mut below[r * self.batch * block.inputs..];
+                    matmul(out, block.inputs, from, matrix(block, weights), false);
+                });
+                multiply(&mut below, &group.tape.slopes[l - 1]);
+                delta = below;
+            }
+        }
+    }
+
+    fn group_input<'b>(&self, group: &'b Group<C>, l: usize, rows: usize) -> &'b [C] {
+        &group.tape.input(l, &group.x)[..rows * self.network.blocks()[l].inputs]
+    }
+
+    fn each_state(&self, group: &Group<C>, count: usize, mut visit: impl FnMut(usize, &[C])) {
+        for r in 0..count {
+            visit(r, &self.states[group.first + r]);
+        }
+    }
+}
+
+/// What the exact (`f64`) objective needs of a round, in closed form for the mean squared error.
+impl Window<'_, f64> {
+    /// The outputs that the Taylor approximation of each round predicts for the weights `W^1` of `blocks`,
+    /// `[rows, outputs]`: `f + J (W^1 - W^n)`.
+    fn outputs_at_start(&self, round: &WindowRound<f64>, blocks: &Range<usize>) -> Vec<f64> {
+        let back: Vec<f64> = self.initial().iter().zip(round.weights).map(|(start, w)| start - w).collect();
+        let mut outputs = jvp(self.network, round.weights, round.x, round.tape, &back, blocks.clone());
+        outputs.iter_mut().zip(&round.tape.output).for_each(|(d, f)| *d += f);
+        outputs
+    }
+
+    fn round_targets(&self, index: usize) -> (Vec<f64>, Vec<u32>) {
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        let rows = &self.rows[index * self.batch..(index + 1) * self.batch];
+        self.examples.gather_targets(rows, &mut values, &mut labels);
+        (values, labels)
+    }
+
+    fn targets<'b>(&self, gathered: &'b (Vec<f64>, Vec<u32>)) -> Targets<'b, f64> {
+        match self.examples.targets {
+            Targets::Values(_) => Targets::Values(&gathered.0),
+            Targets::Labels(_) => Targets::Labels(&gathered.1),
+        }
+    }
+
+    /// For a quadratic loss: the value and gradient of `F` at `W^1` for each prefix, `sum_n` not yet divided by `N`.
+    pub fn linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
+        let all = self.network.blocks();
+        let span = all[blocks.start].offset..all[blocks.end - 1].range().end;
+        let mut terms = Vec::new();
+        let mut sum = vec![0.0; span.len() + 1];
+        let mut from = 0;
+        for prefix in prefixes {
+            // Only the rounds since the last prefix; the pieces are fixed by the rounds alone.
+            let rounds: Vec<usize> = (from..*prefix).collect();
+            let size = rounds.len().div_ceil(PIECES).max(1);
+            let partial: Vec<Vec<f64>> = rounds
+                .par_chunks(size)
+                .with_max_len(1)
+                .map(|piece| {
+                    let mut part = vec![0.0; span.len() + 1];
+                    let mut gradient = vec![0.0; self.network.parameters()];
+                    for index in piece {
+                        part[0] += self.with_round(*index, |round| {
+                            let outputs = self.outputs_at_start(&round, &blocks);
+                            let mut deltas = vec![Vec::new(); all.len()];
+                            let gathered = self.round_targets(round.index);
+                            let scale = 1.0 / self.batch as f64;
+                            let top = &mut deltas[all.len() - 1];
+                            let width = self.network.outputs();
+                            let value =
+                                self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
+                            let (x, tape) = (round.x, round.tape);
+                            vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
+                            value * scale
+                        });
+                    }
+                    part[1..].copy_from_slice(&gradient[span.clone()]);
+                    part
+                })
+                .collect();
+            for part in partial {
+                sum.iter_mut().zip(&part).for_each(|(a, b)| *a += b);
+            }
+            terms.push((sum[0], sum[1..].to_vec()));
+            from = *prefix;
+        }
+        terms
+    }
+
+    /// Calls `visit` with one round, counted from 0.
+    pub fn with_round<R>(&self, index: usize, visit: impl FnOnce(WindowRound<f64>) -> R) -> R {
+        let (group, r) = self.locate(index);
+        self.visit_round(group, r, visit)
+    }
+
+    fn locate(&self, index: usize) -> (&Group<f64>, usize) {
+        let group = self.groups.partition_point(|g| g.first + g.rounds <= index);
+        (&self.groups[group], index - self.groups[group].first)
+    }
+
+    /// `F(u)` and its gradient over the first `rounds` rounds for any loss, and the outputs `[rows, outputs]` that the Taylor
+    /// approximations predict at `u`.
+    pub fn value_gradient(&self, rounds: usize, blocks: Range<usize>, u: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
+        let all = self.network.blocks();
+        let base = all[blocks.start].offset;
+        let indices: Vec<usize> = (0..rounds).collect();
+        let size = rounds.div_ceil(PIECES).max(1);
+        let scale = 1.0 / (rounds * self.batch) as f64;
+        let width = self.network.outputs();
+        let pieces: Vec<(f64, Vec<f64>, Vec<f64>)> = indices
+            .par_chunks(size)
+            .with_max_len(1)
+            .map(|piece| {
+                let mut gradient = vec![0.0; self.network.parameters()];
+                let (mut value, mut predicted) = (0.0, Vec::new());
+                for index in piece {
+                    self.with_round(*index, |round| {
+                        let mut direction = vec![0.0; self.network.parameters()];
+                        for (at, u) in u.iter().enumerate() {
+                            let at = base + at;
+                            direction[at] = self.initial()[at] + u - round.weights[at];
+                        }
+                        let (x, tape) = (round.x, round.tape);
+                        let mut outputs = jvp(self.network, round.weights, x, tape, &direction, blocks.clone());
+                        outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
+                        let mut deltas = vec![Vec::new(); all.len()];
+                        let gathered = self.round_targets(round.index);
+                        let top = &mut deltas[all.len() - 1];
+                        value += self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
+                        vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
+                        predicted.extend_from_slice(&outputs);
+                    });
+                }
+                (value * scale, gradient[base..base + u.len()].to_vec(), predicted)
+            })
+            .collect();
+        let (mut value, mut gradient, mut predicted) = (0.0, vec![0.0; u.len()], Vec::new());
+        for (v, g, p) in pieces {
+            value += v;
+            gradient.iter_mut().zip(&g).for_each(|(a, b)| *a += b);
+            predicted.extend(p);
+        }
+        (value, gradient, predicted)
+    }
+
+    /// The same window in another type, with the tape (and so the linearization) of this one.
+    pub fn cast<'b, C: Real>(
+        &'b self,
+        examples: Examples<'b, C>,
+        states: Cow<'b, [Vec<C>]>,
+    ) -> Window<'b, C> {
+        let tape = |tape: &Tape<f64>| Tape {
+            rows: tape.rows,
+            hidden: tape.hidden.iter().map(|v| convert(v)).collect(),
+            slopes: tape.slopes.iter().map(|v| convert(v)).collect(),
+            output: Vec::new(),
+        };
+        let group = |g: &Group<f64>| Group {
+            first: g.first,
+            rounds: g.rounds,
+            x: convert(&g.x),
+            tape: tape(&g.tape),
+        };
+        Window {
+            network: self.network,
+            loss: self.loss,
+            examples,
+            batch: self.batch,
+            states,
+            rows: self.rows,
+            groups: self.groups.par_iter().map(group).collect(),
+            output_gram: self.output_gram.par_iter().map(|v| convert(v)).collect(),
+        }
+    }
+}
+
+fn multiply<C: Real>(values: &mut [C], factors: &[C]) {
+    pulp::Arch::new().dispatch(|| {
+        for (v, f) in values.iter_mut().zip(factors) {
+            *v *= *f;
+        }
+    });
+}
+
+fn output_gram<C: Real>(block: &crate::network::Block, weights: &[C]) -> Vec<C> {
+    let wide: Vec<f64> = convert(&weights[block.range()]);
+    let w = View::strided(&wide, block.units, block.inputs, block.width());
+    let mut gram = vec![0.0; block.inputs * block.inputs];
+    matmul(&mut gram, block.inputs, w.t(), w, false);
+    let factor = 2.0 / block.units as f64;
+    gram.iter().map(|v| C::of(v * factor)).collect()
+}
+
+fn linearize_group<C: Real>(
+    network: &Network,
+    examples: &Examples<C>,
+    batch: usize,
+    states: &[Vec<C>],
+    rows: &[u32],
+    range: Range<usize>,
+) -> Group<C> {
+    let mut group =
+        Group { first: range.start, rounds: range.len(), x: Vec::new(), tape: Tape { rows: 0, ..Tape::default() } };
+    group.tape.hidden = vec![Vec::new(); network.hidden_blocks().len()];
+    group.tape.slopes = vec![Vec::new(); network.hidden_blocks().len()];
+    let (mut x, mut tape) = (Vec::new(), Tape::default());
+    for index in range {
+        examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
+        forward(network, &states[index], &x, batch, &mut tape);
+        group.x.extend_from_slice(&x);
+        let append = |to: &mut Vec<Vec<C>>, from: &[Vec<C>]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| to.extend_from_slice(from));
+        };
+        append(&mut group.tape.hidden, &tape.hidden);
+        append(&mut group.tape.slopes, &tape.slopes);
+        group.tape.output.extend_from_slice(&tape.output);
+        group.tape.rows += batch;
+    }
+    group
+}

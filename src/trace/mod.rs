@@ -1,0 +1,45 @@
+//! Traces: a run's weights and minibatches on disk, to be analysed later or elsewhere (`docs/formats.md`).
+//!
+//! - [`write`]: keeps the trace of a run; - [`read`]: reads and checks one, from anywhere; - [`replay`]: turns it into rounds
+
+pub mod read;
+pub mod replay;
+pub mod write;
+
+pub use read::{Trace, TraceError, read};
+pub use replay::replay;
+pub use write::TraceWriter;
+
+use crate::{loss::Loss, network::LayerSpec};
+use serde::{Deserialize, Serialize};
+
+/// The version of the format.
+pub const FORMAT: u32 = 1;
+
+/// What the outputs are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// The inputs: an autoencoder.
+    Input,
+    /// The labels of a classifier (or target values in a trace).
+    Label,
+}
+
+/// `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub input: Vec<usize>,
+    pub layers: Vec<LayerSpec>,
+    pub loss: Loss,
+    pub target: TargetKind,
+    pub rounds: usize,
+    pub batch_size: usize,
+    /// Name, learning rate and settings; only `name` and `learning_rate` are used.
+    #[serde(default)]
+    pub optimizer: serde_json::Map<String, serde_json::Value>,
+    /// `{"dataset": "mnist", ...}` if the rows are those of a known dataset's training set.
+    #[serde(default)]
+    pub data: serde_json::Map<String, serde_json::Value>,
+}

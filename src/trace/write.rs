@@ -1,0 +1,146 @@
+//! Writing a trace while training runs.
+
+use super::{FORMAT, Manifest, TargetKind};
+use crate::{
+    kernels::Real,
+    loss::Loss,
+    network::{Network, weights::encode_states},
+    optim::OptimizerConfig,
+    study::tables::write_atomically,
+    train::{Observer, Round},
+};
+use npyz::WriterBuilder;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A shard is written when it holds this many bytes of weights.
+const SHARD_BYTES: usize = 64 << 20;
+
+/// Writes weights in shards as rounds go by, and the rest at the end.
+///
+/// A failed write is remembered, not raised: training goes on, and [`TraceWriter::close`] returns the error.
+pub struct TraceWriter<T> {
+    folder: PathBuf,
+    network: Network,
+    manifest: Manifest,
+    pending: Vec<Vec<T>>,
+    shards: usize,
+    rows: Vec<u32>,
+    losses: Vec<f64>,
+    failure: Option<io::Error>,
+}
+
+impl<T: Real> TraceWriter<T> {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        folder: &Path,
+        network: &Network,
+        loss: Loss,
+        target: TargetKind,
+        batch_size: usize,
+        optimizer: &OptimizerConfig,
+        dataset: &str,
+    ) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let to_map = |value: serde_json::Value| match value {
+            serde_json::Value::Object(map) => map,
+            _ => serde_json::Map::new(),
+        };
+        let manifest = Manifest {
+            format: FORMAT,
+            input: vec![network.inputs()],
+            layers: network.layers().to_vec(),
+            loss,
+            target,
+            rounds: 0,
+            batch_size,
+            optimizer: to_map(serde_json::to_value(optimizer).unwrap_or_default()),
+            data: to_map(serde_json::json!({ "dataset": dataset })),
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            network: network.clone(),
+            manifest,
+            pending: Vec::new(),
+            shards: 0,
+            rows: Vec::new(),
+            losses: Vec::new(),
+            failure: None,
+        })
+    }
+
+    /// Writes the inputs `[rows, features]` and, if given, labels beside the trace, so that it stands alone.
+    pub fn write_data(&self, inputs: &[f32], features: usize, labels: Option<&[u32]>) -> io::Result<()> {
+        let rows = inputs.len() / features;
+        write_npy(&self.folder.join("inputs.npy"), &[rows as u64, features as u64], inputs)?;
+        match labels {
+            Some(labels) => {
+                let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
+                write_npy(&self.folder.join("targets.npy"), &[rows as u64], &labels)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn push(&mut self, weights: &[T]) {
+        self.pending.push(weights.to_vec());
+        if self.pending.len() * weights.len() * size_of::<T>() >= SHARD_BYTES {
+            self.write_shard();
+        }
+    }
+
+    fn write_shard(&mut self) {
+        if self.pending.is_empty() || self.failure.is_some() {
+            return;
+        }
+        let states: Vec<&[T]> = self.pending.iter().map(|s| &s[..]).collect();
+        let path = self.folder.join(format!("weights-{:05}.safetensors", self.shards));
+        let written = encode_states(&self.network, &states, true)
+            .map_err(io::Error::other)
+            .and_then(|bytes| write_atomically(&path, &bytes));
+        self.failure = written.err();
+        self.pending.clear();
+        self.shards += 1;
+    }
+
+    /// Writes what is left and the manifest. The trace is complete when this returns without an error.
+    pub fn close(mut self) -> io::Result<()> {
+        self.write_shard();
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        self.manifest.rounds = self.losses.len();
+        let shape = [self.losses.len() as u64, self.manifest.batch_size as u64];
+        let rows: Vec<i64> = self.rows.iter().map(|r| i64::from(*r)).collect();
+        write_npy(&self.folder.join("batches.npy"), &shape, &rows)?;
+        write_npy(&self.folder.join("losses.npy"), &shape[..1], &self.losses)?;
+        let text = serde_json::to_string_pretty(&self.manifest)?;
+        write_atomically(&self.folder.join("manifest.json"), text.as_bytes())
+    }
+}
+
+impl<T: Real> Observer<T> for TraceWriter<T> {
+    fn observe(&mut self, round: &Round<T>) {
+        self.push(round.weights);
+        self.rows.extend_from_slice(round.rows);
+        self.losses.push(round.loss);
+    }
+
+    fn finish(&mut self, final_weights: &[T], _rounds: usize) {
+        // A diverged run has no usable last state; the format allows to leave it out.
+        if final_weights.iter().all(|w| w.is_finite()) {
+            self.push(final_weights);
+        }
+    }
+}
+
+/// Writes an array of any shape as a `.npy` file, atomically.
+pub fn write_npy<V: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], values: &[V]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd()?;
+    writer.extend(values.iter().copied())?;
+    writer.finish()?;
+    write_atomically(path, &bytes)
+}

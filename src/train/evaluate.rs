@@ -1,0 +1,59 @@
+//! Loss and accuracy of a whole split.
+
+use super::Examples;
+use crate::{
+    kernels::{
+        Real,
+        dense::{Tape, forward},
+    },
+    loss::{Loss, Targets},
+    network::Network,
+};
+use rayon::prelude::*;
+
+/// Mean loss, and the fraction of rows whose largest output is their label.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    pub loss: f64,
+    /// Empty unless the targets are labels.
+    pub accuracy: Option<f64>,
+}
+
+/// Rows per piece of work; fixed, so the sums do not depend on the number of threads.
+const CHUNK: usize = 500;
+
+/// Evaluates all rows of `examples`.
+pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples: &Examples<T>) -> Evaluation {
+    let (count, outputs) = (examples.len(), network.outputs());
+    let pieces: Vec<(f64, usize)> = (0..count.div_ceil(CHUNK))
+        .into_par_iter()
+        .map_init(Tape::default, |tape, piece| {
+            let rows = piece * CHUNK..count.min((piece + 1) * CHUNK);
+            let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
+            forward(network, weights, x, rows.len(), tape);
+            let targets = examples.targets.rows(rows, examples.target_width);
+            let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
+            let right = match targets {
+                Targets::Values(_) => 0,
+                Targets::Labels(labels) => {
+                    tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
+                }
+            };
+            (sum, right)
+        })
+        .collect();
+    let total: f64 = pieces.iter().map(|(sum, _)| sum).sum();
+    let right: usize = pieces.iter().map(|(_, right)| right).sum();
+    let accuracy = matches!(examples.targets, Targets::Labels(_)).then_some(right as f64 / count.max(1) as f64);
+    Evaluation { loss: total / count.max(1) as f64, accuracy }
+}
+
+fn argmax<T: Real>(values: &[T]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}

@@ -1,0 +1,193 @@
+//! One round: the loss of a minibatch, its gradient, and what observers need of the linearization.
+
+use crate::{
+    kernels::{
+        Real,
+        dense::{Tape, forward, vjp},
+    },
+    loss::{Loss, Targets},
+    network::Network,
+};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The minibatch is computed in this many parts side by side: small products gain nothing from threads inside
+/// them. The number is fixed, so results do not depend on the number of threads.
+const PARTS: usize = 2;
+
+/// Inputs and targets that rounds draw rows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Examples<'a, T> {
+    /// `[rows, inputs]`.
+    pub inputs: &'a [T],
+    pub features: usize,
+    /// The inputs themselves for an autoencoder.
+    pub targets: Targets<'a, T>,
+    /// Target values per row; 0 for labels.
+    pub target_width: usize,
+}
+
+impl<'a, T: Real> Examples<'a, T> {
+    /// Examples of an autoencoder: the targets are the inputs.
+    pub fn autoencoder(inputs: &'a [T], features: usize) -> Self {
+        Self { inputs, features, targets: Targets::Values(inputs), target_width: features }
+    }
+
+    /// Examples of a classifier.
+    pub fn classifier(inputs: &'a [T], features: usize, labels: &'a [u32]) -> Self {
+        Self { inputs, features, targets: Targets::Labels(labels), target_width: 0 }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.inputs.len() / self.features
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Copies the inputs of `rows` one after the other.
+    pub fn gather_inputs(&self, rows: &[u32], out: &mut Vec<T>) {
+        out.clear();
+        for row in rows {
+            out.extend_from_slice(&self.inputs[*row as usize * self.features..][..self.features]);
+        }
+    }
+
+    /// Copies the targets of `rows`; values or labels, whichever there are.
+    pub fn gather_targets(&self, rows: &[u32], values: &mut Vec<T>, labels: &mut Vec<u32>) {
+        values.clear();
+        labels.clear();
+        match self.targets {
+            Targets::Values(all) => {
+                for row in rows {
+                    values.extend_from_slice(&all[*row as usize * self.target_width..][..self.target_width]);
+                }
+            }
+            Targets::Labels(all) => labels.extend(rows.iter().map(|row| all[*row as usize])),
+        }
+    }
+
+    /// Whether the targets are the inputs, so that they need not be gathered twice.
+    pub fn targets_are_inputs(&self) -> bool {
+        matches!(self.targets, Targets::Values(values) if std::ptr::eq(values.as_ptr(), self.inputs.as_ptr()))
+    }
+}
+
+/// A share of a round's minibatch with its tape and cotangents.
+#[derive(Debug, Default)]
+pub struct Part<T> {
+    /// Which rows of the minibatch.
+    pub rows: Range<usize>,
+    /// `[rows, inputs]`.
+    pub x: Vec<T>,
+    values: Vec<T>,
+    labels: Vec<u32>,
+    pub tape: Tape<T>,
+    /// `deltas[l]: [rows, units of block l]`, the derivative of the *minibatch mean* loss in the pre-activations.
+    pub deltas: Vec<Vec<T>>,
+    gradient: Vec<T>,
+    loss: f64,
+}
+
+/// A round as observers see it: everything about `W^n` and the minibatch `B_n`, before the update.
+pub struct Round<'a, T> {
+    /// 1-based.
+    pub number: usize,
+    /// 1-based.
+    pub epoch: usize,
+    /// Rows of the data in the minibatch.
+    pub rows: &'a [u32],
+    /// `W^n`, flat.
+    pub weights: &'a [T],
+    /// The gradient of the loss at `W^n`, flat.
+    pub gradient: &'a [T],
+    /// The mean loss of the minibatch.
+    pub loss: f64,
+    /// The minibatch in consecutive shares.
+    pub parts: &'a [Part<T>],
+}
+
+/// Computes rounds, reusing its buffers.
+pub struct RoundEngine<'a, T> {
+    network: &'a Network,
+    loss: Loss,
+    batch: usize,
+    parts: Vec<Part<T>>,
+    gradient: Vec<T>,
+    mean_loss: f64,
+}
+
+impl<'a, T: Real> RoundEngine<'a, T> {
+    pub fn new(network: &'a Network, loss: Loss, batch: usize) -> Self {
+        let size = batch.div_ceil(PARTS).max(1);
+        let part = |start: usize| Part {
+            rows: start..batch.min(start + size),
+            deltas: vec![Vec::new(); network.blocks().len()],
+            gradient: vec![T::ZERO; network.parameters()],
+            ..Part::default()
+        };
+        let parts = (0..batch).step_by(size).map(part).collect();
+        Self { network, loss, batch, parts, gradient: vec![T::ZERO; network.parameters()], mean_loss: 0.0 }
+    }
+
+    /// Computes loss, tape, cotangents and gradient of the minibatch `rows` at `weights`.
+    pub fn compute(&mut self, weights: &[T], examples: &Examples<T>, rows: &[u32]) {
+        assert_eq!(rows.len(), self.batch, "a round takes one full minibatch");
+        let (network, loss) = (self.network, self.loss);
+        let scale = T::of(1.0 / self.batch as f64);
+        self.parts.par_iter_mut().with_max_len(1).for_each(|part| {
+            let rows = &rows[part.rows.clone()];
+            examples.gather_inputs(rows, &mut part.x);
+            forward(network, weights, &part.x, rows.len(), &mut part.tape);
+            let same = examples.targets_are_inputs();
+            if !same {
+                examples.gather_targets(rows, &mut part.values, &mut part.labels);
+            }
+            let targets = match examples.targets {
+                Targets::Values(_) => Targets::Values(if same { &part.x } else { &part.values }),
+                Targets::Labels(_) => Targets::Labels(&part.labels),
+            };
+            let outputs = network.outputs();
+            let last = part.deltas.len() - 1;
+            part.loss =
+                loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
+            part.gradient.fill(T::ZERO);
+            let all = 0..network.blocks().len();
+            vjp(network, weights, &part.x, &part.tape, &mut part.deltas, all, &mut part.gradient);
+        });
+        self.mean_loss = self.parts.iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
+        let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
+        let total = &mut self.gradient;
+        pulp::Arch::new().dispatch(|| match rest {
+            [] => total.copy_from_slice(&first.gradient),
+            [second] => {
+                for ((sum, a), b) in total.iter_mut().zip(&first.gradient).zip(&second.gradient) {
+                    *sum = *a + *b;
+                }
+            }
+            _ => unreachable!("there are at most {PARTS} parts"),
+        });
+    }
+
+    /// Mean loss of the last computed round.
+    pub fn loss(&self) -> f64 {
+        self.mean_loss
+    }
+
+    /// Gradient of the last computed round, flat.
+    pub fn gradient(&self) -> &[T] {
+        &self.gradient
+    }
+
+    pub fn gradient_is_finite(&self) -> bool {
+        // A sum is finite only if all terms are (or the squares overflow, which is divergence as well).
+        crate::kernels::real::sum_of_squares(&self.gradient).is_finite()
+    }
+
+    /// The last computed round for observers.
+    pub fn round<'b>(&'b self, number: usize, epoch: usize, weights: &'b [T], rows: &'b [u32]) -> Round<'b, T> {
+        Round { number, epoch, rows, weights, gradient: &self.gradient, loss: self.mean_loss, parts: &self.parts }
+    }
+}

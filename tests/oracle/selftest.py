@@ -1,0 +1,446 @@
+"""Tests the oracle: runs made here, tables made by a second, slower way, and tables with one wrong number.
+
+    python tests/oracle/selftest.py
+
+The second way: Jacobians by finite differences, optima by projected accelerated gradient descent or L-BFGS, and
+exploration by loops over sets. The oracle must accept these tables, and reject them after any single change.
+Before that, PyTorch's numbers in tests/data are compared with the oracle and with textbook formulas.
+"""
+
+import csv
+import itertools
+import json
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from scipy import optimize
+
+import oracle
+from linearize import Round
+
+DATA = Path(__file__).parents[1] / "data"
+
+RECTIFIERS = {
+    "relu": lambda a: np.maximum(a, 0),
+    "leaky_relu": lambda a: np.maximum(a, 0.01 * a),
+    "abs": np.abs,
+}
+PREFIXES = (1, 4, 35, 60)
+ROUNDS, BATCH, PROBE, EVERY = 60, 4, 15, 6
+
+
+# --- a network as one flat vector of weights ----------------------------------------------------------------------
+
+
+class Net:
+    def __init__(self, sizes, unit, loss):
+        self.sizes, self.unit, self.loss = sizes, unit, loss
+        counts = [(i + 1) * o for i, o in zip(sizes, sizes[1:])]
+        self.edges = np.cumsum([0] + counts)
+
+    def matrices(self, w):
+        parts = zip(self.edges, self.edges[1:], self.sizes, self.sizes[1:])
+        return [w[a:b].reshape(o, i + 1) for a, b, i, o in parts]
+
+    def pre(self, w, x):
+        result = []
+        for m in self.matrices(w):
+            a = x @ m[:, :-1].T + m[:, -1]
+            result.append(a)
+            x = RECTIFIERS[self.unit](a)
+        return result
+
+    def outputs(self, w, x):
+        return self.pre(w, x)[-1]
+
+    def losses(self, f, y):
+        if self.loss == "mse":
+            return np.mean((f - y) ** 2, 1)
+        return np.logaddexp.reduce(f, 1) - (f * y).sum(1)
+
+    def loss_gradient(self, f, y):
+        if self.loss == "mse":
+            return 2 / f.shape[1] * (f - y)
+        return np.exp(f - np.logaddexp.reduce(f, 1)[:, None]) - y
+
+    def jacobian(self, w, x, step=1e-5):
+        """[batch, outputs, weights] by central differences."""
+        columns = []
+        for j in range(len(w)):
+            e = np.zeros_like(w)
+            e[j] = step
+            columns.append((self.outputs(w + e, x) - self.outputs(w - e, x)) / (2 * step))
+        return np.stack(columns, -1)
+
+    def units(self):
+        """scale, layer, neuron, indices of the unit's weights."""
+        yield "network", "", "", np.arange(self.edges[-1])
+        for k, (a, b) in enumerate(zip(self.edges, self.edges[1:])):
+            yield "layer", 2 * k, "", np.arange(a, b)
+            rows = np.arange(a, b).reshape(self.sizes[k + 1], -1)
+            for neuron, row in enumerate(rows):
+                yield "neuron", 2 * k, neuron, row
+
+
+# --- a run --------------------------------------------------------------------------------------------------------
+
+
+def train(net, optimizer, seed, dtype):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, net.sizes[0])).astype(dtype)
+    if net.loss == "mse":
+        y = x if net.sizes[0] == net.sizes[-1] else rng.normal(size=(40, net.sizes[-1])).astype(dtype)
+    else:
+        y = np.eye(net.sizes[-1])[rng.integers(net.sizes[-1], size=40)]
+    batches = np.stack([rng.choice(40, BATCH, replace=False) for _ in range(ROUNDS)])
+    w = (rng.normal(size=net.edges[-1]) * 0.7).astype(dtype)
+    states, jacobians, second = [w], [], np.zeros(len(w))
+    for rows in batches:
+        xb, yb, w64 = x[rows].astype(float), y[rows].astype(float), states[-1].astype(float)
+        jacobians.append(net.jacobian(w64, xb))
+        g = np.einsum("io,iow->w", net.loss_gradient(net.outputs(w64, xb), yb), jacobians[-1]) / BATCH
+        if optimizer == "rmsprop":
+            second = 0.9 * second + 0.1 * g**2
+            g = 0.2 * g / (np.sqrt(second) + 1e-8)
+        states.append((w64 - 0.05 * g).astype(dtype))
+    return x, y, batches, states, jacobians
+
+
+def write_safetensors(path, tensors):
+    header, blobs, offset = {}, [], 0
+    for name, t in tensors.items():
+        blobs.append(np.ascontiguousarray(t).tobytes())
+        kind = "F32" if t.dtype == np.float32 else "F64"
+        header[name] = {"dtype": kind, "shape": t.shape, "data_offsets": [offset, offset + len(blobs[-1])]}
+        offset += len(blobs[-1])
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+
+
+def write_trace(folder, net, optimizer, run, shard=25):
+    x, y, batches, states, _ = run
+    folder.mkdir(parents=True)
+    for s, start in enumerate(range(0, len(states), shard)):
+        part = [net.matrices(w) for w in states[start : start + shard]]
+        tensors = {}
+        for k in range(len(net.sizes) - 1):
+            tensors[f"{2 * k}.weight"] = np.stack([m[k][:, :-1] for m in part])
+            tensors[f"{2 * k}.bias"] = np.stack([m[k][:, -1] for m in part])
+        write_safetensors(folder / f"weights-{s:05}.safetensors", tensors)
+    np.save(folder / "inputs.npy", x)
+    np.save(folder / "targets.npy", y if net.loss == "mse" else y.argmax(1))
+    np.save(folder / "batches.npy", batches)
+    layers = [[{"dense": o}, net.unit] for o in net.sizes[1:]]
+    manifest = {
+        "format": 1,
+        "input": [net.sizes[0]],
+        "layers": list(itertools.chain(*layers))[:-1],
+        "loss": net.loss,
+        "target": "input" if y is x else "label",
+        "rounds": ROUNDS,
+        "batch_size": BATCH,
+        "optimizer": {"name": optimizer, "learning_rate": 0.05},
+        "data": {"name": "random"},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+# --- the tables, the slow way -------------------------------------------------------------------------------------
+
+
+class Taylor:
+    """F(v) and its gradient for one unit and prefix, in the displacement from the unit's first weights."""
+
+    def __init__(self, net, run, indices, n):
+        x, y, batches, states, jacobians = run
+        self.net, self.y = net, np.concatenate([y[rows] for rows in batches[:n]]).astype(float)
+        self.j = np.concatenate([j[:, :, indices] for j in jacobians[:n]])
+        first = states[0].astype(float)
+        constants = []
+        for rows, w, j in zip(batches[:n], states, jacobians):
+            w = w.astype(float)
+            constants.append(net.outputs(w, x[rows].astype(float)) - j[:, :, indices] @ (w - first)[indices])
+        self.constant = np.concatenate(constants)
+        self.size = len(indices)
+
+    def __call__(self, v):
+        f = self.constant + self.j @ v
+        gradient = np.einsum("io,iow->w", self.net.loss_gradient(f, self.y), self.j) / len(f)
+        return self.net.losses(f, self.y).mean(), gradient
+
+    def gap(self, v, radius):
+        gradient = self(v)[1]
+        return radius * np.linalg.norm(gradient) + gradient @ v
+
+    def in_ball(self, radius, steps=30000):
+        """Projected accelerated gradient descent with restarts."""
+        rows = self.j.reshape(-1, self.size)
+        curvature = (2 / self.j.shape[1] if self.net.loss == "mse" else 0.5) * np.linalg.norm(rows, 2) ** 2
+        step = len(self.j) / max(curvature, 1e-12)
+        v = previous = np.zeros(self.size)
+        t = 1.0
+        for i in range(steps):
+            ahead = v + (t - 1) / (t + 2) * (v - previous)
+            new = ahead - step * self(ahead)[1]
+            new *= min(1.0, radius / max(np.linalg.norm(new), 1e-300))
+            t = 1.0 if (ahead - new) @ (new - v) > 0 else t + 1
+            previous, v = v, new
+            if i % 50 == 0 and self.gap(v, radius) < 1e-9:
+                break
+        return v
+
+    def unconstrained(self, displacement):
+        if self.net.loss == "mse":
+            rows, t = self.j.reshape(-1, self.size), (self.y - self.constant).ravel()
+            return np.linalg.lstsq(rows, t, rcond=1e-9)[0]
+        result = optimize.minimize(self, np.zeros(self.size), jac=True, options={"gtol": 1e-7, "maxiter": 40})
+        far = 1000 * displacement
+        return result.x * min(1.0, far / max(np.linalg.norm(result.x), 1e-300))
+
+
+def regret_tables(net, optimizer, run):
+    x, y, batches, states, jacobians = run
+    w = [s.astype(float) for s in states]
+    f = [net.outputs(wn, x[rows].astype(float)) for wn, rows in zip(w, batches)]
+    losses = np.array([net.losses(fn, y[rows]).mean() for fn, rows in zip(f, batches)])
+    gradients = np.array(
+        [np.einsum("io,iow->w", net.loss_gradient(fn, y[rows]), j) / BATCH for fn, rows, j in zip(f, batches, jacobians)]
+    )
+    regret, units = [], []
+    for scale, layer, neuron, indices in net.units():
+        for comparator in ("unconstrained", "ball"):
+            rows = []
+            for n in PREFIXES:
+                moved = max(np.linalg.norm((wn - w[0])[indices]) for wn in w[:n])
+                norms = np.linalg.norm(gradients[:n, indices], axis=1)
+                taylor = Taylor(net, run, indices, n)
+                v = taylor.in_ball(2 * moved) if comparator == "ball" else taylor.unconstrained(moved)
+                distance = np.linalg.norm(v)
+                radius = 2 * moved if comparator == "ball" else 2 * max(distance, moved)
+                mean, optimum = losses[:n].mean(), taylor(v)[0]
+                sgd = distance**2 / (0.1 * n) + 0.025 * np.sum(norms**2) / n if optimizer == "sgd" else ""
+                zinkevich = 3 * max(norms) * radius / np.sqrt(n)
+                gap = max(0.0, taylor.gap(v, radius))
+                row = [scale, layer, neuron, comparator, n, mean, optimum, mean - optimum, gap, "true"]
+                rows.append(row + [distance, zinkevich, sgd])
+            used = [(np.log(r[4]), np.log(r[7])) for r in rows if r[4] > 30 and r[7] > 0]
+            slope = (used[1][1] - used[0][1]) / (used[1][0] - used[0][0]) if len(used) == 2 else ""
+            last = [*rows[-1][:4], len(indices), *rows[-1][5:10], 1, rows[-1][10]]
+            units.append(last + [moved, max(norms), slope, len(used)])
+            regret += rows
+    return losses, regret, units
+
+
+def exploration_tables(net, run):
+    x, states = run[0].astype(float), run[3]
+    rounds = list(range(0, ROUNDS + 1, EVERY))
+    configurations = []
+    for r in rounds:
+        pre = net.pre(states[r].astype(float), x[:PROBE])[:-1]
+        on = np.argwhere(np.concatenate([a > 0 for a in pre], 1))
+        configurations.append({(int(i), int(m)) for i, m in on})
+    widths = net.sizes[1:-1]
+    novelty = []
+    for n, current in enumerate(configurations):
+        distances = [len(current ^ earlier) for earlier in configurations[:n]]
+        row = [rounds[n], min(distances), distances[-1]] if n else [0, "", ""]
+        novelty.append(row + [PROBE * sum(widths)])
+    neurons, m = [], 0
+    for k, width in enumerate(widths):
+        for neuron in range(width):
+            on = [{i for i, unit in c if unit == m} for c in configurations]
+            gram = np.array([[len(a & b) for b in on] for a in on], float)
+            values = np.linalg.eigvalsh(gram)[::-1]
+            rank = int(np.sum(values > 1e-9 * max(values[0], 1)))
+            volume = 0.5 * np.log(values[: min(50, rank)]).sum()
+            determinant = 0.5 * np.linalg.slogdet(np.eye(len(gram)) + gram)[1]
+            switches = sum(len(a ^ b) for a, b in zip(on, on[1:]))
+            fraction = sum(map(len, on)) / (PROBE * len(on))
+            neurons.append([2 * k, neuron, switches, rank, volume, determinant, fraction, str(not on[-1]).lower()])
+            m += 1
+    return novelty, neurons
+
+
+COLUMNS = {
+    "rounds.csv": "round,epoch,loss",
+    "regret.csv": "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,"
+    "bound_zinkevich,bound_sgd",
+    "units.csv": "scale,layer,neuron,comparator,dimension,mean_loss,taylor_optimum,mean_regret,gap,attained,iterations,"
+    "distance,displacement,gradient_bound,slope,slope_points",
+    "novelty.csv": "round,min_hamming,previous_hamming,bits",
+    "neurons.csv": "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead",
+}
+
+
+def write_table(folder, name, rows):
+    with open(folder / name, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS[name].split(","))
+        writer.writerows([[repr(float(c)) if isinstance(c, float) else c for c in row] for row in rows])
+
+
+def make_run(folder, sizes, unit, loss, optimizer, seed, dtype):
+    net = Net(sizes, unit, loss)
+    run = train(net, optimizer, seed, dtype)
+    write_trace(folder / "trace", net, optimizer, run)
+    losses, regret, units = regret_tables(net, optimizer, run)
+    novelty, neurons = exploration_tables(net, run)
+    tables = {
+        "rounds.csv": [[n, 1, loss] for n, loss in enumerate(losses.tolist(), 1)],
+        "regret.csv": regret,
+        "units.csv": units,
+        "novelty.csv": novelty,
+        "neurons.csv": neurons,
+    }
+    for name, rows in tables.items():
+        write_table(folder, name, rows)
+    np.save(folder / "probe.npy", np.arange(PROBE))
+    return tables
+
+
+# --- PyTorch's numbers ---------------------------------------------------------------------------------------------
+
+
+def close(ours, theirs, tolerance=1e-12):
+    return np.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def passes_agree(case):
+    """The oracle's linearization has PyTorch's loss, gradients and curvatures, kinks included."""
+    hidden = len(case["layers"]) - 1
+    layers = [np.column_stack([layer["weight"], layer["bias"]]) for layer in case["layers"]]
+    targets = np.array(case["targets"])
+    targets = targets if case["loss_name"] == "mse" else np.eye(case["sizes"][-1])[targets]
+    linear = Round(
+        SimpleNamespace(
+            loss=case["loss_name"],
+            units=[case["unit"]] * hidden + [None],
+            state=lambda index: layers,
+            batch=lambda index: (np.array(case["inputs"]), targets),
+        ),
+        0,
+    )
+    if case["loss_name"] == "mse":
+        curvature = [2 * (j**2).mean(1) for j in linear.jacobians]
+    else:
+        p = np.exp(linear.outputs) / np.exp(linear.outputs).sum(1, keepdims=True)
+        mean = [np.einsum("io,ioa->ia", p, j) for j in linear.jacobians]
+        curvature = [np.einsum("io,ioa->ia", p, j**2) - m**2 for j, m in zip(linear.jacobians, mean)]
+    same = [close(linear.loss, case["loss"])]
+    for layer, gradient, q in zip(case["layers"], linear.gradient(), curvature):
+        same += [close(gradient[:, :-1], layer["weight_gradient"]), close(gradient[:, -1], layer["bias_gradient"])]
+        same.append(close(q, layer["curvature"]))
+    return all(same)
+
+
+def update(entry, state, g, n):
+    """The change of the weights in step n, from the textbook formulas."""
+    eta, epsilon = entry["learning_rate"], entry.get("epsilon")
+    if entry["name"] in ("momentum", "nesterov"):
+        state["m"] = entry["momentum"] * state.get("m", 0) + g
+        return -eta * (state["m"] if entry["name"] == "momentum" else g + entry["momentum"] * state["m"])
+    if entry["name"] == "adam":
+        state["m"] = entry["beta1"] * state.get("m", 0) + (1 - entry["beta1"]) * g
+        state["v"] = entry["beta2"] * state.get("v", 0) + (1 - entry["beta2"]) * g**2
+        mean, square = state["m"] / (1 - entry["beta1"] ** n), state["v"] / (1 - entry["beta2"] ** n)
+        return -eta * mean / (np.sqrt(square) + epsilon)
+    if entry["name"] == "rmsprop":
+        state["v"] = entry["smoothing"] * state.get("v", 0) + (1 - entry["smoothing"]) * g**2
+        return -eta * g / (np.sqrt(state["v"]) + epsilon)
+    if entry["name"] == "adagrad":
+        state["v"] = state.get("v", 0) + g**2
+        return -eta * g / (np.sqrt(state["v"]) + epsilon)
+    return -eta * g
+
+
+def optimizer_agrees(entry, initial, gradients):
+    w, state, same = np.array(initial), {}, []
+    for n, g in enumerate(np.array(gradients), 1):
+        w = w + update(entry, state, g, n)
+        if str(n) in entry["weights"]:
+            same.append(close(w, entry["weights"][str(n)]))
+    return len(same) == 5 and all(same)
+
+
+def check_data(expect):
+    for case in json.loads((DATA / "passes.json").read_text())["cases"]:
+        expect(passes_agree(case), f"passes.json: {case['unit']}, {case['loss_name']}, {case['sizes']}")
+    table = json.loads((DATA / "optimizers.json").read_text())
+    gradients = {entry["name"]: entry["gradients"] for entry in table["optimizers"]}
+    for entry in table["optimizers"] + table["replays"]:
+        given = gradients[entry.get("gradients_of", entry["name"])]
+        expect(optimizer_agrees(entry, table["initial"], given), f"optimizers.json: {entry['name']}")
+
+
+# --- the test -----------------------------------------------------------------------------------------------------
+
+RUNS = [
+    ((3, 3, 2, 3), "relu", "mse", "sgd", np.float64),
+    ((3, 4, 3), "relu", "mse", "rmsprop", np.float32),
+    ((3, 4, 2), "leaky_relu", "mse", "sgd", np.float64),
+    ((3, 4, 3), "abs", "cross_entropy", "sgd", np.float64),
+    ((3, 3, 3, 3), "relu", "cross_entropy", "rmsprop", np.float64),
+]
+UNCHECKED = {("rounds.csv", "epoch"), ("regret.csv", "attained"), ("units.csv", "attained"), ("units.csv", "iterations")}
+KEYS = {"scale", "layer", "neuron", "comparator", "rounds", "round"}
+
+
+def wrong(value):
+    if value in ("true", "false"):
+        return "false" if value == "true" else "true"
+    if value == "":
+        return 1.0
+    return value + 1 if isinstance(value, int) else value * 1.03 + 1e-3
+
+
+def mutations(tables):
+    """Every checked column once, wrong in its table's last row."""
+    for name, rows in tables.items():
+        for i, column in enumerate(COLUMNS[name].split(",")):
+            if column not in KEYS and (name, column) not in UNCHECKED:
+                changed = [list(row) for row in rows]
+                changed[-1][i] = wrong(changed[-1][i])
+                yield name, column, changed
+    optimum = COLUMNS["regret.csv"].split(",").index("taylor_optimum")
+    for sign in (-1, 1):  # an optimum 1e-3 off, certified and consistent otherwise
+        changed = [list(row) for row in tables["regret.csv"]]
+        for row in changed:
+            row[optimum] *= 1 + sign * 1e-3
+            row[optimum + 1] = row[optimum - 1] - row[optimum]
+        yield "regret.csv", f"taylor_optimum, all rows, {sign * 1e-3}", changed
+
+
+def main():
+    arguments = oracle.parser().parse_args(["-", "--units", "100", "--prefixes", "10"])
+    passed = failed = 0
+
+    def expect(condition, what):
+        nonlocal passed, failed
+        passed, failed = passed + bool(condition), failed + (not condition)
+        if not condition:
+            print(f"FAILED: {what}")
+
+    check_data(expect)
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, (*description, dtype) in enumerate(RUNS):
+            folder = Path(temporary) / str(number)
+            tables = make_run(folder, *description, seed=number, dtype=dtype)
+            report = oracle.compare(folder / "trace", folder, arguments)
+            name = f"run {number}: {description}, {np.dtype(dtype).name}"
+            report.print(name)
+            expect(report.failed() == 0, f"{name} is accepted")
+            for table, column, changed in mutations(tables):
+                write_table(folder, table, changed)
+                report = oracle.compare(folder / "trace", folder, arguments)
+                expect(report.failed() > 0, f"{name} is rejected when {table} {column} is wrong")
+                write_table(folder, table, tables[table])
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
