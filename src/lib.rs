@@ -1,6 +1,26 @@
+//! An instrument for the training dynamics of rectifier networks.
+//!
+//! For a run of any optimizer it answers: how much of the loss is *regret* (the convex part: optimizing inside smooth
+//! regions), how much is the *Taylor optimum* (the hard part: which regions training finds), and how widely the optimizer
+//! *explores* the space of activation configurations. The mathematics is that of D. Balduzzi, B. McWilliams and
+//! T. Butler-Yeoman, "Neural Taylor Approximations: Convergence and Exploration in Rectifier Networks" (ICML 2017), restated in
+//! `docs/theory.md`.
+//!
+//! The way of the data, one direction and no cycles:
+//!
+//! ```text
+//! data ─► train ──rounds──► observers: taylor (stream, window), activation, trace ─► study (tables) ─► report
+//!          ▲                                                                 trace ─► replay ─► the same observers
+//! network, loss, optim                                                       cli parses and prints
+//! ```
+//!
+//! Start at [`study::run`] for whole experiments, [`train::train`] with an [`train::Observer`] or an [`optim::Optimizer`] of your own, [`network::Linearization`] for the
+//! exact linearization of a network, and [`taylor`] for Taylor losses and their certified optima.
+
 pub mod activation;
 pub mod cli;
 pub mod data;
+pub mod files;
 pub mod kernels;
 pub mod loss;
 pub mod network;

@@ -69,17 +69,15 @@ impl Loss {
         match (self, targets) {
             (Loss::Mse, Targets::Values(y)) => {
                 let factor = T::of(2.0 / outputs as f64) * scale;
-                let mut total = 0.0;
-                for (f, y) in f.chunks_exact(outputs).zip(y.chunks_exact(outputs)) {
-                    let mut sum = 0.0;
-                    for (f, y) in f.iter().zip(y) {
-                        let residual = *f - *y;
-                        sum += residual.f64() * residual.f64();
-                        gradient.push(factor * residual);
+                gradient.resize(f.len(), T::ZERO);
+                pulp::Arch::new().dispatch(|| {
+                    for ((g, f), y) in gradient.iter_mut().zip(f).zip(y) {
+                        *g = *f - *y;
                     }
-                    total += sum / outputs as f64;
-                }
-                total
+                    let total = crate::kernels::real::sum_of_squares(gradient);
+                    gradient.iter_mut().for_each(|g| *g *= factor);
+                    total / outputs as f64
+                })
             }
             (Loss::CrossEntropy, Targets::Labels(labels)) => {
                 let mut total = 0.0;

@@ -78,9 +78,7 @@ impl<T: Real> ActivationRecorder<T> {
                 let rows = piece * PIECE..datapoints.min((piece + 1) * PIECE);
                 forward(network, weights, &self.probe[rows.start * features..rows.end * features], rows.len(), tape);
                 let mut packed = Vec::with_capacity(self.configurations.neurons.len());
-                for (block, (x, slopes)) in
-                    network.hidden_blocks().iter().zip(tape.hidden.iter().zip(&tape.slopes))
-                {
+                for (block, (x, slopes)) in network.hidden_blocks().iter().zip(tape.hidden.iter().zip(&tape.slopes)) {
                     for u in 0..block.units {
                         // x = s'(a) a, so its sign with that of the slope is the sign of a; a linear unit has slope 1.
                         let active = |i: usize| {

@@ -72,7 +72,6 @@ fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status>
             bar.reset();
             eprintln!("{file}: complete and verified");
         }
-        _ => {}
     })?;
     bar.finish_and_clear();
     match files.first().and_then(|file| file.parent()) {

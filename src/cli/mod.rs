@@ -5,8 +5,8 @@
 mod analyze;
 mod data;
 mod output;
-mod reproduce;
 mod report;
+mod reproduce;
 mod run;
 
 use crate::study::{ExperimentError, StudyError};
@@ -42,6 +42,9 @@ enum Command {
 /// Set by Ctrl-C: the current round is finished, its results are written, then the program ends.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// More threads than any machine has; a larger number is a typing mistake.
+const MAX_THREADS: usize = 1024;
+
 /// How a command ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
@@ -64,7 +67,7 @@ pub fn main() -> ExitCode {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this round; press Ctrl-C again to end at once");
+        eprintln!("\nstopping after this round or analysis; press Ctrl-C again to end at once");
     });
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
@@ -102,8 +105,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
 /// Sets the number of threads for all parallel work.
 fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
     if let Some(threads) = threads {
-        if threads == 0 {
-            return Err(UsageError("--threads must be at least 1".into()).into());
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(UsageError(format!("--threads must lie between 1 and {MAX_THREADS}")).into());
         }
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }

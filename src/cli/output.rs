@@ -9,9 +9,7 @@ use std::{
 
 /// Whether the reader of our output went away, which is no error (`taylorscope ... | head`).
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// Prints a line on standard output.
@@ -45,7 +43,8 @@ impl Progress {
                 if self.terminal {
                     let template = "{prefix} {bar:30} {pos}/{len} rounds, {elapsed}, ETA {eta}  {msg}";
                     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-                    let bar = ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(10));
+                    let bar =
+                        ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(10));
                     self.bar = Some(bar.with_style(style).with_prefix(label.to_owned()));
                 }
             }

@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Seed of weights and data order
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
     /// Threads [default: all cores]
     #[arg(long)]
@@ -72,7 +72,8 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     super::set_threads(arguments.threads)?;
     let name = if arguments.quick { "digits-autoencoder" } else { "mnist-autoencoder" };
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
-    let parent = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
+    let parent =
+        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
     let figures = match arguments.figure {
         Figure::All => vec![Figure::Fig3, Figure::Fig5],
         one => vec![one],

@@ -51,9 +51,7 @@ impl Checksum {
                 // there, but no more: a small file can unpack to a very large one.
                 match digest(MultiGzDecoder::new(file).take(bytes + 1)) {
                     Ok(found) => Ok(compare(sha256, found)),
-                    Err(error) if is_corruption(&error) => {
-                        Ok(compare(sha256, format!("corrupt gzip data ({error})")))
-                    }
+                    Err(error) if is_corruption(&error) => Ok(compare(sha256, format!("corrupt gzip data ({error})"))),
                     Err(error) => Err(error),
                 }
             }
@@ -63,22 +61,12 @@ impl Checksum {
 }
 
 fn compare(expected: &str, found: String) -> Verdict {
-    if found == expected {
-        Verdict::Intact
-    } else {
-        Verdict::Differs {
-            expected: expected.to_owned(),
-            found,
-        }
-    }
+    if found == expected { Verdict::Intact } else { Verdict::Differs { expected: expected.to_owned(), found } }
 }
 
 /// Whether a failed read means bad gzip data rather than trouble with the disk.
 fn is_corruption(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
-    )
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof)
 }
 
 /// The SHA-256 of all that `source` gives, in lower-case hexadecimal digits.
@@ -109,10 +97,7 @@ mod tests {
     /// From FIPS 180-2, appendix B.1.
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    const UNPACKED_ABC: Checksum = Checksum::Unpacked {
-        sha256: ABC,
-        bytes: 3,
-    };
+    const UNPACKED_ABC: Checksum = Checksum::Unpacked { sha256: ABC, bytes: 3 };
 
     fn check(checksum: Checksum, bytes: &[u8]) -> Verdict {
         let folder = TempDir::new().unwrap();
@@ -170,10 +155,7 @@ mod tests {
         assert_eq!(check(checksum, &published), Verdict::Intact);
         assert_eq!(check(checksum, b"abc"), Verdict::NotComparable);
         let repacked = [gzip(b"a"), gzip(b"bc")].concat();
-        assert!(matches!(
-            check(checksum, &repacked),
-            Verdict::Differs { .. }
-        ));
+        assert!(matches!(check(checksum, &repacked), Verdict::Differs { .. }));
     }
 
     #[test]

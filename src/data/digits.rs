@@ -44,22 +44,13 @@ pub fn load() -> Result<Dataset, DataError> {
 fn unpack(packed: &[u8]) -> Result<Dataset, DataError> {
     let damaged = |reason: String| DataError::Embedded { reason };
     let mut bytes = Vec::with_capacity(ROWS * (FEATURES + 1));
-    GzDecoder::new(packed)
-        .read_to_end(&mut bytes)
-        .map_err(|error| damaged(error.to_string()))?;
+    GzDecoder::new(packed).read_to_end(&mut bytes).map_err(|error| damaged(error.to_string()))?;
     if bytes.len() != ROWS * (FEATURES + 1) {
-        return Err(damaged(format!(
-            "{} bytes instead of {}",
-            bytes.len(),
-            ROWS * (FEATURES + 1)
-        )));
+        return Err(damaged(format!("{} bytes instead of {}", bytes.len(), ROWS * (FEATURES + 1))));
     }
     let (pixels, labels) = bytes.split_at(ROWS * FEATURES);
     if let Some(at) = pixels.iter().position(|&pixel| pixel > FULL_INK) {
-        return Err(damaged(format!(
-            "pixel {at} is {}, above {FULL_INK}",
-            pixels[at]
-        )));
+        return Err(damaged(format!("pixel {at} is {}, above {FULL_INK}", pixels[at])));
     }
 
     let (train_pixels, test_pixels) = pixels.split_at((ROWS - TEST_ROWS) * FEATURES);
@@ -75,10 +66,7 @@ fn unpack(packed: &[u8]) -> Result<Dataset, DataError> {
 }
 
 fn split(pixels: &[u8], labels: &[u8]) -> Result<Split, DataError> {
-    let inputs = pixels
-        .iter()
-        .map(|&pixel| f32::from(pixel) / f32::from(FULL_INK))
-        .collect();
+    let inputs = pixels.iter().map(|&pixel| f32::from(pixel) / f32::from(FULL_INK)).collect();
     let labels = labels.iter().map(|&label| u32::from(label)).collect();
     Ok(Split::new(inputs, FEATURES, labels, CLASSES)?)
 }
@@ -95,14 +83,12 @@ mod tests {
 
     /// The first and the last image, read off scikit-learn's `load_digits`.
     const FIRST: [u8; FEATURES] = [
-        0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0,
-        0, 8, 8, 0, 0, 5, 8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0,
-        0, 6, 13, 10, 0, 0, 0,
+        0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0, 0, 8, 8, 0, 0, 5,
+        8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0, 0, 6, 13, 10, 0, 0, 0,
     ];
     const LAST: [u8; FEATURES] = [
-        0, 0, 10, 14, 8, 1, 0, 0, 0, 2, 16, 14, 6, 1, 0, 0, 0, 0, 15, 15, 8, 15, 0, 0, 0, 0, 5, 16,
-        16, 10, 0, 0, 0, 0, 12, 15, 15, 12, 0, 0, 0, 4, 16, 6, 4, 16, 6, 0, 0, 8, 16, 10, 8, 16, 8,
-        0, 0, 1, 8, 12, 14, 12, 1, 0,
+        0, 0, 10, 14, 8, 1, 0, 0, 0, 2, 16, 14, 6, 1, 0, 0, 0, 0, 15, 15, 8, 15, 0, 0, 0, 0, 5, 16, 16, 10, 0, 0, 0, 0,
+        12, 15, 15, 12, 0, 0, 0, 4, 16, 6, 4, 16, 6, 0, 0, 8, 16, 10, 8, 16, 8, 0, 0, 1, 8, 12, 14, 12, 1, 0,
     ];
 
     fn unpacked() -> Vec<u8> {
@@ -127,14 +113,8 @@ mod tests {
 
     #[test]
     fn the_embedded_bytes_are_those_of_the_packing_script() {
-        let digest: String = Sha256::digest(unpacked())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(
-            digest,
-            "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-        );
+        let digest: String = Sha256::digest(unpacked()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826");
     }
 
     #[test]
@@ -143,10 +123,7 @@ mod tests {
         assert_eq!((digits.train.len(), digits.test.len()), (1500, 297));
         assert_eq!((digits.shape.as_slice(), digits.classes), (&[64][..], 10));
         assert_eq!(digits.image, [1, 8, 8]);
-        assert_eq!(
-            class_counts(&digits.test),
-            [27, 31, 27, 30, 33, 30, 30, 30, 28, 31]
-        );
+        assert_eq!(class_counts(&digits.test), [27, 31, 27, 30, 33, 30, 30, 30, 28, 31]);
         let all: Vec<usize> = class_counts(&digits.train)
             .iter()
             .zip(class_counts(&digits.test))

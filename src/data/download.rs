@@ -22,10 +22,7 @@ pub(super) enum Setback {
 
 impl Setback {
     fn mirror(reason: impl Into<String>) -> Self {
-        Self::Mirror {
-            reason: reason.into(),
-            gained: 0,
-        }
+        Self::Mirror { reason: reason.into(), gained: 0 }
     }
 }
 
@@ -46,19 +43,13 @@ pub(super) fn agent(url: &str, connect_timeout: Duration, stall_timeout: Duratio
         .timeout_recv_response(Some(connect_timeout.max(stall_timeout)))
         .timeout_per_read(Some(stall_timeout));
     // A proxy would look for the loopback address on its own machine.
-    let config = if is_loopback(url) {
-        config.proxy(None)
-    } else {
-        config
-    };
+    let config = if is_loopback(url) { config.proxy(None) } else { config };
     config.build().into()
 }
 
 fn is_loopback(url: &str) -> bool {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    ["127.", "localhost:", "localhost/", "[::1]"]
-        .iter()
-        .any(|loopback| host.starts_with(loopback))
+    ["127.", "localhost:", "localhost/", "[::1]"].iter().any(|loopback| host.starts_with(loopback))
 }
 
 /// Downloads `url` into `partial`, after the bytes that `partial` has already if the server can
@@ -72,13 +63,8 @@ pub(super) fn download(
     most_bytes: u64,
     received: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<bool, Setback> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(partial)
-        .map_err(Setback::Disk)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(partial).map_err(Setback::Disk)?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => return Err(Setback::Busy),
         // Where files cannot be locked, the checksum still tells if two processes mixed theirs.
@@ -94,9 +80,7 @@ pub(super) fn download(
         if start > 0 {
             request = request.header(header::RANGE, format!("bytes={start}-"));
         }
-        let response = request
-            .call()
-            .map_err(|error| Setback::mirror(error.to_string()))?;
+        let response = request.call().map_err(|error| Setback::mirror(error.to_string()))?;
         let (head, body) = response.into_parts();
         match head.status {
             StatusCode::OK => {
@@ -119,11 +103,7 @@ pub(super) fn download(
 
     file.set_len(start).map_err(Setback::Disk)?;
     file.seek(SeekFrom::Start(start)).map_err(Setback::Disk)?;
-    let extent = Extent {
-        start,
-        total,
-        most_bytes,
-    };
+    let extent = Extent { start, total, most_bytes };
     copy(body.as_reader(), &mut file, extent, received)?;
     file.sync_all().map_err(Setback::Disk)?;
     Ok(start > 0)
@@ -145,11 +125,7 @@ fn copy(
     extent: Extent,
     received: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<(), Setback> {
-    let Extent {
-        start,
-        total,
-        most_bytes,
-    } = extent;
+    let Extent { start, total, most_bytes } = extent;
     let mut at = start;
     let mut buffer = vec![0; 1 << 16];
     received(at, total);
@@ -184,9 +160,7 @@ fn copy(
 }
 
 fn too_large(most_bytes: u64) -> Setback {
-    Setback::mirror(format!(
-        "the file is larger than {most_bytes} bytes, so it is not the published one"
-    ))
+    Setback::mirror(format!("the file is larger than {most_bytes} bytes, so it is not the published one"))
 }
 
 fn body_length(headers: &HeaderMap) -> Option<u64> {
@@ -225,13 +199,7 @@ mod tests {
         fs::write(&partial, there).unwrap();
         let server = TestServer::start(answer);
         let url = server.url("/file");
-        let outcome = download(
-            &agent(&url, 5 * SECOND, 5 * SECOND),
-            &url,
-            &partial,
-            most_bytes,
-            &mut |_, _| {},
-        );
+        let outcome = download(&agent(&url, 5 * SECOND, 5 * SECOND), &url, &partial, most_bytes, &mut |_, _| {});
         (outcome, fs::read(&partial).unwrap(), server.requests())
     }
 
@@ -253,9 +221,8 @@ mod tests {
 
     #[test]
     fn a_broken_download_is_continued_by_a_range() {
-        let (outcome, bytes, requests) = attempt(b"con", 100, |request| {
-            Reply::range(b"content", request.range_start.unwrap())
-        });
+        let (outcome, bytes, requests) =
+            attempt(b"con", 100, |request| Reply::range(b"content", request.range_start.unwrap()));
         assert!(outcome.unwrap());
         assert_eq!(bytes, b"content");
         assert_eq!(requests[0].range_start, Some(3));
@@ -271,11 +238,10 @@ mod tests {
     #[test]
     fn a_range_that_cannot_be_had_starts_again() {
         for refusal in [Reply::status(416), Reply::range(b"content", 1)] {
-            let (outcome, bytes, requests) =
-                attempt(b"conte", 100, move |request| match request.range_start {
-                    Some(_) => refusal.clone(),
-                    None => Reply::ok(b"content"),
-                });
+            let (outcome, bytes, requests) = attempt(b"conte", 100, move |request| match request.range_start {
+                Some(_) => refusal.clone(),
+                None => Reply::ok(b"content"),
+            });
             assert!(!outcome.unwrap());
             assert_eq!(bytes, b"content");
             assert_eq!(requests.len(), 2);
@@ -317,16 +283,9 @@ mod tests {
         // The client library sees to announced lengths of bodies, but not to the length of the
         // whole file, which a range may announce alone.
         let mut file = tempfile::tempfile().unwrap();
-        let extent = Extent {
-            start: 3,
-            total: Some(7),
-            most_bytes: 100,
-        };
+        let extent = Extent { start: 3, total: Some(7), most_bytes: 100 };
         let outcome = copy(&b"ten"[..], &mut file, extent, &mut |_, _| {});
-        assert!(
-            matches!(outcome, Err(Setback::Mirror { gained: 3, .. })),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(Setback::Mirror { gained: 3, .. })), "{outcome:?}");
     }
 
     #[test]
@@ -335,13 +294,7 @@ mod tests {
         let url = server.url("/file");
         let folder = TempDir::new().unwrap();
         let partial = folder.path().join("file.part");
-        let outcome = download(
-            &agent(&url, SECOND, SECOND / 5),
-            &url,
-            &partial,
-            100,
-            &mut |_, _| {},
-        );
+        let outcome = download(&agent(&url, SECOND, SECOND / 5), &url, &partial, 100, &mut |_, _| {});
         assert_eq!(reason(outcome).1, 2);
         assert_eq!(fs::read(&partial).unwrap(), b"co");
     }
@@ -353,13 +306,7 @@ mod tests {
         let other = File::create(&partial).unwrap();
         other.lock().unwrap();
         let url = "http://127.0.0.1:9/file";
-        let outcome = download(
-            &agent(url, SECOND, SECOND),
-            url,
-            &partial,
-            9,
-            &mut |_, _| {},
-        );
+        let outcome = download(&agent(url, SECOND, SECOND), url, &partial, 9, &mut |_, _| {});
         assert!(matches!(outcome, Err(Setback::Busy)), "{outcome:?}");
     }
 
@@ -379,19 +326,10 @@ mod tests {
 
     #[test]
     fn loopback_addresses_are_recognized() {
-        for url in [
-            "http://127.0.0.1:80/a",
-            "http://localhost/a",
-            "http://localhost:1/",
-            "http://[::1]:1/",
-        ] {
+        for url in ["http://127.0.0.1:80/a", "http://localhost/a", "http://localhost:1/", "http://[::1]:1/"] {
             assert!(is_loopback(url), "{url}");
         }
-        for url in [
-            "https://example.org/127.0.0.1",
-            "http://localhost.example/",
-            "",
-        ] {
+        for url in ["https://example.org/127.0.0.1", "http://localhost.example/", ""] {
             assert!(!is_loopback(url), "{url}");
         }
     }
@@ -405,14 +343,7 @@ mod tests {
         };
         assert_eq!(parse("bytes 3-6/7"), Some((3, Some(7))));
         assert_eq!(parse("bytes 3-6/*"), Some((3, None)));
-        for malformed in [
-            "",
-            "bytes",
-            "bytes */7",
-            "bytes 3/7",
-            "items 3-6/7",
-            "bytes -1-2/3",
-        ] {
+        for malformed in ["", "bytes", "bytes */7", "bytes 3/7", "items 3-6/7", "bytes -1-2/3"] {
             assert_eq!(parse(malformed), None, "{malformed}");
         }
     }

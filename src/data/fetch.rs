@@ -71,10 +71,7 @@ impl FetchOptions {
     /// between spaces) if it is set.
     pub fn from_environment() -> Self {
         let listed = env::var(MIRROR_VARIABLE).unwrap_or_default();
-        Self {
-            mirrors: split_mirrors(&listed),
-            ..Self::default()
-        }
+        Self { mirrors: split_mirrors(&listed), ..Self::default() }
     }
 
     /// The URLs of `file` of the dataset, best first.
@@ -84,11 +81,7 @@ impl FetchOptions {
                 .iter()
                 .map(|mirror| format!("{}/{}/{file}", mirror.trim_end_matches('/'), remote.name))
                 .collect(),
-            None => remote
-                .mirrors
-                .iter()
-                .map(|mirror| format!("{mirror}/{file}"))
-                .collect(),
+            None => remote.mirrors.iter().map(|mirror| format!("{mirror}/{file}")).collect(),
         }
     }
 }
@@ -223,9 +216,7 @@ fn fetch_files(
             if let Some(path) = folders::find(folder, file.names) {
                 let verdict = file.checksum.check(&path).map_err(trouble_at(&path))?;
                 if verdict == Verdict::Intact {
-                    progress(Progress::Present {
-                        file: file.names[0],
-                    });
+                    progress(Progress::Present { file: file.names[0] });
                     return Ok(path);
                 }
             }
@@ -253,23 +244,10 @@ fn fetch_file(
     for url in options.urls(remote, name) {
         let agent = download::agent(&url, options.connect_timeout, options.stall_timeout);
         for _ in 0..options.attempts.max(1) {
-            progress(Progress::Started {
-                file: name,
-                url: &url,
+            progress(Progress::Started { file: name, url: &url });
+            let outcome = download::download(&agent, &url, &partial, file.most_bytes, &mut |bytes, total| {
+                progress(Progress::Received { file: name, bytes, total });
             });
-            let outcome = download::download(
-                &agent,
-                &url,
-                &partial,
-                file.most_bytes,
-                &mut |bytes, total| {
-                    progress(Progress::Received {
-                        file: name,
-                        bytes,
-                        total,
-                    });
-                },
-            );
             let (reason, again) = match outcome {
                 Ok(continued) => match check(file, &partial)? {
                     Verdict::Intact => return finish(name, &partial, path, progress),
@@ -283,14 +261,8 @@ fn fetch_file(
                 Err(Setback::Busy) => return Err(FetchError::Busy { path: partial }.into()),
                 Err(Setback::Disk(error)) => return Err(trouble_at(&partial)(error)),
             };
-            let failure = MirrorFailure {
-                url: url.clone(),
-                reason,
-            };
-            progress(Progress::Failed {
-                file: name,
-                failure: &failure,
-            });
+            let failure = MirrorFailure { url: url.clone(), reason };
+            progress(Progress::Failed { file: name, failure: &failure });
             failures.push(failure);
             if !again {
                 break;
@@ -301,12 +273,7 @@ fn fetch_file(
     if fs::metadata(&partial).is_ok_and(|metadata| metadata.len() == 0) {
         let _ = fs::remove_file(&partial);
     }
-    Err(FetchError::Mirrors {
-        file: name.to_owned(),
-        folder: folder.to_owned(),
-        failures,
-    }
-    .into())
+    Err(FetchError::Mirrors { file: name.to_owned(), folder: folder.to_owned(), failures }.into())
 }
 
 /// Gives a checked file its own name, at one stroke.
@@ -317,10 +284,7 @@ fn finish(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, DataError> {
     fs::rename(partial, &path).map_err(trouble_at(&path))?;
-    progress(Progress::Finished {
-        file: name,
-        path: &path,
-    });
+    progress(Progress::Finished { file: name, path: &path });
     Ok(path)
 }
 
@@ -339,10 +303,7 @@ fn describe(verdict: &Verdict) -> String {
 
 fn trouble_at(path: &Path) -> impl Fn(io::Error) -> DataError {
     let path = path.to_owned();
-    move |error| DataError::Io {
-        path: path.clone(),
-        error,
-    }
+    move |error| DataError::Io { path: path.clone(), error }
 }
 
 /// What [`verify`] found out about one file.
@@ -381,11 +342,7 @@ fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, 
                 Some(path) => check(file, path)?,
                 None => Verdict::Missing,
             };
-            Ok(FileReport {
-                file: file.names[0].to_owned(),
-                path,
-                verdict,
-            })
+            Ok(FileReport { file: file.names[0].to_owned(), path, verdict })
         })
         .collect()
 }

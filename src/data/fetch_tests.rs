@@ -25,10 +25,7 @@ fn remote() -> Remote {
         name: "tiny",
         // Nothing listens there: a test that forgets to name its server fails.
         mirrors: &["http://127.0.0.1:9"],
-        files: Box::leak(Box::new([
-            file(&["one", "uno"], ONE),
-            file(&["two", "due"], TWO),
-        ])),
+        files: Box::leak(Box::new([file(&["one", "uno"], ONE), file(&["two", "due"], TWO)])),
     }
 }
 
@@ -59,10 +56,7 @@ fn options(servers: &[&TestServer]) -> FetchOptions {
 }
 
 /// Fetches from the servers; gives the outcome and what the progress said, one word an event.
-fn fetch_from(
-    folder: &Path,
-    servers: &[&TestServer],
-) -> (Result<Vec<PathBuf>, DataError>, Vec<&'static str>) {
+fn fetch_from(folder: &Path, servers: &[&TestServer]) -> (Result<Vec<PathBuf>, DataError>, Vec<&'static str>) {
     let mut events = Vec::new();
     let outcome = fetch_files(&remote(), folder, &options(servers), &mut |event| {
         events.push(match event {
@@ -147,10 +141,7 @@ fn a_later_fetch_continues_what_an_earlier_one_left() {
     });
     assert_eq!(failures(fetch_from(folder.path(), &[&broken]).0).len(), 2);
     assert!(!folder.path().join("one").exists());
-    assert_eq!(
-        fs::read(folder.path().join("one.part")).unwrap(),
-        &ONE[..10]
-    );
+    assert_eq!(fs::read(folder.path().join("one.part")).unwrap(), &ONE[..10]);
 
     let repaired = server_for_one(|request| Reply::range(ONE, request.range_start.unwrap()));
     fetch_from(folder.path(), &[&repaired]).0.unwrap();
@@ -161,13 +152,12 @@ fn a_later_fetch_continues_what_an_earlier_one_left() {
 fn without_ranges_a_broken_download_starts_again() {
     let folder = TempDir::new().unwrap();
     let asked = AtomicBool::new(false);
-    let server = server_for_one(move |_| {
-        if asked.swap(true, Ordering::SeqCst) {
-            Reply::ok(ONE)
-        } else {
-            Reply::ok(ONE).cut_after(10)
-        }
-    });
+    let server =
+        server_for_one(
+            move |_| {
+                if asked.swap(true, Ordering::SeqCst) { Reply::ok(ONE) } else { Reply::ok(ONE).cut_after(10) }
+            },
+        );
     fetch_from(folder.path(), &[&server]).0.unwrap();
     assert_complete(folder.path());
 }
@@ -177,8 +167,7 @@ fn a_download_that_always_breaks_off_is_given_up() {
     let folder = TempDir::new().unwrap();
     // One byte an attempt: without a limit on the attempts this would go on to the end.
     fs::write(folder.path().join("one.part"), &ONE[..1]).unwrap();
-    let server =
-        server_for_one(|request| Reply::range(ONE, request.range_start.unwrap()).cut_after(1));
+    let server = server_for_one(|request| Reply::range(ONE, request.range_start.unwrap()).cut_after(1));
     let failures = failures(fetch_from(folder.path(), &[&server]).0);
     assert_eq!(failures.len(), 3);
     assert_eq!(fs::read(folder.path().join("one.part")).unwrap(), &ONE[..4]);
@@ -201,11 +190,7 @@ fn wrong_bytes_never_get_the_name_of_the_file() {
     let wrong = TestServer::start(|_| Reply::ok(b"wrong"));
     let failures = failures(fetch_from(folder.path(), &[&wrong]).0);
     assert_eq!(failures.len(), 1);
-    assert!(
-        failures[0].reason.contains(&digest(&b"wrong"[..]).unwrap()),
-        "{}",
-        failures[0]
-    );
+    assert!(failures[0].reason.contains(&digest(&b"wrong"[..]).unwrap()), "{}", failures[0]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -234,33 +219,22 @@ fn a_complete_partial_file_needs_no_server() {
 fn an_error_page_leads_to_the_next_mirror() {
     let folder = TempDir::new().unwrap();
     let empty = TestServer::start(|_| Reply::status(404));
-    fetch_from(folder.path(), &[&empty, &good_server()])
-        .0
-        .unwrap();
+    fetch_from(folder.path(), &[&empty, &good_server()]).0.unwrap();
     assert_complete(folder.path());
 }
 
 #[test]
 fn the_error_tells_what_went_wrong_at_each_mirror() {
     let folder = TempDir::new().unwrap();
-    let (absent, broken) = (
-        TestServer::start(|_| Reply::status(404)),
-        TestServer::start(|_| Reply::ok(b"wrong")),
-    );
+    let (absent, broken) = (TestServer::start(|_| Reply::status(404)), TestServer::start(|_| Reply::ok(b"wrong")));
     let closed = {
         let server = good_server();
         server.url("/")
     };
     let mut options = options(&[&absent, &broken]);
     options.mirrors.as_mut().unwrap().push(closed.clone());
-    options
-        .mirrors
-        .as_mut()
-        .unwrap()
-        .push("no URL at all".to_owned());
-    let error = fetch_files(&remote(), folder.path(), &options, &mut |_| {})
-        .unwrap_err()
-        .to_string();
+    options.mirrors.as_mut().unwrap().push("no URL at all".to_owned());
+    let error = fetch_files(&remote(), folder.path(), &options, &mut |_| {}).unwrap_err().to_string();
     for part in [
         "no mirror gave one",
         "/tiny/one: the server answered 404",
@@ -304,22 +278,10 @@ fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
 fn mirrors_are_listed_between_spaces() {
     assert_eq!(split_mirrors(""), None);
     assert_eq!(split_mirrors("  "), None);
-    assert_eq!(
-        split_mirrors(" http://a/ \n https://b "),
-        Some(vec!["http://a/".to_owned(), "https://b".to_owned()])
-    );
-    let options = FetchOptions {
-        mirrors: split_mirrors("http://a/ http://b"),
-        ..FetchOptions::default()
-    };
-    assert_eq!(
-        options.urls(&remote(), "one"),
-        ["http://a/tiny/one", "http://b/tiny/one"]
-    );
-    assert_eq!(
-        FetchOptions::default().urls(&remote(), "one"),
-        ["http://127.0.0.1:9/one"]
-    );
+    assert_eq!(split_mirrors(" http://a/ \n https://b "), Some(vec!["http://a/".to_owned(), "https://b".to_owned()]));
+    let options = FetchOptions { mirrors: split_mirrors("http://a/ http://b"), ..FetchOptions::default() };
+    assert_eq!(options.urls(&remote(), "one"), ["http://a/tiny/one", "http://b/tiny/one"]);
+    assert_eq!(FetchOptions::default().urls(&remote(), "one"), ["http://127.0.0.1:9/one"]);
 }
 
 #[test]

@@ -24,11 +24,7 @@ pub fn cache_dir() -> Result<PathBuf, DataError> {
 
 /// [`cache_dir`] as a function of the environment.
 fn cache_dir_given(variable: impl Fn(&str) -> Option<OsString>, windows: bool) -> Option<PathBuf> {
-    let path = |name| {
-        variable(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = path(CACHE_VARIABLE) {
         return Some(folder);
     }
@@ -57,9 +53,7 @@ fn search_folders(name: &str, dir: Option<&Path>) -> Result<Vec<PathBuf>, DataEr
     if let Some(dir) = dir {
         // A mistyped folder must not fall back on the cache, silently.
         if !dir.is_dir() {
-            return Err(DataError::NoFolder {
-                path: dir.to_owned(),
-            });
+            return Err(DataError::NoFolder { path: dir.to_owned() });
         }
         // Files of the same names make up MNIST and Fashion-MNIST, so the folder that bears the
         // name of the dataset goes first.
@@ -78,33 +72,20 @@ fn search_folders(name: &str, dir: Option<&Path>) -> Result<Vec<PathBuf>, DataEr
 /// for each file of `remote` in order, its path there if it exists.
 ///
 /// All files come from one folder: a mixture of two copies would be no published dataset.
-pub(super) fn locate(
-    remote: &Remote,
-    dir: Option<&Path>,
-) -> Result<(PathBuf, Vec<Option<PathBuf>>), DataError> {
+pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<(PathBuf, Vec<Option<PathBuf>>), DataError> {
     let folders = search_folders(remote.name, dir)?;
     for folder in &folders {
-        let files: Vec<_> = remote
-            .files
-            .iter()
-            .map(|file| find(folder, file.names))
-            .collect();
+        let files: Vec<_> = remote.files.iter().map(|file| find(folder, file.names)).collect();
         if files.iter().any(Option::is_some) {
             return Ok((folder.clone(), files));
         }
     }
-    Err(DataError::NotFound {
-        name: remote.name.to_owned(),
-        folders,
-    })
+    Err(DataError::NotFound { name: remote.name.to_owned(), folders })
 }
 
 /// The first of the `names` that is a file in `folder`.
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    names
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|path| path.is_file())
+    names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -117,12 +98,8 @@ mod tests {
     use super::*;
 
     fn cache(variables: &[(&str, &str)], windows: bool) -> Option<PathBuf> {
-        let find = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| OsString::from(value))
-        };
+        let find =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
         cache_dir_given(find, windows)
     }
 
@@ -131,37 +108,14 @@ mod tests {
         let home = ("HOME", "/home/ada");
         let cases = [
             (vec![home], "/home/ada/.cache/taylorscope"),
-            (
-                vec![home, ("XDG_CACHE_HOME", "/caches")],
-                "/caches/taylorscope",
-            ),
-            (
-                vec![home, ("XDG_CACHE_HOME", "caches")],
-                "/home/ada/.cache/taylorscope",
-            ),
-            (
-                vec![home, ("XDG_CACHE_HOME", "")],
-                "/home/ada/.cache/taylorscope",
-            ),
-            (
-                vec![home, ("TAYLORSCOPE_DATA", "")],
-                "/home/ada/.cache/taylorscope",
-            ),
-            (
-                vec![
-                    home,
-                    ("XDG_CACHE_HOME", "/caches"),
-                    ("TAYLORSCOPE_DATA", "here"),
-                ],
-                "here",
-            ),
+            (vec![home, ("XDG_CACHE_HOME", "/caches")], "/caches/taylorscope"),
+            (vec![home, ("XDG_CACHE_HOME", "caches")], "/home/ada/.cache/taylorscope"),
+            (vec![home, ("XDG_CACHE_HOME", "")], "/home/ada/.cache/taylorscope"),
+            (vec![home, ("TAYLORSCOPE_DATA", "")], "/home/ada/.cache/taylorscope"),
+            (vec![home, ("XDG_CACHE_HOME", "/caches"), ("TAYLORSCOPE_DATA", "here")], "here"),
         ];
         for (variables, expected) in cases {
-            assert_eq!(
-                cache(&variables, false),
-                Some(PathBuf::from(expected)),
-                "{variables:?}"
-            );
+            assert_eq!(cache(&variables, false), Some(PathBuf::from(expected)), "{variables:?}");
         }
         assert_eq!(cache(&[], false), None);
     }
@@ -169,10 +123,7 @@ mod tests {
     #[test]
     fn windows_keeps_caches_in_the_local_application_data() {
         let expected = PathBuf::from("ada").join("taylorscope");
-        assert_eq!(
-            cache(&[("LOCALAPPDATA", "ada"), ("HOME", "x")], true),
-            Some(expected)
-        );
+        assert_eq!(cache(&[("LOCALAPPDATA", "ada"), ("HOME", "x")], true), Some(expected));
         assert_eq!(cache(&[("HOME", "x")], true), None);
     }
 
@@ -193,11 +144,7 @@ mod tests {
         fs::write(folder.path().join(name), "").unwrap();
         let (found, files) = locate(&MNIST, Some(folder.path())).unwrap();
         assert_eq!(found, folder.path());
-        assert_eq!(
-            files,
-            [None, Some(folder.path().join(name)), None, None],
-            "only the labels are there"
-        );
+        assert_eq!(files, [None, Some(folder.path().join(name)), None, None], "only the labels are there");
         fs::create_dir(&own).unwrap();
         fs::write(own.join(name), "").unwrap();
         assert_eq!(locate(&MNIST, Some(folder.path())).unwrap().0, own);
@@ -209,10 +156,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("b"), "").unwrap();
-        assert_eq!(
-            find(folder.path(), &["a", "b"]),
-            Some(folder.path().join("b"))
-        );
+        assert_eq!(find(folder.path(), &["a", "b"]), Some(folder.path().join("b")));
         assert_eq!(find(folder.path(), &["a"]), None);
     }
 }

@@ -57,16 +57,8 @@ pub fn read_images(path: &Path) -> Result<Images, IdxError> {
 /// If the file cannot be read or is malformed in any way, or if a label is not below `classes`.
 pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>, IdxError> {
     let (_, labels) = read::<1>(path)?;
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= classes)
-    {
-        Some(row) => Err(Fault::LabelRange {
-            row,
-            label: labels[row],
-            classes,
-        }
-        .at(path)),
+    match labels.iter().position(|&label| usize::from(label) >= classes) {
+        Some(row) => Err(Fault::LabelRange { row, label: labels[row], classes }.at(path)),
         None => Ok(labels.into_iter().map(u32::from).collect()),
     }
 }
@@ -77,29 +69,17 @@ pub fn read_labels(path: &Path, classes: usize) -> Result<Vec<u32>, IdxError> {
 /// # Errors
 ///
 /// As [`read_images`] and [`read_labels`], and if the counts of images and labels differ.
-pub fn read_split(
-    images: &Path,
-    labels: &Path,
-    classes: usize,
-) -> Result<(Split, [usize; 2]), IdxError> {
+pub fn read_split(images: &Path, labels: &Path, classes: usize) -> Result<(Split, [usize; 2]), IdxError> {
     let pictures = read_images(images)?;
     let classes_of_rows = read_labels(labels, classes)?;
     let [count, height, width] = pictures.dimensions;
     if classes_of_rows.len() != count {
-        return Err(Fault::LabelCount {
-            labels: classes_of_rows.len(),
-            images: count,
-            images_path: images.to_owned(),
-        }
-        .at(labels));
+        return Err(Fault::LabelCount { labels: classes_of_rows.len(), images: count, images_path: images.to_owned() }
+            .at(labels));
     }
-    let inputs = pictures
-        .pixels
-        .iter()
-        .map(|&pixel| f32::from(pixel) / 255.0)
-        .collect();
-    let split = Split::new(inputs, height * width, classes_of_rows, classes)
-        .map_err(|error| Fault::Array(error).at(images))?;
+    let inputs = pictures.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+    let split =
+        Split::new(inputs, height * width, classes_of_rows, classes).map_err(|error| Fault::Array(error).at(images))?;
     Ok((split, [height, width]))
 }
 
@@ -199,10 +179,7 @@ pub enum Fault {
 
 impl Fault {
     fn at(self, path: &Path) -> IdxError {
-        IdxError {
-            path: path.to_owned(),
-            fault: self,
-        }
+        IdxError { path: path.to_owned(), fault: self }
     }
 }
 
@@ -212,12 +189,8 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), IdxError> 
     let mut file = BufReader::new(File::open(path).map_err(plain)?);
     let start = file.fill_buf().map_err(plain)?;
     // The name is no guide: browsers and archive programs unpack files and keep the ".gz".
-    if start.starts_with(&GZIP_MAGIC) {
-        parse(MultiGzDecoder::new(file), Fault::Gzip)
-    } else {
-        parse(file, Fault::Io)
-    }
-    .map_err(|fault| fault.at(path))
+    if start.starts_with(&GZIP_MAGIC) { parse(MultiGzDecoder::new(file), Fault::Gzip) } else { parse(file, Fault::Io) }
+        .map_err(|fault| fault.at(path))
 }
 
 /// Parses `D` dimensions and their values; `unreadable` says what a failed read means.
@@ -247,14 +220,9 @@ fn parse<const D: usize>(
     }
     let header = take(4 * D as u64)?;
     if header.len() != 4 * D {
-        return Err(Fault::CutHeader {
-            bytes: magic.len() + header.len(),
-        });
+        return Err(Fault::CutHeader { bytes: magic.len() + header.len() });
     }
-    let dimensions: Vec<u32> = header
-        .chunks_exact(4)
-        .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let dimensions: Vec<u32> = header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
     if dimensions.contains(&0) {
         return Err(Fault::NoValues { dimensions });
     }
@@ -271,10 +239,7 @@ fn parse<const D: usize>(
     let values = take(declared + 1)?;
     let count = values.len() as u64;
     if count < declared {
-        return Err(Fault::CutValues {
-            declared,
-            found: count,
-        });
+        return Err(Fault::CutValues { declared, found: count });
     }
     if count > declared {
         return Err(Fault::TrailingBytes { declared });
@@ -353,38 +318,17 @@ pub(super) mod tests {
             assert!(images_of(&packed[..end]).is_err(), "gzip, {end} bytes");
         }
         assert!(matches!(fault_of(&[]), Fault::Empty));
-        assert!(matches!(
-            fault_of(&bytes[..2]),
-            Fault::CutHeader { bytes: 2 }
-        ));
-        assert!(matches!(
-            fault_of(&bytes[..15]),
-            Fault::CutHeader { bytes: 15 }
-        ));
-        assert!(matches!(
-            fault_of(&bytes[..20]),
-            Fault::CutValues {
-                declared: 8,
-                found: 4
-            }
-        ));
-        assert!(matches!(
-            fault_of(&packed[..packed.len() - 1]),
-            Fault::Gzip(_)
-        ));
+        assert!(matches!(fault_of(&bytes[..2]), Fault::CutHeader { bytes: 2 }));
+        assert!(matches!(fault_of(&bytes[..15]), Fault::CutHeader { bytes: 15 }));
+        assert!(matches!(fault_of(&bytes[..20]), Fault::CutValues { declared: 8, found: 4 }));
+        assert!(matches!(fault_of(&packed[..packed.len() - 1]), Fault::Gzip(_)));
     }
 
     #[test]
     fn trailing_bytes_are_an_error() {
         let long = idx(&[1, 1, 2], &[1, 2, 3]);
-        assert!(matches!(
-            fault_of(&long),
-            Fault::TrailingBytes { declared: 2 }
-        ));
-        assert!(matches!(
-            fault_of(&gzip(&long)),
-            Fault::TrailingBytes { declared: 2 }
-        ));
+        assert!(matches!(fault_of(&long), Fault::TrailingBytes { declared: 2 }));
+        assert!(matches!(fault_of(&gzip(&long)), Fault::TrailingBytes { declared: 2 }));
         let mut junk = gzip(&idx(&[1, 1, 2], &[1, 2]));
         junk.extend(b"junk after the gzip data");
         assert!(matches!(fault_of(&junk), Fault::Gzip(_)));
@@ -403,61 +347,32 @@ pub(super) mod tests {
 
     #[test]
     fn other_formats_are_refused() {
-        assert!(matches!(
-            fault_of(b"\x89PNG\r\n"),
-            Fault::Magic {
-                found: [0x89, b'P', b'N']
-            }
-        ));
+        assert!(matches!(fault_of(b"\x89PNG\r\n"), Fault::Magic { found: [0x89, b'P', b'N'] }));
         let mut floats = idx(&[1, 1, 1], &[0; 4]);
         floats[2] = 0x0d;
-        assert!(matches!(
-            fault_of(&floats),
-            Fault::Magic {
-                found: [0, 0, 0x0d]
-            }
-        ));
+        assert!(matches!(fault_of(&floats), Fault::Magic { found: [0, 0, 0x0d] }));
         let text = images_of(b"<html>").unwrap_err().to_string();
         assert!(text.contains("not with [00, 00, 08]"), "{text}");
     }
 
     #[test]
     fn labels_are_no_images_and_images_no_labels() {
-        assert!(matches!(
-            fault_of(&idx(&[3], &[0, 1, 2])),
-            Fault::DimensionCount {
-                expected: 3,
-                found: 1
-            }
-        ));
+        assert!(matches!(fault_of(&idx(&[3], &[0, 1, 2])), Fault::DimensionCount { expected: 3, found: 1 }));
     }
 
     #[test]
     fn no_memory_is_taken_for_values_that_are_not_there() {
         // Terabytes, or an overflow, if the header were believed.
-        for dimensions in [
-            [u32::MAX, u32::MAX, u32::MAX],
-            [u32::MAX, 28, 28],
-            [1 << 31, 1 << 31, 4],
-        ] {
-            assert!(matches!(
-                fault_of(&idx(&dimensions, &[0; 8])),
-                Fault::TooLarge { .. }
-            ));
+        for dimensions in [[u32::MAX, u32::MAX, u32::MAX], [u32::MAX, 28, 28], [1 << 31, 1 << 31, 4]] {
+            assert!(matches!(fault_of(&idx(&dimensions, &[0; 8])), Fault::TooLarge { .. }));
         }
-        assert!(matches!(
-            fault_of(&idx(&[1_000_000, 28, 28], &[0; 8])),
-            Fault::CutValues { found: 8, .. }
-        ));
+        assert!(matches!(fault_of(&idx(&[1_000_000, 28, 28], &[0; 8])), Fault::CutValues { found: 8, .. }));
     }
 
     #[test]
     fn files_without_images_or_pixels_are_refused() {
         for dimensions in [[0, 28, 28], [3, 0, 28], [3, 28, 0], [0, u32::MAX, u32::MAX]] {
-            assert!(matches!(
-                fault_of(&idx(&dimensions, &[])),
-                Fault::NoValues { .. }
-            ));
+            assert!(matches!(fault_of(&idx(&dimensions, &[])), Fault::NoValues { .. }));
         }
     }
 
@@ -476,25 +391,11 @@ pub(super) mod tests {
         fs::write(&labels, idx(&[2], &[9, 10])).unwrap();
         let error = read_split(&images, &labels, 10).unwrap_err();
         assert_eq!(error.path, labels);
-        assert!(matches!(
-            error.fault,
-            Fault::LabelRange {
-                row: 1,
-                label: 10,
-                classes: 10
-            }
-        ));
+        assert!(matches!(error.fault, Fault::LabelRange { row: 1, label: 10, classes: 10 }));
 
         fs::write(&labels, idx(&[3], &[0, 1, 2])).unwrap();
         let error = read_split(&images, &labels, 10).unwrap_err();
-        assert!(matches!(
-            error.fault,
-            Fault::LabelCount {
-                labels: 3,
-                images: 2,
-                ..
-            }
-        ));
+        assert!(matches!(error.fault, Fault::LabelCount { labels: 3, images: 2, .. }));
         assert!(error.to_string().contains("images"), "{error}");
     }
 
@@ -504,10 +405,7 @@ pub(super) mod tests {
         for path in [folder.path().join("absent"), folder.path().to_owned()] {
             let error = read_images(&path).unwrap_err();
             assert!(matches!(error.fault, Fault::Io(_)));
-            assert!(
-                error.to_string().contains(&path.display().to_string()),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
         }
     }
 }

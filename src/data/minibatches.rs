@@ -59,11 +59,7 @@ impl Minibatches {
         let Ok(len) = u32::try_from(len) else {
             return Err(MinibatchError::TooManyRows { len });
         };
-        Ok(Self {
-            len,
-            batch_size,
-            seed,
-        })
+        Ok(Self { len, batch_size, seed })
     }
 
     /// The rows in a minibatch.
@@ -119,11 +115,7 @@ impl Minibatches {
     ///
     /// If `first` is 0.
     pub fn rounds_from(&self, first: usize) -> Result<Rounds, MinibatchError> {
-        Ok(Rounds {
-            minibatches: *self,
-            order: self.epoch(self.epoch_of(first)?),
-            before: first - 1,
-        })
+        Ok(Rounds { minibatches: *self, order: self.epoch(self.epoch_of(first)?), before: first - 1 })
     }
 
     /// The minibatch after `before` rounds, out of the order of its epoch.
@@ -188,9 +180,7 @@ pub enum MinibatchError {
     #[error("the batch size is 0; set it to at least 1")]
     ZeroBatchSize,
     /// Not even one minibatch.
-    #[error(
-        "the batch size {batch_size} exceeds the {len} rows of training data; set it to at most {len}"
-    )]
+    #[error("the batch size {batch_size} exceeds the {len} rows of training data; set it to at most {len}")]
     BatchSizeTooLarge {
         /// The batch size asked for.
         batch_size: usize,
@@ -250,15 +240,15 @@ mod tests {
         assert_eq!(
             Minibatches::new(40, 1, 7).unwrap().epoch((1 << 40) + 3),
             [
-                6, 12, 0, 32, 21, 36, 38, 33, 9, 34, 28, 35, 22, 37, 1, 39, 8, 25, 2, 27, 14, 15,
-                5, 13, 20, 18, 29, 24, 17, 16, 11, 3, 4, 10, 7, 31, 23, 19, 26, 30
+                6, 12, 0, 32, 21, 36, 38, 33, 9, 34, 28, 35, 22, 37, 1, 39, 8, 25, 2, 27, 14, 15, 5, 13, 20, 18, 29,
+                24, 17, 16, 11, 3, 4, 10, 7, 31, 23, 19, 26, 30
             ]
         );
         assert_eq!(
             Minibatches::new(40, 1, (1 << 63) + 9).unwrap().epoch(0),
             [
-                13, 21, 8, 33, 19, 14, 6, 30, 2, 9, 35, 11, 12, 4, 36, 15, 23, 37, 31, 1, 0, 32,
-                39, 7, 27, 24, 5, 18, 34, 10, 26, 28, 25, 22, 16, 20, 3, 17, 29, 38
+                13, 21, 8, 33, 19, 14, 6, 30, 2, 9, 35, 11, 12, 4, 36, 15, 23, 37, 31, 1, 0, 32, 39, 7, 27, 24, 5, 18,
+                34, 10, 26, 28, 25, 22, 16, 20, 3, 17, 29, 38
             ]
         );
     }
@@ -299,10 +289,7 @@ mod tests {
             *counts.entry(minibatches.epoch(epoch)).or_insert(0.0) += 1.0;
         }
         assert_eq!(counts.len(), 24);
-        let chi_squared: f64 = counts
-            .values()
-            .map(|count: &f64| (count - 1000.0).powi(2) / 1000.0)
-            .sum();
+        let chi_squared: f64 = counts.values().map(|count: &f64| (count - 1000.0).powi(2) / 1000.0).sum();
         assert!(chi_squared < 55.6, "{chi_squared}");
     }
 
@@ -315,35 +302,17 @@ mod tests {
         for _ in 0..3000 {
             counts[(below(&mut rng, 3 << 30) % 3) as usize] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (850..1150).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 
     #[test]
     fn impossible_sizes_and_round_zero_are_refused() {
-        assert_eq!(
-            Minibatches::new(10, 0, 0),
-            Err(MinibatchError::ZeroBatchSize)
-        );
-        assert_eq!(
-            Minibatches::new(0, 0, 0),
-            Err(MinibatchError::ZeroBatchSize)
-        );
-        assert_eq!(
-            Minibatches::new(10, 11, 0),
-            Err(MinibatchError::BatchSizeTooLarge {
-                batch_size: 11,
-                len: 10
-            })
-        );
+        assert_eq!(Minibatches::new(10, 0, 0), Err(MinibatchError::ZeroBatchSize));
+        assert_eq!(Minibatches::new(0, 0, 0), Err(MinibatchError::ZeroBatchSize));
+        assert_eq!(Minibatches::new(10, 11, 0), Err(MinibatchError::BatchSizeTooLarge { batch_size: 11, len: 10 }));
         assert!(Minibatches::new(10, 10, 0).is_ok());
         #[cfg(target_pointer_width = "64")]
-        assert_eq!(
-            Minibatches::new(1 << 32, 1, 0),
-            Err(MinibatchError::TooManyRows { len: 1 << 32 })
-        );
+        assert_eq!(Minibatches::new(1 << 32, 1, 0), Err(MinibatchError::TooManyRows { len: 1 << 32 }));
         let minibatches = Minibatches::new(10, 3, 0).unwrap();
         assert_eq!(minibatches.round(0), Err(MinibatchError::RoundZero));
         assert!(minibatches.rounds_from(0).is_err());

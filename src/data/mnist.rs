@@ -16,40 +16,21 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// The names that a file goes by: as published and unpacked, and with the dot that some copies
 /// have for the hyphen.
-const TRAIN_IMAGES: &[&str] = &[
-    "train-images-idx3-ubyte.gz",
-    "train-images-idx3-ubyte",
-    "train-images.idx3-ubyte.gz",
-    "train-images.idx3-ubyte",
-];
-const TRAIN_LABELS: &[&str] = &[
-    "train-labels-idx1-ubyte.gz",
-    "train-labels-idx1-ubyte",
-    "train-labels.idx1-ubyte.gz",
-    "train-labels.idx1-ubyte",
-];
-const TEST_IMAGES: &[&str] = &[
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-images-idx3-ubyte",
-    "t10k-images.idx3-ubyte.gz",
-    "t10k-images.idx3-ubyte",
-];
-const TEST_LABELS: &[&str] = &[
-    "t10k-labels-idx1-ubyte.gz",
-    "t10k-labels-idx1-ubyte",
-    "t10k-labels.idx1-ubyte.gz",
-    "t10k-labels.idx1-ubyte",
-];
+const TRAIN_IMAGES: &[&str] =
+    &["train-images-idx3-ubyte.gz", "train-images-idx3-ubyte", "train-images.idx3-ubyte.gz", "train-images.idx3-ubyte"];
+const TRAIN_LABELS: &[&str] =
+    &["train-labels-idx1-ubyte.gz", "train-labels-idx1-ubyte", "train-labels.idx1-ubyte.gz", "train-labels.idx1-ubyte"];
+const TEST_IMAGES: &[&str] =
+    &["t10k-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte.gz", "t10k-images.idx3-ubyte"];
+const TEST_LABELS: &[&str] =
+    &["t10k-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte.gz", "t10k-labels.idx1-ubyte"];
 
 /// Handwritten digits, by Y. LeCun, C. Cortes and C. J. C. Burges (1998).
 ///
 /// The checksums are those of the unpacked files, since copies packed anew are common.
 pub(super) const MNIST: Remote = Remote {
     name: "mnist",
-    mirrors: &[
-        "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "https://storage.googleapis.com/cvdf-datasets/mnist",
-    ],
+    mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"],
     files: &[
         RemoteFile {
             names: TRAIN_IMAGES,
@@ -99,30 +80,22 @@ pub(super) const FASHION_MNIST: Remote = Remote {
     files: &[
         RemoteFile {
             names: TRAIN_IMAGES,
-            checksum: Checksum::Packed(
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            ),
+            checksum: Checksum::Packed("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
             most_bytes: MOST_BYTES,
         },
         RemoteFile {
             names: TRAIN_LABELS,
-            checksum: Checksum::Packed(
-                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            ),
+            checksum: Checksum::Packed("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
             most_bytes: MOST_BYTES,
         },
         RemoteFile {
             names: TEST_IMAGES,
-            checksum: Checksum::Packed(
-                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            ),
+            checksum: Checksum::Packed("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
             most_bytes: MOST_BYTES,
         },
         RemoteFile {
             names: TEST_LABELS,
-            checksum: Checksum::Packed(
-                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            ),
+            checksum: Checksum::Packed("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
             most_bytes: MOST_BYTES,
         },
     ],
@@ -131,31 +104,18 @@ pub(super) const FASHION_MNIST: Remote = Remote {
 /// Loads one of the two from the folder that has its files.
 pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataError> {
     let (folder, files) = folders::locate(remote, dir)?;
-    let [
-        Some(train_images),
-        Some(train_labels),
-        Some(test_images),
-        Some(test_labels),
-    ] = &files[..]
-    else {
+    let [Some(train_images), Some(train_labels), Some(test_images), Some(test_labels)] = &files[..] else {
         let missing = files
             .iter()
             .zip(remote.files)
             .filter(|(found, _)| found.is_none())
             .map(|(_, file)| file.names[0].to_owned())
             .collect();
-        return Err(DataError::Incomplete {
-            name: remote.name.to_owned(),
-            folder,
-            missing,
-        });
+        return Err(DataError::Incomplete { name: remote.name.to_owned(), folder, missing });
     };
     let split = |images: &Path, labels: &Path| {
-        let (split, size) =
-            idx::read_split(images, labels, CLASSES).map_err(|fault| DataError::Malformed {
-                name: remote.name.to_owned(),
-                fault,
-            })?;
+        let (split, size) = idx::read_split(images, labels, CLASSES)
+            .map_err(|fault| DataError::Malformed { name: remote.name.to_owned(), fault })?;
         if size != SIZE {
             return Err(DataError::ImageSize {
                 name: remote.name.to_owned(),
@@ -187,11 +147,7 @@ mod tests {
 
     /// Writes a tiny dataset of 3 + 2 images with the given names and image size.
     fn write_dataset(folder: &Path, names: [&str; 4], size: u32) {
-        let pixels = |count: u32| {
-            (0..count * size * size)
-                .map(|at| (at % 251) as u8)
-                .collect::<Vec<u8>>()
-        };
+        let pixels = |count: u32| (0..count * size * size).map(|at| (at % 251) as u8).collect::<Vec<u8>>();
         let contents = [
             idx_file(&[3, size, size], &pixels(3)),
             idx_file(&[3], &[7, 0, 9]),
@@ -200,11 +156,7 @@ mod tests {
         ];
         for (name, content) in names.iter().zip(contents) {
             let packed = name.ends_with(".gz");
-            fs::write(
-                folder.join(name),
-                if packed { gzip(&content) } else { content },
-            )
-            .unwrap();
+            fs::write(folder.join(name), if packed { gzip(&content) } else { content }).unwrap();
         }
     }
 
@@ -217,10 +169,7 @@ mod tests {
             write_dataset(folder.path(), names, 28);
             let dataset = load(&MNIST, Some(folder.path())).unwrap();
             assert_eq!(dataset.name, "mnist");
-            assert_eq!(
-                (dataset.shape.as_slice(), dataset.image),
-                (&[784][..], [1, 28, 28])
-            );
+            assert_eq!((dataset.shape.as_slice(), dataset.image), (&[784][..], [1, 28, 28]));
             assert_eq!(dataset.train.labels, [7, 0, 9]);
             assert_eq!(dataset.test.labels, [1, 2]);
             assert_eq!(dataset.train.row(1)[0], (784 % 251) as f32 / 255.0);
@@ -234,16 +183,7 @@ mod tests {
         let names = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS].map(|n| n[0]);
         write_dataset(folder.path(), names, 27);
         let error = load(&FASHION_MNIST, Some(folder.path())).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::ImageSize {
-                    found: [27, 27],
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::ImageSize { found: [27, 27], .. }), "{error}");
         assert!(error.to_string().contains("27x27"), "{error}");
     }
 
@@ -254,10 +194,7 @@ mod tests {
         write_dataset(folder.path(), names, 28);
         fs::remove_file(folder.path().join("t10k-labels-idx1-ubyte")).unwrap();
         let error = load(&MNIST, Some(folder.path())).unwrap_err().to_string();
-        assert!(
-            error.contains("t10k-labels-idx1-ubyte.gz missing"),
-            "{error}"
-        );
+        assert!(error.contains("t10k-labels-idx1-ubyte.gz missing"), "{error}");
         assert!(error.contains("taylorscope data fetch mnist"), "{error}");
     }
 
@@ -281,10 +218,7 @@ mod tests {
             for file in remote.files {
                 let (Checksum::Packed(sha256) | Checksum::Unpacked { sha256, .. }) = file.checksum;
                 assert_eq!(sha256.len(), 64);
-                assert!(
-                    sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')),
-                    "{sha256}"
-                );
+                assert!(sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{sha256}");
             }
         }
     }

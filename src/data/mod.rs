@@ -96,10 +96,7 @@ fn source_of(name: &str) -> Result<Source, DataError> {
         .into_iter()
         .find(|remote| remote.name == name)
         .map(Source::Files)
-        .ok_or_else(|| DataError::UnknownName {
-            name: name.to_owned(),
-            suggestion: nearest_name(name),
-        })
+        .ok_or_else(|| DataError::UnknownName { name: name.to_owned(), suggestion: nearest_name(name) })
 }
 
 /// The valid name most like `name`, unless none is at all alike.
@@ -109,12 +106,7 @@ fn nearest_name(name: &str) -> Option<&'static str> {
     let wanted = name.to_lowercase();
     NAMES
         .iter()
-        .map(|&known| {
-            (
-                strsim::normalized_damerau_levenshtein(&wanted, known),
-                known,
-            )
-        })
+        .map(|&known| (strsim::normalized_damerau_levenshtein(&wanted, known), known))
         .filter(|&(similarity, _)| similarity >= LEAST_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
@@ -224,10 +216,7 @@ fn advise_name(suggestion: &Option<&'static str>) -> String {
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     shown.join(" or ")
 }
 
@@ -258,10 +247,7 @@ mod tests {
     #[test]
     fn a_name_like_no_other_gets_the_list() {
         let error = load("imagenet-22k", None).unwrap_err().to_string();
-        assert!(
-            error.contains("choose one of digits, mnist, fashion-mnist"),
-            "{error}"
-        );
+        assert!(error.contains("choose one of digits, mnist, fashion-mnist"), "{error}");
         let error = load("", None).unwrap_err().to_string();
         assert!(error.contains("unknown dataset \"\""), "{error}");
     }
@@ -275,10 +261,7 @@ mod tests {
     #[test]
     fn the_shape_and_the_image_of_a_dataset_agree() {
         let digits = load("digits", None).unwrap();
-        assert_eq!(
-            digits.shape.iter().product::<usize>(),
-            digits.image.iter().product::<usize>()
-        );
+        assert_eq!(digits.shape.iter().product::<usize>(), digits.image.iter().product::<usize>());
         assert_eq!(digits.train.features(), digits.shape[0]);
     }
 }

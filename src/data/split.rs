@@ -23,32 +23,16 @@ impl Split {
     /// If there are no rows, if `inputs` is no whole number of rows, if an input is not finite
     /// (with its row and column), if there is not one label for each row, or if a label is not
     /// below `classes`.
-    pub fn new(
-        inputs: Vec<f32>,
-        features: usize,
-        labels: Vec<u32>,
-        classes: usize,
-    ) -> Result<Self, ArrayError> {
+    pub fn new(inputs: Vec<f32>, features: usize, labels: Vec<u32>, classes: usize) -> Result<Self, ArrayError> {
         let rows = check_inputs(&inputs, features)?;
         if labels.len() != rows {
-            return Err(ArrayError::LabelCount {
-                rows,
-                labels: labels.len(),
-            });
+            return Err(ArrayError::LabelCount { rows, labels: labels.len() });
         }
         let outside = |&label: &u32| usize::try_from(label).map_or(true, |label| label >= classes);
         if let Some(row) = labels.iter().position(outside) {
-            return Err(ArrayError::LabelRange {
-                row,
-                label: labels[row],
-                classes,
-            });
+            return Err(ArrayError::LabelRange { row, label: labels[row], classes });
         }
-        Ok(Self {
-            inputs,
-            labels,
-            features,
-        })
+        Ok(Self { inputs, labels, features })
     }
 
     /// The number of rows, at least 1.
@@ -93,17 +77,10 @@ pub fn check_inputs(inputs: &[f32], features: usize) -> Result<usize, ArrayError
         return Err(ArrayError::NoRows);
     }
     if !inputs.len().is_multiple_of(features) {
-        return Err(ArrayError::Ragged {
-            values: inputs.len(),
-            features,
-        });
+        return Err(ArrayError::Ragged { values: inputs.len(), features });
     }
     if let Some(at) = inputs.iter().position(|value| !value.is_finite()) {
-        return Err(ArrayError::NotFinite {
-            row: at / features,
-            column: at % features,
-            value: inputs[at],
-        });
+        return Err(ArrayError::NotFinite { row: at / features, column: at % features, value: inputs[at] });
     }
     Ok(inputs.len() / features)
 }
@@ -181,17 +158,7 @@ mod tests {
             let mut inputs = vec![0.0; 12];
             inputs[7] = bad;
             let error = Split::new(inputs, 4, vec![0; 3], 1).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    ArrayError::NotFinite {
-                        row: 1,
-                        column: 3,
-                        ..
-                    }
-                ),
-                "{error}"
-            );
+            assert!(matches!(error, ArrayError::NotFinite { row: 1, column: 3, .. }), "{error}");
             assert!(error.to_string().contains("row 1, column 3"), "{error}");
             assert!(error.to_string().contains(&bad.to_string()), "{error}");
         }
@@ -212,26 +179,14 @@ mod tests {
 
     #[test]
     fn a_broken_last_row_is_refused() {
-        assert_eq!(
-            check_inputs(&[0.0; 7], 3),
-            Err(ArrayError::Ragged {
-                values: 7,
-                features: 3
-            })
-        );
+        assert_eq!(check_inputs(&[0.0; 7], 3), Err(ArrayError::Ragged { values: 7, features: 3 }));
     }
 
     #[test]
     fn each_row_needs_one_label() {
         for labels in [vec![0], vec![0; 3]] {
             let count = labels.len();
-            assert_eq!(
-                Split::new(vec![0.0; 4], 2, labels, 1),
-                Err(ArrayError::LabelCount {
-                    rows: 2,
-                    labels: count
-                })
-            );
+            assert_eq!(Split::new(vec![0.0; 4], 2, labels, 1), Err(ArrayError::LabelCount { rows: 2, labels: count }));
         }
     }
 
@@ -240,11 +195,7 @@ mod tests {
         assert!(Split::new(vec![0.0; 2], 1, vec![0, 2], 3).is_ok());
         assert_eq!(
             Split::new(vec![0.0; 2], 1, vec![0, 3], 3),
-            Err(ArrayError::LabelRange {
-                row: 1,
-                label: 3,
-                classes: 3
-            })
+            Err(ArrayError::LabelRange { row: 1, label: 3, classes: 3 })
         );
         assert!(Split::new(vec![0.0], 1, vec![u32::MAX], 10).is_err());
     }

@@ -44,9 +44,7 @@ impl Reply {
         let mut reply = Self::ok(&whole[start as usize..]);
         reply.status = 206;
         let (last, total) = (whole.len() - 1, whole.len());
-        reply
-            .headers
-            .push(format!("Content-Range: bytes {start}-{last}/{total}"));
+        reply.headers.push(format!("Content-Range: bytes {start}-{last}/{total}"));
         reply
     }
 
@@ -114,12 +112,7 @@ impl TestServer {
                 }
             }
         });
-        Self {
-            address,
-            requests,
-            stopping,
-            thread: Some(thread),
-        }
+        Self { address, requests, stopping, thread: Some(thread) }
     }
 
     /// The URL of `path` on this server.

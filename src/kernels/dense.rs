@@ -78,10 +78,12 @@ pub fn forward<T: Real>(network: &Network, weights: &[T], x: &[T], rows: usize, 
         let slopes = &mut tape.slopes[l];
         match block.rectifier {
             Some(rectifier) => {
-                for (a, slope) in out.iter_mut().zip(slopes) {
-                    *slope = rectifier.derivative(*a);
-                    *a *= *slope;
-                }
+                pulp::Arch::new().dispatch(|| {
+                    for (a, slope) in out.iter_mut().zip(slopes) {
+                        *slope = rectifier.derivative(*a);
+                        *a *= *slope;
+                    }
+                });
             }
             None => slopes.fill(T::ONE),
         }
@@ -131,19 +133,14 @@ pub fn vjp<T: Real>(
 }
 
 /// `below = slopes * (delta W)`: the cotangent of the pre-activation below a block.
-pub fn pull_back<T: Real>(
-    block: &Block,
-    weights: &[T],
-    delta: &[T],
-    slopes: &[T],
-    rows: usize,
-    below: &mut Vec<T>,
-) {
+pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], slopes: &[T], rows: usize, below: &mut Vec<T>) {
     below.resize(rows * block.inputs, T::ZERO);
     matmul(below, block.inputs, View::new(delta, rows, block.units), matrix(block, weights), false);
-    for (d, slope) in below.iter_mut().zip(slopes) {
-        *d *= *slope;
-    }
+    pulp::Arch::new().dispatch(|| {
+        for (d, slope) in below.iter_mut().zip(slopes) {
+            *d *= *slope;
+        }
+    });
 }
 
 /// Forward-mode pass: `out: [rows, outputs]` is the derivative of the output along `direction` (a flat vector of

@@ -209,11 +209,7 @@ mod avx512 {
     unsafe fn load<T: Real>(at: *const T) -> __m512d {
         // SAFETY: the caller guarantees eight elements; the size tells `f32` from `f64`, the only two types of `Real`.
         unsafe {
-            if size_of::<T>() == 4 {
-                _mm512_cvtps_pd(_mm256_loadu_ps(at.cast()))
-            } else {
-                _mm512_loadu_pd(at.cast())
-            }
+            if size_of::<T>() == 4 { _mm512_cvtps_pd(_mm256_loadu_ps(at.cast())) } else { _mm512_loadu_pd(at.cast()) }
         }
     }
 
@@ -235,9 +231,9 @@ mod avx512 {
         // SAFETY: bounds asserted above; each listed start plus `padded` lies inside `weights`.
         unsafe {
             let mut accumulators = [[_mm512_setzero_pd(); V]; PRODUCTS];
-            for p in 0..PRODUCTS {
-                for v in 0..V {
-                    accumulators[p][v] = _mm512_loadu_pd(sums.as_ptr().add(p * padded + offset + v * LANES));
+            for (p, accumulators) in accumulators.iter_mut().enumerate() {
+                for (v, accumulator) in accumulators.iter_mut().enumerate() {
+                    *accumulator = _mm512_loadu_pd(sums.as_ptr().add(p * padded + offset + v * LANES));
                 }
             }
             for (s, start) in list.iter().enumerate() {
@@ -246,14 +242,14 @@ mod avx512 {
                     std::array::from_fn(|p| _mm512_set1_pd(*products.as_ptr().add(s * PRODUCTS + p)));
                 for v in 0..V {
                     let q = load(row.add(v * LANES));
-                    for p in 0..PRODUCTS {
-                        accumulators[p][v] = _mm512_fmadd_pd(factors[p], q, accumulators[p][v]);
+                    for (accumulators, factor) in accumulators.iter_mut().zip(factors) {
+                        accumulators[v] = _mm512_fmadd_pd(factor, q, accumulators[v]);
                     }
                 }
             }
-            for p in 0..PRODUCTS {
-                for v in 0..V {
-                    _mm512_storeu_pd(sums.as_mut_ptr().add(p * padded + offset + v * LANES), accumulators[p][v]);
+            for (p, accumulators) in accumulators.iter().enumerate() {
+                for (v, accumulator) in accumulators.iter().enumerate() {
+                    _mm512_storeu_pd(sums.as_mut_ptr().add(p * padded + offset + v * LANES), *accumulator);
                 }
             }
         }

@@ -81,6 +81,7 @@ pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {
 }
 
 /// The sum of squares in `f64`, in eight running sums so that it vectorizes.
+#[inline(always)]
 pub fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 8];
     let chunks = values.chunks_exact(8);
@@ -94,6 +95,7 @@ pub fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
 }
 
 /// The sum of squared differences in `f64`.
+#[inline(always)]
 pub fn sum_of_squared_differences<T: Real>(a: &[T], b: &[T]) -> f64 {
     let mut sums = [0.0f64; 8];
     let (chunks_a, chunks_b) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -111,6 +113,7 @@ pub fn sum_of_squared_differences<T: Real>(a: &[T], b: &[T]) -> f64 {
 }
 
 /// The inner product in `f64`, in eight running sums so that it vectorizes.
+#[inline(always)]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0f64; 8];
     let (chunks_a, chunks_b) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -124,6 +127,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// `y += alpha x`.
+#[inline(always)]
 pub fn axpy(alpha: f64, x: &[f64], y: &mut [f64]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += alpha * x;

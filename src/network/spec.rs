@@ -49,7 +49,9 @@ impl Rectifier {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerSpec {
     /// Fully connected with a bias.
-    Dense { units: usize },
+    Dense {
+        units: usize,
+    },
     Rectifier(Rectifier),
 }
 
@@ -200,15 +202,15 @@ pub enum NetworkError {
     NoDenseLayer,
     #[error("the network has no inputs; the dataset gives the input size")]
     NoInputs,
-    #[error(
-        "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer, one at most"
-    )]
+    #[error("layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer, one at most")]
     MisplacedRectifier { layer: usize, text: String, place: &'static str },
     #[error("the last layer ({text}) is a rectifier, but the output must be linear: end with a dense layer")]
     RectifiedOutput { text: String },
     #[error("layer {layer} has too many weights to address ({inputs} x {units}); make it smaller")]
     TooLarge { layer: usize, inputs: usize, units: usize },
-    #[error("the network ends with {outputs} outputs, but {what} needs {needed}; change the last layer to {{ dense = {needed} }}")]
+    #[error(
+        "the network ends with {outputs} outputs, but {what} needs {needed}; change the last layer to {{ dense = {needed} }}"
+    )]
     Outputs { outputs: usize, needed: usize, what: String },
 }
 
@@ -230,11 +232,8 @@ impl Network {
                     (width, offset) = (units, end);
                 }
                 LayerSpec::Rectifier(rectifier) => {
-                    let misplaced = |place| NetworkError::MisplacedRectifier {
-                        layer: index,
-                        text: layer.to_string(),
-                        place,
-                    };
+                    let misplaced =
+                        |place| NetworkError::MisplacedRectifier { layer: index, text: layer.to_string(), place };
                     let block = blocks.last_mut().ok_or_else(|| misplaced("before the first dense layer"))?;
                     if block.rectifier.replace(rectifier).is_some() {
                         return Err(misplaced("behind another rectifier"));

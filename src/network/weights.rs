@@ -38,7 +38,9 @@ pub enum WeightsError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a safetensors file: {reason}; save it again with safetensors.torch.save_file")]
     Malformed { path: PathBuf, reason: String },
-    #[error("{path} has no tensor \"{name}\"; it has: {found}. Names follow PyTorch's nn.Sequential, counting every layer")]
+    #[error(
+        "{path} has no tensor \"{name}\"; it has: {found}. Names follow PyTorch's nn.Sequential, counting every layer"
+    )]
     Missing { path: PathBuf, name: String, found: String },
     #[error("{path}: tensor \"{name}\" has shape {found:?}, but the network needs {expected:?}")]
     Shape { path: PathBuf, name: String, found: Vec<usize>, expected: Vec<usize> },
@@ -96,12 +98,7 @@ pub fn bias_name(block: &Block) -> String {
     format!("{}.bias", block.layer)
 }
 
-fn values<T: Real>(
-    path: &Path,
-    tensors: &SafeTensors,
-    name: &str,
-    expected: &[usize],
-) -> Result<Vec<T>, WeightsError> {
+fn values<T: Real>(path: &Path, tensors: &SafeTensors, name: &str, expected: &[usize]) -> Result<Vec<T>, WeightsError> {
     let tensor = tensors.tensor(name).map_err(|_| WeightsError::Missing {
         path: path.into(),
         name: name.into(),
@@ -160,7 +157,7 @@ pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool)
 pub fn write_weights<T: Real>(network: &Network, weights: &[T], path: &Path) -> Result<(), WeightsError> {
     let fail = |source| WeightsError::Write { path: path.into(), source };
     let bytes = encode_states(network, &[weights], false).map_err(|e| fail(std::io::Error::other(e)))?;
-    crate::study::tables::write_atomically(path, &bytes).map_err(fail)
+    crate::files::write_atomically(path, &bytes).map_err(fail)
 }
 
 #[cfg(test)]

@@ -92,12 +92,7 @@ pub const REGISTRY: &[Entry] = &[
     entry!("momentum", 0.01, Momentum::heavy_ball, [MOMENTUM]),
     entry!("nesterov", 0.01, Momentum::nesterov, [MOMENTUM]),
     entry!("rmsprop", 0.01, RmsProp::new, [setting("alpha", 0.99, (0.0, 1.0)), EPS]),
-    entry!(
-        "adam",
-        0.001,
-        Adam::new,
-        [setting("beta1", 0.9, (0.0, 1.0)), setting("beta2", 0.999, (0.0, 1.0)), EPS]
-    ),
+    entry!("adam", 0.001, Adam::new, [setting("beta1", 0.9, (0.0, 1.0)), setting("beta2", 0.999, (0.0, 1.0)), EPS]),
     entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))]),
 ];
 

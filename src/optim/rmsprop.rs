@@ -29,10 +29,10 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
             let rest = T::ONE - alpha;
             for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {
                 *v = alpha * *v + rest * *g * *g;
-                // A weight whose gradient was always zero does not move, also with eps = 0.
-                if *v > T::ZERO {
-                    *w -= rate * *g / (v.sqrt() + eps);
-                }
+                // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
+                // branch around the store: the loop vectorizes.)
+                let moved = rate * *g / (v.sqrt() + eps);
+                *w -= if *v > T::ZERO { moved } else { T::ZERO };
             }
         });
     }

@@ -14,10 +14,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::study::{
-    results::RunTables,
-    tables::{TableError, write_atomically},
-};
+use crate::files::write_atomically;
+use crate::study::{results::RunTables, tables::TableError};
 use draw::png::{PngError, Renderer};
 use figure::Figure;
 use std::{

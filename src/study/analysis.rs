@@ -8,7 +8,7 @@ use crate::{
     study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     taylor::{
         RegretSettings, UnitResult,
-        layer::{self, MeanCurvature, Windows},
+        layer::{self, Preconditioners, Windows},
         network, neuron,
         neuron::NeuronStream,
         regret::{prefixes, tables},
@@ -127,8 +127,8 @@ impl<T: Real> Analysis<T> {
         let mut out = AnalysisTables::default();
         if !quick && !self.window.states.is_empty() {
             progress("linearizing the window");
-            self.solve_window(examples, &mut progress);
             out.window_rounds = self.window.states.len();
+            self.solve_window(examples, &mut progress);
         }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.sgd_rate);
         if let Some(activations) = &self.activations {
@@ -166,11 +166,9 @@ impl<T: Real> Analysis<T> {
         let clock = &mut self.clock;
         let states: Vec<Vec<f64>> = self.window.states.iter().map(|s| convert(s)).collect();
         let (network, rows, batch) = (&self.network, &self.window.rows[..], self.settings.batch);
-        let exact = clock
-            .time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));
-        let fast = clock.time("linearization", || exact.cast(*examples, Cow::Borrowed(&self.window.states[..])));
-        let curvature = clock.time("linearization", || MeanCurvature::new(&exact, 64));
-        let windows = Windows { exact: &exact, fast: &fast, curvature: &curvature };
+        let exact =
+            clock.time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));
+        drop(std::mem::take(&mut self.window.states));
         if settings.has(Scale::Neuron) && !self.loss.is_quadratic() {
             progress("neuron scale");
             for n in &lengths {
@@ -179,10 +177,15 @@ impl<T: Real> Analysis<T> {
                 self.results.extend(found);
             }
         }
+        if !settings.has(Scale::Layer) && !settings.has(Scale::Network) {
+            return;
+        }
+        let fast = clock.time("linearization", || exact.to_f32());
+        let preconditioners = clock.time("linearization", || Preconditioners::new(&exact, &lengths));
+        let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
         if settings.has(Scale::Layer) {
             progress("layer scale");
-            let found =
-                clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, || {}));
+            let found = clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, || {}));
             self.results.extend(found);
         }
         if settings.has(Scale::Network) {

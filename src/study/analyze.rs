@@ -4,7 +4,7 @@ use super::{
     analysis::{Analysis, AnalysisSettings},
     environment::{environment, peak_memory},
     experiment::{ExplorationSection, RegretSection},
-    run::{Event, Outcome, StudyError, write, write_analysis, write_json, write_probe},
+    run::{Event, Outcome, StudyError, read_summary, write, write_analysis, write_json, write_probe},
     tables::{Comparator, RoundRow, Summary, columns, write_rows},
 };
 use crate::{
@@ -51,10 +51,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     let config = optimizer_config(manifest);
     let label = if config.name.is_empty() { "trace".to_owned() } else { config.name.clone() };
     let folder = options.out.join(&label);
-    let occupied = options.out.join("summary.json").exists() && !options.overwrite;
-    if occupied {
-        return Err(StudyError::Occupied { path: options.out.to_owned() });
-    }
+    prepare(options, &folder)?;
     std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
     events(Event::Started { label: &label, learning_rate: config.learning_rate, rounds });
 
@@ -127,6 +124,28 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     };
     write_json(&options.out.join("summary.json"), &summary)?;
     Ok(summary)
+}
+
+/// Refuses a folder that holds something else; empties the optimizer folders of an analysis that is replaced.
+fn prepare(options: &AnalyzeOptions, folder: &Path) -> Result<(), StudyError> {
+    let out = options.out;
+    let fail = |source| StudyError::Write { path: out.to_owned(), source };
+    match read_summary(out) {
+        Some(_) if !options.overwrite => return Err(StudyError::Occupied { path: out.to_owned() }),
+        Some(old) => {
+            for label in old.optimizers.iter().map(|o| out.join(&o.label)).filter(|old| old.exists()) {
+                std::fs::remove_dir_all(label).map_err(fail)?;
+            }
+        }
+        None if out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() => {
+            return Err(StudyError::NotEmpty { path: out.to_owned() });
+        }
+        None => {}
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// The optimizer that the manifest names, for labels and bounds; it is never run.

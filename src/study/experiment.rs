@@ -226,6 +226,9 @@ pub enum ExperimentError {
     Setting { setting: String, reason: String },
 }
 
+/// Epochs at most, so that rounds can be counted.
+const MAX_EPOCHS: usize = 1_000_000;
+
 /// The experiments that come with the program: name and text.
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("digits-autoencoder", include_str!("../../experiments/digits-autoencoder.toml")),
@@ -267,8 +270,8 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let suggestion = suggestion(name_or_path, &names);
         return Err(ExperimentError::Unknown { name: name_or_path.into(), suggestion });
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
     Ok((text, name_or_path.to_owned()))
 }
 
@@ -325,7 +328,8 @@ fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
 impl Experiment {
     /// Checks what types cannot: ranges, and names of optimizers.
     pub fn check(&self, origin: &str) -> Result<(), ExperimentError> {
-        let fail = |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
+        let fail =
+            |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.name.is_empty() || !self.name.chars().all(plain) || self.name.starts_with('.') {
             return fail("name", "must consist of letters, digits, '-', '_' and '.', as it names a folder");
@@ -333,8 +337,11 @@ impl Experiment {
         if self.training.batch_size == 0 {
             return fail("training.batch_size", "must be at least 1");
         }
-        if self.training.epochs == 0 {
-            return fail("training.epochs", "must be at least 1");
+        if !(1..=MAX_EPOCHS).contains(&self.training.epochs) {
+            return fail("training.epochs", "must be at least 1, and at most a million");
+        }
+        if i64::try_from(self.seed).is_err() {
+            return fail("seed", "must be below 2^63, as TOML knows no larger integers");
         }
         match (self.training.loss, self.training.target) {
             (Loss::Mse, TargetKind::Label) => {

@@ -4,14 +4,12 @@ use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
     environment::{environment, peak_memory},
     experiment::{Experiment, Precision},
-    tables::{
-        Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, read_rows, write_atomically,
-        write_rows,
-    },
+    tables::{Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, read_rows, write_rows},
 };
 use crate::{
     activation::probe_rows,
     data::{self, DataError, Dataset, MinibatchError, Minibatches, Split},
+    files::write_atomically,
     kernels::{Real, real::convert},
     loss::Loss,
     network::{Network, NetworkError, WeightsError, he_uniform, read_weights},
@@ -51,14 +49,31 @@ pub struct RunOptions<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// An optimizer begins; `rounds` are planned.
-    Started { label: &'a str, learning_rate: f64, rounds: usize },
+    Started {
+        label: &'a str,
+        learning_rate: f64,
+        rounds: usize,
+    },
     /// An optimizer's result was kept from an earlier run.
-    Kept { label: &'a str },
-    Round { number: usize, loss: f64 },
-    Epoch { epoch: usize, train_loss: f64, test_loss: f64 },
+    Kept {
+        label: &'a str,
+    },
+    Round {
+        number: usize,
+        loss: f64,
+    },
+    Epoch {
+        epoch: usize,
+        train_loss: f64,
+        test_loss: f64,
+    },
     /// An analysis begins after training.
-    Phase { name: &'a str },
-    Finished { summary: &'a OptimizerSummary },
+    Phase {
+        name: &'a str,
+    },
+    Finished {
+        summary: &'a OptimizerSummary,
+    },
 }
 
 /// A study that could not be run or written.
@@ -80,7 +95,9 @@ pub enum StudyError {
     Trace(#[from] TraceError),
     #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
     Write { path: PathBuf, source: std::io::Error },
-    #[error("{path} already holds a run; choose another folder with --out, continue it with --resume, or replace it with --overwrite")]
+    #[error(
+        "{path} already holds a run; choose another folder with --out, continue it with --resume, or replace it with --overwrite"
+    )]
     Occupied { path: PathBuf },
     #[error("{path} holds a run of another experiment, so it cannot be resumed; choose another folder with --out")]
     OtherExperiment { path: PathBuf },
@@ -275,8 +292,7 @@ impl Study<'_> {
     ) -> Result<OptimizerSummary, StudyError> {
         let (network, training) = (self.network, &self.experiment.training);
         let folder = self.options.out.join(label);
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| StudyError::Write { path: folder.clone(), source })?;
+        std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
         let mut weights: Vec<T> = self.initial_weights()?;
         let mut optimizer = config.build::<T>(network)?;
         let (train_split, test_split) =
@@ -308,7 +324,13 @@ impl Study<'_> {
         if let Some(trace) = &mut trace {
             observers.push(trace);
         }
-        let task = Training { network, loss: training.loss, examples: train_set, minibatches: self.minibatches, epochs: training.epochs };
+        let task = Training {
+            network,
+            loss: training.loss,
+            examples: train_set,
+            minibatches: self.minibatches,
+            epochs: training.epochs,
+        };
         let events_cell = std::cell::RefCell::new(&mut *events);
         let (ending, done) = train(
             &task,
@@ -352,8 +374,7 @@ impl Study<'_> {
         let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
         phases["training"] = json!((total - observed - evaluation_seconds).max(0.0));
         phases["evaluation"] = json!(evaluation_seconds);
-        let timing =
-            json!({ "phases": phases, "epochs": epoch_seconds, "peak_memory_bytes": peak_memory() });
+        let timing = json!({ "phases": phases, "epochs": epoch_seconds, "peak_memory_bytes": peak_memory() });
         write_json(&folder.join("timing.json"), &timing)?;
 
         let (status, message) = match ending {
@@ -502,10 +523,7 @@ pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Ve
     }
 }
 
-fn train_only_in<T: Real>(
-    experiment: &Experiment,
-    data_dir: Option<&Path>,
-) -> Result<Vec<PlainTraining>, StudyError> {
+fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
     let (dataset, network) = resolve(experiment, data_dir)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;
@@ -518,7 +536,13 @@ fn train_only_in<T: Real>(
             None => he_uniform(&network, experiment.seed),
         };
         let mut optimizer = config.build::<T>(&network)?;
-        let task = Training { network: &network, loss: training.loss, examples, minibatches: &minibatches, epochs: training.epochs };
+        let task = Training {
+            network: &network,
+            loss: training.loss,
+            examples,
+            minibatches: &minibatches,
+            epochs: training.epochs,
+        };
         let (mut losses, mut seconds) = (Vec::new(), Vec::new());
         let mut start = Instant::now();
         let (ending, _) = train(

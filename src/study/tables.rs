@@ -4,10 +4,10 @@
 //! name. Empty cells are `None`. Floating-point numbers are written in the shortest form that reads back
 //! to the same bits, so a table loses nothing.
 
+use crate::files::write_atomically;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fmt,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -173,20 +173,6 @@ pub fn write_rows<T: Serialize>(path: &Path, columns: &[&str], rows: &[T]) -> Re
     write_atomically(path, &bytes).map_err(fail)
 }
 
-/// Writes `bytes` to a temporary file beside `path` and renames it over `path`.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let written = std::fs::File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
-}
-
 /// Reads all rows of a CSV that [`write_rows`] wrote.
 pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TableError> {
     let fail = |source| TableError::Read { path: path.to_owned(), source };
@@ -199,12 +185,37 @@ pub mod columns {
     pub const EPOCHS: &[&str] =
         &["epoch", "learning_rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
     pub const REGRET: &[&str] = &[
-        "scale", "layer", "neuron", "comparator", "rounds", "mean_loss", "taylor_optimum", "mean_regret", "gap",
-        "attained", "distance", "bound_zinkevich", "bound_sgd",
+        "scale",
+        "layer",
+        "neuron",
+        "comparator",
+        "rounds",
+        "mean_loss",
+        "taylor_optimum",
+        "mean_regret",
+        "gap",
+        "attained",
+        "distance",
+        "bound_zinkevich",
+        "bound_sgd",
     ];
     pub const UNITS: &[&str] = &[
-        "scale", "layer", "neuron", "comparator", "dimension", "mean_loss", "taylor_optimum", "mean_regret", "gap",
-        "attained", "iterations", "distance", "displacement", "gradient_bound", "slope", "slope_points",
+        "scale",
+        "layer",
+        "neuron",
+        "comparator",
+        "dimension",
+        "mean_loss",
+        "taylor_optimum",
+        "mean_regret",
+        "gap",
+        "attained",
+        "iterations",
+        "distance",
+        "displacement",
+        "gradient_bound",
+        "slope",
+        "slope_points",
     ];
     pub const NOVELTY: &[&str] = &["round", "min_hamming", "previous_hamming", "bits"];
     pub const NEURONS: &[&str] =

@@ -10,14 +10,15 @@ use super::{
     regret::{RegretSettings, UnitId, UnitResult},
     subspace::{Objective, Search, Subspace, minimize},
     units::UnitRecord,
-    window::Window,
+    window::{Window, WindowRound},
 };
 use crate::{
     kernels::{
-        Real, View,
+        View,
         dense::{Factor, curvature_factors},
         gram::WeightedGram,
         matmul,
+        real::convert,
     },
     network::Block,
     study::tables::{Comparator, Scale},
@@ -29,21 +30,26 @@ use std::ops::Range;
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
 
+/// Up to this many weights an iterative search is not limited by its budget of products.
+const SMALL: usize = 512;
+
 /// The identity of a layer.
 fn unit(block: &Block) -> UnitId {
     UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None }
 }
 
-/// The exact window, and one in the type of the run for the many inner products.
-pub struct Windows<'a, C: Real> {
+/// What layer and network scale work on.
+pub struct Windows<'a> {
+    /// In `f64`: what is reported is computed here.
     pub exact: &'a Window<'a, f64>,
-    pub fast: &'a Window<'a, C>,
-    pub curvature: &'a MeanCurvature,
+    /// In `f32`: the many products of the search.
+    pub fast: &'a Window<'a, f32>,
+    pub preconditioners: &'a Preconditioners,
 }
 
 /// Optima of every layer for the given prefixes.
-pub fn optima<C: Real>(
-    windows: &Windows<C>,
+pub fn optima(
+    windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
     record: impl Fn(UnitId, usize) -> UnitRecord,
@@ -68,8 +74,8 @@ pub fn optima<C: Real>(
 }
 
 /// The optima of a range of blocks by subspace iteration, prefix by prefix, each started at the last.
-pub fn iterative_optima<C: Real>(
-    windows: &Windows<C>,
+pub fn iterative_optima(
+    windows: &Windows,
     blocks: Range<usize>,
     prefixes: &[usize],
     settings: &RegretSettings,
@@ -78,10 +84,15 @@ pub fn iterative_optima<C: Real>(
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let mut starts = vec![vec![0.0; objective.dimension()]; settings.comparators.len()];
     let mut found = Vec::new();
+    // A small problem may take as many products as it has weights.
+    let small = if objective.dimension() <= SMALL { objective.dimension() + 2 } else { 0 };
+    let mut subspace = Subspace::new(settings.max_products.clamp(48, 320).max(2 * small));
+    // Work is counted in products with one round. What a prefix does not use is left for the later, longer ones.
+    let whole = settings.max_products * prefixes.last().copied().unwrap_or(0);
+    let mut budgets = vec![whole; settings.comparators.len()];
     for (index, rounds) in prefixes.iter().enumerate() {
-        objective.select(index);
+        objective.current = index;
         let record = record(*rounds);
-        let mut subspace = Subspace::default();
         // The ball first: its problem is the better conditioned one, and its basis serves the other.
         let mut order: Vec<usize> = (0..settings.comparators.len()).collect();
         order.sort_by_key(|c| settings.comparators[*c] == Comparator::Unconstrained);
@@ -91,11 +102,14 @@ pub fn iterative_optima<C: Real>(
             let search = Search {
                 comparison,
                 tolerance: settings.tolerance * record.mean_loss,
-                max_products: settings.max_products,
+                max_products: (budgets[c] / ((prefixes.len() - index) * rounds))
+                    .clamp(2, settings.max_products / 2 + 2)
+                    .max(small),
                 far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
             };
             let optimum = minimize(&mut objective, search, &starts[c], &mut subspace);
             starts[c].clone_from(&optimum.displacement);
+            budgets[c] = budgets[c].saturating_sub(optimum.iterations * rounds);
             found.push((comparator, *rounds, optimum));
         }
     }
@@ -103,37 +117,31 @@ pub fn iterative_optima<C: Real>(
 }
 
 /// The objective `F` of a range of blocks over a prefix of the window.
-struct TaylorObjective<'a, C: Real> {
-    windows: &'a Windows<'a, C>,
+struct TaylorObjective<'a> {
+    windows: &'a Windows<'a>,
     blocks: Range<usize>,
     prefixes: &'a [usize],
     /// For quadratic losses: value and gradient at `W^1`, summed over each prefix.
     terms: Vec<(f64, Vec<f64>)>,
+    /// Index of the prefix.
     current: usize,
-    moved: Vec<C>,
-    factors: Vec<KroneckerFactors>,
+    /// The outputs `[rows, outputs]` at which the Hessian of the loss is taken.
+    moved: Vec<f32>,
 }
 
-impl<'a, C: Real> TaylorObjective<'a, C> {
-    fn new(windows: &'a Windows<'a, C>, blocks: Range<usize>, prefixes: &'a [usize]) -> Self {
+impl<'a> TaylorObjective<'a> {
+    fn new(windows: &'a Windows<'a>, blocks: Range<usize>, prefixes: &'a [usize]) -> Self {
         let quadratic = windows.exact.loss().is_quadratic();
-        let terms =
-            if quadratic { windows.exact.linear_terms(prefixes, blocks.clone()) } else { Vec::new() };
-        let factors = blocks.clone().map(|l| windows.curvature.factors(l)).collect();
-        Self { windows, blocks, prefixes, terms, current: 0, moved: Vec::new(), factors }
+        let terms = if quadratic { windows.exact.linear_terms(prefixes, blocks.clone()) } else { Vec::new() };
+        Self { windows, blocks, prefixes, terms, current: 0, moved: Vec::new() }
     }
 
-    fn select(&mut self, prefix: usize) {
-        self.current = prefix;
-        self.moved.clear();
-    }
-
-    fn rounds(&self) -> usize {
-        self.prefixes[self.current]
+    fn scale(&self) -> f64 {
+        1.0 / (self.rounds() * self.windows.exact.batch()) as f64
     }
 }
 
-impl<C: Real> Objective for TaylorObjective<'_, C> {
+impl Objective for TaylorObjective<'_> {
     fn dimension(&self) -> usize {
         let all = self.windows.exact.network().blocks();
         all[self.blocks.end - 1].range().end - all[self.blocks.start].offset
@@ -143,11 +151,14 @@ impl<C: Real> Objective for TaylorObjective<'_, C> {
         self.windows.exact.loss().is_quadratic()
     }
 
-    fn expand(&mut self, u: &[f64]) -> (f64, Vec<f64>) {
+    fn rounds(&self) -> usize {
+        self.prefixes[self.current]
+    }
+
+    fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
         let (rounds, exact) = (self.rounds(), self.windows.exact);
         if !self.is_quadratic() {
-            let (value, gradient, outputs) = exact.value_gradient(rounds, self.blocks.clone(), u);
-            self.moved = outputs.iter().map(|v| C::of(*v)).collect();
+            let (value, gradient, _) = exact.value_gradient(rounds, self.blocks.clone(), u);
             return (value, gradient);
         }
         let scale = 1.0 / rounds as f64;
@@ -155,7 +166,7 @@ impl<C: Real> Objective for TaylorObjective<'_, C> {
         let mut gradient: Vec<f64> = linear.iter().map(|v| v * scale).collect();
         let mut value = constant * scale;
         if u.iter().any(|v| *v != 0.0) {
-            let image = exact.product(rounds, self.blocks.clone(), u, &[]);
+            let image = exact.product(0..rounds, self.blocks.clone(), u, &[], self.scale());
             for ((g, u), h) in gradient.iter_mut().zip(u).zip(&image) {
                 value += *g * u + 0.5 * h * u;
                 *g += h;
@@ -164,18 +175,23 @@ impl<C: Real> Objective for TaylorObjective<'_, C> {
         (value, gradient)
     }
 
-    fn value(&self, u: &[f64]) -> f64 {
-        self.windows.exact.value_gradient(self.rounds(), self.blocks.clone(), u).0
+    fn linearize(&mut self, u: &[f64]) {
+        if !self.is_quadratic() {
+            let (_, _, outputs) = self.windows.exact.value_gradient(self.rounds(), self.blocks.clone(), u);
+            self.moved = convert(&outputs);
+        }
     }
 
-    fn product(&self, direction: &[f64]) -> Vec<f64> {
-        self.windows.fast.product(self.rounds(), self.blocks.clone(), direction, &self.moved)
+    fn image(&self, from: usize, direction: &[f32]) -> Vec<f32> {
+        let rounds = from..self.rounds();
+        self.windows.fast.product(rounds, self.blocks.clone(), direction, &self.moved, self.scale())
     }
 
     fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let mut out = Vec::with_capacity(residual.len());
         let mut rest = residual;
-        for factors in &self.factors {
+        for l in self.blocks.clone() {
+            let factors = self.windows.preconditioners.factors(l, self.rounds());
             let (own, tail) = rest.split_at(factors.len());
             out.extend(factors.solve(shift, own));
             rest = tail;
@@ -184,92 +200,164 @@ impl<C: Real> Objective for TaylorObjective<'_, C> {
     }
 }
 
-/// `mean M` and `mean x x'` of every block over the window.
-pub struct MeanCurvature {
-    /// Per block: `[units, units]`, `[width, width]`.
-    means: Vec<(Vec<f64>, Vec<f64>)>,
-    shapes: Vec<(usize, usize)>,
+/// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix grew by half.
+const CHEAP_WIDTH: usize = 128;
+
+/// The Kronecker factors `mean M (x) mean x x'` of every block, for every prefix.
+pub struct Preconditioners {
+    /// Per block: prefix length and factors, increasing.
+    blocks: Vec<Vec<(usize, KroneckerFactors)>>,
 }
 
-impl MeanCurvature {
-    /// Averages over at most `rounds` evenly spaced rounds of the window: an estimate is enough for a preconditioner.
-    pub fn new(window: &Window<f64>, rounds: usize) -> Self {
+impl Preconditioners {
+    /// Averages over all rounds of each prefix.
+    pub fn new(window: &Window<f64>, prefixes: &[usize]) -> Self {
         let network = window.network();
         let blocks = network.blocks();
-        let shapes: Vec<_> = blocks.iter().map(|b| (b.units, b.width())).collect();
-        let mut means: Vec<_> = shapes.iter().map(|(u, w)| (vec![0.0; u * u], vec![0.0; w * w])).collect();
-        let step = window.rounds().div_ceil(rounds).max(1);
-        let mut storage = Vec::new();
-        window.each_round(window.rounds(), |round| {
-            if round.index % step != 0 {
-                return;
+        let quadratic = window.loss().is_quadratic();
+        let mut sums: Vec<Moments> = blocks.iter().map(|b| Moments::zero(b.units, b.width())).collect();
+        let mut factors: Vec<Vec<(usize, KroneckerFactors)>> = blocks.iter().map(|_| Vec::new()).collect();
+        let mut from = 0;
+        for rounds in prefixes {
+            let new: Vec<usize> = (from..*rounds).collect();
+            from = *rounds;
+            let partial: Vec<Vec<Moments>> = new
+                .par_chunks(new.len().div_ceil(8).max(1))
+                .with_max_len(1)
+                .map(|piece| {
+                    let mut part: Vec<Moments> = blocks.iter().map(|b| Moments::zero(b.units, b.width())).collect();
+                    piece.iter().for_each(|index| {
+                        window.with_round(*index, |round| add_moments(window, &round, &mut part));
+                    });
+                    part
+                })
+                .collect();
+            for part in partial {
+                sums.iter_mut().zip(&part).for_each(|(sum, part)| sum.add(part));
             }
-            let rows = round.tape.rows;
-            let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);
-            curvature_factors(network, round.weights, round.tape, top, 0, true, |l, factor| {
-                let (mean, units) = (&mut means[l].0, blocks[l].units);
-                match factor {
-                    Factor::Identity { scale } => {
-                        (0..units).for_each(|u| mean[u * units + u] += rows as f64 * scale * scale);
-                    }
-                    Factor::Shared { values, rank } => {
-                        for _ in 0..rows {
-                            let view = View::new(values, rank, units);
-                            matmul(mean, units, view.t(), view, true);
-                        }
-                    }
-                    Factor::PerRow { values, rank } => {
-                        let view = View::new(values, rows * rank, units);
-                        matmul(mean, units, view.t(), view, true);
-                    }
+            let scale = 1.0 / (rounds * window.batch()) as f64;
+            for (l, (list, sum)) in factors.iter_mut().zip(&sums).enumerate() {
+                let due = list.last().is_none_or(|(last, _)| 2 * rounds >= 3 * last);
+                let exact = quadratic && l + 1 == blocks.len();
+                if due || blocks[l].width() <= CHEAP_WIDTH || rounds == prefixes.last().unwrap_or(rounds) {
+                    list.push((*rounds, sum.factors(scale, exact)));
                 }
-            });
-            for (l, block) in blocks.iter().enumerate() {
-                let mut x = Vec::with_capacity(rows * block.width());
-                for row in round.tape.input(l, round.x).chunks_exact(block.inputs) {
-                    x.extend_from_slice(row);
-                    x.push(1.0);
-                }
-                let view = View::new(&x, rows, block.width());
-                matmul(&mut means[l].1, block.width(), view.t(), view, true);
             }
-        });
-        let sampled = window.rounds().div_ceil(step).max(1) * window.batch();
-        for (m, x) in &mut means {
-            m.iter_mut().chain(x.iter_mut()).for_each(|v| *v /= sampled as f64);
         }
-        Self { means, shapes }
+        Self { blocks: factors }
     }
 
-    fn factors(&self, l: usize) -> KroneckerFactors {
-        let ((units, width), (m, x)) = (self.shapes[l], &self.means[l]);
-        KroneckerFactors { units: Eigen::new(m, units), inputs: Eigen::new(x, width) }
+    /// The factors of a block for the longest prefix known up to `rounds`.
+    fn factors(&self, block: usize, rounds: usize) -> &KroneckerFactors {
+        let list = &self.blocks[block];
+        &list[list.partition_point(|(n, _)| *n <= rounds).saturating_sub(1)].1
     }
 }
 
+/// Sums of `M` and `x x'` over rows.
+struct Moments {
+    units: usize,
+    width: usize,
+    /// `[units, units]`, empty as long as all curvatures are multiples of the identity.
+    m: Vec<f64>,
+    /// The sum of those multiples.
+    multiple: f64,
+    /// `[width, width]`.
+    x: Vec<f64>,
+}
+
+impl Moments {
+    fn zero(units: usize, width: usize) -> Self {
+        Self { units, width, m: Vec::new(), multiple: 0.0, x: vec![0.0; width * width] }
+    }
+
+    fn add(&mut self, other: &Self) {
+        if self.m.is_empty() {
+            self.m.clone_from(&other.m);
+        } else {
+            self.m.iter_mut().zip(&other.m).for_each(|(a, b)| *a += b);
+        }
+        self.multiple += other.multiple;
+        self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
+    }
+
+    fn factors(&self, scale: f64, exact: bool) -> KroneckerFactors {
+        let units = if self.m.is_empty() {
+            Eigen { values: vec![self.multiple * scale; self.units], vectors: None }
+        } else {
+            Eigen::new(&self.m, self.units, scale)
+        };
+        KroneckerFactors { units, inputs: Eigen::new(&self.x, self.width, scale), exact }
+    }
+}
+
+fn add_moments(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Moments]) {
+    let network = window.network();
+    let blocks = network.blocks();
+    let rows = round.tape.rows;
+    let mut storage = Vec::new();
+    let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);
+    curvature_factors(network, round.weights, round.tape, top, 0, true, |l, factor| {
+        let (moments, units) = (&mut moments[l], blocks[l].units);
+        let (values, count, times) = match factor {
+            Factor::Identity { scale } => {
+                moments.multiple += rows as f64 * scale * scale;
+                return;
+            }
+            Factor::Shared { values, rank } => (values, rank, rows),
+            Factor::PerRow { values, rank } => (values, rows * rank, 1),
+        };
+        moments.m.resize(units * units, 0.0);
+        let view = View::new(values, count, units);
+        for _ in 0..times {
+            matmul(&mut moments.m, units, view.t(), view, true);
+        }
+    });
+    for (l, (block, moments)) in blocks.iter().zip(moments).enumerate() {
+        let x = with_ones(round.tape.input(l, round.x), block.inputs);
+        let view = View::new(&x, rows, block.width());
+        matmul(&mut moments.x, block.width(), view.t(), view, true);
+    }
+}
+
+/// Rows of inputs with the constant 1 behind each.
+fn with_ones(inputs: &[f64], width: usize) -> Vec<f64> {
+    inputs.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
+}
+
+/// `sum_j values[j] v_j v_j'`; without vectors the standard basis.
 struct Eigen {
     values: Vec<f64>,
-    vectors: Mat<f64>,
+    vectors: Option<Mat<f64>>,
 }
 
 impl Eigen {
-    fn new(matrix: &[f64], width: usize) -> Self {
+    fn new(matrix: &[f64], width: usize, scale: f64) -> Self {
         let view = MatRef::from_row_major_slice(matrix, width, width);
         match SelfAdjointEigen::new(view, Side::Lower) {
             Ok(eigen) => Self {
-                values: eigen.S().column_vector().iter().map(|v| v.max(0.0)).collect(),
-                vectors: eigen.U().to_owned(),
+                values: eigen.S().column_vector().iter().map(|v| (v * scale).max(0.0)).collect(),
+                vectors: Some(eigen.U().to_owned()),
             },
-            // Not a preconditioner any more, but the iteration stays correct.
-            Err(_) => Self { values: vec![1.0; width], vectors: Mat::identity(width, width) },
+            // Not a good preconditioner any more, but the iteration stays correct.
+            Err(_) => Self { values: vec![1.0; width], vectors: None },
         }
     }
+
+    fn top(&self) -> f64 {
+        self.values.iter().copied().fold(0.0, f64::max)
+    }
 }
+
+/// Curvature below this fraction of the largest is not trusted: there the mean of products differs from the product of means.
+const TRUSTED: f64 = 1e-5;
 
 /// `mean M (x) mean x x'` in its eigenbasis, for systems with a shift.
 struct KroneckerFactors {
     units: Eigen,
     inputs: Eigen,
+    /// Whether the curvature is this product, not just about so: the output layer's under the mean squared error.
+    exact: bool,
 }
 
 impl KroneckerFactors {
@@ -281,15 +369,20 @@ impl KroneckerFactors {
     fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let (rows, cols) = (self.units.values.len(), self.inputs.values.len());
         let r = MatRef::from_row_major_slice(residual, rows, cols);
-        let mut hat = self.units.vectors.transpose() * r * &self.inputs.vectors;
-        let top = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        let floor = (1e-9 * top(&self.units.values) * top(&self.inputs.values)).max(f64::MIN_POSITIVE);
+        let rotate = |left: Option<MatRef<f64>>, r: Mat<f64>, right: Option<MatRef<f64>>| {
+            let r = if let Some(u) = left { u * r } else { r };
+            if let Some(v) = right { r * v } else { r }
+        };
+        let (u, v) = (self.units.vectors.as_ref().map(Mat::as_ref), self.inputs.vectors.as_ref().map(Mat::as_ref));
+        let mut hat = rotate(u.map(MatRef::transpose), r.to_owned(), v);
+        let trusted = if self.exact { 1e-14 } else { TRUSTED };
+        let floor = (trusted * self.units.top() * self.inputs.top()).max(f64::MIN_POSITIVE);
         for j in 0..cols {
             for i in 0..rows {
                 hat[(i, j)] /= self.units.values[i] * self.inputs.values[j] + shift + floor;
             }
         }
-        let solved = &self.units.vectors * hat * self.inputs.vectors.transpose();
+        let solved = rotate(u, hat, v.map(MatRef::transpose));
         (0..rows * cols).map(|at| solved[(at / cols, at % cols)]).collect()
     }
 }
@@ -361,17 +454,13 @@ fn direct_optima(
 fn row_curvatures(
     window: &Window<f64>,
     l: usize,
-    round: &super::window::WindowRound<f64>,
+    round: &WindowRound<f64>,
     pairs: &[(usize, usize)],
 ) -> (Vec<f64>, Vec<f64>) {
     let network = window.network();
     let block = &network.blocks()[l];
     let rows = round.tape.rows;
-    let mut x = Vec::with_capacity(rows * block.width());
-    for row in round.tape.input(l, round.x).chunks_exact(block.inputs) {
-        x.extend_from_slice(row);
-        x.push(1.0);
-    }
+    let x = with_ones(round.tape.input(l, round.x), block.inputs);
     let mut m = Vec::with_capacity(rows * pairs.len());
     let mut storage = Vec::new();
     let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);

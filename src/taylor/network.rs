@@ -9,7 +9,7 @@ use super::{
     regret::{RegretSettings, UnitId, UnitResult},
     units::UnitRecord,
 };
-use crate::{kernels::Real, study::tables::Scale};
+use crate::study::tables::Scale;
 
 /// The identity of the network.
 fn unit() -> UnitId {
@@ -17,8 +17,8 @@ fn unit() -> UnitId {
 }
 
 /// Optima of the network for the given prefixes.
-pub fn optima<C: Real>(
-    windows: &Windows<C>,
+pub fn optima(
+    windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
     record: impl Fn(UnitId, usize) -> UnitRecord,

@@ -186,8 +186,7 @@ impl<T: Real> NeuronStream<T> {
                     let unit = unit(block, *neuron);
                     let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
                     let own = shared.is_none().then(|| hessian(p));
-                    let linear: Vec<f64> =
-                        layer.linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
+                    let linear: Vec<f64> = layer.linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
                     let quadratic = Quadratic {
                         hessian: shared.as_ref().or(own.as_ref()).expect("one of the two"),
                         linear: &linear,
@@ -396,6 +395,13 @@ impl<'a> LayerProblem<'a> {
         let count = self.selected.len();
         // A separable problem has no minimizer: search inside a ball so large that it does not matter otherwise.
         let radius = |c: &Comparison| c.radius.unwrap_or(FAR * c.displacement);
+        let certify = |p: usize, points: &[Vec<f64>], at: &Expansion| {
+            // At the center an unconstrained comparator has no ball to be certified over, but losses are not negative.
+            let vacuous = comparisons[p].radius.is_none() && comparisons[p].certified_radius(norm(&points[p])) == 0.0;
+            let flat = norm(&at.gradients[p]) == 0.0;
+            let gap = gap(&comparisons[p], &points[p], &at.gradients[p]);
+            if vacuous && !flat { at.values[p] } else { gap.min(at.values[p]) }
+        };
         let mut points = vec![vec![0.0; self.width]; count];
         let mut stops = vec![StopReason::Iterations; count];
         let mut gaps = vec![f64::INFINITY; count];
@@ -404,7 +410,7 @@ impl<'a> LayerProblem<'a> {
         let mut open: Vec<usize> = (0..count).collect();
         for _ in 0..=MAX_STEPS {
             open.retain(|p| {
-                gaps[*p] = gap(&comparisons[*p], &points[*p], &at.gradients[*p]);
+                gaps[*p] = certify(*p, &points, &at);
                 if gaps[*p] <= tolerance {
                     stops[*p] = StopReason::Converged;
                 }
@@ -464,7 +470,8 @@ impl<'a> LayerProblem<'a> {
         let finish = |p: usize| {
             let far = comparisons[p].radius.is_none() && norm(&points[p]) >= 0.999 * radius(&comparisons[p]);
             let stop = if far && gaps[p] > tolerance { StopReason::AtInfinity } else { stops[p] };
-            Optimum::new(points[p].clone(), at.values[p], gaps[p], steps[p], !far, stop)
+            let attained = comparisons[p].radius.is_some() || (!far && gaps[p] <= tolerance);
+            Optimum::new(points[p].clone(), at.values[p], gaps[p], steps[p], attained, stop)
         };
         (0..count).map(finish).collect()
     }

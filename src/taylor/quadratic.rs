@@ -40,11 +40,7 @@ struct Spectrum {
 impl Hessian {
     /// Prepares a symmetric positive semidefinite row-major matrix `[width, width]`.
     pub fn new(matrix: Vec<f64>, width: usize) -> Self {
-        assert_eq!(matrix.len(), width * width, "the matrix is not square");
-        let diagonal = |j: usize| matrix[j * width + j];
-        let active: Vec<usize> = (0..width).filter(|j| diagonal(*j) > 0.0).collect();
-        let floor = SHIFT_FLOOR * active.iter().map(|j| diagonal(*j)).sum::<f64>();
-        let mut hessian = Self { width, matrix, active, floor, spectrum: None };
+        let mut hessian = Self::for_few_shifts(matrix, width);
         if hessian.active.len() <= SPECTRAL_WIDTH {
             let compact = hessian.compact(0.0);
             hessian.spectrum = SelfAdjointEigen::new(compact.as_ref(), Side::Lower).ok().map(|eigen| Spectrum {
@@ -53,6 +49,15 @@ impl Hessian {
             });
         }
         hessian
+    }
+
+    /// The same without an eigendecomposition: better if only a few shifts will be tried.
+    pub fn for_few_shifts(matrix: Vec<f64>, width: usize) -> Self {
+        assert_eq!(matrix.len(), width * width, "the matrix is not square");
+        let diagonal = |j: usize| matrix[j * width + j];
+        let active: Vec<usize> = (0..width).filter(|j| diagonal(*j) > 0.0).collect();
+        let floor = SHIFT_FLOOR * active.iter().map(|j| diagonal(*j)).sum::<f64>();
+        Self { width, matrix, active, floor, spectrum: None }
     }
 
     pub fn width(&self) -> usize {
@@ -180,13 +185,7 @@ impl Quadratic<'_> {
         (optimum, shift)
     }
 
-    fn minimize_ball(
-        &self,
-        comparison: Comparison,
-        radius: f64,
-        tolerance: f64,
-        warm: Option<f64>,
-    ) -> (Optimum, f64) {
+    fn minimize_ball(&self, comparison: Comparison, radius: f64, tolerance: f64, warm: Option<f64>) -> (Optimum, f64) {
         let floor = self.hessian.floor;
         let (mut low, mut high) = (floor, (norm(self.linear) / radius).max(2.0 * floor));
         let mut shift = warm.unwrap_or(floor).clamp(floor, high);

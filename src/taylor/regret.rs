@@ -20,7 +20,8 @@ pub struct RegretSettings {
     pub neuron_tolerance: f64,
     /// Relative gap at layer and network scale.
     pub tolerance: f64,
-    /// Products with the curvature per optimum at most.
+    /// Products with the curvature of the whole window that the prefixes of a layer or of the network share, per
+    /// comparator. More certify smaller gaps.
     pub max_products: usize,
 }
 
@@ -35,7 +36,7 @@ impl Default for RegretSettings {
             ball_factor: 2.0,
             neuron_tolerance: 1e-6,
             tolerance: 1e-4,
-            max_products: 400,
+            max_products: 64,
         }
     }
 }
@@ -68,6 +69,7 @@ pub fn prefixes(rounds: usize, count: usize) -> Vec<usize> {
     if rounds == 0 || count == 0 {
         return Vec::new();
     }
+    let count = count.min(rounds);
     let steps = count.saturating_sub(1).max(1) as f64;
     let mut all: Vec<usize> = (0..count)
         .map(|i| (rounds as f64).powf(i as f64 / steps).round() as usize)
@@ -102,20 +104,15 @@ pub struct UnitResult {
 }
 
 impl UnitResult {
-    pub fn new(
-        unit: UnitId,
-        comparator: Comparator,
-        dimension: usize,
-        record: UnitRecord,
-        optimum: &Optimum,
-    ) -> Self {
+    pub fn new(unit: UnitId, comparator: Comparator, dimension: usize, record: UnitRecord, optimum: &Optimum) -> Self {
         Self {
             unit,
             comparator,
             dimension,
             record,
             taylor_optimum: optimum.value,
-            gap: optimum.gap,
+            // Losses are not negative, so the value itself bounds the gap.
+            gap: optimum.gap.min(optimum.value.max(0.0)),
             attained: optimum.attained,
             iterations: optimum.iterations,
             distance: optimum.distance,

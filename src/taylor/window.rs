@@ -171,51 +171,56 @@ impl<'a, C: Real> Window<'a, C> {
         visit(WindowRound { index: group.first + r, weights: &self.states[group.first + r], x, tape: &tape })
     }
 
-    /// Sums `visit(group, rounds of it that count)` over the first `rounds` rounds into vectors of length `width`: a
+    /// Sums `visit(group, rounds of it that count)` over a range of rounds into vectors of length `width`: a
     /// partial sum per fixed piece, added up in order.
-    fn sum_groups(
+    fn sum_groups<S: Real>(
         &self,
-        rounds: usize,
+        rounds: Range<usize>,
         width: usize,
-        visit: impl Fn(&Group<C>, usize, &mut [f64]) + Sync,
-    ) -> Vec<f64> {
-        let groups: Vec<&Group<C>> = self.groups.iter().filter(|g| g.first < rounds).collect();
+        visit: impl Fn(&Group<C>, Range<usize>, &mut [S]) + Sync,
+    ) -> Vec<S> {
+        let inside = |g: &&Group<C>| g.first < rounds.end && g.first + g.rounds > rounds.start;
+        let groups: Vec<&Group<C>> = self.groups.iter().filter(inside).collect();
         let size = groups.len().div_ceil(PIECES).max(1);
-        let partial: Vec<Vec<f64>> = groups
+        let partial: Vec<Vec<S>> = groups
             .par_chunks(size)
             .with_max_len(1)
             .map(|piece| {
-                let mut sum = vec![0.0; width];
+                let mut sum = vec![S::ZERO; width];
                 for group in piece {
-                    visit(group, group.rounds.min(rounds - group.first), &mut sum);
+                    let start = rounds.start.saturating_sub(group.first);
+                    visit(group, start..group.rounds.min(rounds.end - group.first), &mut sum);
                 }
                 sum
             })
             .collect();
         let mut partial = partial.into_iter();
-        let mut total = partial.next().unwrap_or_else(|| vec![0.0; width]);
+        let mut total = partial.next().unwrap_or_else(|| vec![S::ZERO; width]);
         for other in partial {
-            total.iter_mut().zip(&other).for_each(|(a, b)| *a += b);
+            total.iter_mut().zip(&other).for_each(|(a, b)| *a += *b);
         }
         total
     }
 
-    /// `H d` over the first `rounds` rounds, for the weights of `blocks`.
+    /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for the weights of `blocks`; `Hl` is the Hessian of the loss of one
+    /// datapoint.
     ///
     /// `direction` and the result are the part of the flat vector that belongs to `blocks`. `moved` are the outputs at which
-    /// the Hessian of the loss is taken, `[rows, outputs]`; unused (empty) for the mean squared error.
-    pub fn product(&self, rounds: usize, blocks: Range<usize>, direction: &[f64], moved: &[C]) -> Vec<f64> {
+    /// `Hl` is taken, `[rows, outputs]` from the first round; unused (empty) for the mean squared error.
+    pub fn product(
+        &self,
+        rounds: Range<usize>,
+        blocks: Range<usize>,
+        direction: &[C],
+        moved: &[C],
+        scale: f64,
+    ) -> Vec<C> {
         let all = self.network.blocks();
         let base = all[blocks.start].offset;
         let mut flat = vec![C::ZERO; self.network.parameters()];
-        for (to, from) in flat[base..].iter_mut().zip(direction) {
-            *to = C::of(*from);
-        }
-        let scale = C::of(1.0 / (rounds * self.batch) as f64);
-        self.sum_groups(rounds, direction.len(), |group, count, sum| {
-            let mut gradient = vec![C::ZERO; direction.len()];
-            self.group_product(group, count, &blocks, &flat, moved, scale, &mut gradient);
-            sum.iter_mut().zip(&gradient).for_each(|(s, g)| *s += g.f64());
+        flat[base..base + direction.len()].copy_from_slice(direction);
+        self.sum_groups(rounds, direction.len(), |group, span, sum| {
+            self.group_product(group, span, &blocks, &flat, moved, C::of(scale), sum);
         })
     }
 
@@ -223,7 +228,7 @@ impl<'a, C: Real> Window<'a, C> {
     fn group_product(
         &self,
         group: &Group<C>,
-        count: usize,
+        span: Range<usize>,
         blocks: &Range<usize>,
         direction: &[C],
         moved: &[C],
@@ -232,27 +237,32 @@ impl<'a, C: Real> Window<'a, C> {
     ) {
         let all = self.network.blocks();
         let last = all.len() - 1;
-        let rows = count * self.batch;
+        let rows = span.len() * self.batch;
+        let skip = span.start * self.batch;
         let base = all[blocks.start].offset;
+        let input = |l: usize| {
+            let width = all[l].inputs;
+            &group.tape.input(l, &group.x)[skip * width..(skip + rows) * width]
+        };
+        let slopes = |l: usize| &group.tape.slopes[l][skip * all[l].units..(skip + rows) * all[l].units];
+        let states = || span.clone().map(|r| &self.states[group.first + r]).enumerate();
         let through_gram = !self.output_gram.is_empty() && blocks.end <= last;
         let top = if through_gram { last - 1 } else { last };
-        // The value of the tangent at each level is not needed again; only the cotangents go back down.
         let mut tangent: Vec<C> = Vec::new();
-        for l in blocks.start..=top {
-            let block = &all[l];
+        for (l, block) in all.iter().enumerate().take(top + 1).skip(blocks.start) {
             let mut out = vec![C::ZERO; rows * block.units];
             if l > blocks.start {
-                self.each_state(group, count, |r, weights| {
+                for (r, weights) in states() {
                     let below = View::new(&tangent[r * self.batch * block.inputs..], self.batch, block.inputs);
                     let out = &mut out[r * self.batch * block.units..];
                     matmul(out, block.units, below, matrix(block, weights).t(), false);
-                });
+                }
             }
             if blocks.contains(&l) {
-                affine(block, direction, self.group_input(group, l, rows), rows, &mut out, true);
+                affine(block, direction, input(l), rows, &mut out, true);
             }
-            if let Some(slopes) = group.tape.slopes.get(l) {
-                multiply(&mut out, slopes);
+            if l < last {
+                multiply(&mut out, slopes(l));
             }
             tangent = out;
         }
@@ -260,19 +270,19 @@ impl<'a, C: Real> Window<'a, C> {
         if through_gram {
             let width = all[last].inputs;
             let mut below = vec![C::ZERO; rows * width];
-            for r in 0..count {
-                let gram = View::new(&self.output_gram[group.first + r], width, width);
+            for (r, index) in span.clone().enumerate() {
+                let gram = View::new(&self.output_gram[group.first + index], width, width);
                 let from = View::new(&delta[r * self.batch * width..], self.batch, width);
                 matmul(&mut below[r * self.batch * width..], width, from, gram, false);
             }
-            multiply(&mut below, &group.tape.slopes[last - 1]);
+            multiply(&mut below, slopes(last - 1));
             below.iter_mut().for_each(|v| *v *= scale);
             delta = below;
         } else {
             let outputs = self.network.outputs();
             let at = match self.loss {
                 Loss::Mse => &[],
-                Loss::CrossEntropy => &moved[group.first * self.batch * outputs..][..rows * outputs],
+                Loss::CrossEntropy => &moved[(group.first * self.batch + skip) * outputs..][..rows * outputs],
             };
             self.loss.apply_hessian(at, outputs, scale, &mut delta);
         }
@@ -280,28 +290,18 @@ impl<'a, C: Real> Window<'a, C> {
             let block = &all[l];
             if blocks.contains(&l) {
                 let range = block.offset - base..block.range().end - base;
-                accumulate_outer(block, &delta, self.group_input(group, l, rows), rows, &mut gradient[range]);
+                accumulate_outer(block, &delta, input(l), rows, &mut gradient[range]);
             }
             if l > blocks.start {
                 let mut below = vec![C::ZERO; rows * block.inputs];
-                self.each_state(group, count, |r, weights| {
+                for (r, weights) in states() {
                     let from = View::new(&delta[r * self.batch * block.units..], self.batch, block.units);
                     let out = &mut below[r * self.batch * block.inputs..];
                     matmul(out, block.inputs, from, matrix(block, weights), false);
-                });
-                multiply(&mut below, &group.tape.slopes[l - 1]);
+                }
+                multiply(&mut below, slopes(l - 1));
                 delta = below;
             }
-        }
-    }
-
-    fn group_input<'b>(&self, group: &'b Group<C>, l: usize, rows: usize) -> &'b [C] {
-        &group.tape.input(l, &group.x)[..rows * self.network.blocks()[l].inputs]
-    }
-
-    fn each_state(&self, group: &Group<C>, count: usize, mut visit: impl FnMut(usize, &[C])) {
-        for r in 0..count {
-            visit(r, &self.states[group.first + r]);
         }
     }
 }
@@ -356,8 +356,7 @@ impl Window<'_, f64> {
                             let scale = 1.0 / self.batch as f64;
                             let top = &mut deltas[all.len() - 1];
                             let width = self.network.outputs();
-                            let value =
-                                self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
+                            let value = self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
                             let (x, tape) = (round.x, round.tape);
                             vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
                             value * scale
@@ -432,30 +431,26 @@ impl Window<'_, f64> {
         (value, gradient, predicted)
     }
 
-    /// The same window in another type, with the tape (and so the linearization) of this one.
-    pub fn cast<'b, C: Real>(
-        &'b self,
-        examples: Examples<'b, C>,
-        states: Cow<'b, [Vec<C>]>,
-    ) -> Window<'b, C> {
-        let tape = |tape: &Tape<f64>| Tape {
-            rows: tape.rows,
-            hidden: tape.hidden.iter().map(|v| convert(v)).collect(),
-            slopes: tape.slopes.iter().map(|v| convert(v)).collect(),
-            output: Vec::new(),
-        };
+    /// The same window in `f32`, with the tape (and so the linearization) of this one; for [`Window::product`] only.
+    pub fn to_f32(&self) -> Window<'_, f32> {
         let group = |g: &Group<f64>| Group {
             first: g.first,
             rounds: g.rounds,
             x: convert(&g.x),
-            tape: tape(&g.tape),
+            tape: Tape {
+                rows: g.tape.rows,
+                hidden: g.tape.hidden.iter().map(|v| convert(v)).collect(),
+                slopes: g.tape.slopes.iter().map(|v| convert(v)).collect(),
+                output: Vec::new(),
+            },
         };
+        let none = Examples { inputs: &[], features: 1, targets: Targets::Values(&[]), target_width: 0 };
         Window {
             network: self.network,
             loss: self.loss,
-            examples,
+            examples: none,
             batch: self.batch,
-            states,
+            states: Cow::Owned(self.states.par_iter().map(|s| convert(s)).collect()),
             rows: self.rows,
             groups: self.groups.par_iter().map(group).collect(),
             output_gram: self.output_gram.par_iter().map(|v| convert(v)).collect(),

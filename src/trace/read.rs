@@ -5,7 +5,10 @@ use crate::{
     data::{self, ArrayError, DataError},
     kernels::Real,
     loss::Loss,
-    network::{LayerSpec, Network, NetworkError, WeightsError, weights::stack_states},
+    network::{
+        LayerSpec, Network, NetworkError, WeightsError,
+        weights::{stack_states, weight_name},
+    },
 };
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -97,7 +100,7 @@ pub fn is_double(folder: &Path) -> Result<bool, TraceError> {
     let path = shard_path(folder, 0);
     let bytes = read_bytes(&path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| malformed(&path, e.to_string()))?;
-    Ok(tensors.tensors().first().is_some_and(|(_, t)| t.dtype() == safetensors::Dtype::F64))
+    Ok(tensors.tensors().iter().any(|(_, t)| t.dtype() == safetensors::Dtype::F64))
 }
 
 fn shard_path(folder: &Path, shard: usize) -> PathBuf {
@@ -127,9 +130,11 @@ fn read_states<T: Real>(folder: &Path, network: &Network, rounds: usize) -> Resu
             break;
         }
         let bytes = read_bytes(&path)?;
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|e| malformed(&path, format!("not a safetensors file: {e}; save it with safetensors.save_file")))?;
-        let count = tensors.tensors().first().and_then(|(_, t)| t.shape().first().copied()).unwrap_or(0);
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| {
+            malformed(&path, format!("not a safetensors file: {e}; save it with safetensors.save_file"))
+        })?;
+        let first = tensors.tensor(&weight_name(&network.blocks()[0])).ok();
+        let count = first.and_then(|t| t.shape().first().copied()).unwrap_or(0);
         states.extend(stack_states(network, &path, &tensors, Some(count))?);
     }
     if states.len() < rounds || states.len() > rounds + 1 {
@@ -226,8 +231,8 @@ fn read_data<T: Real>(
         let Some(dataset) = named else {
             return Err(malformed(folder, "has no inputs.npy and its manifest names no dataset; add one of the two"));
         };
-        let loaded = data::load(&dataset, data)
-            .map_err(|source| TraceError::Data { dataset: dataset.clone(), source })?;
+        let loaded =
+            data::load(&dataset, data).map_err(|source| TraceError::Data { dataset: dataset.clone(), source })?;
         if loaded.train.features() != features {
             let found = loaded.train.features();
             return Err(malformed(folder, format!("\"input\" has {features} features, the dataset {found}")));

@@ -35,7 +35,8 @@ pub fn replay<T: Real>(
             return Err(TraceError::NotFinite { round: number });
         }
         if let Some(recorded) = trace.losses.as_ref().map(|losses| losses[index]) {
-            if (recorded - loss).abs() > LOSS_TOLERANCE * recorded.abs().max(1e-6) {
+            let agrees = (recorded - loss).abs() <= LOSS_TOLERANCE * recorded.abs().max(1e-6);
+            if !agrees {
                 return Err(TraceError::Loss { round: number, recorded, recomputed: loss });
             }
         }

@@ -2,11 +2,11 @@
 
 use super::{FORMAT, Manifest, TargetKind};
 use crate::{
+    files::write_atomically,
     kernels::Real,
     loss::Loss,
     network::{Network, weights::encode_states},
     optim::OptimizerConfig,
-    study::tables::write_atomically,
     train::{Observer, Round},
 };
 use npyz::WriterBuilder;

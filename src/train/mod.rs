@@ -11,13 +11,7 @@ pub mod round;
 pub use evaluate::{Evaluation, evaluate};
 pub use round::{Examples, Part, Round, RoundEngine};
 
-use crate::{
-    data::Minibatches,
-    kernels::Real,
-    loss::Loss,
-    network::Network,
-    optim::Optimizer,
-};
+use crate::{data::Minibatches, kernels::Real, loss::Loss, network::Network, optim::Optimizer};
 use std::ops::ControlFlow;
 
 /// Something that watches rounds: regret, exploration, a trace, a progress bar.

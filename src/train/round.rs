@@ -151,8 +151,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
             };
             let outputs = network.outputs();
             let last = part.deltas.len() - 1;
-            part.loss =
-                loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
+            part.loss = loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
             part.gradient.fill(T::ZERO);
             let all = 0..network.blocks().len();
             vjp(network, weights, &part.x, &part.tape, &mut part.deltas, all, &mut part.gradient);

@@ -1,0 +1,402 @@
+//! The command line as users meet it: files, headers, exit codes, resuming, interruption.
+
+mod support;
+
+use std::{fs, process::Stdio};
+use support::{Workplace, files, table};
+
+const TABLES: [(&str, &str); 6] = [
+    ("rounds.csv", "round,epoch,loss"),
+    ("epochs.csv", "epoch,learning_rate,train_loss,test_loss,train_accuracy,test_accuracy"),
+    (
+        "regret.csv",
+        "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,\
+         bound_zinkevich,bound_sgd",
+    ),
+    (
+        "units.csv",
+        "scale,layer,neuron,comparator,dimension,mean_loss,taylor_optimum,mean_regret,gap,attained,iterations,\
+         distance,displacement,gradient_bound,slope,slope_points",
+    ),
+    ("novelty.csv", "round,min_hamming,previous_hamming,bits"),
+    ("neurons.csv", "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead"),
+];
+
+#[test]
+fn a_run_writes_every_file_with_its_columns() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["run", "autoencoder.toml", "--out", "run"]).exits(0);
+    assert!(ended.stdout.contains("report.html"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("sgd") && ended.stdout.contains("adam"), "{}", ended.stdout);
+    for optimizer in ["sgd", "adam"] {
+        for (name, header) in TABLES {
+            let text = workplace.read(&format!("run/{optimizer}/{name}"));
+            assert_eq!(text.lines().next(), Some(header), "{optimizer}/{name}");
+        }
+        let rows = |name: &str| table(&workplace.read(&format!("run/{optimizer}/{name}"))).1;
+        assert_eq!(rows("rounds.csv").len(), 15);
+        assert_eq!(rows("epochs.csv").len(), 1);
+        // 78 neurons, 3 layers, the network; two comparators; prefixes 1, 4, 15 or so.
+        let units = rows("units.csv").len();
+        assert_eq!(units, (8 + 6 + 64 + 3 + 1) * 2);
+        assert_eq!(rows("regret.csv").len() % units, 0);
+        // After 0, 5, 10 and 15 updates; hidden neurons only.
+        assert_eq!(rows("novelty.csv").iter().map(|r| r[0].as_str()).collect::<Vec<_>>(), ["0", "5", "10", "15"]);
+        assert_eq!(rows("neurons.csv").len(), 8 + 6);
+        assert_eq!(rows("neurons.csv")[8][0], "2", "the second dense layer has index 2 in the layer list");
+        let bounded = rows("regret.csv").iter().filter(|row| !row[12].is_empty()).count();
+        assert_eq!(bounded > 0, optimizer == "sgd", "only plain SGD has the SGD bound");
+        let timing = workplace.json(&format!("run/{optimizer}/timing.json"));
+        assert!(timing["phases"]["training"].is_number(), "{timing}");
+        let probe = fs::read(workplace.path(&format!("run/{optimizer}/probe.npy"))).unwrap();
+        assert_eq!(npyz::NpyFile::new(&probe[..]).unwrap().into_vec::<i64>().unwrap().len(), 200);
+    }
+    let summary = workplace.json("run/summary.json");
+    assert_eq!(summary["status"], "complete");
+    assert_eq!(summary["headline"], "unconstrained");
+    assert_eq!(summary["optimizers"][1]["label"], "adam");
+    assert_eq!(summary["optimizers"][0]["rounds"], 15);
+    assert!(workplace.json("run/environment.json")["version"].is_string());
+    assert!(workplace.read("run/experiment.toml").contains("ball_factor"), "defaults are written out");
+    assert!(workplace.read("run/report.html").contains("small-autoencoder"));
+    let figures = files(&workplace.path("run/figures"));
+    assert!(figures.keys().any(|name| name.ends_with(".svg")) && figures.keys().any(|name| name.ends_with(".png")));
+    let left: Vec<_> = files(&workplace.path("run")).into_keys().filter(|name| name.ends_with(".partial")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_written_experiment_runs_again_to_the_same_tables() {
+    let workplace = Workplace::new();
+    let settings = ["--seed", "3", "--set", "regret.prefixes=2"];
+    workplace.run(&[&["run", "autoencoder.toml", "--out", "first"][..], &settings].concat()).exits(0);
+    workplace.run(&["run", "first/experiment.toml", "--out", "second"]).exits(0);
+    assert_eq!(workplace.read("first/adam/units.csv"), workplace.read("second/adam/units.csv"));
+}
+
+#[test]
+fn sgd_keeps_its_bound_and_certificates_are_kept() {
+    let workplace = Workplace::new();
+    workplace.run(&["run", "autoencoder.toml", "--optimizer", "sgd:0.5", "--out", "run"]).exits(0);
+    for row in table(&workplace.read("run/sgd/regret.csv")).1 {
+        let number = |at: usize| row[at].parse::<f64>().unwrap();
+        let (loss, regret, gap, bound) = (number(5), number(7), number(8), number(12));
+        assert!(gap >= 0.0 && regret <= bound + 1e-6 * loss, "{row:?}");
+        assert!((loss - number(6) - regret).abs() <= 1e-12 * loss, "{row:?}");
+    }
+}
+
+/// After one round nothing has moved, and the optimum must be sought all the same.
+#[test]
+fn the_initial_weights_are_not_the_optimum_of_the_first_round() {
+    let workplace = Workplace::new();
+    for experiment in ["autoencoder", "classifier"] {
+        let file = format!("{experiment}.toml");
+        workplace.run(&["run", &file, "--optimizer", "sgd:0.5", "--out", experiment]).exits(0);
+        let rows = table(&workplace.read(&format!("{experiment}/sgd/regret.csv"))).1;
+        let first = rows.iter().filter(|row| row[4] == "1" && row[3] == "unconstrained" && row[0] != "neuron");
+        let number = |row: &[String], at: usize| row[at].parse::<f64>().unwrap();
+        // A search that could not leave them must not claim a certificate.
+        let stuck: Vec<_> = first.filter(|row| number(row, 10) == 0.0 && number(row, 8).is_finite()).collect();
+        assert!(stuck.is_empty(), "{experiment}: {stuck:?}");
+    }
+}
+
+#[test]
+fn train_only_prints_a_line_an_optimizer_and_writes_nothing() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["run", "autoencoder.toml", "--train-only", "--out", "run"]).exits(0);
+    let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.iter().map(|line| line[0]).collect::<Vec<_>>(), ["sgd", "adam"]);
+    for line in lines {
+        // name, `0.213 s/epoch`, losses
+        assert!(line[1].parse::<f64>().is_ok_and(|seconds| seconds >= 0.0), "{line:?}");
+        assert_eq!(line[2], "s/epoch");
+        assert!(line[3..].iter().filter(|word| word.parse::<f64>().is_ok()).count() >= 1, "{line:?}");
+    }
+    assert!(!workplace.path("run").exists() && !workplace.path("runs").exists());
+}
+
+#[test]
+fn folders_are_named_after_the_experiment_and_never_shared() {
+    let workplace = Workplace::new();
+    let quick = ["run", "autoencoder.toml", "--optimizer", "sgd:1", "--set", "regret.scales=[]"];
+    workplace.run(&quick).exits(0);
+    workplace.run(&quick).exits(0);
+    assert!(workplace.path("runs/small-autoencoder/summary.json").exists());
+    assert!(workplace.path("runs/small-autoencoder-2/summary.json").exists());
+}
+
+#[test]
+fn an_optimizer_named_twice_gets_two_folders() {
+    let workplace = Workplace::new();
+    let optimizers = ["--optimizer", "sgd:0.5", "--optimizer", "sgd:0.1", "--optimizer", "momentum"];
+    let arguments =
+        [&["run", "autoencoder.toml", "--out", "run", "--set", "regret.scales=[\"neuron\"]"][..], &optimizers];
+    workplace.run(&arguments.concat()).exits(0);
+    for label in ["sgd-0.5", "sgd-0.1", "momentum"] {
+        assert!(workplace.path(&format!("run/{label}/regret.csv")).exists(), "{label}");
+    }
+    assert!(!workplace.path("run/adam").exists());
+}
+
+#[test]
+fn every_optimizer_runs_by_its_name_alone() {
+    let workplace = Workplace::new();
+    let names = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "ogd"];
+    let mut arguments = vec!["run", "autoencoder.toml", "--out", "run", "--set", "regret.scales=[\"neuron\"]"];
+    names.iter().for_each(|name| arguments.extend(["--optimizer", name]));
+    workplace.run(&arguments).exits(0);
+    let summary = workplace.json("run/summary.json");
+    let labels: Vec<_> =
+        summary["optimizers"].as_array().unwrap().iter().map(|o| o["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, names);
+}
+
+#[test]
+fn parts_of_the_analysis_can_be_left_out() {
+    let workplace = Workplace::new();
+    let arguments =
+        ["run", "autoencoder.toml", "--out", "run", "--set", "exploration.probe=0", "--set", "regret.scales=[]"];
+    workplace.run(&arguments).exits(0);
+    for (name, header) in &TABLES[2..] {
+        assert_eq!(workplace.read(&format!("run/sgd/{name}")).trim(), *header, "only the header of {name}");
+    }
+    assert!(workplace.path("run/report.html").exists());
+}
+
+/// Cells of equal tables: the same text, or numbers that agree to `1e-6`.
+fn assert_tables_agree(workplace: &Workplace, run: &str, analysis: &str, name: &str) {
+    let (columns, expected) = table(&workplace.read(&format!("{run}/{name}")));
+    let (_, found) = table(&workplace.read(&format!("{analysis}/{name}")));
+    assert_eq!(expected.len(), found.len(), "{name}");
+    assert!(!expected.is_empty(), "{name}");
+    for (expected, found) in expected.iter().zip(&found) {
+        for ((a, b), column) in expected.iter().zip(found).zip(&columns) {
+            let close = match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) if a.is_finite() => (a - b).abs() <= 1e-6 * a.abs().max(b.abs()).max(1e-6),
+                _ => a == b,
+            };
+            assert!(close, "{name}, {column}: {expected:?} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn analyzing_a_kept_trace_reproduces_the_run() {
+    let workplace = Workplace::new();
+    for experiment in ["autoencoder", "classifier"] {
+        let file = format!("{experiment}.toml");
+        workplace.run(&["run", &file, "--optimizer", "sgd:0.5", "--keep-trace", "--out", experiment]).exits(0);
+        let (trace, out) = (format!("{experiment}/sgd/trace"), format!("{experiment}-again"));
+        let ended = workplace.run(&["analyze", &trace, "--out", &out]).exits(0);
+        assert!(ended.stdout.contains("report.html"), "{}", ended.stdout);
+        for name in ["rounds.csv", "regret.csv", "units.csv", "novelty.csv", "neurons.csv"] {
+            assert_tables_agree(&workplace, &format!("{experiment}/sgd"), &format!("{out}/sgd"), name);
+        }
+        assert_eq!(workplace.json(&format!("{out}/summary.json"))["status"], "complete");
+        assert!(workplace.path(&format!("{out}/report.html")).exists());
+        // It must not replace another analysis unasked.
+        workplace.run(&["analyze", &trace, "--out", &out]).exits(2).says(&[&out, "--overwrite"]);
+        workplace.run(&["analyze", &trace, "--out", &out, "--overwrite"]).exits(0);
+    }
+}
+
+#[test]
+fn a_trace_that_names_its_dataset_needs_no_copy_of_the_data() {
+    let workplace = Workplace::new();
+    workplace.run(&["run", "classifier.toml", "--keep-trace", "--out", "run"]).exits(0);
+    fs::remove_file(workplace.path("run/sgd/trace/inputs.npy")).unwrap();
+    fs::remove_file(workplace.path("run/sgd/trace/targets.npy")).unwrap();
+    workplace.run(&["analyze", "run/sgd/trace", "--out", "again"]).exits(0);
+    assert_tables_agree(&workplace, "run/sgd", "again/sgd", "regret.csv");
+}
+
+#[test]
+fn a_trace_without_the_final_weights_is_accepted() {
+    let workplace = Workplace::new();
+    workplace.run(&["run", "autoencoder.toml", "--optimizer", "sgd:1", "--keep-trace", "--out", "run"]).exits(0);
+    let path = workplace.path("run/sgd/trace/weights-00000.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let cut: Vec<_> = tensors
+        .iter()
+        .map(|(name, view)| {
+            let mut shape = view.shape().to_vec();
+            let one = view.data().len() / shape[0];
+            shape[0] -= 1;
+            let data = &view.data()[..one * shape[0]];
+            (name, safetensors::tensor::TensorView::new(view.dtype(), shape, data).unwrap())
+        })
+        .collect();
+    fs::write(&path, safetensors::serialize(cut, None).unwrap()).unwrap();
+    workplace.run(&["analyze", "run/sgd/trace", "--out", "again"]).exits(0);
+    assert_tables_agree(&workplace, "run/sgd", "again/sgd", "regret.csv");
+}
+
+#[test]
+fn reports_are_rendered_again_and_compared() {
+    let workplace = Workplace::new();
+    let quick = ["--set", "regret.scales=[\"layer\"]"];
+    workplace.run(&[&["run", "autoencoder.toml", "--out", "a"][..], &quick].concat()).exits(0);
+    workplace.run(&[&["run", "autoencoder.toml", "--seed", "1", "--out", "b"][..], &quick].concat()).exits(0);
+    let before = files(&workplace.path("a"));
+    workplace.run(&["report", "a"]).exits(0);
+    assert!(before == files(&workplace.path("a")), "equal tables give equal bytes");
+    let ended = workplace.run(&["report", "a", "b", "--out", "both"]).exits(0);
+    assert!(ended.stdout.contains("both"), "{}", ended.stdout);
+    let page = workplace.read("both/report.html");
+    assert!(page.contains("<svg") || page.contains("figures/"), "the comparison has figures");
+    workplace.run(&["report", "a", "b"]).exits(0);
+    assert!(workplace.path("runs/comparison/report.html").exists());
+    workplace.run(&["report", "nowhere"]).exits(2).says(&["nowhere", "summary.json"]);
+    workplace.run(&["report"]).exits(2);
+}
+
+#[test]
+fn datasets_are_listed_without_touching_the_network() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["data", "list"]).exits(0);
+    assert!(ended.stdout.contains("digits") && ended.stdout.contains("1500 training"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("taylorscope data fetch mnist"), "{}", ended.stdout);
+    assert_eq!(workplace.run(&["data"]).exits(0).stdout, ended.stdout);
+    workplace.run(&["data", "verify", "digits"]).exits(0);
+    workplace.run(&["data", "fetch", "digits"]).exits(0);
+}
+
+#[test]
+fn exit_codes_and_help() {
+    let workplace = Workplace::new();
+    workplace.run(&["--help"]).exits(0);
+    assert!(workplace.run(&["--version"]).exits(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+    workplace.run(&["run", "--help"]).exits(0);
+    for wrong in [&[][..], &["trian"], &["run", "--epoch", "1"], &["run", "--epochs", "some"], &["reproduce", "fig9"]] {
+        let ended = workplace.run(wrong).exits(2);
+        assert!(ended.stderr.contains("Usage") || ended.stderr.contains("--help"), "{}", ended.stderr);
+    }
+    workplace.run(&["run", "autoencoder.toml", "--threads", "0"]).exits(2).says(&["--threads"]);
+    workplace.run(&["run", "--resume", "--overwrite"]).exits(2);
+}
+
+#[test]
+fn resuming_keeps_complete_optimizers_and_redoes_the_others() {
+    let workplace = Workplace::new();
+    workplace.run(&["run", "autoencoder.toml", "--out", "run"]).exits(0);
+    let expected = files(&workplace.path("run/adam"));
+    let mut summary = workplace.json("run/summary.json");
+    summary["status"] = "interrupted".into();
+    summary["optimizers"][1]["status"] = "interrupted".into();
+    fs::write(workplace.path("run/summary.json"), summary.to_string()).unwrap();
+    fs::write(workplace.path("run/adam/regret.csv"), "torn").unwrap();
+    // Proof that the complete one is not computed again.
+    let mark = workplace.read("run/sgd/rounds.csv").replacen("\n15,1,", "\n15,1,1", 1);
+    fs::write(workplace.path("run/sgd/rounds.csv"), &mark).unwrap();
+
+    workplace
+        .run(&["run", "autoencoder.toml", "--seed", "5", "--out", "run", "--resume"])
+        .exits(2)
+        .says(&["another experiment"]);
+    workplace.run(&["run", "autoencoder.toml", "--out", "run", "--resume"]).exits(0).says(&["sgd", "kept"]);
+    assert_eq!(workplace.read("run/sgd/rounds.csv"), mark);
+    assert_eq!(workplace.json("run/summary.json")["status"], "complete");
+    let found = files(&workplace.path("run/adam"));
+    for (name, bytes) in expected.iter().filter(|(name, _)| *name != "timing.json") {
+        assert!(*bytes == found[name], "adam/{name}");
+    }
+}
+
+#[test]
+fn resuming_where_nothing_is_starts_afresh() {
+    let workplace = Workplace::new();
+    let arguments = ["run", "autoencoder.toml", "--out", "run", "--resume", "--set", "regret.scales=[]"];
+    workplace.run(&arguments).exits(0);
+    workplace.run(&arguments).exits(0).says(&["sgd: complete, kept", "adam: complete, kept"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let workplace = Workplace::new();
+    let arguments = ["run", "autoencoder.toml", "--out", "run", "--set", "regret.scales=[]"];
+    let mut command = workplace.command(&arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("panicked") && !stderr.contains("error"), "{stderr}");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(workplace.path("run/report.html").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_valid_tables() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::Command,
+        thread,
+        time::Duration,
+    };
+    let workplace = Workplace::new();
+    let endless = [
+        "run",
+        "autoencoder.toml",
+        "--out",
+        "run",
+        "--epochs",
+        "200000",
+        "--set",
+        "regret.scales=[\"neuron\"]",
+        "--set",
+        "exploration.every=2000",
+    ];
+    let mut child = workplace.command(&endless).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("rounds") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "ended early");
+    }
+    thread::sleep(Duration::from_millis(500));
+    let killed = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
+    assert!(killed.success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    assert!(!rest.contains("panicked"), "{rest}");
+
+    let summary = workplace.json("run/summary.json");
+    assert_eq!(summary["status"], "interrupted");
+    let optimizers = summary["optimizers"].as_array().unwrap();
+    assert_eq!(optimizers.len(), 1, "the other optimizer was not begun");
+    assert_eq!(optimizers[0]["status"], "interrupted");
+    assert!(optimizers[0]["message"].as_str().unwrap().contains("--resume"), "{summary}");
+    let rounds = optimizers[0]["rounds"].as_u64().unwrap();
+    assert!(rounds > 0 && rounds < 200_000 * 15);
+    for (name, header) in TABLES {
+        let (columns, rows) = table(&workplace.read(&format!("run/sgd/{name}")));
+        assert_eq!(columns.join(","), header);
+        assert!(!rows.is_empty() || name == "epochs.csv", "{name}");
+    }
+    assert_eq!(table(&workplace.read("run/sgd/rounds.csv")).1.len() as u64, rounds);
+    let units = table(&workplace.read("run/sgd/regret.csv")).1;
+    assert!(units.iter().any(|row| row[4] == rounds.to_string()), "what ran is analysed to the last round");
+    assert!(workplace.path("run/report.html").exists());
+}
+
+#[test]
+fn figure_5_reproduces_on_the_digits() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["reproduce", "fig5", "--quick", "--out", "fig"]).exits(0);
+    assert!(ended.stdout.contains("supported") || ended.stdout.contains("undecided"), "{}", ended.stdout);
+    assert!(workplace.path("fig/fig5/report.html").exists());
+    assert!(workplace.path("fig/fig5/rmsprop/novelty.csv").exists());
+}
+
+#[test]
+#[ignore = "minutes: the regret of 20 epochs at all scales"]
+fn figure_3_reproduces_on_the_digits() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["reproduce", "fig3", "--quick", "--out", "fig"]).exits(0);
+    assert!(ended.stdout.contains("supported"), "{}", ended.stdout);
+    assert!(workplace.path("fig/fig3/figures").is_dir());
+}
