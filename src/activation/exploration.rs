@@ -122,8 +122,8 @@ mod tests {
         // Neuron 1 has one singular value, 1.
         assert!(neurons[1].log_volume.abs() < 1e-12);
         assert!((neurons[1].log_det - 0.5 * 2f64.ln()).abs() < 1e-12);
-        // For neuron 0, det(I + Gram) equals det(I + A'A) for A'A = [[3,1,3],[1,1,1],[3,1,4]].
-        assert!((neurons[0].log_det - 0.5 * 20f64.ln()).abs() < 1e-12, "{}", neurons[0].log_det.exp().powi(2));
+        // For neuron 0, det(I + Gram) equals det(I + A'A) = 19 for A'A = [[3,1,3],[1,1,1],[3,1,4]].
+        assert!((neurons[0].log_det - 0.5 * 19f64.ln()).abs() < 1e-12, "{}", neurons[0].log_det.exp().powi(2));
     }
 
     #[test]

@@ -256,8 +256,8 @@ class Oracle:
 
         factor = self.arguments.ball_factor
         ball = factor * displacement
-        radius = ball if row["comparator"] == "ball" else 2 * max(row["distance"], displacement)
-        zinkevich = 1.5 * gradient * 2 * radius / np.sqrt(n)
+        # The diameter of the ball comparator, for both: the bound's setting does not depend on the comparator.
+        zinkevich = 1.5 * gradient * 2 * ball / np.sqrt(n)
         kind = f"bound_zinkevich, {row['comparator']}"
         self.report.equal(kind, row["bound_zinkevich"], zinkevich, 2e-3 * zinkevich + 1e-9, where)
 

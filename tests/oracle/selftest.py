@@ -223,7 +223,7 @@ def regret_tables(net, optimizer, run):
                 radius = 2 * moved if comparator == "ball" else 2 * max(distance, moved)
                 mean, optimum = losses[:n].mean(), taylor(v)[0]
                 sgd = distance**2 / (0.1 * n) + 0.025 * np.sum(norms**2) / n if optimizer == "sgd" else ""
-                zinkevich = 3 * max(norms) * radius / np.sqrt(n)
+                zinkevich = 3 * max(norms) * 2 * moved / np.sqrt(n)
                 gap = max(0.0, taylor.gap(v, radius))
                 row = [scale, layer, neuron, comparator, n, mean, optimum, mean - optimum, gap, "true"]
                 rows.append(row + [distance, zinkevich, sgd])

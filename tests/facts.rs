@@ -1,0 +1,416 @@
+//! The five facts about Taylor losses (`docs/theory.md`, section 2), on every problem, at every scale, for every unit.
+
+mod common;
+
+use common::{Numbers, Problem, Special, Unit, assert_close, largest, problems, units};
+use taylorscope::{
+    kernels::{
+        dense::{curvature_factors, jvp},
+        real::convert,
+    },
+    loss::Loss,
+};
+
+/// Sums of at most a few hundred terms of order one in `f64`: rounding stays far below.
+const EXACT: f64 = 1e-12;
+
+fn part<'a>(values: &'a [f64], unit: &Unit) -> &'a [f64] {
+    &values[unit.span.clone()]
+}
+
+#[test]
+fn the_value_at_the_weights_is_the_loss() {
+    for problem in problems() {
+        let (loss, _) = problem.backprop(&problem.weights);
+        // The forward pass in loops, from the definition.
+        let mut outputs = Vec::new();
+        for x in problem.inputs.chunks(problem.network.inputs()) {
+            let mut x = x.to_vec();
+            for block in problem.network.blocks() {
+                let neuron = |u| {
+                    let row = &problem.weights[block.neuron(u)];
+                    row[block.inputs] + row.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>()
+                };
+                let unit = |a: f64| match block.rectifier {
+                    Some(rectifier) if a < 0.0 => rectifier.negative_slope() * a,
+                    _ => a,
+                };
+                x = (0..block.units).map(neuron).map(unit).collect();
+            }
+            outputs.extend(x);
+        }
+        assert_close(problem.name, &[loss], &[problem.plain_loss(&outputs)], EXACT);
+        let states = [problem.weights.clone()];
+        let rows = problem.all_rows();
+        let window = problem.window(&states, &rows);
+        for unit in units(&problem.network) {
+            let what = format!("{}, {}", problem.name, unit.name);
+            let taylor = problem.taylor_loss(&problem.weights, &unit, part(&problem.weights, &unit));
+            assert_close(&what, &[taylor], &[loss], EXACT);
+            // A window knows layers and the network; a neuron is a part of its layer.
+            let width = problem.network.blocks()[unit.blocks.clone()].iter().map(|b| b.range().len()).sum();
+            let (value, _, predicted) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
+            assert_close(&what, &[value], &[loss], EXACT);
+            assert_close(&what, &predicted, &outputs, EXACT);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_at_the_weights_is_that_of_backpropagation() {
+    for problem in problems() {
+        let (_, backprop) = problem.backprop(&problem.weights);
+        let outputs = problem.tape(&problem.weights).output;
+        let slopes = problem.plain_slopes(&outputs);
+        let states = [problem.weights.clone()];
+        let rows = problem.all_rows();
+        let window = problem.window(&states, &rows);
+        for unit in units(&problem.network) {
+            let what = format!("{}, {}", problem.name, unit.name);
+            let forward_mode: Vec<f64> = problem
+                .jacobian(&problem.weights, &unit)
+                .iter()
+                .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
+                .collect();
+            assert_close(&what, &forward_mode, part(&backprop, &unit), EXACT);
+            let base = problem.network.blocks()[unit.blocks.start].offset;
+            let width = problem.network.blocks()[unit.blocks.end - 1].range().end - base;
+            let (_, gradient, _) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
+            let own = &gradient[unit.span.start - base..unit.span.end - base];
+            assert_close(&what, own, part(&backprop, &unit), EXACT);
+        }
+    }
+}
+
+/// The dead units have no gradient at all, and the layers below a dead layer neither.
+#[test]
+fn dead_units_have_no_gradient() {
+    for problem in problems() {
+        let (_, gradient) = problem.backprop(&problem.weights);
+        let hidden = problem.network.hidden_blocks();
+        for (l, block) in hidden.iter().enumerate() {
+            for u in 0..block.units {
+                let dead = match problem.special {
+                    Special::DeadUnits => u % 2 == 1,
+                    Special::DeadLayer => l <= hidden.len() / 2,
+                    _ => false,
+                };
+                let moves = gradient[block.neuron(u)].iter().any(|g| *g != 0.0);
+                assert!(!(dead && moves), "{}: neuron {u} of block {l} has a gradient", problem.name);
+            }
+        }
+        let any = gradient.iter().any(|g| *g != 0.0);
+        // A single class is always right.
+        assert_eq!(any, problem.name != "one class", "{}", problem.name);
+    }
+}
+
+/// The mean over rounds of Taylor losses, each at the weights of its own round.
+#[test]
+fn a_window_averages_the_taylor_losses_of_its_rounds() {
+    for (seed, problem) in problems().into_iter().enumerate() {
+        let mut numbers = Numbers::new(50 + seed as u64);
+        let states = problem.states(4, 70 + seed as u64);
+        let rows = problem.repeated_rows(4);
+        let window = problem.window(&states, &rows);
+        for unit in units(&problem.network).into_iter().filter(|u| !u.name.contains("neuron")) {
+            let u = numbers.vector(unit.span.len());
+            let at: Vec<f64> = part(&states[0], &unit).iter().zip(&u).map(|(w, u)| w + u).collect();
+            let linear = match problem.loss {
+                Loss::Mse => window.linear_terms(&[1, 3, 4], unit.blocks.clone()),
+                Loss::CrossEntropy => Vec::new(),
+            };
+            for (index, rounds) in [1, 3, 4].into_iter().enumerate() {
+                let what = format!("{}, {}, {rounds} rounds", problem.name, unit.name);
+                let (value, gradient, _) = window.value_gradient(rounds, unit.blocks.clone(), &u);
+                let (mut expected, mut slope) = (0.0, vec![0.0; u.len()]);
+                let (mut start, mut start_slope) = (0.0, vec![0.0; u.len()]);
+                for state in &states[..rounds] {
+                    let (l, g) = taylor_gradient(&problem, state, &unit, &at);
+                    expected += l / rounds as f64;
+                    slope.iter_mut().zip(&g).for_each(|(s, g)| *s += g / rounds as f64);
+                    let (l, g) = taylor_gradient(&problem, state, &unit, part(&states[0], &unit));
+                    start += l;
+                    start_slope.iter_mut().zip(&g).for_each(|(s, g)| *s += g);
+                }
+                assert_close(&what, &[value], &[expected], EXACT);
+                assert_close(&what, &gradient, &slope, EXACT);
+                if let Some((constant, terms)) = linear.get(index) {
+                    assert_close(&what, &[*constant], &[start], EXACT);
+                    assert_close(&what, terms, &start_slope, EXACT);
+                }
+            }
+        }
+    }
+}
+
+/// Value and gradient of one Taylor loss at `at`, by forward mode.
+fn taylor_gradient(problem: &Problem, weights: &[f64], unit: &Unit, at: &[f64]) -> (f64, Vec<f64>) {
+    let outputs = problem.taylor_outputs(weights, unit, at);
+    let slopes = problem.plain_slopes(&outputs);
+    let gradient = problem
+        .jacobian(weights, unit)
+        .iter()
+        .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
+        .collect();
+    (problem.plain_loss(&outputs), gradient)
+}
+
+#[test]
+fn taylor_losses_are_convex() {
+    let mut strictly = 0;
+    for (seed, problem) in problems().into_iter().enumerate() {
+        let mut numbers = Numbers::new(100 + seed as u64);
+        let (loss, backprop) = problem.backprop(&problem.weights);
+        for unit in units(&problem.network) {
+            for size in [0.1, 1.0, 10.0, 10.0] {
+                let mut point = || -> Vec<f64> {
+                    part(&problem.weights, &unit).iter().map(|w| w + size * numbers.signed()).collect()
+                };
+                let (a, b) = (point(), point());
+                let t = 0.5 * (1.0 + numbers.signed());
+                let between: Vec<f64> = a.iter().zip(&b).map(|(a, b)| t * a + (1.0 - t) * b).collect();
+                let at = |v: &[f64]| problem.taylor_loss(&problem.weights, &unit, v);
+                let (chord, value) = (t * at(&a) + (1.0 - t) * at(&b), at(&between));
+                let rounding = 1e-13 * (1.0 + at(&a).abs() + at(&b).abs());
+                assert!(value <= chord + rounding, "{}, {}: {value} above {chord}", problem.name, unit.name);
+                strictly += u32::from(value < chord - 1e-6 * chord);
+                // The inequality that regret bounds rest on: the tangent at the weights lies below.
+                let step: f64 = a
+                    .iter()
+                    .zip(part(&problem.weights, &unit))
+                    .zip(part(&backprop, &unit))
+                    .map(|((a, w), g)| (a - w) * g)
+                    .sum();
+                assert!(
+                    at(&a) >= loss + step - rounding,
+                    "{}, {}: {} below its tangent {}",
+                    problem.name,
+                    unit.name,
+                    at(&a),
+                    loss + step
+                );
+            }
+        }
+    }
+    assert!(strictly > 1000, "only {strictly} chords lie strictly above");
+}
+
+/// The largest step `2^-k` along `direction` that changes no slope, halved once more.
+fn harmless_step(problem: &Problem, unit: &Unit, direction: &[f64]) -> Option<f64> {
+    let before = problem.tape(&problem.weights).slopes;
+    (0..40).map(|k| 0.5f64.powi(k)).find(|h| problem.tape(&moved(problem, unit, direction, 2.0 * h)).slopes == before)
+}
+
+fn moved(problem: &Problem, unit: &Unit, direction: &[f64], step: f64) -> Vec<f64> {
+    let mut weights = problem.weights.clone();
+    weights[unit.span.clone()].iter_mut().zip(direction).for_each(|(w, d)| *w += step * d);
+    weights
+}
+
+/// `f(w + h d) - f(w) - h J d`, its largest entry, and that of the change itself.
+fn linearization_error(problem: &Problem, unit: &Unit, direction: &[f64], step: f64) -> (f64, f64) {
+    let to = moved(problem, unit, direction, step);
+    let predicted = problem.taylor_outputs(&problem.weights, unit, part(&to, unit));
+    let (true_outputs, start) = (problem.tape(&to).output, problem.tape(&problem.weights).output);
+    let difference = |a: &[f64], b: &[f64]| largest(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>());
+    (difference(&true_outputs, &predicted), difference(&true_outputs, &start))
+}
+
+#[test]
+fn layer_and_neuron_scale_are_exact_while_no_unit_switches() {
+    for (seed, problem) in problems().into_iter().enumerate() {
+        // Exactly at its kink a unit switches with any change of its weights.
+        if problem.special == Special::Kinks {
+            continue;
+        }
+        let mut numbers = Numbers::new(200 + seed as u64);
+        let (mut changed, mut tried) = (0, 0);
+        for unit in units(&problem.network).into_iter().skip(1) {
+            for _ in 0..3 {
+                let direction = numbers.direction(unit.span.len());
+                let step = harmless_step(&problem, &unit, &direction).expect("some step changes no slope");
+                assert!(step > 1e-5, "{}, {}: the step is only {step:e}", problem.name, unit.name);
+                let (error, change) = linearization_error(&problem, &unit, &direction, step);
+                let scale = largest(&problem.tape(&problem.weights).output).max(1.0);
+                assert!(error <= EXACT * scale, "{}, {}: {error:e} for {change:e}", problem.name, unit.name);
+                tried += 1;
+                changed += u32::from(change > 1e-6);
+            }
+        }
+        // Of the units that are not dead, nearly all change the output.
+        let dead = matches!(problem.special, Special::DeadUnits | Special::DeadLayer);
+        assert!(changed * if dead { 6 } else { 2 } >= tried, "{}: {changed} of {tried} changed", problem.name);
+    }
+}
+
+/// Where a unit does switch, the approximation is no longer exact: the check above can fail.
+#[test]
+fn layer_scale_is_not_exact_beyond_a_switch() {
+    let mut inexact = 0;
+    for (seed, problem) in problems().into_iter().enumerate() {
+        let mut numbers = Numbers::new(300 + seed as u64);
+        for unit in units(&problem.network).into_iter().skip(1) {
+            let direction = numbers.direction(unit.span.len());
+            let slopes = problem.tape(&moved(&problem, &unit, &direction, 8.0)).slopes;
+            let switches = slopes != problem.tape(&problem.weights).slopes;
+            let (error, _) = linearization_error(&problem, &unit, &direction, 8.0);
+            inexact += u32::from(switches && error > 1e-3);
+        }
+    }
+    assert!(inexact > 50, "only {inexact} units switched");
+}
+
+#[test]
+fn network_scale_is_exact_to_first_order() {
+    let mut curved = 0;
+    for (seed, problem) in problems().into_iter().enumerate() {
+        if problem.special == Special::Kinks {
+            continue;
+        }
+        let mut numbers = Numbers::new(400 + seed as u64);
+        let all = &units(&problem.network)[0];
+        for _ in 0..3 {
+            let direction = numbers.direction(all.span.len());
+            let step = harmless_step(&problem, all, &direction).expect("some step changes no slope").min(0.01);
+            assert!(step > 1e-5, "{}: the step is only {step:e}", problem.name);
+            let (far, _) = linearization_error(&problem, all, &direction, step);
+            let (near, _) = linearization_error(&problem, all, &direction, step / 4.0);
+            let scale = largest(&problem.tape(&problem.weights).output).max(1.0);
+            // Without switches the output is a polynomial in the step: a quarter of it has a sixteenth of the quadratic
+            // term; twice that leaves room for the cubic one.
+            assert!(near <= far / 8.0 + 1e-13 * scale, "{}: {near:e} after {far:e}", problem.name);
+            if problem.network.blocks().len() == 1 {
+                assert!(far <= EXACT * scale, "{}: a linear network is exact", problem.name);
+            }
+            curved += u32::from(far > 1e3 * EXACT * scale);
+        }
+    }
+    assert!(curved > 20, "only {curved} directions are curved");
+}
+
+#[test]
+fn products_with_the_curvature_are_those_of_the_gauss_newton_matrix() {
+    for (seed, problem) in problems().into_iter().enumerate() {
+        let rounds = 3;
+        let states = problem.states(rounds, 500 + seed as u64);
+        let rows = problem.repeated_rows(rounds);
+        let window = problem.window(&states, &rows);
+        let mut numbers = Numbers::new(600 + seed as u64);
+        for unit in units(&problem.network).into_iter().filter(|u| !u.name.contains("neuron")) {
+            let d = unit.span.len();
+            let u = numbers.vector(d);
+            for count in [1, rounds] {
+                let scale = 1.0 / (count * problem.rows) as f64;
+                let product_at = |direction: &[f64], outputs: &[f64], span: std::ops::Range<usize>| {
+                    window.product(span, unit.blocks.clone(), direction, outputs, scale)
+                };
+                let what = format!("{}, {}, {count} rounds", problem.name, unit.name);
+                let (_, _, outputs) = window.value_gradient(count, unit.blocks.clone(), &u);
+                let per_round = outputs.len() / count;
+                let mut dense = vec![0.0; d * d];
+                for (state, outputs) in states.iter().zip(outputs.chunks(per_round)) {
+                    let block = problem.gauss_newton(state, &unit, outputs);
+                    dense.iter_mut().zip(&block).for_each(|(sum, b)| *sum += b / count as f64);
+                }
+                let size = largest(&dense);
+                for j in 0..d {
+                    let mut direction = vec![0.0; d];
+                    direction[j] = 1.0;
+                    let product = product_at(&direction, &outputs, 0..count);
+                    let column: Vec<f64> = (0..d).map(|i| dense[i * d + j]).collect();
+                    assert_close(&what, &product, &column, EXACT * (size / largest(&column).max(0.01)).max(1.0));
+                }
+                // Finite differences of the gradient: exact for a quadratic, else to second order in the step.
+                let direction = numbers.direction(d);
+                let product = product_at(&direction, &outputs, 0..count);
+                let mut sum = product_at(&direction, &outputs, 0..1);
+                let rest = product_at(&direction, &outputs, 1..count);
+                sum.iter_mut().zip(&rest).for_each(|(s, r)| *s += r);
+                assert_close(&what, &sum, &product, EXACT);
+                let h = if problem.loss.is_quadratic() { 1.0 } else { 1e-4 };
+                let gradient = |h: f64| {
+                    let at: Vec<f64> = u.iter().zip(&direction).map(|(u, d)| u + h * d).collect();
+                    window.value_gradient(count, unit.blocks.clone(), &at).1
+                };
+                let difference: Vec<f64> =
+                    gradient(h).iter().zip(gradient(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
+                let tolerance = if problem.loss.is_quadratic() { 1e-11 } else { 1e-5 };
+                assert_close(&what, &product, &difference, tolerance);
+            }
+        }
+    }
+}
+
+/// A neuron's block is `mean q x x'`, with the `q` of the curvature recursion.
+#[test]
+fn the_curvature_of_a_neuron_is_a_weighted_gram_matrix() {
+    for problem in problems() {
+        let tape = problem.tape(&problem.weights);
+        let blocks = problem.network.blocks();
+        let mut storage = Vec::new();
+        let top = problem.loss.hessian_factor(&tape.output, problem.network.outputs(), &mut storage);
+        let mut q: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
+        curvature_factors(&problem.network, &problem.weights, &tape, top, 0, true, |l, factor| {
+            factor.diagonal(problem.rows, blocks[l].units, &mut q[l]);
+        });
+        let neurons = units(&problem.network).into_iter().filter(|u| u.name.contains("neuron"));
+        for unit in neurons {
+            let l = unit.blocks.start;
+            let block = &blocks[l];
+            let neuron = (unit.span.start - block.offset) / block.width();
+            let expected = problem.gauss_newton(&problem.weights, &unit, &tape.output);
+            let width = block.width();
+            let mut found = vec![0.0; width * width];
+            for i in 0..problem.rows {
+                let mut x = tape.input(l, &problem.inputs)[i * block.inputs..(i + 1) * block.inputs].to_vec();
+                x.push(1.0);
+                for (at, sum) in found.iter_mut().enumerate() {
+                    *sum += q[l][i * block.units + neuron] * x[at / width] * x[at % width] / problem.rows as f64;
+                }
+            }
+            assert_close(&format!("{}, {}", problem.name, unit.name), &found, &expected, EXACT);
+        }
+    }
+}
+
+/// A product in single precision differs from the exact one by single rounding alone.
+#[test]
+fn a_window_in_single_precision_has_the_same_products() {
+    for (seed, problem) in problems().into_iter().enumerate() {
+        let states = problem.states(3, 700 + seed as u64);
+        let rows = problem.repeated_rows(3);
+        let window = problem.window(&states, &rows);
+        let fast = window.to_f32();
+        let mut numbers = Numbers::new(800 + seed as u64);
+        for unit in units(&problem.network).into_iter().filter(|u| !u.name.contains("neuron")) {
+            let direction = numbers.direction(unit.span.len());
+            let (_, _, outputs) = window.value_gradient(3, unit.blocks.clone(), &vec![0.0; direction.len()]);
+            let narrow: Vec<f32> = convert(&outputs);
+            let scale = 1.0 / rows.len() as f64;
+            let exact = window.product(0..3, unit.blocks.clone(), &direction, &outputs, scale);
+            let short: Vec<f32> = convert(&direction);
+            let product: Vec<f64> = convert(&fast.product(0..3, unit.blocks.clone(), &short, &narrow, scale));
+            // A few hundred terms at 6e-8 each; saturated classifiers have probabilities of outputs near 100.
+            assert_close(&format!("{}, {}", problem.name, unit.name), &product, &exact, 1e-4);
+        }
+    }
+}
+
+/// A direction outside a unit's blocks does not count.
+#[test]
+fn only_the_blocks_that_move_count() {
+    for problem in problems() {
+        let tape = problem.tape(&problem.weights);
+        let mut numbers = Numbers::new(900);
+        let direction = numbers.vector(problem.network.parameters());
+        let all = 0..problem.network.blocks().len();
+        let whole = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, all.clone());
+        let mut sum = vec![0.0; whole.len()];
+        for l in all {
+            let part = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, l..l + 1);
+            sum.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
+        }
+        assert_close(problem.name, &sum, &whole, EXACT);
+    }
+}
