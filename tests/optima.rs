@@ -482,9 +482,8 @@ fn check(run: &Run, solver: &str, id: UnitId, comparison: Comparison, found: &Fo
     // |H| |u|^2 that cancel.
     let trace = 2.0 * explicit.a.squared_norm_l2() / explicit.f.len() as f64;
     let rounding = 1e-12 * record.mean_loss.max(1.0) + 2e-16 * trace * distance * distance;
-    // Where every search direction is rounded to single precision, a point of the sphere may lie 1e-7 outside.
     let radius = comparison.certified_radius(distance);
-    assert!(distance <= radius * (1.0 + 1e-7), "{what}: outside its ball of radius {radius}");
+    assert!(distance <= radius * (1.0 + 1e-12), "{what}: outside its ball of radius {radius}");
     let minimum = explicit.minimum(radius.max(distance));
     assert!(value - gap <= minimum.value + rounding, "{what}: the gap is no upper bound: {minimum:?}");
     assert!(value >= minimum.bound - rounding, "{what}: below the minimum: {minimum:?}");

@@ -182,7 +182,7 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
     for (l, layer) in case.layers.iter().enumerate() {
         close("backward", &deltas[l], &layer.backward.concat());
     }
-    gradient.iter_mut().for_each(|g| *g = *g * T::of(1.0 / rows as f64));
+    gradient.iter_mut().for_each(|g| *g *= T::of(1.0 / rows as f64));
     close("gradient", &gradient, &case.gradient());
 
     for compress in [false, true] {

@@ -77,11 +77,11 @@ impl Experiment {
 
     fn settings(&self) -> RegretSettings {
         RegretSettings {
-            prefixes: 7,
+            prefixes: 6,
             ball_factor: self.ball_factor,
             tolerance: TOLERANCE,
             neuron_tolerance: 1e-4,
-            max_products: 60,
+            max_products: 40,
             neurons: Some(if self.loss == Loss::Mse { usize::MAX } else { 3 }),
             ..RegretSettings::default()
         }
@@ -259,13 +259,7 @@ fn constant_step_gradient_descent_satisfies_its_bound() {
 #[test]
 fn constant_step_gradient_descent_satisfies_its_bound_on_pathological_networks() {
     // Saturated and exploding networks have outputs of up to 1e6, so only tiny steps stay finite.
-    let cases = [
-        (Start::DeadLayer, 0.1),
-        (Start::Saturated, 1e-6),
-        (Start::Saturated, 1e-3),
-        (Start::Exploding, 1e-12),
-        (Start::Exploding, 1e-9),
-    ];
+    let cases = [(Start::DeadLayer, 0.1), (Start::Saturated, 1e-3), (Start::Exploding, 1e-9)];
     for network in [autoencoder(), classifier()] {
         for (start, rate) in cases {
             let experiment = Experiment::new(network.clone(), start, optimizer("sgd", rate, &[]));
