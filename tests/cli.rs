@@ -96,8 +96,8 @@ fn the_initial_weights_are_not_the_optimum_of_the_first_round() {
         let rows = table(&workplace.read(&format!("{experiment}/sgd/regret.csv"))).1;
         let first = rows.iter().filter(|row| row[4] == "1" && row[3] == "unconstrained" && row[0] != "neuron");
         let number = |row: &[String], at: usize| row[at].parse::<f64>().unwrap();
-        // A search that could not leave them must not claim a certificate.
-        let stuck: Vec<_> = first.filter(|row| number(row, 10) == 0.0 && number(row, 8).is_finite()).collect();
+        // A search that could not leave them must claim no more than that losses are not negative.
+        let stuck: Vec<_> = first.filter(|row| number(row, 10) == 0.0 && number(row, 8) < number(row, 6)).collect();
         assert!(stuck.is_empty(), "{experiment}: {stuck:?}");
     }
 }
