@@ -1,7 +1,10 @@
 //! Studies: an experiment, its runs, their tables, and what they say about the paper's claims.
 //!
-//! - [`experiment`]: the experiment file; - [`run`]: trains and analyses; - [`analyze`]: the same for a trace;
-//! - [`analysis`]: what is measured of one run; - [`tables`]: the result files; - [`environment`]: the machine
+//! - [`experiment`]: the experiment file
+//! - [`run`]: trains and analyses; [`analyze`]: the same for a trace
+//! - [`analysis`]: what is measured of one run
+//! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
+//! - [`environment`]: the machine; [`numbers`]: how numbers are printed
 
 pub mod analysis;
 pub mod analyze;

@@ -1,6 +1,8 @@
 //! Traces: a run's weights and minibatches on disk, to be analysed later or elsewhere (`docs/formats.md`).
 //!
-//! - [`write`]: keeps the trace of a run; - [`read`]: reads and checks one, from anywhere; - [`replay`]: turns it into rounds
+//! - [`mod@write`]: keeps the trace of a run
+//! - [`mod@read`]: reads and checks one, from anywhere
+//! - [`mod@replay`]: turns it into rounds
 
 pub mod read;
 pub mod replay;

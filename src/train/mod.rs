@@ -1,7 +1,7 @@
 //! Training: rounds, who watches them, and the loop that drives an optimizer.
 //!
 //! - [`round`]: one round's loss, gradient and linearization, computed from weights and a minibatch
-//! - [`train`]: the loop; [`evaluate`]: loss and accuracy of a whole split
+//! - [`train`]: the loop; [`mod@evaluate`]: loss and accuracy of a whole split
 //!
 //! A trace is replayed through the same [`Round`]s, so everything that watches a training run can watch a trace.
 
