@@ -64,6 +64,14 @@ pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: 
     matmul(out, block.units, x, matrix(block, weights).t(), true);
 }
 
+/// Appends rows of `width` inputs to `out`, each with the constant 1 of the bias behind it.
+pub fn append_with_ones<T: Real>(inputs: &[T], width: usize, out: &mut Vec<T>) {
+    for row in inputs.chunks_exact(width) {
+        out.extend_from_slice(row);
+        out.push(T::ONE);
+    }
+}
+
 /// Forward pass of `rows` datapoints `x: [rows, inputs]`, filling `tape`.
 pub fn forward<T: Real>(network: &Network, weights: &[T], x: &[T], rows: usize, tape: &mut Tape<T>) {
     tape.resize(network, rows);

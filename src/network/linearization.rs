@@ -120,17 +120,14 @@ impl Linearization {
 
     /// The gradients of `<cotangent, output>` in the weights of every block, summed over the rows.
     pub fn vjp(&self, cotangent: Tensor<2>) -> Vec<BlockDirection> {
-        let mut gradients: Vec<BlockDirection> = self
-            .deltas(cotangent)
+        self.deltas(cotangent)
             .into_iter()
             .zip(&self.inputs)
             .map(|(delta, x)| BlockDirection {
                 matrix: x.clone().transpose().matmul(delta.clone()),
                 bias: delta.sum_dim(0),
             })
-            .collect();
-        gradients.shrink_to_fit();
-        gradients
+            .collect()
     }
 
     /// The gradient of `<cotangent, output>` in the inputs, `[n, inputs]`.

@@ -4,7 +4,7 @@ use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
     environment::{environment, peak_memory},
     experiment::{Experiment, Precision},
-    tables::{Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, read_rows, write_rows},
+    tables::{Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, write_rows},
 };
 use crate::{
     activation::probe_rows,
@@ -263,6 +263,14 @@ pub fn read_summary(run: &Path) -> Option<Summary> {
     serde_json::from_slice(&std::fs::read(run.join("summary.json")).ok()?).ok()
 }
 
+/// The experiment's initial weights: from its file, or seeded.
+fn initial_weights<T: Real>(experiment: &Experiment, network: &Network) -> Result<Vec<T>, StudyError> {
+    Ok(match &experiment.network.weights {
+        Some(path) => read_weights(network, path)?,
+        None => he_uniform(network, experiment.seed),
+    })
+}
+
 /// An experiment with everything that its optimizers share.
 struct Study<'a> {
     experiment: &'a Experiment,
@@ -273,13 +281,6 @@ struct Study<'a> {
 }
 
 impl Study<'_> {
-    fn initial_weights<T: Real>(&self) -> Result<Vec<T>, StudyError> {
-        Ok(match &self.experiment.network.weights {
-            Some(path) => read_weights(self.network, path)?,
-            None => he_uniform(self.network, self.experiment.seed),
-        })
-    }
-
     fn planned_rounds(&self) -> usize {
         self.minibatches.rounds_per_epoch() * self.experiment.training.epochs
     }
@@ -293,7 +294,7 @@ impl Study<'_> {
         let (network, training) = (self.network, &self.experiment.training);
         let folder = self.options.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
-        let mut weights: Vec<T> = self.initial_weights()?;
+        let mut weights: Vec<T> = initial_weights(self.experiment, self.network)?;
         let mut optimizer = config.build::<T>(network)?;
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
@@ -531,10 +532,7 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
     let examples = split.examples(training.target);
     let mut all = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        let mut weights: Vec<T> = match &experiment.network.weights {
-            Some(path) => read_weights(&network, path)?,
-            None => he_uniform(&network, experiment.seed),
-        };
+        let mut weights: Vec<T> = initial_weights(experiment, &network)?;
         let mut optimizer = config.build::<T>(&network)?;
         let task = Training {
             network: &network,
@@ -564,9 +562,4 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
         all.push(PlainTraining { label, seconds, last_loss, mean_loss: mean(&losses), ending });
     }
     Ok(all)
-}
-
-/// Reads `rounds.csv` of an optimizer of a run.
-pub fn read_rounds(folder: &Path) -> Result<Vec<RoundRow>, TableError> {
-    read_rows(&folder.join("rounds.csv"))
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     kernels::{
         View,
-        dense::{Factor, curvature_factors},
+        dense::{Factor, append_with_ones, curvature_factors},
         gram::WeightedGram,
         matmul,
         real::convert,
@@ -314,15 +314,11 @@ fn add_moments(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Mo
         }
     });
     for (l, (block, moments)) in blocks.iter().zip(moments).enumerate() {
-        let x = with_ones(round.tape.input(l, round.x), block.inputs);
+        let mut x = Vec::with_capacity(rows * block.width());
+        append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
         let view = View::new(&x, rows, block.width());
         matmul(&mut moments.x, block.width(), view.t(), view, true);
     }
-}
-
-/// Rows of inputs with the constant 1 behind each.
-fn with_ones(inputs: &[f64], width: usize) -> Vec<f64> {
-    inputs.chunks_exact(width).flat_map(|row| row.iter().copied().chain([1.0])).collect()
 }
 
 /// `sum_j values[j] v_j v_j'`; without vectors the standard basis.
@@ -460,7 +456,8 @@ fn row_curvatures(
     let network = window.network();
     let block = &network.blocks()[l];
     let rows = round.tape.rows;
-    let x = with_ones(round.tape.input(l, round.x), block.inputs);
+    let mut x = Vec::with_capacity(rows * block.width());
+    append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
     let mut m = Vec::with_capacity(rows * pairs.len());
     let mut storage = Vec::new();
     let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     kernels::{
         Real, View,
-        dense::{Factor, affine, curvature_factors},
+        dense::{Factor, affine, append_with_ones, curvature_factors},
         gram::WeightedGram,
         matmul,
         real::{convert, dot, norm},
@@ -221,10 +221,7 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
         for (part, sums) in round.parts.iter().zip(parts) {
             for ((l, layer), sums) in self.layers.iter_mut().enumerate().zip(sums) {
                 let inputs = self.network.blocks()[l].inputs;
-                for row in part.tape.input(l, &part.x).chunks_exact(inputs) {
-                    layer.x.extend_from_slice(row);
-                    layer.x.push(T::ONE);
-                }
+                append_with_ones(part.tape.input(l, &part.x), inputs, &mut layer.x);
                 layer.q.extend_from_slice(&sums.q);
                 layer.e.extend_from_slice(&sums.e);
                 layer.constant.iter_mut().zip(&sums.constant).for_each(|(all, part)| *all += part);
@@ -311,10 +308,7 @@ impl<'a> LayerProblem<'a> {
         };
         window.each_round(rounds, |round| {
             let input = round.tape.input(l, round.x);
-            for row in input.chunks_exact(block.inputs) {
-                problem.x.extend_from_slice(row);
-                problem.x.push(1.0);
-            }
+            append_with_ones(input, block.inputs, &mut problem.x);
             let moved: Vec<f64> = round.weights.iter().zip(window.initial()).map(|(w, s)| w - s).collect();
             let mut shift = vec![0.0; round.tape.rows * block.units];
             affine(block, &moved, input, round.tape.rows, &mut shift, false);

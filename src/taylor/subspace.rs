@@ -309,11 +309,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
     let mut stop = StopReason::Iterations;
     let mut target = if quadratic { 0.7 * tolerance } else { tolerance };
     for base in 0..MAX_BASES {
-        if gap <= tolerance {
-            stop = StopReason::Converged;
-            break;
-        }
-        if products >= max_products || radius == Some(0.0) {
+        if gap <= tolerance || products >= max_products || radius == Some(0.0) {
             break;
         }
         if quadratic {
@@ -323,7 +319,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             objective.linearize(&u);
             subspace.clear();
             subspace.rounds = objective.rounds();
-            target = (0.05 * gap).clamp(0.3 * tolerance, f64::MAX);
+            target = (0.05 * gap).max(0.3 * tolerance);
         }
         let model = Model { objective, comparison, radius, base: &u, gradient: &gradient, target };
         let (mut next, dual) = model.minimize(subspace, max_products, &mut products);

@@ -6,7 +6,7 @@ use crate::{
     kernels::Real,
     loss::Loss,
     network::{
-        LayerSpec, Network, NetworkError, WeightsError,
+        Network, NetworkError, WeightsError,
         weights::{stack_states, weight_name},
     },
 };
@@ -327,10 +327,5 @@ impl<T: Real> Trace<T> {
                 Examples { inputs: &self.inputs, features, targets, target_width: width }
             }
         }
-    }
-
-    /// The layer list, for run summaries.
-    pub fn layers(&self) -> &[LayerSpec] {
-        &self.manifest.layers
     }
 }
