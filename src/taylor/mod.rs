@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod layer;
 pub mod network;
 pub mod neuron;
+pub mod product;
 pub mod quadratic;
 pub mod regret;
 pub mod subspace;

@@ -1,25 +1,24 @@
 //! The linearized rounds that layer and network scale work on.
 //!
-//! A [`Window`] holds the first rounds of a run: weights `W^n`, inputs and tape of each. Products with the curvature
-//! `H = (1/N) sum_n J_n' Hl J_n` go through a group of rounds at a time: what all rounds share (the direction, the gradient) is
-//! one large product per group, what differs (the weights) one small product per round.
+//! A [`Window`] holds the first rounds of a run: weights `W^n`, inputs and tape of each. Its products with the curvature are in
+//! [`super::product`].
 
 use crate::{
     kernels::{
         Real, View,
-        dense::{Tape, accumulate_outer, affine, forward, jvp, matrix, vjp},
+        dense::{Tape, append_with_ones, forward, jvp, vjp},
         matmul,
         real::convert,
     },
     loss::{Loss, Targets},
-    network::Network,
+    network::{Block, Network},
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
 use std::{borrow::Cow, ops::Range};
 
 /// Rows that a group of rounds has at least (or a single round).
-const GROUP_ROWS: usize = 512;
+const GROUP_ROWS: usize = 256;
 /// Pieces that sums over rounds are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 8;
 
@@ -51,13 +50,13 @@ impl<T: Real> Observer<T> for WindowRecorder<T> {
 
 /// Consecutive rounds with their tapes, one after the other.
 #[derive(Clone, Debug)]
-struct Group<C> {
+pub(super) struct Group<C> {
     /// 0-based.
-    first: usize,
+    pub(super) first: usize,
     rounds: usize,
     /// `[rows, inputs]`.
-    x: Vec<C>,
-    tape: Tape<C>,
+    pub(super) x: Vec<C>,
+    pub(super) tape: Tape<C>,
 }
 
 /// One round of a window.
@@ -76,12 +75,13 @@ pub struct Window<'a, C: Real> {
     loss: Loss,
     examples: Examples<'a, C>,
     batch: usize,
-    states: Cow<'a, [Vec<C>]>,
+    pub(super) states: Cow<'a, [Vec<C>]>,
     rows: &'a [u32],
     groups: Vec<Group<C>>,
-    /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`: the output need not be
-    /// formed when the output block itself does not move.
-    output_gram: Vec<Vec<C>>,
+    /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`.
+    pub(super) output_gram: Vec<Vec<C>>,
+    /// Per round `sum_i x_i x_i'` of the output block's inputs with their constant 1, for such losses.
+    pub(super) output_moments: Vec<Vec<C>>,
 }
 
 impl<'a, C: Real> Window<'a, C> {
@@ -96,7 +96,7 @@ impl<'a, C: Real> Window<'a, C> {
     ) -> Self {
         assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
         let per_group = GROUP_ROWS.div_ceil(batch).max(1);
-        let groups = (0..states.len().div_ceil(per_group))
+        let groups: Vec<Group<C>> = (0..states.len().div_ceil(per_group))
             .into_par_iter()
             .map(|g| {
                 let range = g * per_group..states.len().min((g + 1) * per_group);
@@ -104,11 +104,14 @@ impl<'a, C: Real> Window<'a, C> {
             })
             .collect();
         let output = &network.blocks()[network.blocks().len() - 1];
-        let output_gram = match loss {
-            Loss::Mse => states.par_iter().map(|w| output_gram(output, w)).collect(),
-            Loss::CrossEntropy => Vec::new(),
+        let (output_gram, output_moments) = match loss {
+            Loss::Mse => (
+                states.par_iter().map(|w| output_gram(output, w)).collect(),
+                groups.par_iter().map(|group| output_moments(output, group, batch)).flatten_iter().collect(),
+            ),
+            Loss::CrossEntropy => (Vec::new(), Vec::new()),
         };
-        Self { network, loss, examples, batch, states, rows, groups, output_gram }
+        Self { network, loss, examples, batch, states, rows, groups, output_gram, output_moments }
     }
 
     pub fn network(&self) -> &Network {
@@ -171,13 +174,14 @@ impl<'a, C: Real> Window<'a, C> {
         visit(WindowRound { index: group.first + r, weights: &self.states[group.first + r], x, tape: &tape })
     }
 
-    /// Sums `visit(group, rounds of it that count)` over a range of rounds into vectors of length `width`: a
-    /// partial sum per fixed piece, added up in order.
-    fn sum_groups<S: Real>(
+    /// Sums `visit(state, group, rounds of it that count)` over a range of rounds into vectors of length `width`: a
+    /// partial sum and a `state` of its own per fixed piece, added up in order.
+    pub(super) fn sum_groups<S: Real, B>(
         &self,
         rounds: Range<usize>,
         width: usize,
-        visit: impl Fn(&Group<C>, Range<usize>, &mut [S]) + Sync,
+        state: impl Fn() -> B + Sync,
+        visit: impl Fn(&mut B, &Group<C>, Range<usize>, &mut [S]) + Sync,
     ) -> Vec<S> {
         let inside = |g: &&Group<C>| g.first < rounds.end && g.first + g.rounds > rounds.start;
         let groups: Vec<&Group<C>> = self.groups.iter().filter(inside).collect();
@@ -186,10 +190,10 @@ impl<'a, C: Real> Window<'a, C> {
             .par_chunks(size)
             .with_max_len(1)
             .map(|piece| {
-                let mut sum = vec![S::ZERO; width];
+                let (mut sum, mut state) = (vec![S::ZERO; width], state());
                 for group in piece {
                     let start = rounds.start.saturating_sub(group.first);
-                    visit(group, start..group.rounds.min(rounds.end - group.first), &mut sum);
+                    visit(&mut state, group, start..group.rounds.min(rounds.end - group.first), &mut sum);
                 }
                 sum
             })
@@ -200,109 +204,6 @@ impl<'a, C: Real> Window<'a, C> {
             total.iter_mut().zip(&other).for_each(|(a, b)| *a += *b);
         }
         total
-    }
-
-    /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for the weights of `blocks`; `Hl` is the Hessian of the loss of one
-    /// datapoint.
-    ///
-    /// `direction` and the result are the part of the flat vector that belongs to `blocks`. `moved` are the outputs at which
-    /// `Hl` is taken, `[rows, outputs]` from the first round; unused (empty) for the mean squared error.
-    pub fn product(
-        &self,
-        rounds: Range<usize>,
-        blocks: Range<usize>,
-        direction: &[C],
-        moved: &[C],
-        scale: f64,
-    ) -> Vec<C> {
-        let all = self.network.blocks();
-        let base = all[blocks.start].offset;
-        let mut flat = vec![C::ZERO; self.network.parameters()];
-        flat[base..base + direction.len()].copy_from_slice(direction);
-        self.sum_groups(rounds, direction.len(), |group, span, sum| {
-            self.group_product(group, span, &blocks, &flat, moved, C::of(scale), sum);
-        })
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn group_product(
-        &self,
-        group: &Group<C>,
-        span: Range<usize>,
-        blocks: &Range<usize>,
-        direction: &[C],
-        moved: &[C],
-        scale: C,
-        gradient: &mut [C],
-    ) {
-        let all = self.network.blocks();
-        let last = all.len() - 1;
-        let rows = span.len() * self.batch;
-        let skip = span.start * self.batch;
-        let base = all[blocks.start].offset;
-        let input = |l: usize| {
-            let width = all[l].inputs;
-            &group.tape.input(l, &group.x)[skip * width..(skip + rows) * width]
-        };
-        let slopes = |l: usize| &group.tape.slopes[l][skip * all[l].units..(skip + rows) * all[l].units];
-        let states = || span.clone().map(|r| &self.states[group.first + r]).enumerate();
-        let through_gram = !self.output_gram.is_empty() && blocks.end <= last;
-        let top = if through_gram { last - 1 } else { last };
-        let mut tangent: Vec<C> = Vec::new();
-        for (l, block) in all.iter().enumerate().take(top + 1).skip(blocks.start) {
-            let mut out = vec![C::ZERO; rows * block.units];
-            if l > blocks.start {
-                for (r, weights) in states() {
-                    let below = View::new(&tangent[r * self.batch * block.inputs..], self.batch, block.inputs);
-                    let out = &mut out[r * self.batch * block.units..];
-                    matmul(out, block.units, below, matrix(block, weights).t(), false);
-                }
-            }
-            if blocks.contains(&l) {
-                affine(block, direction, input(l), rows, &mut out, true);
-            }
-            if l < last {
-                multiply(&mut out, slopes(l));
-            }
-            tangent = out;
-        }
-        let mut delta = tangent;
-        if through_gram {
-            let width = all[last].inputs;
-            let mut below = vec![C::ZERO; rows * width];
-            for (r, index) in span.clone().enumerate() {
-                let gram = View::new(&self.output_gram[group.first + index], width, width);
-                let from = View::new(&delta[r * self.batch * width..], self.batch, width);
-                matmul(&mut below[r * self.batch * width..], width, from, gram, false);
-            }
-            multiply(&mut below, slopes(last - 1));
-            below.iter_mut().for_each(|v| *v *= scale);
-            delta = below;
-        } else {
-            let outputs = self.network.outputs();
-            let at = match self.loss {
-                Loss::Mse => &[],
-                Loss::CrossEntropy => &moved[(group.first * self.batch + skip) * outputs..][..rows * outputs],
-            };
-            self.loss.apply_hessian(at, outputs, scale, &mut delta);
-        }
-        for l in (blocks.start..=top).rev() {
-            let block = &all[l];
-            if blocks.contains(&l) {
-                let range = block.offset - base..block.range().end - base;
-                accumulate_outer(block, &delta, input(l), rows, &mut gradient[range]);
-            }
-            if l > blocks.start {
-                let mut below = vec![C::ZERO; rows * block.inputs];
-                for (r, weights) in states() {
-                    let from = View::new(&delta[r * self.batch * block.units..], self.batch, block.units);
-                    let out = &mut below[r * self.batch * block.inputs..];
-                    matmul(out, block.inputs, from, matrix(block, weights), false);
-                }
-                multiply(&mut below, slopes(l - 1));
-                delta = below;
-            }
-        }
     }
 }
 
@@ -454,25 +355,32 @@ impl Window<'_, f64> {
             rows: self.rows,
             groups: self.groups.par_iter().map(group).collect(),
             output_gram: self.output_gram.par_iter().map(|v| convert(v)).collect(),
+            output_moments: self.output_moments.par_iter().map(|v| convert(v)).collect(),
         }
     }
 }
 
-fn multiply<C: Real>(values: &mut [C], factors: &[C]) {
-    pulp::Arch::new().dispatch(|| {
-        for (v, f) in values.iter_mut().zip(factors) {
-            *v *= *f;
-        }
-    });
-}
-
-fn output_gram<C: Real>(block: &crate::network::Block, weights: &[C]) -> Vec<C> {
+fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     let wide: Vec<f64> = convert(&weights[block.range()]);
     let w = View::strided(&wide, block.units, block.inputs, block.width());
     let mut gram = vec![0.0; block.inputs * block.inputs];
     matmul(&mut gram, block.inputs, w.t(), w, false);
     let factor = 2.0 / block.units as f64;
     gram.iter().map(|v| C::of(v * factor)).collect()
+}
+
+/// `sum_i x_i x_i'` of the output block's inputs with their constant 1, for each round of a group.
+fn output_moments<C: Real>(block: &Block, group: &Group<C>, batch: usize) -> Vec<Vec<C>> {
+    let inputs = group.tape.hidden.last().unwrap_or(&group.x);
+    let one = |x: &[C]| {
+        let mut rows: Vec<f64> = Vec::with_capacity(batch * block.width());
+        append_with_ones(&convert::<C, f64>(x), block.inputs, &mut rows);
+        let view = View::new(&rows, batch, block.width());
+        let mut moments = vec![0.0; block.width() * block.width()];
+        matmul(&mut moments, block.width(), view.t(), view, false);
+        convert(&moments)
+    };
+    inputs.chunks_exact(batch * block.inputs).map(one).collect()
 }
 
 fn linearize_group<C: Real>(

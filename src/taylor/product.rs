@@ -1,0 +1,391 @@
+//! Products with the curvature `H = (1/N) sum_n J_n' Hl J_n` of a [`Window`].
+//!
+//! Several directions go through a group of rounds at a time: what all rounds share (the directions, the gradient) is one
+//! large product per group and block, what differs (the weights `W^n`) one small product per round and block.
+//!
+//! For the mean squared error, `Hl = (2/K) I`, the outputs are never formed. With `t_i` the tangent of the last hidden layer
+//! and `x_i` its value with the constant 1, round `n` contributes
+//!
+//! - to the output block `W^n P_n + V S_n` with `P_n = sum_i t_i x_i'` and `S_n = sum_i x_i x_i'`,
+//! - to the cotangent of the last hidden layer `(W^n' W^n) t_i + (W^n' V) x_i`,
+//!
+//! all times `2/K`: a few products of the size of the output block per round instead of four per datapoint.
+
+use super::window::{Group, Window};
+use crate::{
+    kernels::{
+        Real, View,
+        dense::{accumulate_outer, affine, matrix},
+        matmul,
+    },
+    network::Block,
+};
+use std::ops::Range;
+
+/// Directions that go through the rounds together at most.
+const TOGETHER: usize = 16;
+
+/// Directions stacked per block: `[count * units, width]` for each of a range of blocks.
+struct Stack<C> {
+    count: usize,
+    blocks: Range<usize>,
+    /// One matrix per block of the range.
+    parts: Vec<Vec<C>>,
+}
+
+impl<C: Real> Stack<C> {
+    /// Cuts flat directions (the part that belongs to `blocks`) into blocks.
+    fn new(all: &[Block], blocks: Range<usize>, directions: &[&[C]]) -> Self {
+        let base = all[blocks.start].offset;
+        let part = |block: &Block| {
+            let range = block.offset - base..block.range().end - base;
+            directions.iter().flat_map(|d| &d[range.clone()]).copied().collect()
+        };
+        Self { count: directions.len(), parts: all[blocks.clone()].iter().map(part).collect(), blocks }
+    }
+
+    /// The stacked matrix of block `l`, if it moves.
+    fn part(&self, l: usize) -> Option<&[C]> {
+        self.blocks.contains(&l).then(|| &self.parts[l - self.blocks.start][..])
+    }
+
+    /// A block whose units are those of all directions.
+    fn stacked(&self, block: &Block) -> Block {
+        Block { units: self.count * block.units, offset: 0, ..block.clone() }
+    }
+}
+
+/// Where the sums of a block lie: the blocks one after the other, each `[count * units, width]`.
+fn stacked_range(all: &[Block], stack_start: usize, count: usize, l: usize) -> Range<usize> {
+    let base = all[stack_start].offset;
+    (all[l].offset - base) * count..(all[l].range().end - base) * count
+}
+
+/// Buffers of one thread, kept from group to group.
+#[derive(Default)]
+struct Scratch<C> {
+    /// `[rows, count, units]` of the block at hand, and of the next.
+    tangent: Vec<C>,
+    next: Vec<C>,
+    /// `[width of the output block, count * inputs of it]`: `P_n`, and `W^n' V`.
+    cross: Vec<C>,
+}
+
+impl<C: Real> Window<'_, C> {
+    /// `scale * sum_n J_n' Hl J_n d` over the given rounds for each direction `d`, for the weights of `blocks`; `Hl` is the
+    /// Hessian of the loss of one datapoint.
+    ///
+    /// Directions and results are the part of the flat vector that belongs to `blocks`. `moved` are the outputs at which `Hl` is
+    /// taken, `[rows, outputs]` from the first round; unused (empty) for the mean squared error.
+    pub fn products(
+        &self,
+        rounds: Range<usize>,
+        blocks: Range<usize>,
+        directions: &[&[C]],
+        moved: &[C],
+        scale: f64,
+    ) -> Vec<Vec<C>> {
+        if self.loss().is_quadratic() {
+            let together = directions.chunks(TOGETHER);
+            return together.flat_map(|d| self.quadratic_products(rounds.clone(), &blocks, d, scale)).collect();
+        }
+        let one = |d: &&[C]| self.general_product(rounds.clone(), &blocks, d, moved, scale);
+        directions.iter().map(one).collect()
+    }
+
+    /// [`Window::products`] of a single direction.
+    pub fn product(
+        &self,
+        rounds: Range<usize>,
+        blocks: Range<usize>,
+        direction: &[C],
+        moved: &[C],
+        scale: f64,
+    ) -> Vec<C> {
+        self.products(rounds, blocks, &[direction], moved, scale).swap_remove(0)
+    }
+
+    /// The part of a product that belongs to the output block, for a direction in the hidden `blocks` only; mean squared error.
+    pub fn output_image(&self, rounds: Range<usize>, blocks: Range<usize>, direction: &[C], scale: f64) -> Vec<C> {
+        assert!(self.loss().is_quadratic(), "only the mean squared error has images without outputs");
+        let all = self.network().blocks();
+        let output = &all[all.len() - 1];
+        let stack = Stack::new(all, blocks, &[direction]);
+        let factor = C::of(2.0 / output.units as f64 * scale);
+        self.sum_groups(rounds, output.range().len(), Scratch::default, |scratch, group, span, sum| {
+            self.tangents(group, span.clone(), &stack, scratch);
+            for (r, index) in span.clone().enumerate() {
+                self.add_output(group, index, r, &stack, factor, scratch, sum);
+            }
+        })
+    }
+
+    fn quadratic_products(
+        &self,
+        rounds: Range<usize>,
+        blocks: &Range<usize>,
+        directions: &[&[C]],
+        scale: f64,
+    ) -> Vec<Vec<C>> {
+        let all = self.network().blocks();
+        let (count, last) = (directions.len(), all.len() - 1);
+        let length = directions[0].len();
+        let stack = Stack::new(all, blocks.clone(), directions);
+        let width = count * length;
+        let hidden = blocks.start < last;
+        let mut sums: Vec<C> = match hidden {
+            true => self.sum_groups(rounds.clone(), width, Scratch::default, |scratch, group, span, sums| {
+                self.quadratic_group(group, span, &stack, C::of(scale), scratch, sums);
+            }),
+            false => vec![C::ZERO; width],
+        };
+        if let Some(v) = stack.part(last) {
+            // V S, with S over all rounds at once.
+            let width = all[last].width();
+            let mut moments = vec![C::ZERO; width * width];
+            for round in &self.output_moments[rounds] {
+                moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += *s);
+            }
+            let factor = C::of(2.0 / all[last].units as f64 * scale);
+            moments.iter_mut().for_each(|s| *s *= factor);
+            let rows = count * all[last].units;
+            let range = stacked_range(all, blocks.start, count, last);
+            let (v, moments) = (View::new(v, rows, width), View::new(&moments, width, width));
+            matmul(&mut sums[range], width, v, moments, true);
+        }
+        let one = |d: usize| {
+            let part = |l: usize| {
+                let size = all[l].range().len();
+                let start = stacked_range(all, blocks.start, count, l).start + d * size;
+                sums[start..start + size].iter().copied()
+            };
+            blocks.clone().flat_map(part).collect()
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn quadratic_group(
+        &self,
+        group: &Group<C>,
+        span: Range<usize>,
+        stack: &Stack<C>,
+        scale: C,
+        scratch: &mut Scratch<C>,
+        sums: &mut [C],
+    ) {
+        let all = self.network().blocks();
+        let (count, last) = (stack.count, all.len() - 1);
+        let (batch, start) = (self.batch(), stack.blocks.start);
+        let rows = span.len() * batch;
+        let inner = all[last].inputs;
+        self.tangents(group, span.clone(), stack, scratch);
+        let moved_output = stack.part(last);
+        let output = stacked_range(all, start, count, last.min(stack.blocks.end - 1));
+        let factor = C::of(2.0 / all[last].units as f64);
+        scratch.next.resize(rows * count * inner, C::ZERO);
+        for (r, index) in span.clone().enumerate() {
+            let part = r * batch * count * inner..(r + 1) * batch * count * inner;
+            let gram = View::new(&self.output_gram[group.first + index], inner, inner);
+            let tangent = View::new(&scratch.tangent[part.clone()], batch * count, inner);
+            matmul(&mut scratch.next[part.clone()], inner, tangent, gram, false);
+            let Some(v) = moved_output else { continue };
+            self.add_output(group, index, r, stack, factor * scale, scratch, &mut sums[output.clone()]);
+            // (W' V) x, with the constant 1 of x in the last row.
+            let w = matrix(&all[last], &self.states[group.first + index]);
+            let (width, size) = (all[last].width(), all[last].range().len());
+            for d in 0..count {
+                let v = View::new(&v[d * size..(d + 1) * size], all[last].units, width);
+                matmul(&mut scratch.cross[d * inner..], count * inner, v.t(), w, false);
+            }
+            scratch.cross.iter_mut().for_each(|z| *z *= factor);
+            let (z, constant) = scratch.cross.split_at(inner * count * inner);
+            let below = &mut scratch.next[part];
+            let x = View::new(self.rows_of(group, index, last), batch, inner);
+            matmul(below, count * inner, x, View::new(z, inner, count * inner), true);
+            for row in below.chunks_exact_mut(count * inner) {
+                row.iter_mut().zip(constant).for_each(|(b, c)| *b += *c);
+            }
+        }
+        scratch.next.iter_mut().for_each(|v| *v *= scale);
+        std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+        // From here on `tangent` holds cotangents.
+        for l in (start..last).rev() {
+            let block = &all[l];
+            multiply_rows(&mut scratch.tangent, self.slopes_of(group, span.clone(), l), count, block.units);
+            let delta = &scratch.tangent[..rows * count * block.units];
+            if stack.blocks.contains(&l) {
+                let x = self.inputs_of(group, span.clone(), l);
+                let range = stacked_range(all, start, count, l);
+                accumulate_outer(&stack.stacked(block), delta, x, rows, &mut sums[range]);
+            }
+            if l > start {
+                scratch.next.resize(rows * count * block.inputs, C::ZERO);
+                let (from, to) = (batch * count * block.units, batch * count * block.inputs);
+                for (r, index) in span.clone().enumerate() {
+                    let w = matrix(block, &self.states[group.first + index]);
+                    let delta = View::new(&delta[r * from..(r + 1) * from], batch * count, block.units);
+                    matmul(&mut scratch.next[r * to..(r + 1) * to], block.inputs, delta, w, false);
+                }
+                std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+            }
+        }
+    }
+
+    /// Leaves the tangents of the last hidden layer in `scratch.tangent`: `[rows, count, units]`.
+    fn tangents(&self, group: &Group<C>, span: Range<usize>, stack: &Stack<C>, scratch: &mut Scratch<C>) {
+        let all = self.network().blocks();
+        let (count, last) = (stack.count, all.len() - 1);
+        let batch = self.batch();
+        let rows = span.len() * batch;
+        for (l, block) in all.iter().enumerate().take(last).skip(stack.blocks.start) {
+            let (from, to) = (batch * count * block.inputs, batch * count * block.units);
+            scratch.next.resize(rows * count * block.units, C::ZERO);
+            let direct = stack.part(l);
+            if let Some(v) = direct {
+                affine(&stack.stacked(block), v, self.inputs_of(group, span.clone(), l), rows, &mut scratch.next, false);
+            }
+            if l > stack.blocks.start {
+                for (r, index) in span.clone().enumerate() {
+                    let w = matrix(block, &self.states[group.first + index]);
+                    let tangent = View::new(&scratch.tangent[r * from..(r + 1) * from], batch * count, block.inputs);
+                    matmul(&mut scratch.next[r * to..(r + 1) * to], block.units, tangent, w.t(), direct.is_some());
+                }
+            }
+            multiply_rows(&mut scratch.next, self.slopes_of(group, span.clone(), l), count, block.units);
+            std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+        }
+    }
+
+    /// Adds `factor W^n P_n` of one round of a group, the `r`-th of those whose tangents are in `scratch`.
+    #[allow(clippy::too_many_arguments)]
+    fn add_output(
+        &self,
+        group: &Group<C>,
+        index: usize,
+        r: usize,
+        stack: &Stack<C>,
+        factor: C,
+        scratch: &mut Scratch<C>,
+        sum: &mut [C],
+    ) {
+        let all = self.network().blocks();
+        let (count, block) = (stack.count, &all[all.len() - 1]);
+        let (batch, inner, width) = (self.batch(), block.inputs, block.width());
+        let columns = count * inner;
+        let tangent = &scratch.tangent[r * batch * columns..(r + 1) * batch * columns];
+        scratch.cross.resize(width * columns, C::ZERO);
+        let (products, sums) = scratch.cross.split_at_mut(inner * columns);
+        let x = View::new(self.rows_of(group, index, all.len() - 1), batch, inner);
+        matmul(products, columns, x.t(), View::new(tangent, batch, columns), false);
+        sums.fill(C::ZERO);
+        for row in tangent.chunks_exact(columns) {
+            sums.iter_mut().zip(row).for_each(|(sum, t)| *sum += *t);
+        }
+        scratch.cross.iter_mut().for_each(|p| *p *= factor);
+        let w = matrix(block, &self.states[group.first + index]);
+        for (d, sum) in sum.chunks_exact_mut(block.range().len()).enumerate() {
+            let p = View::strided(&scratch.cross[d * inner..], width, inner, columns);
+            matmul(sum, width, w, p.t(), true);
+        }
+    }
+
+    /// The rows of one round's input of block `l`.
+    fn rows_of<'b>(&'b self, group: &'b Group<C>, index: usize, l: usize) -> &'b [C] {
+        self.inputs_of(group, index..index + 1, l)
+    }
+
+    /// The inputs of block `l` in some rounds of a group.
+    fn inputs_of<'b>(&'b self, group: &'b Group<C>, span: Range<usize>, l: usize) -> &'b [C] {
+        let size = self.batch() * self.network().blocks()[l].inputs;
+        &group.tape.input(l, &group.x)[span.start * size..span.end * size]
+    }
+
+    /// The slopes behind block `l` in some rounds of a group.
+    fn slopes_of<'b>(&'b self, group: &'b Group<C>, span: Range<usize>, l: usize) -> &'b [C] {
+        let size = self.batch() * self.network().blocks()[l].units;
+        &group.tape.slopes[l][span.start * size..span.end * size]
+    }
+
+    /// For any loss: forward to the outputs, the Hessian there, and back.
+    fn general_product(
+        &self,
+        rounds: Range<usize>,
+        blocks: &Range<usize>,
+        direction: &[C],
+        moved: &[C],
+        scale: f64,
+    ) -> Vec<C> {
+        let stack = Stack::new(self.network().blocks(), blocks.clone(), &[direction]);
+        self.sum_groups(rounds, direction.len(), Scratch::default, |scratch, group, span, sum| {
+            self.general_group(group, span, &stack, moved, C::of(scale), scratch, sum);
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn general_group(
+        &self,
+        group: &Group<C>,
+        span: Range<usize>,
+        stack: &Stack<C>,
+        moved: &[C],
+        scale: C,
+        scratch: &mut Scratch<C>,
+        sum: &mut [C],
+    ) {
+        let all = self.network().blocks();
+        let (last, start, batch) = (all.len() - 1, stack.blocks.start, self.batch());
+        let rows = span.len() * batch;
+        let outputs = all[last].units;
+        self.tangents(group, span.clone(), stack, scratch);
+        let output = &all[last];
+        scratch.next.resize(rows * outputs, C::ZERO);
+        let direct = stack.part(last);
+        if let Some(v) = direct {
+            affine(&stack.stacked(output), v, self.inputs_of(group, span.clone(), last), rows, &mut scratch.next, false);
+        }
+        if start < last {
+            for (r, index) in span.clone().enumerate() {
+                let w = matrix(output, &self.states[group.first + index]);
+                let size = batch * output.inputs;
+                let tangent = View::new(&scratch.tangent[r * size..(r + 1) * size], batch, output.inputs);
+                let out = &mut scratch.next[r * batch * outputs..(r + 1) * batch * outputs];
+                matmul(out, outputs, tangent, w.t(), direct.is_some());
+            }
+        }
+        let at = &moved[(group.first + span.start) * batch * outputs..][..rows * outputs];
+        self.loss().apply_hessian(at, outputs, scale, &mut scratch.next);
+        std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+        for l in (start..=last).rev() {
+            let block = &all[l];
+            if l < last {
+                multiply_rows(&mut scratch.tangent, self.slopes_of(group, span.clone(), l), 1, block.units);
+            }
+            let delta = &scratch.tangent[..rows * block.units];
+            if stack.blocks.contains(&l) {
+                let x = self.inputs_of(group, span.clone(), l);
+                accumulate_outer(block, delta, x, rows, &mut sum[stacked_range(all, start, 1, l)]);
+            }
+            if l > start {
+                scratch.next.resize(rows * block.inputs, C::ZERO);
+                let (from, to) = (batch * block.units, batch * block.inputs);
+                for (r, index) in span.clone().enumerate() {
+                    let w = matrix(block, &self.states[group.first + index]);
+                    let delta = View::new(&delta[r * from..(r + 1) * from], batch, block.units);
+                    matmul(&mut scratch.next[r * to..(r + 1) * to], block.inputs, delta, w, false);
+                }
+                std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+            }
+        }
+    }
+}
+
+/// `values[i, d, u] *= factors[i, u]` for `values: [rows, count, units]`.
+fn multiply_rows<C: Real>(values: &mut [C], factors: &[C], count: usize, units: usize) {
+    pulp::Arch::new().dispatch(|| {
+        for (row, factors) in values.chunks_exact_mut(count * units).zip(factors.chunks_exact(units)) {
+            for values in row.chunks_exact_mut(units) {
+                values.iter_mut().zip(factors).for_each(|(v, f)| *v *= *f);
+            }
+        }
+    });
+}
