@@ -17,9 +17,10 @@ use taylorscope::{
     study::tables::{Comparator, Scale},
     taylor::{
         Comparison, RegretSettings, StopReason, UnitResult,
-        layer::{self, Preconditioners, Windows, iterative_optima},
+        layer::{self, Windows, iterative_optima},
         network as whole,
         neuron::{self, NeuronStream},
+        preconditioner::Preconditioners,
         regret::UnitId,
         units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},

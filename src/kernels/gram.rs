@@ -7,6 +7,7 @@
 
 use super::Real;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Features per tile.
 const TILE: usize = 2;
@@ -30,6 +31,14 @@ pub struct WeightedGram {
     sums: Vec<f64>,
 }
 
+/// Buffers for [`WeightedGram::accumulate`], to be kept from call to call.
+#[derive(Clone, Debug, Default)]
+pub struct GramScratch<T> {
+    tiled: Vec<T>,
+    occupied: Vec<u64>,
+    weights: Vec<T>,
+}
+
 impl WeightedGram {
     pub fn new(width: usize, planes: usize) -> Self {
         let tiles = width.div_ceil(TILE);
@@ -49,13 +58,16 @@ impl WeightedGram {
     ///
     /// Work is split over the pairs of tiles, each of which is summed in the order of the rows, so the result does not
     /// depend on the number of threads. Best called with a thousand rows or more at a time.
-    pub fn accumulate<T: Real>(&mut self, x: &[T], q: &[T], rows: usize) {
+    pub fn accumulate<T: Real>(&mut self, x: &[T], q: &[T], rows: usize, scratch: &mut GramScratch<T>) {
         assert_eq!((x.len(), q.len()), (rows * self.width, rows * self.planes), "shapes differ");
         let tiles = self.width.div_ceil(TILE);
         // [tile][row][TILE], zero-padded, so that a pair reads two short contiguous runs.
-        let mut tiled = vec![T::ZERO; tiles * rows * TILE];
+        let GramScratch { tiled, occupied, weights } = scratch;
+        tiled.clear();
+        tiled.resize(tiles * rows * TILE, T::ZERO);
         let words = super::bits::words(rows);
-        let mut occupied = vec![0u64; tiles * words];
+        occupied.clear();
+        occupied.resize(tiles * words, 0);
         tiled.par_chunks_exact_mut(rows * TILE).zip(occupied.par_chunks_exact_mut(words)).enumerate().for_each(
             |(t, (tile, occupied))| {
                 let features = t * TILE..self.width.min((t + 1) * TILE);
@@ -67,7 +79,8 @@ impl WeightedGram {
                 }
             },
         );
-        let mut weights = vec![T::ZERO; rows * self.padded];
+        weights.clear();
+        weights.resize(rows * self.padded, T::ZERO);
         for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
             padded[..self.planes].copy_from_slice(row);
         }
@@ -81,6 +94,7 @@ impl WeightedGram {
             rest = tail;
         }
         stripes.into_par_iter().rev().with_max_len(1).for_each(|(t1, stripe)| {
+            let (tiled, occupied, weights) = (&tiled[..], &occupied[..], &weights[..]);
             let first = &tiled[t1 * rows * TILE..][..rows * TILE];
             let occupied_first = &occupied[t1 * words..][..words];
             let mut list: Vec<u32> = Vec::with_capacity(rows);
@@ -95,31 +109,35 @@ impl WeightedGram {
                         let i = w * 64 + both.trailing_zeros() as usize;
                         both &= both - 1;
                         list.push((i * padded) as u32);
-                        for a in &first[i * TILE..(i + 1) * TILE] {
-                            for b in &second[i * TILE..(i + 1) * TILE] {
-                                products.push(a.f64() * b.f64());
-                            }
-                        }
+                        let a = [first[i * TILE].f64(), first[i * TILE + 1].f64()];
+                        let b = [second[i * TILE].f64(), second[i * TILE + 1].f64()];
+                        products.extend_from_slice(&[a[0] * b[0], a[0] * b[1], a[1] * b[0], a[1] * b[1]]);
                     }
                 }
                 if !list.is_empty() {
-                    add_products(sums, padded, &list, &products, &weights);
+                    add_products(sums, padded, &list, &products, weights);
                 }
             }
         });
     }
 
-    /// `H_p` as a full symmetric row-major matrix `[width, width]`.
-    pub fn matrix(&self, plane: usize) -> Vec<f64> {
+    /// `scale * H_p` for some planes, as full symmetric row-major matrices `[width, width]`.
+    ///
+    /// Planes lie side by side in memory: several at once, best a multiple of eight from a multiple of eight, are read
+    /// as fast as one.
+    pub fn matrices(&self, planes: Range<usize>, scale: f64) -> Vec<Vec<f64>> {
         let width = self.width;
-        let mut out = vec![0.0; width * width];
-        let mut at = plane;
+        let mut out = vec![vec![0.0; width * width]; planes.len()];
+        let mut at = 0;
         for t1 in 0..width.div_ceil(TILE) {
             for t2 in 0..=t1 {
                 for (i, j) in (0..PRODUCTS).map(|p| (t1 * TILE + p / TILE, t2 * TILE + p % TILE)) {
                     if i < width && j < width {
-                        out[i * width + j] = self.sums[at];
-                        out[j * width + i] = self.sums[at];
+                        let sums = &self.sums[at + planes.start..at + planes.end];
+                        for (matrix, sum) in out.iter_mut().zip(sums) {
+                            matrix[i * width + j] = scale * sum;
+                            matrix[j * width + i] = scale * sum;
+                        }
                     }
                     at += self.padded;
                 }
@@ -272,10 +290,11 @@ mod tests {
         for (rows, width, planes) in [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17)] {
             let (x, q) = data(rows, width, planes);
             let mut gram = WeightedGram::new(width, planes);
-            gram.accumulate(&x, &q, rows);
-            gram.accumulate(&x, &q, rows);
+            let mut scratch = GramScratch::default();
+            gram.accumulate(&x, &q, rows, &mut scratch);
+            gram.accumulate(&x, &q, rows, &mut scratch);
             for plane in 0..planes {
-                let matrix = gram.matrix(plane);
+                let matrix = gram.matrices(plane..plane + 1, 1.0).swap_remove(0);
                 for (at, value) in matrix.iter().enumerate() {
                     let (j, k) = (at / width, at % width);
                     let expected: f64 = (0..rows)

@@ -80,6 +80,12 @@ pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {
     values.iter().map(|v| T::of(v.f64())).collect()
 }
 
+/// The same into a buffer, whose contents it replaces.
+pub fn convert_into<S: Real, T: Real>(values: &[S], out: &mut Vec<T>) {
+    out.clear();
+    out.extend(values.iter().map(|v| T::of(v.f64())));
+}
+
 /// The sum of squares in `f64`, in eight running sums so that it vectorizes.
 #[inline(always)]
 pub fn sum_of_squares<T: Real>(values: &[T]) -> f64 {

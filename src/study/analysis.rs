@@ -8,9 +8,10 @@ use crate::{
     study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     taylor::{
         RegretSettings, UnitResult,
-        layer::{self, Preconditioners, Windows},
+        layer::{self, Windows},
         network, neuron,
         neuron::NeuronStream,
+        preconditioner::Preconditioners,
         regret::{prefixes, tables},
         units::UnitTracker,
         window::{Window, WindowRecorder},

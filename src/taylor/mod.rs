@@ -1,15 +1,19 @@
 //! Taylor losses and their optima at the three scales, regret, bounds and certificates (`docs/theory.md`, sections 2 to 4).
 //!
 //! - [`neuron`], [`layer`], [`network`]: the Taylor optima at each scale, the same names in each file
-//! - [`window`]: the linearized rounds that layer and network scale work on, and products with their curvature
-//! - [`quadratic`]: dense problems in closed form; [`subspace`]: large problems by a certified subspace iteration
+//! - [`window`]: the linearized rounds that layer and network scale work on; [`product`]: products with their curvature
+//! - [`quadratic`]: dense problems in closed form; [`subspace`]: large problems by a certified subspace iteration, with a
+//!   [`preconditioner`]
 //! - [`certificate`]: what a solver returns
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit
 
 pub mod certificate;
+mod direct;
 pub mod layer;
 pub mod network;
 pub mod neuron;
+mod output;
+pub mod preconditioner;
 pub mod product;
 pub mod quadratic;
 pub mod regret;

@@ -19,19 +19,21 @@ use crate::{
     kernels::{
         Real, View,
         dense::{Factor, affine, append_with_ones, curvature_factors},
-        gram::WeightedGram,
+        gram::{GramScratch, WeightedGram},
         matmul,
-        real::{convert, dot, norm},
+        real::{convert_into, dot, norm},
     },
     loss::Loss,
     network::{Block, Network},
-    study::tables::{Comparator, Scale},
+    study::tables::Scale,
     train::{Observer, Part, Round},
 };
 use rayon::prelude::*;
 
 /// Rows gathered before they are added to the Gram matrices; fewer would reload the sums too often.
 const BUFFER_ROWS: usize = 2048;
+/// Neurons whose matrices are read from the sums together: a line of the cache.
+const TOGETHER: usize = 8;
 
 /// The identity of a neuron of a block.
 fn unit(block: &Block, neuron: usize) -> UnitId {
@@ -48,6 +50,10 @@ pub struct NeuronStream<T> {
     buffered: usize,
     loss_sum: f64,
     rounds: usize,
+    scratch: GramScratch<T>,
+    /// The buffered inputs and `e` of a layer in `f64`.
+    wide_x: Vec<f64>,
+    wide_e: Vec<f64>,
 }
 
 /// The sums of one layer, and rows waiting to be added.
@@ -93,7 +99,19 @@ impl<T: Real> NeuronStream<T> {
         });
         let layers = layers.collect();
         let (network, initial) = (network.clone(), Vec::new());
-        Self { network, loss, layers, initial, batch, buffered: 0, loss_sum: 0.0, rounds: 0 }
+        Self {
+            network,
+            loss,
+            layers,
+            initial,
+            batch,
+            buffered: 0,
+            loss_sum: 0.0,
+            rounds: 0,
+            scratch: GramScratch::default(),
+            wide_x: Vec::new(),
+            wide_e: Vec::new(),
+        }
     }
 
     /// Rounds accumulated.
@@ -149,15 +167,17 @@ impl<T: Real> NeuronStream<T> {
             return;
         }
         for layer in &mut self.layers {
-            layer.gram.accumulate(&layer.x, &layer.q, rows);
+            layer.gram.accumulate(&layer.x, &layer.q, rows, &mut self.scratch);
             let (width, count) = (layer.gram.width(), layer.selected.len());
-            let (x, e): (Vec<f64>, Vec<f64>) = rayon::join(|| convert(&layer.x), || convert(&layer.e));
+            let (x, e) = (&mut self.wide_x, &mut self.wide_e);
+            rayon::join(|| convert_into(&layer.x, x), || convert_into(&layer.e, e));
+            let (x, e) = (&x[..], &e[..]);
             // Rows of the result in fixed shares, so that the bits do not depend on the threads.
             let share = count.div_ceil(4).max(1);
             layer.linear.par_chunks_mut(share * width).enumerate().for_each(|(s, out)| {
                 let neurons = out.len() / width;
                 let e = View::strided(&e[s * share..], rows, neurons, count);
-                matmul(out, width, e.t(), View::new(&x, rows, width), true);
+                matmul(out, width, e.t(), View::new(x, rows, width), true);
             });
             layer.x.clear();
             layer.q.clear();
@@ -174,32 +194,40 @@ impl<T: Real> NeuronStream<T> {
         let mut results = Vec::new();
         for (block, layer) in self.network.blocks().iter().zip(&mut self.layers) {
             let width = block.width();
-            let hessian = |plane: usize| {
-                let mut matrix = layer.gram.matrix(plane);
-                matrix.iter_mut().for_each(|v| *v *= scale);
-                Hessian::new(matrix, width)
+            let hessians = |planes| -> Vec<Hessian> {
+                let matrices = layer.gram.matrices(planes, scale);
+                matrices.into_iter().map(|matrix| Hessian::new(matrix, width)).collect()
             };
-            let shared = (layer.gram.planes() == 1).then(|| hessian(0));
-            let neurons = layer.selected.par_iter().zip(&mut layer.warm).enumerate();
-            let solved: Vec<Vec<UnitResult>> = neurons
-                .map(|(p, (neuron, warm))| {
-                    let unit = unit(block, *neuron);
-                    let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
-                    let own = shared.is_none().then(|| hessian(p));
-                    let linear: Vec<f64> = layer.linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
-                    let quadratic = Quadratic {
-                        hessian: shared.as_ref().or(own.as_ref()).expect("one of the two"),
-                        linear: &linear,
-                        constant: mean_loss + layer.constant[p] * scale,
-                    };
-                    let solve = |(comparator, warm): (&Comparator, &mut Option<f64>)| {
-                        let comparison = settings.comparison(*comparator, record.displacement);
-                        let tolerance = settings.neuron_tolerance * mean_loss;
-                        let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
-                        *warm = Some(shift);
-                        UnitResult::new(unit, *comparator, width, record, &optimum)
-                    };
-                    settings.comparators.iter().zip(warm).map(solve).collect()
+            let shared = (layer.gram.planes() == 1).then(|| hessians(0..1));
+            let count = layer.selected.len();
+            let linear = &layer.linear;
+            let groups = layer.selected.par_chunks(TOGETHER).zip(layer.warm.par_chunks_mut(TOGETHER)).enumerate();
+            let solved: Vec<Vec<UnitResult>> = groups
+                .with_max_len(1)
+                .map(|(group, (neurons, warm))| {
+                    let first = group * TOGETHER;
+                    let own = shared.is_none().then(|| hessians(first..count.min(first + TOGETHER)));
+                    let mut found = Vec::new();
+                    for (k, (neuron, warm)) in neurons.iter().zip(warm).enumerate() {
+                        let unit = unit(block, *neuron);
+                        let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
+                        let p = first + k;
+                        let linear: Vec<f64> = linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
+                        let hessian = shared.as_ref().map_or_else(|| own.as_ref().map(|own| &own[k]), |all| all.first());
+                        let quadratic = Quadratic {
+                            hessian: hessian.expect("a plane of its own or a shared one"),
+                            linear: &linear,
+                            constant: mean_loss + layer.constant[p] * scale,
+                        };
+                        for (comparator, warm) in settings.comparators.iter().zip(warm) {
+                            let comparison = settings.comparison(*comparator, record.displacement);
+                            let tolerance = settings.neuron_tolerance * mean_loss;
+                            let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
+                            *warm = Some(shift);
+                            found.push(UnitResult::new(unit, *comparator, width, record, &optimum));
+                        }
+                    }
+                    found
                 })
                 .collect();
             results.extend(solved.into_iter().flatten());
@@ -418,12 +446,12 @@ impl<'a> LayerProblem<'a> {
                 .flat_map(|i| open.iter().map(move |p| (i, *p)))
                 .map(|(i, p)| at.curvature[i * count + p])
                 .collect();
-            gram.accumulate(&self.x, &q, self.rows);
+            gram.accumulate(&self.x, &q, self.rows, &mut GramScratch::default());
             let directions: Vec<Vec<f64>> = open
                 .par_iter()
                 .enumerate()
                 .map(|(plane, p)| {
-                    let hessian = Hessian::new(gram.matrix(plane), self.width);
+                    let hessian = Hessian::new(gram.matrices(plane..plane + 1, 1.0).swap_remove(0), self.width);
                     let bend = hessian.apply(&points[*p]);
                     let linear: Vec<f64> = at.gradients[*p].iter().zip(&bend).map(|(g, b)| g - b).collect();
                     let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };

@@ -71,11 +71,20 @@ impl Hessian {
 
     /// `H + shift I` on the active coordinates.
     fn compact(&self, shift: f64) -> Mat<f64> {
-        let full = MatRef::from_row_major_slice(&self.matrix, self.width, self.width);
-        let diagonal = |i, j| if i == j { shift } else { 0.0 };
-        Mat::from_fn(self.active.len(), self.active.len(), |i, j| {
-            full[(self.active[i], self.active[j])] + diagonal(i, j)
-        })
+        let (n, width) = (self.active.len(), self.width);
+        // Symmetric, so its rows are its columns.
+        let mut compact = Mat::zeros(n, n);
+        for (j, source) in self.active.iter().enumerate() {
+            let row = &self.matrix[source * width..(source + 1) * width];
+            let column = compact.col_mut(j).try_as_col_major_mut().expect("columns are contiguous").as_slice_mut();
+            if n == width {
+                column.copy_from_slice(row);
+            } else {
+                column.iter_mut().zip(&self.active).for_each(|(to, from)| *to = row[*from]);
+            }
+            column[j] += shift;
+        }
+        compact
     }
 
     /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.

@@ -45,8 +45,8 @@ pub trait Objective: Sync {
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>);
     /// Makes the curvature at `u` the one that [`Objective::image`] multiplies with.
     fn linearize(&mut self, u: &[f64]);
-    /// The sum over rounds `from..rounds()` of the curvature times `direction`, divided by [`Objective::rounds`].
-    fn image(&self, from: usize, direction: &[f32]) -> Vec<f32>;
+    /// The sum over rounds `from..rounds()` of the curvature times each direction, divided by [`Objective::rounds`].
+    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>>;
     /// An approximation of `(H + shift I)^-1 r`.
     fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64>;
 }
@@ -98,8 +98,9 @@ impl Subspace {
             return;
         }
         let keep = (from as f64 / to as f64) as f32;
-        self.images.par_iter_mut().zip(&self.basis).with_max_len(1).for_each(|(image, direction)| {
-            let new = objective.image(from, direction);
+        let directions: Vec<&[f32]> = self.basis.iter().map(|b| &b[..]).collect();
+        let new = objective.images(from, &directions);
+        self.images.par_iter_mut().zip(new).for_each(|(image, new)| {
             image.iter_mut().zip(&new).for_each(|(old, new)| *old = keep * *old + new);
         });
         self.curvature = products(&self.basis, &self.images);
@@ -178,7 +179,7 @@ impl Subspace {
             }
         }
         let direction: Vec<f32> = convert(&v);
-        let image = objective.image(0, &direction);
+        let image = objective.images(0, &[&direction]).swap_remove(0);
         let (wide_direction, wide_image): (Vec<f64>, Vec<f64>) = (convert(&direction), convert(&image));
         self.basis.push(direction);
         self.images.push(image);

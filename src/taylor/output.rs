@@ -1,0 +1,62 @@
+//! Closed form of the output layer under the mean squared error.
+//!
+//! Its curvature is `I (x) S` with `S = (2/K) mean x x'` the same for every output, so in the eigenvectors of `S` the gradient
+//! `C: [outputs, width]` decouples into columns. A column moves along itself only, and the problem is that of one
+//! diagonal quadratic in `width` coordinates whose linear term holds the columns' lengths.
+
+use super::{
+    Optimum,
+    quadratic::{Hessian, Quadratic},
+    regret::RegretSettings,
+    units::UnitRecord,
+    window::Window,
+};
+use crate::study::tables::Comparator;
+use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
+
+/// The optima of the output layer for the given prefixes; `None` if the eigenvectors could not be computed.
+pub(super) fn optima(
+    window: &Window<f64>,
+    prefixes: &[usize],
+    settings: &RegretSettings,
+    record: impl Fn(usize) -> UnitRecord,
+) -> Option<Vec<(Comparator, usize, Optimum)>> {
+    let l = window.network().blocks().len() - 1;
+    let block = &window.network().blocks()[l];
+    let (outputs, width) = (block.units, block.width());
+    let terms = window.linear_terms(prefixes, l..l + 1);
+    let mut moments = vec![0.0; width * width];
+    let mut from = 0;
+    let mut warm = vec![None; settings.comparators.len()];
+    let mut found = Vec::new();
+    for (rounds, (constant, linear)) in prefixes.iter().zip(&terms) {
+        for round in &window.output_moments[from..*rounds] {
+            moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += s);
+        }
+        from = *rounds;
+        let scale = 2.0 / (outputs * rounds * window.batch()) as f64;
+        let eigen = SelfAdjointEigen::new(MatRef::from_row_major_slice(&moments, width, width), Side::Lower).ok()?;
+        let mut curvature = vec![0.0; width * width];
+        for (j, value) in eigen.S().column_vector().iter().enumerate() {
+            curvature[j * width + j] = (value * scale).max(0.0);
+        }
+        let columns = MatRef::from_row_major_slice(linear, outputs, width) * eigen.U();
+        let lengths: Vec<f64> = (0..width).map(|j| columns.col(j).norm_l2() / *rounds as f64).collect();
+        let hessian = Hessian::new(curvature, width);
+        let quadratic = Quadratic { hessian: &hessian, linear: &lengths, constant: constant / *rounds as f64 };
+        let record = record(*rounds);
+        for (comparator, warm) in settings.comparators.iter().zip(&mut warm) {
+            let comparison = settings.comparison(*comparator, record.displacement);
+            let (mut optimum, shift) = quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm);
+            *warm = Some(shift);
+            let along = |i: usize, j: usize| match lengths[j] {
+                0.0 => 0.0,
+                length => columns[(i, j)] / (length * *rounds as f64) * optimum.displacement[j],
+            };
+            let weights = Mat::from_fn(outputs, width, along) * eigen.U().transpose();
+            optimum.displacement = (0..outputs * width).map(|at| weights[(at / width, at % width)]).collect();
+            found.push((*comparator, *rounds, optimum));
+        }
+    }
+    Some(found)
+}
