@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &mut weights,
         &mut [&mut analysis],
         |_, _, _| ControlFlow::Continue(()),
-        |_, _| (),
+        |_, _| ControlFlow::Continue(()),
     );
     println!("{done} rounds, {ending:?}");
 

@@ -208,7 +208,9 @@ impl Run {
         let stop = |number: usize, _, _| {
             if number == rounds { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let (ending, done) = train(&training, optimizer.as_mut(), &mut weights, &mut [&mut watch], stop, |_, _| {});
+        let (ending, done) = train(&training, optimizer.as_mut(), &mut weights, &mut [&mut watch], stop, |_, _| {
+            ControlFlow::Continue(())
+        });
         assert_eq!((ending, done), (Ending::Stopped { rounds }, rounds));
         let Watch { tracker, window, streamed, .. } = watch;
         let batch = case.batch;

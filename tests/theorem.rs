@@ -134,7 +134,7 @@ impl Experiment {
                 losses.push(loss);
                 ControlFlow::Continue(())
             },
-            |_, _| {},
+            |_, _| ControlFlow::Continue(()),
         );
         assert_eq!((&ending, rounds), (&Ending::Complete, planned), "{}", self.name());
         let (tables, _) = analysis.complete(&examples, false, |_| {});

@@ -84,6 +84,10 @@ pub struct Analysis<T: Real> {
 impl<T: Real> Analysis<T> {
     /// `probe: [datapoints, inputs]`, empty to leave exploration out.
     pub fn new(network: &Network, loss: Loss, settings: AnalysisSettings, probe: Vec<T>) -> Self {
+        let mut settings = settings;
+        if network.has_convolutions() {
+            settings.regret.scales.clear();
+        }
         let regret = &settings.regret;
         let planned = settings.planned_rounds;
         let window = regret.window.min(planned);

@@ -35,6 +35,13 @@ pub struct DataSection {
     /// Folder with the dataset's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Rows at the end of the training set that are set aside for validation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation: usize,
+}
+
+fn is_zero(rows: &usize) -> bool {
+    *rows == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +69,9 @@ pub struct TrainingSection {
     pub epochs: usize,
     #[serde(default)]
     pub precision: Precision,
+    /// Training ends after the first epoch with at least this accuracy on the training set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_train_accuracy: Option<f64>,
 }
 
 /// `"all"` or a number.
@@ -149,6 +159,9 @@ pub struct RegretSection {
     pub comparators: Vec<Comparator>,
     /// Rounds analysed at layer and network scale.
     pub window: Span,
+    /// Of the window, this many evenly spaced rounds; all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
     pub ball_factor: f64,
     pub neuron_tolerance: f64,
     pub tolerance: f64,
@@ -164,6 +177,7 @@ impl Default for RegretSection {
             prefixes: settings.prefixes,
             comparators: settings.comparators,
             window: Span::Epoch,
+            rounds: None,
             ball_factor: settings.ball_factor,
             neuron_tolerance: settings.neuron_tolerance,
             tolerance: settings.tolerance,
@@ -233,15 +247,18 @@ const MAX_EPOCHS: usize = 1_000_000;
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("digits-autoencoder", include_str!("../../experiments/digits-autoencoder.toml")),
     ("digits-classifier", include_str!("../../experiments/digits-classifier.toml")),
+    ("digits-convnet", include_str!("../../experiments/digits-convnet.toml")),
     ("mnist-autoencoder", include_str!("../../experiments/mnist-autoencoder.toml")),
+    ("mnist-convnet", include_str!("../../experiments/mnist-convnet.toml")),
+    ("cifar10-convnet", include_str!("../../experiments/cifar10-convnet.toml")),
 ];
 
 /// The keys of each section.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
-    ("data", &["dataset", "path"]),
+    ("data", &["dataset", "path", "validation"]),
     ("network", &["layers", "weights"]),
-    ("training", &["loss", "target", "batch_size", "epochs", "precision"]),
+    ("training", &["loss", "target", "batch_size", "epochs", "precision", "stop_at_train_accuracy"]),
     (
         "regret",
         &[
@@ -250,6 +267,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "prefixes",
             "comparators",
             "window",
+            "rounds",
             "ball_factor",
             "neuron_tolerance",
             "tolerance",
@@ -352,6 +370,17 @@ impl Experiment {
             }
             _ => {}
         }
+        if let Some(accuracy) = self.training.stop_at_train_accuracy {
+            if self.training.target != TargetKind::Label {
+                return fail(
+                    "training.stop_at_train_accuracy",
+                    "needs target = \"label\": only classifiers have an accuracy",
+                );
+            }
+            if !(accuracy > 0.0 && accuracy <= 1.0) {
+                return fail("training.stop_at_train_accuracy", "must lie between 0 and 1, for example 0.99");
+            }
+        }
         if self.optimizer.is_empty() {
             return fail("optimizer", "name at least one: [[optimizer]] name = \"sgd\" learning_rate = 0.1");
         }
@@ -386,6 +415,9 @@ impl Experiment {
             if !(1e-12..1.0).contains(&value) {
                 return fail(key, "must lie between 1e-12 and 1");
             }
+        }
+        if regret.rounds == Some(0) {
+            return fail("regret.rounds", "must be at least 1; leave it out to analyse every round of the window");
         }
         if regret.max_products == 0 {
             return fail("regret.max_products", "must be at least 1");
@@ -449,6 +481,8 @@ mod tests {
             ("regret.scales=[\"layer\", \"layer\"]", "twice"),
             ("training.target=\"label\"", "cross_entropy"),
             ("name=\"../up\"", "letters"),
+            ("training.stop_at_train_accuracy=0.9", "only classifiers"),
+            ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
         ] {
             let error = built_in(&[setting]).expect_err(setting).to_string();

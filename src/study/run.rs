@@ -12,7 +12,7 @@ use crate::{
     files::write_atomically,
     kernels::{Real, real::convert},
     loss::Loss,
-    network::{Network, NetworkError, WeightsError, he_uniform, read_weights},
+    network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
     trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
     train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
@@ -81,6 +81,8 @@ pub enum Event<'a> {
 pub enum StudyError {
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error("data.validation: {asked} of {rows} training rows leave none to train on; set fewer aside")]
+    Validation { asked: usize, rows: usize },
     #[error("training.batch_size: {0}")]
     Minibatch(#[from] MinibatchError),
     #[error("network.layers: {0}")]
@@ -111,6 +113,7 @@ impl StudyError {
         matches!(
             self,
             StudyError::Network(_)
+                | StudyError::Validation { .. }
                 | StudyError::Minibatch(_)
                 | StudyError::Optimizer(_)
                 | StudyError::Occupied { .. }
@@ -125,7 +128,7 @@ impl StudyError {
 pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Dataset, Network), StudyError> {
     let folder = experiment.data.path.as_deref().or(data_dir);
     let dataset = data::load(&experiment.data.dataset, folder)?;
-    let network = Network::new(dataset.train.features(), &experiment.network.layers)?;
+    let network = Network::new(input_shape(&dataset, &experiment.network.layers)?, &experiment.network.layers)?;
     let (needed, what) = match experiment.training.target {
         TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
         TargetKind::Label => (dataset.classes, format!("the {} classes of {}", dataset.classes, dataset.name)),
@@ -134,6 +137,21 @@ pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Data
         return Err(NetworkError::Outputs { outputs: network.outputs(), needed, what }.into());
     }
     Ok((dataset, network))
+}
+
+/// Takes the rows for validation off the end of the training set.
+fn set_aside(experiment: &Experiment, dataset: &mut Dataset) -> Result<Option<Split>, StudyError> {
+    let (asked, rows) = (experiment.data.validation, dataset.train.len());
+    if asked == 0 {
+        return Ok(None);
+    }
+    let set = dataset.train.split_off(rows.saturating_sub(asked));
+    set.map(Some).ok_or(StudyError::Validation { asked, rows })
+}
+
+/// How a network sees a datapoint: as an image if any layer is about images, else as the dataset has it.
+fn input_shape(dataset: &Dataset, layers: &[LayerSpec]) -> Result<Shape, NetworkError> {
+    Shape::from_sizes(if layers.iter().any(LayerSpec::is_spatial) { &dataset.image } else { &dataset.shape })
 }
 
 /// A split as examples in the type that is trained in.
@@ -204,7 +222,8 @@ pub fn run(
     options: &RunOptions,
     events: &mut dyn FnMut(Event),
 ) -> Result<Summary, StudyError> {
-    let (dataset, network) = resolve(experiment, options.data)?;
+    let (mut dataset, network) = resolve(experiment, options.data)?;
+    let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
     let resumed = prepare(experiment, options)?;
     write_json(&options.out.join("environment.json"), &environment())?;
@@ -229,7 +248,14 @@ pub fn run(
         layers: network.describe(),
         optimizers: Vec::new(),
     };
-    let study = Study { experiment, options, dataset: &dataset, network: &network, minibatches: &minibatches };
+    let study = Study {
+        experiment,
+        options,
+        dataset: &dataset,
+        validation: validation.as_ref(),
+        network: &network,
+        minibatches: &minibatches,
+    };
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
         if let Some(done) = kept.iter().find(|o| o.label == label && o.status == "complete") {
             events(Event::Kept { label: &label });
@@ -276,6 +302,7 @@ struct Study<'a> {
     experiment: &'a Experiment,
     options: &'a RunOptions<'a>,
     dataset: &'a Dataset,
+    validation: Option<&'a Split>,
     network: &'a Network,
     minibatches: &'a Minibatches,
 }
@@ -299,6 +326,8 @@ impl Study<'_> {
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
+        let validation_split = self.validation.map(TypedSplit::<T>::new);
+        let validation_set = validation_split.as_ref().map(|split| split.examples(training.target));
         let per_epoch = self.minibatches.rounds_per_epoch();
         let planned = self.planned_rounds();
         events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
@@ -349,7 +378,9 @@ impl Study<'_> {
             |epoch, weights| {
                 epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                 let evaluated = Instant::now();
-                let row = epoch_row(network, training.loss, weights, &train_set, &test_set, epoch, config);
+                let on = |examples: &Examples<T>| evaluate(network, training.loss, weights, examples);
+                let validation = validation_set.as_ref().map(&on);
+                let row = epoch_row(epoch, config, on(&train_set), on(&test_set), validation);
                 (events_cell.borrow_mut())(Event::Epoch {
                     epoch,
                     train_loss: row.train_loss,
@@ -358,6 +389,10 @@ impl Study<'_> {
                 epochs.push(row);
                 evaluation_seconds += evaluated.elapsed().as_secs_f64();
                 epoch_start = Instant::now();
+                match training.stop_at_train_accuracy.zip(epochs.last().and_then(|row| row.train_accuracy)) {
+                    Some((goal, accuracy)) if accuracy >= goal => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
             },
         );
         let total = start.elapsed().as_secs_f64();
@@ -380,6 +415,7 @@ impl Study<'_> {
 
         let (status, message) = match ending {
             Ending::Diverged { round } => ("failed", Some(divergence(config, round))),
+            Ending::Reached { epoch } => ("complete", Some(reached(training.stop_at_train_accuracy, epoch))),
             Ending::Stopped { rounds } if rounds < planned => {
                 ("interrupted", Some(format!("stopped after round {rounds} of {planned}; continue with --resume")))
             }
@@ -436,17 +472,13 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     Ok(())
 }
 
-fn epoch_row<T: Real>(
-    network: &Network,
-    loss: Loss,
-    weights: &[T],
-    train: &Examples<T>,
-    test: &Examples<T>,
+fn epoch_row(
     epoch: usize,
     config: &OptimizerConfig,
+    train: Evaluation,
+    test: Evaluation,
+    validation: Option<Evaluation>,
 ) -> EpochRow {
-    let on = |examples: &Examples<T>| -> Evaluation { evaluate(network, loss, weights, examples) };
-    let (train, test) = (on(train), on(test));
     EpochRow {
         epoch,
         learning_rate: config.learning_rate,
@@ -454,6 +486,8 @@ fn epoch_row<T: Real>(
         test_loss: test.loss,
         train_accuracy: train.accuracy,
         test_accuracy: test.accuracy,
+        validation_loss: validation.map(|v| v.loss),
+        validation_accuracy: validation.and_then(|v| v.accuracy),
     }
 }
 
@@ -464,6 +498,10 @@ fn divergence(config: &OptimizerConfig, round: usize) -> String {
          smaller rate, for example {}",
         rate / 3.0
     )
+}
+
+fn reached(goal: Option<f64>, epoch: usize) -> String {
+    format!("reached the training accuracy {} after epoch {epoch}", goal.unwrap_or(1.0))
 }
 
 /// How an optimizer's run went, for its summary.
@@ -525,7 +563,8 @@ pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Ve
 }
 
 fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
-    let (dataset, network) = resolve(experiment, data_dir)?;
+    let (mut dataset, network) = resolve(experiment, data_dir)?;
+    set_aside(experiment, &mut dataset)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;
     let split = TypedSplit::<T>::new(&dataset.train);
@@ -555,6 +594,7 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
             |_, _| {
                 seconds.push(start.elapsed().as_secs_f64());
                 start = Instant::now();
+                ControlFlow::Continue(())
             },
         );
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;

@@ -6,8 +6,9 @@
 use crate::{
     kernels::{
         Real, View,
-        dense::{Tape, append_with_ones, forward, jvp, vjp},
+        dense::append_with_ones,
         matmul,
+        passes::{Tape, forward, jvp, vjp},
         real::convert,
     },
     loss::{Loss, Targets},
@@ -168,6 +169,7 @@ impl<'a, C: Real> Window<'a, C> {
             hidden: group.tape.hidden.iter().map(|v| part(v, total)).collect(),
             slopes: group.tape.slopes.iter().map(|v| part(v, total)).collect(),
             output: part(&group.tape.output, total),
+            ..Tape::default()
         };
         let features = self.network.inputs();
         let x = &group.x[rows.start * features..rows.end * features];
@@ -342,7 +344,7 @@ impl Window<'_, f64> {
                 rows: g.tape.rows,
                 hidden: g.tape.hidden.iter().map(|v| convert(v)).collect(),
                 slopes: g.tape.slopes.iter().map(|v| convert(v)).collect(),
-                output: Vec::new(),
+                ..Tape::default()
             },
         };
         let none = Examples { inputs: &[], features: 1, targets: Targets::Values(&[]), target_width: 0 };
