@@ -4,6 +4,7 @@
 
 mod analyze;
 mod data;
+mod memory;
 mod output;
 mod report;
 mod reproduce;

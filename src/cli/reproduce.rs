@@ -1,6 +1,6 @@
 //! `taylorscope reproduce`: the paper's figures and its claims with verdicts.
 
-use super::{STOP, Status, output, run};
+use super::{STOP, Status, memory::Memory, output, run};
 use crate::study::{
     RunOptions,
     claims::evaluate,
@@ -30,6 +30,8 @@ pub struct Arguments {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: Memory,
     /// Replace earlier runs in the folder
     #[arg(long)]
     overwrite: bool,
@@ -92,6 +94,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             keep_trace: false,
             overwrite: arguments.overwrite,
             resume: false,
+            memory: arguments.memory.bytes(),
             stop: &STOP,
         };
         let summary = run::run_and_report(&experiment, &options)?;

@@ -265,6 +265,25 @@ fn add_bias_gradient<T: Real>(delta: &[T], units: usize, width: usize, gradient:
     }
 }
 
+/// Calls `visit` with the patches `[patches, P]` of `rows` datapoints, in order, a tile at a time.
+pub fn each_patch<T: Real>(
+    c: &Convolution,
+    x: &[T],
+    rows: usize,
+    scratch: &mut Scratch<T>,
+    mut visit: impl FnMut(&[T]),
+) {
+    let tiles = Tiles { images: 1, ..Tiles::new(c) };
+    let columns = at_least(&mut scratch.columns, tiles.rows * c.output.width * c.patch());
+    tiles.each(c, rows, |images, span| {
+        let columns = &mut columns[..span.len() * c.output.width * c.patch()];
+        for image in images {
+            unfold(c, &x[image * c.input.len()..][..c.input.len()], span.clone(), columns);
+            visit(columns);
+        }
+    });
+}
+
 /// The gradient of each cotangent in the weights of chosen filters: `out: [filters, lines of all rows, P + 1]`, a line after the other.
 #[allow(clippy::too_many_arguments)]
 pub fn filter_gradients<T: Real>(

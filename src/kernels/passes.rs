@@ -225,8 +225,7 @@ fn pull_through<T: Real>(block: &Block, weights: &[T], delta: &[T], rows: usize,
 pub fn vjp_input<T: Real>(network: &Network, weights: &[T], tape: &Tape<T>, cotangent: &[T]) -> Vec<T> {
     let (mut below, mut scratch) = (Vec::new(), Scratch::default());
     let first = &network.blocks()[0];
-    let identity = Seeds { values: cotangent.to_vec(), lines: 1 };
-    pull_lines(network, weights, tape, identity, 0, &mut scratch, |l, delta| {
+    pull_cotangents(network, weights, tape, cotangent.to_vec(), 1, 0, &mut scratch, |l, delta| {
         if l > 0 {
             return;
         }
@@ -259,27 +258,24 @@ pub fn output_jacobians<T: Real>(
     let outputs = network.outputs();
     let unit = |at: usize| if at / outputs % outputs == at % outputs { T::ONE } else { T::ZERO };
     let values = (0..tape.rows * outputs * outputs).map(unit).collect();
-    pull_lines(network, weights, tape, Seeds { values, lines: outputs }, lowest, scratch, visit);
+    pull_cotangents(network, weights, tape, values, outputs, lowest, scratch, visit);
 }
 
-/// Cotangents of the output, several per datapoint: `[rows, lines, outputs]`.
-struct Seeds<T> {
-    values: Vec<T>,
-    lines: usize,
-}
-
-/// Pulls several cotangents per datapoint back to block `lowest`.
-fn pull_lines<T: Real>(
+/// Pulls several cotangents of the output per datapoint, `[rows, lines, outputs]`, back to block `lowest`; calls `visit(l, cotangents)` for each
+/// block from the output down, as [`output_jacobians`] does.
+#[allow(clippy::too_many_arguments)]
+pub fn pull_cotangents<T: Real>(
     network: &Network,
     weights: &[T],
     tape: &Tape<T>,
-    seeds: Seeds<T>,
+    cotangents: Vec<T>,
+    lines: usize,
     lowest: usize,
     scratch: &mut Scratch<T>,
     mut visit: impl FnMut(usize, &[T]),
 ) {
-    let (rows, lines) = (tape.rows, seeds.lines);
-    let (mut delta, mut below) = (seeds.values, Vec::new());
+    let rows = tape.rows;
+    let (mut delta, mut below) = (cotangents, Vec::new());
     for l in (lowest..network.blocks().len()).rev() {
         visit(l, &delta);
         if l == lowest {
@@ -317,7 +313,20 @@ pub fn jvp<T: Real>(
     direction: &[T],
     blocks: Range<usize>,
 ) -> Vec<T> {
-    push_forward(network, weights, x, tape, None, direction, blocks, &mut Scratch::default())
+    jvp_with(network, weights, x, tape, direction, blocks, &mut Scratch::default())
+}
+
+/// [`jvp`] with buffers to reuse.
+pub fn jvp_with<T: Real>(
+    network: &Network,
+    weights: &[T],
+    x: &[T],
+    tape: &Tape<T>,
+    direction: &[T],
+    blocks: Range<usize>,
+    scratch: &mut Scratch<T>,
+) -> Vec<T> {
+    push_forward(network, weights, x, tape, None, direction, blocks, scratch)
 }
 
 /// The derivative of the output `[rows, outputs]` as the data move along `dx: [rows, inputs]`.
@@ -330,7 +339,7 @@ pub fn jvp_input<T: Real>(network: &Network, weights: &[T], tape: &Tape<T>, dx: 
     push_forward(network, weights, &[], tape, Some(tangent), &[], 0..0, &mut Scratch::default())
 }
 
-/// [`jvp`] with buffers to reuse, and with a tangent of the first block's input if it is given.
+/// [`jvp_with`], and a tangent of the first block's input if it is given.
 #[allow(clippy::too_many_arguments)]
 fn push_forward<T: Real>(
     network: &Network,

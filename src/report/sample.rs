@@ -139,8 +139,6 @@ pub fn write(dir: &Path, kind: Kind) {
                 test_loss: if diverged { f64::INFINITY } else { scale * plan.floor * (1.05 + 0.5 / epoch as f64) },
                 train_accuracy: classifier.then(|| 1.0 - 0.5 / (epoch as f64 + 1.0)),
                 test_accuracy: classifier.then(|| 0.76 - 0.4 / (epoch as f64 + 1.0)),
-                validation_loss: None,
-                validation_accuracy: None,
             })
             .collect();
         write_rows(&folder.join("epochs.csv"), columns::EPOCHS, &rows).unwrap();

@@ -32,6 +32,8 @@ pub struct AnalyzeOptions<'a> {
     pub regret: &'a RegretSection,
     pub exploration: &'a ExplorationSection,
     pub overwrite: bool,
+    /// Bytes that the analysis may take for linearized rounds.
+    pub memory: usize,
     pub stop: &'a AtomicBool,
 }
 
@@ -61,9 +63,10 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         && config.learning_rate > 0.0
         && !["momentum", "schedule", "weight_decay"].iter().any(|key| manifest.optimizer.contains_key(*key));
     let settings = AnalysisSettings {
-        regret: options.regret.settings(per_epoch),
+        regret: options.regret.settings(per_epoch, network.layers()),
         planned_rounds: rounds,
         batch,
+        memory: options.memory,
         every: options.exploration.every.rounds(per_epoch).min(rounds),
         sgd_rate: plain.then_some(config.learning_rate),
     };

@@ -149,12 +149,16 @@ word_or_number!(
     { "epoch" => Span::Epoch, "all" => Span::All }
 );
 
+/// Neurons per layer that are analysed in networks with convolutions, unless the experiment says otherwise.
+const FILTERS: usize = 4;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RegretSection {
     pub scales: Vec<Scale>,
-    /// Neurons per layer.
-    pub neurons: Count,
+    /// Neurons per layer; without it all, or [`FILTERS`] in networks with convolutions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neurons: Option<Count>,
     pub prefixes: usize,
     pub comparators: Vec<Comparator>,
     /// Rounds analysed at layer and network scale.
@@ -173,7 +177,7 @@ impl Default for RegretSection {
         let settings = RegretSettings::default();
         Self {
             scales: settings.scales,
-            neurons: Count::All,
+            neurons: None,
             prefixes: settings.prefixes,
             comparators: settings.comparators,
             window: Span::Epoch,
@@ -187,17 +191,26 @@ impl Default for RegretSection {
 }
 
 impl RegretSection {
-    /// The settings of the analysis, with the window in rounds.
-    pub fn settings(&self, rounds_per_epoch: usize) -> RegretSettings {
+    /// Fills in the neurons per layer, which depend on the layers.
+    fn resolve(&mut self, layers: &[LayerSpec]) {
+        let convolutional = layers.iter().any(|layer| matches!(layer, LayerSpec::Conv { .. }));
+        self.neurons.get_or_insert(if convolutional { Count::Number(FILTERS) } else { Count::All });
+    }
+
+    /// The settings of the analysis of a network with these layers, with the window in rounds.
+    pub fn settings(&self, rounds_per_epoch: usize, layers: &[LayerSpec]) -> RegretSettings {
+        let mut resolved = self.clone();
+        resolved.resolve(layers);
         RegretSettings {
             scales: self.scales.clone(),
             comparators: self.comparators.clone(),
-            neurons: match self.neurons {
-                Count::All => None,
-                Count::Number(n) => Some(n),
+            neurons: match resolved.neurons {
+                None | Some(Count::All) => None,
+                Some(Count::Number(n)) => Some(n),
             },
             prefixes: self.prefixes,
             window: self.window.rounds(rounds_per_epoch),
+            rounds: self.rounds,
             ball_factor: self.ball_factor,
             neuron_tolerance: self.neuron_tolerance,
             tolerance: self.tolerance,
@@ -321,7 +334,8 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         set(&mut table, setting)?;
     }
     check_keys(&table, origin)?;
-    let experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
     Ok(experiment)
 }

@@ -4,7 +4,9 @@ use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
     environment::{environment, peak_memory},
     experiment::{Experiment, Precision},
-    tables::{Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, write_rows},
+    tables::{
+        Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, ValidationRow, columns, write_rows,
+    },
 };
 use crate::{
     activation::probe_rows,
@@ -41,6 +43,8 @@ pub struct RunOptions<'a> {
     pub overwrite: bool,
     /// Continue an interrupted run in the directory: finished optimizers are kept.
     pub resume: bool,
+    /// Bytes that the analysis may take for linearized rounds.
+    pub memory: usize,
     /// Set from outside to stop after the current round.
     pub stop: &'a AtomicBool,
 }
@@ -333,9 +337,10 @@ impl Study<'_> {
         events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
 
         let settings = AnalysisSettings {
-            regret: self.experiment.regret.settings(per_epoch),
+            regret: self.experiment.regret.settings(per_epoch, network.layers()),
             planned_rounds: planned,
             batch: training.batch_size,
+            memory: self.options.memory,
             every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
             sgd_rate: (config.name == "sgd").then_some(config.learning_rate),
         };
@@ -347,6 +352,7 @@ impl Study<'_> {
         let mut trace = self.trace_writer::<T>(config, &folder)?;
 
         let (mut rounds, mut epochs): (Vec<RoundRow>, Vec<EpochRow>) = (Vec::new(), Vec::new());
+        let mut validation: Vec<ValidationRow> = Vec::new();
         let mut epoch_seconds = Vec::new();
         let (start, mut epoch_start) = (Instant::now(), Instant::now());
         let mut evaluation_seconds = 0.0;
@@ -379,8 +385,12 @@ impl Study<'_> {
                 epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                 let evaluated = Instant::now();
                 let on = |examples: &Examples<T>| evaluate(network, training.loss, weights, examples);
-                let validation = validation_set.as_ref().map(&on);
-                let row = epoch_row(epoch, config, on(&train_set), on(&test_set), validation);
+                let row = epoch_row(epoch, config, on(&train_set), on(&test_set));
+                validation.extend(validation_set.as_ref().map(&on).map(|found| ValidationRow {
+                    epoch,
+                    validation_loss: found.loss,
+                    validation_accuracy: found.accuracy,
+                }));
                 (events_cell.borrow_mut())(Event::Epoch {
                     epoch,
                     train_loss: row.train_loss,
@@ -399,6 +409,9 @@ impl Study<'_> {
         let observed = analysis.clock.total();
         write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rounds)?;
         write_rows(&folder.join("epochs.csv"), columns::EPOCHS, &epochs)?;
+        if validation_set.is_some() {
+            write_rows(&folder.join("validation.csv"), columns::VALIDATION, &validation)?;
+        }
         if let Some(trace) = trace {
             let path = folder.join("trace");
             trace.close().map_err(|source| StudyError::Write { path, source })?;
@@ -472,13 +485,7 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     Ok(())
 }
 
-fn epoch_row(
-    epoch: usize,
-    config: &OptimizerConfig,
-    train: Evaluation,
-    test: Evaluation,
-    validation: Option<Evaluation>,
-) -> EpochRow {
+fn epoch_row(epoch: usize, config: &OptimizerConfig, train: Evaluation, test: Evaluation) -> EpochRow {
     EpochRow {
         epoch,
         learning_rate: config.learning_rate,
@@ -486,8 +493,6 @@ fn epoch_row(
         test_loss: test.loss,
         train_accuracy: train.accuracy,
         test_accuracy: test.accuracy,
-        validation_loss: validation.map(|v| v.loss),
-        validation_accuracy: validation.and_then(|v| v.accuracy),
     }
 }
 

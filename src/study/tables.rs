@@ -68,10 +68,13 @@ pub struct EpochRow {
     pub test_loss: f64,
     pub train_accuracy: Option<f64>,
     pub test_accuracy: Option<f64>,
-    /// Empty unless rows are set aside for validation; absent from tables of version 0.1.0.
-    #[serde(default)]
-    pub validation_loss: Option<f64>,
-    #[serde(default)]
+}
+
+/// `validation.csv`: the same on the rows set aside for validation, if there are any.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRow {
+    pub epoch: usize,
+    pub validation_loss: f64,
     pub validation_accuracy: Option<f64>,
 }
 
@@ -187,16 +190,9 @@ pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TableError>
 /// The column names of each table, in order.
 pub mod columns {
     pub const ROUNDS: &[&str] = &["round", "epoch", "loss"];
-    pub const EPOCHS: &[&str] = &[
-        "epoch",
-        "learning_rate",
-        "train_loss",
-        "test_loss",
-        "train_accuracy",
-        "test_accuracy",
-        "validation_loss",
-        "validation_accuracy",
-    ];
+    pub const EPOCHS: &[&str] =
+        &["epoch", "learning_rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+    pub const VALIDATION: &[&str] = &["epoch", "validation_loss", "validation_accuracy"];
     pub const REGRET: &[&str] = &[
         "scale",
         "layer",
