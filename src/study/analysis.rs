@@ -160,7 +160,10 @@ impl<T: Real> Analysis<T> {
             match settings.rounds {
                 None => record,
                 // The mean over the rounds that are analysed, so that it can be compared with their optimum.
-                Some(_) => UnitRecord { mean_loss: losses[..n].iter().sum::<f64>() / n as f64, ..record },
+                Some(_) => {
+                    let mean_loss = losses[..n].iter().sum::<f64>() / n as f64;
+                    UnitRecord { mean_loss, sampled: n < record.rounds, ..record }
+                }
             }
         };
         if self.network.has_convolutions() {

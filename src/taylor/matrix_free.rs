@@ -14,7 +14,7 @@ use super::{
     preconditioner::KroneckerFactors,
     prefixes::{Effort, PrefixObjective, optima},
     regret::{RegretSettings, UnitId, UnitResult},
-    sample::{KeptSample, Moving, Sample, Shard},
+    sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::Objective,
     units::UnitRecord,
 };
@@ -32,6 +32,7 @@ use crate::{
     study::tables::{Comparator, Scale},
 };
 use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// Products that a neuron's search may take, as a multiple of a layer's: each is much cheaper.
 const NEURON_PRODUCTS: usize = 8;
@@ -45,6 +46,8 @@ struct PassObjective<'a, T> {
     current: usize,
     /// The outputs at which the Hessian of the loss is taken.
     moved: Vec<f32>,
+    /// The last point that was evaluated and the outputs there: curvature is asked for where the value has just been.
+    last: Mutex<(Vec<f64>, Vec<f64>)>,
 }
 
 impl<T: Real> PassObjective<'_, T> {
@@ -73,14 +76,23 @@ impl<T: Real> Objective for PassObjective<'_, T> {
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
-        let expansion = self.sample.sample.expand(self.rounds(), &self.moving, u);
-        (expansion.value, expansion.gradient)
+        let Expansion { value, gradient, outputs } = self.sample.sample.expand(self.rounds(), &self.moving, u);
+        if !self.is_quadratic() {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (u.to_vec(), outputs);
+        }
+        (value, gradient)
     }
 
     fn linearize(&mut self, u: &[f64]) {
-        if !self.is_quadratic() {
-            self.moved = convert(&self.sample.sample.expand(self.rounds(), &self.moving, u).outputs);
+        if self.is_quadratic() {
+            return;
         }
+        let known = self.last.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let current = known.0 == u && known.1.len() == self.prefixes[self.current] * self.sample.outputs_per_round();
+        self.moved = match current {
+            true => convert(&known.1),
+            false => convert(&self.sample.sample.expand(self.rounds(), &self.moving, u).outputs),
+        };
     }
 
     fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
@@ -231,6 +243,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             prefixes: self.prefixes,
             current: 0,
             moved: Vec::new(),
+            last: Mutex::default(),
         };
         optima(&mut objective, self.prefixes, self.settings, effort, record)
     }

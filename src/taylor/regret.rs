@@ -186,7 +186,8 @@ pub fn tables(
         attained: r.attained,
         distance: r.distance,
         bound_zinkevich: r.bound_zinkevich(settings.ball_factor),
-        bound_sgd: sgd_rate.map(|eta| r.bound_sgd(eta)),
+        // A bound on the regret of all rounds says nothing certain about that of a sample.
+        bound_sgd: sgd_rate.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
     };
     let regret = sorted.iter().map(row).collect();
     let units = sorted

@@ -212,6 +212,11 @@ pub struct KeptSample<'a, T> {
 }
 
 impl<T: Real> KeptSample<'_, T> {
+    /// Values in the outputs of a round.
+    pub fn outputs_per_round(&self) -> usize {
+        self.sample.batch * self.sample.network.outputs()
+    }
+
     /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
     /// `moved: [rows, outputs]` (all rounds; unused for the mean squared error).
     pub fn product(

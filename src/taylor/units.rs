@@ -25,6 +25,8 @@ pub struct UnitRecord {
     pub gradient_bound: f64,
     /// `sum_n |g_n|^2`.
     pub gradient_squares: f64,
+    /// Whether `mean_loss` is over a sample of the rounds only.
+    pub sampled: bool,
 }
 
 /// Watches every neuron, layer and the network, and records them at the given prefixes.
