@@ -69,6 +69,8 @@ pub struct AnalysisTables {
     pub neurons: Vec<NeuronRow>,
     /// Rounds analysed at layer and network scale.
     pub window_rounds: usize,
+    /// How many of them were analysed, if not all.
+    pub sampled_rounds: Option<usize>,
 }
 
 /// Watches a run: unit statistics, the neuron-scale closed form, the window, activations.
@@ -136,7 +138,9 @@ impl<T: Real> Analysis<T> {
         let mut out = AnalysisTables::default();
         if !quick && !self.window.states.is_empty() {
             progress("linearizing the window");
-            out.window_rounds = self.window.states.len();
+            let analysed = self.window.states.len();
+            out.window_rounds = self.window.chosen[analysed - 1];
+            out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             self.solve_window(examples, &mut progress);
         }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.sgd_rate);

@@ -106,9 +106,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         true => ("interrupted", Some(format!("stopped after round {} of {rounds}", rows.len()))),
         false => ("complete", None),
     };
-    let dead = tables.neurons.iter().filter(|n| n.dead).count();
-    let outcome =
-        Outcome { config: &config, label: &label, status, message, per_epoch, window: tables.window_rounds, dead };
+    let outcome = Outcome { config: &config, label: &label, status, message, per_epoch, tables: &tables };
     let result = outcome.summary(&network, &rows, None);
     events(Event::Finished { summary: &result });
     let name = options.trace.file_name().map_or_else(|| "trace".into(), |n| n.to_string_lossy().into_owned());

@@ -434,8 +434,7 @@ impl Study<'_> {
             }
             _ => ("complete", None),
         };
-        let dead = tables.neurons.iter().filter(|n| n.dead).count();
-        let outcome = Outcome { config, label, status, message, per_epoch, window: tables.window_rounds, dead };
+        let outcome = Outcome { config, label, status, message, per_epoch, tables: &tables };
         Ok(outcome.summary(network, &rounds, epochs.last()))
     }
 
@@ -516,8 +515,7 @@ pub(super) struct Outcome<'a> {
     pub status: &'a str,
     pub message: Option<String>,
     pub per_epoch: usize,
-    pub window: usize,
-    pub dead: usize,
+    pub tables: &'a AnalysisTables,
 }
 
 impl Outcome<'_> {
@@ -533,7 +531,8 @@ impl Outcome<'_> {
             message: self.message,
             rounds: rounds.len(),
             rounds_per_epoch: self.per_epoch,
-            window_rounds: self.window,
+            window_rounds: self.tables.window_rounds,
+            sampled_rounds: self.tables.sampled_rounds,
             last_loss: mean(&rounds[rounds.len().saturating_sub(100)..]),
             mean_loss: mean(rounds),
             train_loss: last.map(|e| e.train_loss),
@@ -541,7 +540,7 @@ impl Outcome<'_> {
             train_accuracy: last.and_then(|e| e.train_accuracy),
             test_accuracy: last.and_then(|e| e.test_accuracy),
             hidden_neurons: network.hidden_blocks().iter().map(|b| b.units).sum(),
-            dead_neurons: self.dead,
+            dead_neurons: self.tables.neurons.iter().filter(|n| n.dead).count(),
         }
     }
 }

@@ -269,6 +269,9 @@ pub struct OptimizerSummary {
     pub rounds_per_epoch: usize,
     /// Rounds analysed at layer and network scale, from round 1.
     pub window_rounds: usize,
+    /// How many of them were analysed, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_rounds: Option<usize>,
     /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
     pub last_loss: Option<f64>,
     /// Mean minibatch loss over all rounds.
