@@ -156,7 +156,7 @@ const FILTERS: usize = 4;
 #[serde(default)]
 pub struct RegretSection {
     pub scales: Vec<Scale>,
-    /// Neurons per layer; without it all, or [`FILTERS`] in networks with convolutions.
+    /// Neurons per layer; without it all, or a few in networks with convolutions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neurons: Option<Count>,
     pub prefixes: usize,

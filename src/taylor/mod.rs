@@ -4,12 +4,14 @@
 //! - [`window`]: the linearized rounds that layer and network scale work on; [`product`]: products with their curvature
 //! - [`quadratic`]: dense problems in closed form; [`subspace`]: large problems by a certified subspace iteration, with a
 //!   [`preconditioner`]
+//! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
+//!   a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit
 
 pub mod certificate;
 mod direct;
-pub(crate) mod gradients;
+pub mod gradients;
 pub mod layer;
 pub mod matrix_free;
 pub mod network;

@@ -167,7 +167,7 @@ impl Eigen {
 const TRUSTED: f64 = 1e-5;
 
 /// `mean M (x) mean x x'` in its eigenbasis, for systems with a shift.
-pub(crate) struct KroneckerFactors {
+pub struct KroneckerFactors {
     units: Eigen,
     inputs: Eigen,
     /// Whether the curvature is this product, not just about so: the output layer's under the mean squared error.
