@@ -22,6 +22,7 @@ pub mod cli;
 pub mod data;
 pub mod files;
 pub mod kernels;
+pub mod landscape;
 pub mod loss;
 pub mod network;
 pub mod optim;

@@ -1,0 +1,96 @@
+//! Layers with weights: what an affine map does to pieces, and what moving weights do.
+
+use super::Pieces;
+use crate::{
+    kernels::{View, dense::matrix, matmul, real::norm},
+    network::Block,
+};
+
+/// A pre-activation that is nowhere on a piece larger than this many roundings of the sum it was computed from is taken
+/// as zero there: a unit that moves along its kink must not flicker.
+const ROUNDINGS: f64 = 16.0;
+
+/// A layer `a = W x + b` whose weights may move, `W(t) = W + t D`.
+#[derive(Clone, Debug)]
+pub struct Affine<'a> {
+    block: &'a Block,
+    /// The whole flat weight vector.
+    weights: &'a [f64],
+    /// The whole flat direction, if this layer moves.
+    step: Option<&'a [f64]>,
+    /// Per unit the norms of its weights and of their direction.
+    norms: Vec<[f64; 2]>,
+}
+
+impl<'a> Affine<'a> {
+    pub fn new(block: &'a Block, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
+        let step = step.filter(|step| step[block.range()].iter().any(|v| *v != 0.0));
+        let norms = (0..block.units)
+            .map(|unit| {
+                let range = block.neuron(unit);
+                [norm(&weights[range.clone()]), step.map_or(0.0, |step| norm(&step[range.clone()]))]
+            })
+            .collect();
+        Self { block, weights, step, norms }
+    }
+
+    /// The pre-activations on the same pieces: `x` has the layer's inputs; of one degree more if the weights move.
+    ///
+    /// With `x = sum_k x_k (t - l)^k` on a piece that begins at `l`, the weights are `(W + l D) + (t - l) D` there, so
+    /// `a_k = (W + l D) x_k + D x_{k-1}`, with the biases at `x_0`'s constant 1.
+    pub fn apply(&self, x: &Pieces) -> Pieces {
+        let (units, count) = (self.block.units, x.len());
+        let mut planes: Vec<Vec<f64>> = (0..=x.degree()).map(|k| self.map(self.weights, x, k)).collect();
+        if let Some(step) = self.step {
+            planes.push(vec![0.0; count * units]);
+            for k in 0..=x.degree() {
+                let moved = self.map(step, x, k);
+                for (p, row) in moved.chunks_exact(units).enumerate() {
+                    let left = x.bounds()[p];
+                    let at = p * units..(p + 1) * units;
+                    planes[k][at.clone()].iter_mut().zip(row).for_each(|(a, d)| *a += left * d);
+                    planes[k + 1][at].iter_mut().zip(row).for_each(|(a, d)| *a += d);
+                }
+            }
+        }
+        let mut out = x.with_planes(units, planes);
+        self.clear_roundings(x, &mut out);
+        out
+    }
+
+    /// `W x_k`, and the biases for `k = 0`.
+    fn map(&self, weights: &[f64], x: &Pieces, k: usize) -> Vec<f64> {
+        let (block, count) = (self.block, x.len());
+        let mut out = vec![0.0; count * block.units];
+        if k == 0 {
+            let bias: Vec<f64> =
+                weights[block.range()].chunks_exact(block.width()).map(|row| row[block.inputs]).collect();
+            out.chunks_exact_mut(block.units).for_each(|row| row.copy_from_slice(&bias));
+        }
+        let input = View::new(x.plane(k), count, block.inputs);
+        matmul(&mut out, block.units, input, matrix(block, weights).t(), true);
+        out
+    }
+
+    /// Sets units to zero on pieces where nothing but rounding is left of them.
+    fn clear_roundings(&self, x: &Pieces, out: &mut Pieces) {
+        for p in 0..x.len() {
+            let (left, right) = (x.bounds()[p], x.bounds()[p + 1]);
+            let length = right - left;
+            let magnitude = |row: &dyn Fn(usize) -> f64, degree: usize| -> f64 {
+                (0..=degree).rev().fold(0.0, |sum, k| sum * length + row(k))
+            };
+            // The constant 1 of the bias counts as an input.
+            let input = magnitude(&|k| norm(x.row(k, p)), x.degree()) + 1.0;
+            let farthest = left.abs().max(right.abs());
+            for unit in 0..self.block.units {
+                let [weights, step] = self.norms[unit];
+                let scale = (weights + farthest * step) * input;
+                let size = magnitude(&|k| out.row(k, p)[unit].abs(), out.degree());
+                if size != 0.0 && size <= ROUNDINGS * f64::EPSILON * scale {
+                    out.clear_unit(p, unit);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Shattered landscapes: every kink of a network along a segment, and the function between them, without sampling.
+//!
+//! A rectifier network is piecewise linear in its input, in the weights of one layer and in those of one neuron; along a
+//! segment in all weights it is piecewise polynomial, of degree at most its depth (`docs/theory.md`, section 6).
+//!
+//! - [`propagation`]: from a network and a segment to kinks and pieces, layer by layer
+//! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
+//! - [`pieces`]: the representation that is propagated; [`affine`] and [`rectifier`]: what each kind of layer does to it
+//! - [`roots`]: where a polynomial changes its sign
+//! - [`tent`]: networks whose kinks are known
+
+pub mod affine;
+pub mod path;
+pub mod pieces;
+pub mod propagation;
+pub mod rectifier;
+pub mod roots;
+pub mod tent;
+
+pub use path::{Path, Target};
+pub use pieces::Pieces;
+pub use propagation::{Change, Kink, Propagation, Segment};

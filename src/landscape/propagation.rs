@@ -1,0 +1,168 @@
+//! From a network and a segment to kinks and pieces: layer by layer, each layer cutting the pieces of the one below.
+//!
+//! On a piece of the segment every unit of a layer is a polynomial in the segment's parameter, of degree one unless the
+//! weights of several layers move. An affine layer maps coefficients to coefficients; a rectifier cuts a piece where a
+//! unit changes its state. The number of pieces grows with the kinks alone, and so does the work: every piece costs
+//! one pass through the layers above it, many pieces to a matrix product. Batches are bounded: a batch that has grown
+//! too large is taken through the remaining layers in parts, in order.
+
+use super::{Path, Pieces, affine::Affine, rectifier::Rectify};
+use crate::network::Network;
+use rayon::prelude::*;
+
+/// What happens at a kink to the unit that causes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// A rectifier's pre-activation becomes positive.
+    On,
+    /// A rectifier's pre-activation ceases to be positive.
+    Off,
+}
+
+/// A point of the segment where one unit changes its state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Kink {
+    /// The segment's parameter.
+    pub at: f64,
+    /// The layer with the unit's weights, as an index in the layer list.
+    pub layer: usize,
+    /// The unit of that layer.
+    pub unit: usize,
+    pub change: Change,
+}
+
+/// One datapoint's way: the input `x + t v` for `from <= t <= to`.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// The input at `t = 0`.
+    pub input: &'a [f64],
+    /// How it moves with `t`; `None` if it rests.
+    pub step: Option<&'a [f64]>,
+    pub from: f64,
+    pub to: f64,
+}
+
+impl<'a> Segment<'a> {
+    /// A datapoint at rest: only the weights move.
+    pub fn at_rest(input: &'a [f64], from: f64, to: f64) -> Self {
+        Self { input, step: None, from, to }
+    }
+}
+
+/// Kinks nearer than this fraction of the segment's length are reported at one point.
+pub const MERGE: f64 = 1e-12;
+
+/// Values per plane of a batch before it is taken on in parts.
+const BATCH_VALUES: usize = 1 << 20;
+
+/// A network whose weights rest or move along a line, `W + t D`, ready for any number of segments.
+#[derive(Clone, Debug)]
+pub struct Propagation<'a> {
+    network: &'a Network,
+    layers: Vec<Affine<'a>>,
+}
+
+/// A layer's action on pieces.
+enum Stage<'a> {
+    Affine(&'a Affine<'a>),
+    Rectify(Rectify),
+}
+
+impl<'a> Propagation<'a> {
+    /// `weights` is the flat vector at `t = 0`; `step` is how it moves with `t`, zero where it rests.
+    ///
+    /// # Panics
+    /// If the vectors do not have the network's length.
+    pub fn new(network: &'a Network, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
+        assert!(weights.len() == network.parameters() && step.is_none_or(|step| step.len() == weights.len()));
+        let layers = network.blocks().iter().map(|block| Affine::new(block, weights, step)).collect();
+        Self { network, layers }
+    }
+
+    /// Kinks and outputs along a segment.
+    ///
+    /// # Panics
+    /// If the input does not have the network's length, or the range is empty or not finite.
+    pub fn path(&self, segment: &Segment) -> Path {
+        let mut kinks = Vec::new();
+        let mut outputs: Option<Pieces> = None;
+        self.walk(segment, self.stages(segment), &mut kinks, &mut |next| match &mut outputs {
+            Some(pieces) => pieces.append(next),
+            None => outputs = Some(next.clone()),
+        });
+        Path::new(ordered(kinks), outputs.expect("a walk visits the whole segment"))
+    }
+
+    /// The kinks along a segment alone, without the outputs.
+    ///
+    /// # Panics
+    /// As [`Propagation::path`].
+    pub fn kinks(&self, segment: &Segment) -> Vec<Kink> {
+        let mut stages = self.stages(segment);
+        while matches!(stages.last(), Some(Stage::Affine(_))) {
+            stages.pop();
+        }
+        let mut kinks = Vec::new();
+        self.walk(segment, stages, &mut kinks, &mut |_| ());
+        ordered(kinks)
+    }
+
+    /// The kinks of many segments, side by side on all threads.
+    ///
+    /// # Panics
+    /// As [`Propagation::path`].
+    pub fn kinks_of(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
+        segments.par_iter().map(|segment| self.kinks(segment)).collect()
+    }
+
+    fn stages(&self, segment: &Segment) -> Vec<Stage<'_>> {
+        let merge = MERGE * (segment.to - segment.from);
+        let mut stages = Vec::new();
+        for (block, layer) in self.network.blocks().iter().zip(&self.layers) {
+            stages.push(Stage::Affine(layer));
+            if let Some(rectifier) = block.rectifier {
+                stages.push(Stage::Rectify(Rectify::new(rectifier, block.layer, merge)));
+            }
+        }
+        stages
+    }
+
+    /// Takes the segment through the stages; `kinks` gets the kinks, out of order, `pieces` sees consecutive pieces with the
+    /// last stage's units.
+    fn walk(&self, segment: &Segment, mut stages: Vec<Stage>, kinks: &mut Vec<Kink>, pieces: &mut dyn FnMut(&Pieces)) {
+        let Segment { input, step, from, to } = *segment;
+        assert!(from <= to && (to - from).is_finite(), "a segment runs from a finite parameter to one not below it");
+        assert_eq!(input.len(), self.network.inputs(), "the input has another length than the network's");
+        let mut planes = vec![input.to_vec()];
+        if let Some(step) = step {
+            planes[0].iter_mut().zip(step).for_each(|(x, v)| *x += from * v);
+            planes.push(step.to_vec());
+        }
+        advance(&mut stages, Pieces::whole(from, to, planes), kinks, pieces);
+    }
+}
+
+/// Takes a batch through the stages that are left.
+fn advance(stages: &mut [Stage], mut batch: Pieces, kinks: &mut Vec<Kink>, pieces: &mut dyn FnMut(&Pieces)) {
+    for i in 0..stages.len() {
+        let most = (BATCH_VALUES / batch.width()).max(1);
+        if batch.len() > most {
+            for from in (0..batch.len()).step_by(most) {
+                let part = batch.part(from, batch.len().min(from + most));
+                advance(&mut stages[i..], part, kinks, pieces);
+            }
+            return;
+        }
+        batch = match &mut stages[i] {
+            Stage::Affine(layer) => layer.apply(&batch),
+            Stage::Rectify(rectify) => rectify.apply(&batch, &mut |kink| kinks.push(kink)),
+        };
+    }
+    pieces(&batch);
+}
+
+/// Kinks in the order of the segment; at one point in the order of layers and units.
+fn ordered(mut kinks: Vec<Kink>) -> Vec<Kink> {
+    kinks.sort_by(|a, b| a.at.total_cmp(&b.at).then((a.layer, a.unit).cmp(&(b.layer, b.unit))));
+    kinks
+}

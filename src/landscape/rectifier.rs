@@ -1,0 +1,132 @@
+//! Rectifiers: pieces are cut where a unit changes its state.
+
+use super::{
+    Pieces,
+    propagation::{Change, Kink},
+    roots::{RootFinder, SignChanges},
+};
+use crate::network::Rectifier;
+
+/// The rectifier behind a layer, and the state in which it left the last piece.
+///
+/// A unit is *active* where its pre-activation is positive. Its state on a piece is one bit: a unit that is zero on the
+/// whole piece is inactive. Two crossings nearer than `merge`, and crossings nearer than that to the end of a piece, are
+/// one point, so that kinks which meet exactly are reported together and no piece is an artefact of rounding.
+#[derive(Clone, Debug)]
+pub struct Rectify {
+    rectifier: Rectifier,
+    /// The layer whose units it rectifies, as an index in the layer list.
+    layer: usize,
+    merge: f64,
+    /// The units' states at the end of the last piece; empty before the first.
+    last: Vec<bool>,
+    finder: RootFinder,
+}
+
+/// A crossing on a piece: where, measured from the left end, and the unit.
+type Crossing = (f64, usize);
+
+impl Rectify {
+    pub fn new(rectifier: Rectifier, layer: usize, merge: f64) -> Self {
+        Self { rectifier, layer, merge, last: Vec::new(), finder: RootFinder::default() }
+    }
+
+    /// The rectified units, on pieces where no unit changes its state; `kink` hears of every change.
+    ///
+    /// Batches of one segment must come in order: the states at the end of one are compared with the beginning of the
+    /// next.
+    pub fn apply(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) -> Pieces {
+        let width = a.width();
+        let mut out = Pieces::empty(a.bounds()[0], width, a.degree());
+        let mut states = vec![false; width];
+        let mut crossings: Vec<Crossing> = Vec::new();
+        for p in 0..a.len() {
+            let (left, right) = (a.bounds()[p], a.bounds()[p + 1]);
+            crossings.clear();
+            if a.degree() == 1 {
+                self.cross_lines(a, p, &mut states, &mut crossings);
+            } else {
+                self.cross_polynomials(a, p, &mut states, &mut crossings);
+            }
+            let report = |at: f64, unit: usize, active: bool| Kink {
+                at,
+                layer: self.layer,
+                unit,
+                change: if active { Change::On } else { Change::Off },
+            };
+            for (unit, (active, before)) in states.iter().zip(&self.last).enumerate() {
+                if active != before {
+                    kink(report(left, unit, *active));
+                }
+            }
+            crossings.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            let (mut from, mut rest) = (left, &crossings[..]);
+            while let Some(&(first, _)) = rest.first() {
+                let together = rest.partition_point(|(at, _)| *at <= first + self.merge);
+                let at = left + first;
+                self.push(a, p, from, at, &states, &mut out);
+                let before = states.clone();
+                rest[..together].iter().for_each(|(_, unit)| states[*unit] ^= true);
+                for (unit, (active, before)) in states.iter().zip(&before).enumerate() {
+                    if active != before {
+                        kink(report(at, unit, *active));
+                    }
+                }
+                (from, rest) = (at, &rest[together..]);
+            }
+            self.push(a, p, from, right, &states, &mut out);
+            self.last.clear();
+            self.last.extend_from_slice(&states);
+        }
+        out
+    }
+
+    fn push(&self, a: &Pieces, p: usize, from: f64, to: f64, states: &[bool], out: &mut Pieces) {
+        let slope = self.rectifier.negative_slope();
+        out.push_part(a, p, from, to, |row| {
+            for (value, active) in row.iter_mut().zip(states) {
+                if !active {
+                    // Not the product alone, which would leave negative zeros.
+                    *value = if slope == 0.0 { 0.0 } else { slope * *value };
+                }
+            }
+        });
+    }
+
+    /// States at the left end and crossings of units that are `value + slope u` on a piece.
+    fn cross_lines(&self, a: &Pieces, p: usize, states: &mut [bool], crossings: &mut Vec<Crossing>) {
+        let length = a.bounds()[p + 1] - a.bounds()[p];
+        for (unit, ((value, slope), active)) in a.row(0, p).iter().zip(a.row(1, p)).zip(states).enumerate() {
+            // Less than `merge` away from the left end counts as at the left end.
+            let at_end = value.abs() <= slope.abs() * self.merge;
+            *active = if at_end { *slope > 0.0 } else { *value > 0.0 };
+            if !at_end && value * slope < 0.0 {
+                let at = -value / slope;
+                if at < length - self.merge {
+                    crossings.push((at, unit));
+                }
+            }
+        }
+    }
+
+    /// The same for polynomials of any degree.
+    fn cross_polynomials(&mut self, a: &Pieces, p: usize, states: &mut [bool], crossings: &mut Vec<Crossing>) {
+        let length = a.bounds()[p + 1] - a.bounds()[p];
+        let mut changes = SignChanges::default();
+        let mut coefficients = vec![0.0; a.degree() + 1];
+        for (unit, active) in states.iter_mut().enumerate() {
+            for (k, c) in coefficients.iter_mut().enumerate() {
+                *c = a.row(k, p)[unit];
+            }
+            self.finder.sign_changes(&coefficients, length, self.merge, &mut changes);
+            *active = changes.first > 0.0;
+            for at in &changes.at {
+                if *at <= self.merge {
+                    *active = !*active;
+                } else if *at < length - self.merge {
+                    crossings.push((*at, unit));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Kinks and functions along segments against plain references: the forward pass, and kinks from their definition.
+
+mod common;
+
+use common::Numbers;
+use rayon::prelude::*;
+use taylorscope::{
+    kernels::dense::{Tape, forward},
+    landscape::{Change, Kink, Path, Propagation, Segment, Target, propagation::MERGE},
+    loss::Loss,
+    network::{LayerSpec, Network, Rectifier, he_uniform},
+};
+
+const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
+const LEAKY: LayerSpec = LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 });
+const ABS: LayerSpec = LayerSpec::Rectifier(Rectifier::Abs);
+
+fn dense(units: usize) -> LayerSpec {
+    LayerSpec::Dense { units }
+}
+
+/// A random network with a random input, and directions for both.
+struct Case {
+    network: Network,
+    weights: Vec<f64>,
+    input: Vec<f64>,
+    input_step: Vec<f64>,
+    weight_step: Vec<f64>,
+}
+
+impl Case {
+    fn new(inputs: usize, layers: &[LayerSpec], seed: u64) -> Case {
+        let network = Network::new(inputs, layers).unwrap();
+        let mut numbers = Numbers::new(seed);
+        let mut random = |n: usize, scale: f64| -> Vec<f64> { (0..n).map(|_| scale * numbers.signed()).collect() };
+        let mut weights = he_uniform::<f64>(&network, seed);
+        let noise = random(weights.len(), 0.3);
+        weights.iter_mut().zip(noise).for_each(|(w, n)| *w += n);
+        let (input, input_step) = (random(inputs, 1.0), random(inputs, 3.0));
+        let weight_step = random(weights.len(), 0.7);
+        Case { network, weights, input, input_step, weight_step }
+    }
+
+    /// The direction within one layer, or within one of its neurons.
+    fn step_in(&self, block: usize, neuron: Option<usize>) -> Vec<f64> {
+        let block = &self.network.blocks()[block];
+        let range = neuron.map_or(block.range(), |neuron| block.neuron(neuron));
+        let mut step = vec![0.0; self.weights.len()];
+        step[range.clone()].copy_from_slice(&self.weight_step[range]);
+        step
+    }
+
+    /// Pre-activations and outputs at a point, by the forward pass.
+    fn forward(&self, weight_step: Option<&[f64]>, input_step: Option<&[f64]>, t: f64) -> (Vec<Vec<bool>>, Vec<f64>) {
+        let along = |base: &[f64], step: Option<&[f64]>| -> Vec<f64> {
+            base.iter().enumerate().map(|(i, v)| v + step.map_or(0.0, |step| t * step[i])).collect()
+        };
+        let (weights, x) = (along(&self.weights, weight_step), along(&self.input, input_step));
+        let mut tape = Tape::default();
+        forward(&self.network, &weights, &x, 1, &mut tape);
+        let states = self.network.hidden_blocks().iter().zip(&tape.slopes).map(|(block, slopes)| {
+            let rectified = block.rectifier.is_some();
+            slopes.iter().map(|slope| rectified && *slope == 1.0).collect()
+        });
+        (states.collect(), tape.output)
+    }
+
+    /// Checks a path against the forward pass: between kinks no unit changes its state and the outputs are the
+    /// network's; at each kink exactly the named units change.
+    fn check(&self, what: &str, weight_step: Option<&[f64]>, input_step: Option<&[f64]>) -> Path {
+        let (from, to) = (-1.0, 1.5);
+        let propagation = Propagation::new(&self.network, &self.weights, weight_step);
+        let segment = Segment { input: &self.input, step: input_step, from, to };
+        let path = propagation.path(&segment);
+        assert_eq!(path.kinks, propagation.kinks(&segment), "{what}: with and without outputs");
+        let bounds = path.outputs().bounds();
+        assert!(bounds.is_sorted() && bounds[0] == from && bounds[bounds.len() - 1] == to);
+        let mut states: Option<Vec<Vec<bool>>> = None;
+        for (p, ends) in bounds.windows(2).enumerate() {
+            let length = ends[1] - ends[0];
+            // Points that rounding cannot carry over the kink.
+            let margin = (1e-3 * length).max(1e-10);
+            if 2.0 * margin > length {
+                continue;
+            }
+            let mut here: Option<Vec<Vec<bool>>> = None;
+            for share in [0.0, 0.09, 0.23, 0.41, 0.5, 0.68, 0.83, 0.95, 1.0] {
+                let t = ends[0] + margin + share * (length - 2.0 * margin);
+                let (found, outputs) = self.forward(weight_step, input_step, t);
+                let (value, _) = path.on(p, t);
+                let scale = outputs.iter().fold(1.0f64, |a, v| a.max(v.abs()));
+                for (a, b) in value.iter().zip(&outputs) {
+                    assert!((a - b).abs() <= 1e-12 * scale, "{what}: {a} at {t}, but the network has {b}");
+                }
+                match &here {
+                    Some(states) => assert_eq!(states, &found, "{what}: a kink in {ends:?} was missed"),
+                    None => here = Some(found),
+                }
+            }
+            let here = here.expect("points were looked at");
+            if let Some(before) = &states {
+                let mut expected: Vec<(usize, usize, Change)> = Vec::new();
+                for (block, (a, b)) in self.network.hidden_blocks().iter().zip(before.iter().zip(&here)) {
+                    for (unit, (a, b)) in a.iter().zip(b).enumerate().filter(|(_, (a, b))| a != b) {
+                        let _ = a;
+                        expected.push((block.layer, unit, if *b { Change::On } else { Change::Off }));
+                    }
+                }
+                let near = |kink: &&Kink| (kink.at - ends[0]).abs() <= 2.0 * MERGE * (to - from);
+                let named: Vec<_> = path.kinks.iter().filter(near).map(|k| (k.layer, k.unit, k.change)).collect();
+                assert_eq!(named, expected, "{what}: kinks at {}", ends[0]);
+            }
+            states = Some(here);
+        }
+        path
+    }
+}
+
+/// Shapes of small networks; the seed varies the rest.
+fn shapes() -> Vec<(usize, Vec<LayerSpec>)> {
+    vec![
+        (1, vec![dense(1), RELU, dense(1)]),
+        (2, vec![dense(7), RELU, dense(3)]),
+        (3, vec![dense(6), RELU, dense(5), RELU, dense(2)]),
+        (4, vec![dense(5), LEAKY, dense(5), ABS, dense(4), RELU, dense(3)]),
+        (3, vec![dense(4), dense(6), RELU, dense(2)]),
+        (5, vec![dense(9), RELU, dense(7), RELU, dense(6), RELU, dense(5), RELU, dense(1)]),
+        (3, vec![dense(3)]),
+    ]
+}
+
+fn for_all(seeds: u64, check: impl Fn(&Case) + Sync) {
+    let shapes = shapes();
+    (0..seeds).into_par_iter().for_each(|seed| {
+        let (inputs, layers) = &shapes[seed as usize % shapes.len()];
+        check(&Case::new(*inputs, layers, seed));
+    });
+}
+
+#[test]
+fn segments_in_input_space_are_exact() {
+    for_all(2100, |case| {
+        let path = case.check("input", None, Some(&case.input_step));
+        assert!(path.outputs().degree() == 1);
+    });
+}
+
+#[test]
+fn segments_in_one_layers_and_one_neurons_weights_are_exact() {
+    for_all(700, |case| {
+        for block in 0..case.network.blocks().len() {
+            let step = case.step_in(block, None);
+            let path = case.check("layer", Some(&step), None);
+            assert_eq!(path.outputs().degree(), 1, "the function is piecewise linear");
+            let neuron = block % case.network.blocks()[block].units;
+            case.check("neuron", Some(&case.step_in(block, Some(neuron))), None);
+        }
+    });
+}
+
+#[test]
+fn segments_in_all_weights_are_exact() {
+    for_all(700, |case| {
+        let path = case.check("all weights", Some(&case.weight_step), None);
+        assert_eq!(path.outputs().degree(), case.network.blocks().len());
+        case.check("weights and input", Some(&case.weight_step), Some(&case.input_step));
+    });
+}
+
+/// The kinks of a network with one hidden layer from their definition: unit `u` has its kink at the root of its
+/// pre-activation.
+#[test]
+fn two_layer_networks_agree_with_the_definition() {
+    for seed in 0..200 {
+        let case = Case::new(4, &[dense(40), RELU, dense(2)], seed);
+        let block = &case.network.blocks()[0];
+        let mut expected: Vec<(f64, usize, Change)> = (0..block.units)
+            .filter_map(|unit| {
+                let w = &case.weights[block.neuron(unit)];
+                let value: f64 = w.iter().zip(case.input.iter().chain(&[1.0])).map(|(w, x)| w * x).sum();
+                let slope: f64 = w.iter().zip(&case.input_step).map(|(w, v)| w * v).sum();
+                let at = -value / slope;
+                let change = if slope > 0.0 { Change::On } else { Change::Off };
+                (at > 0.0 && at < 1.0).then_some((at, unit, change))
+            })
+            .collect();
+        expected.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let propagation = Propagation::new(&case.network, &case.weights, None);
+        let found =
+            propagation.kinks(&Segment { input: &case.input, step: Some(&case.input_step), from: 0.0, to: 1.0 });
+        assert_eq!(found.len(), expected.len());
+        for (kink, (at, unit, change)) in found.iter().zip(expected) {
+            assert!((kink.at - at).abs() < 1e-13);
+            assert_eq!((kink.layer, kink.unit, kink.change), (0, unit, change));
+        }
+    }
+}
+
+fn line(network: &Network, weights: &[f64], input: &[f64], step: &[f64]) -> Path {
+    Propagation::new(network, weights, None).path(&Segment { input, step: Some(step), from: 0.0, to: 1.0 })
+}
+
+#[test]
+fn kinks_that_meet_are_reported_together() {
+    // Two equal units, a third whose kink is at the same point in exact arithmetic only, and a second layer that
+    // turns at that point too.
+    let network = Network::new(1, &[dense(3), RELU, dense(1), RELU, dense(1)]).unwrap();
+    let weights = [3.0, -0.9, 3.0, -0.9, 0.1, -0.03, 1.0, 1.0, 1.0, 0.0, 1.0, 0.5];
+    let path = line(&network, &weights, &[0.0], &[1.0]);
+    let named: Vec<_> = path.kinks.iter().map(|k| (k.layer, k.unit)).collect();
+    assert_eq!(named, [(0, 0), (0, 1), (0, 2), (2, 0)]);
+    assert!(path.kinks.iter().all(|k| (k.at - 0.3).abs() < 1e-12 && k.change == Change::On), "{:?}", path.kinks);
+    assert_eq!(path.outputs().len(), 2);
+}
+
+#[test]
+fn units_that_are_zero_on_the_segment_are_no_kinks() {
+    // Exactly zero: no input reaches the unit. Zero up to rounding: the segment lies in the unit's hyperplane.
+    let network = Network::new(2, &[dense(2), RELU, dense(1)]).unwrap();
+    let weights = [0.0, 0.0, 0.0, 0.1, 0.7, -0.31, 1.0, 1.0, 0.0];
+    let (input, step) = ([1.0, 0.3], [0.7, -0.1]);
+    for t in [0.0, 0.37, 1.0] {
+        let a = 0.1 * (1.0 + 0.7 * t) + 0.7 * (0.3 - 0.1 * t) - 0.31;
+        assert!(f64::abs(a) < 1e-15, "the segment runs along the kink, up to rounding: {a}");
+    }
+    let path = line(&network, &weights, &input, &step);
+    assert_eq!(path.kinks, []);
+    assert_eq!(path.at(0.5), (vec![0.0], vec![0.0]));
+}
+
+#[test]
+fn a_layer_that_dies_is_a_kink_of_its_units_only_once() {
+    // The one unit of the first layer dies at 1/2; the unit above it rests at zero from there on.
+    let network = Network::new(1, &[dense(1), RELU, dense(1), RELU, dense(1)]).unwrap();
+    let path = line(&network, &[-2.0, 1.0, 3.0, 0.0, 1.0, 0.0], &[0.0], &[1.0]);
+    let named: Vec<_> = path.kinks.iter().map(|k| (k.at, k.layer, k.change)).collect();
+    assert_eq!(named, [(0.5, 0, Change::Off), (0.5, 2, Change::Off)]);
+    assert_eq!(path.outputs().len(), 2);
+}
+
+#[test]
+fn a_unit_that_touches_zero_does_not_change_its_state() {
+    // |x - 1/2| at its lowest point, as the input of a rectifier.
+    let network = Network::new(1, &[dense(1), ABS, dense(1), RELU, dense(1)]).unwrap();
+    let path = line(&network, &[1.0, -0.5, 1.0, 0.0, 1.0, 0.0], &[0.0], &[1.0]);
+    let named: Vec<_> = path.kinks.iter().map(|k| (k.at, k.layer)).collect();
+    assert_eq!(named, [(0.5, 0)]);
+    assert_eq!([path.at(0.25), path.at(0.75)], [(vec![0.25], vec![-1.0]), (vec![0.25], vec![1.0])]);
+}
+
+#[test]
+fn segments_without_length_or_motion_are_one_piece() {
+    let case = Case::new(3, &[dense(6), RELU, dense(5), RELU, dense(2)], 5);
+    let propagation = Propagation::new(&case.network, &case.weights, Some(&case.weight_step));
+    let still = Propagation::new(&case.network, &case.weights, None);
+    let zero = vec![0.0; 3];
+    let paths = [
+        propagation.path(&Segment { input: &case.input, step: Some(&case.input_step), from: 0.5, to: 0.5 }),
+        still.path(&Segment { input: &case.input, step: Some(&zero), from: 0.0, to: 1.0 }),
+        still.path(&Segment::at_rest(&case.input, 0.0, 1.0)),
+    ];
+    for path in &paths {
+        assert_eq!((path.kinks.len(), path.outputs().len()), (0, 1));
+    }
+    let (_, moved) = case.forward(Some(&case.weight_step), Some(&case.input_step), 0.5);
+    let (_, rest) = case.forward(None, None, 0.0);
+    for (path, expected) in paths.iter().zip([moved, rest.clone(), rest]) {
+        for (a, b) in path.at(0.5).0.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-13);
+        }
+    }
+}
+
+#[test]
+fn losses_and_their_slopes_agree_with_differences() {
+    let case = Case::new(4, &[dense(6), RELU, dense(5), RELU, dense(4)], 11);
+    let (y, v) = ([0.3, -0.2, 0.5, 0.1], [1.0, 0.5, -0.3, 0.2]);
+    let propagation = Propagation::new(&case.network, &case.weights, Some(&case.weight_step));
+    let path = propagation.path(&Segment { input: &case.input, step: Some(&case.input_step), from: -0.5, to: 1.0 });
+    let targets = [
+        (Loss::Mse, Target::Values { at: &y, step: Some(&v) }),
+        (Loss::Mse, Target::Values { at: &y, step: None }),
+        (Loss::CrossEntropy, Target::Label(2)),
+    ];
+    for (p, ends) in path.outputs().bounds().windows(2).enumerate() {
+        let (t, h) = (0.5 * (ends[0] + ends[1]), 1e-6);
+        for (loss, target) in targets {
+            let (_, slope) = path.loss_on(p, t, loss, target);
+            let [up, down] = [t + h, t - h].map(|t| path.loss_on(p, t, loss, target).0);
+            assert!((slope - (up - down) / (2.0 * h)).abs() < 1e-6 * slope.abs().max(1.0));
+        }
+        let (_, f) = case.forward(Some(&case.weight_step), Some(&case.input_step), t);
+        let squares: f64 = f.iter().zip(y.iter().zip(v)).map(|(f, (y, v))| (f - y - t * v).powi(2)).sum();
+        assert!((path.loss_on(p, t, Loss::Mse, targets[0].1).0 - squares / 4.0).abs() < 1e-12);
+    }
+}
+
+/// Hanin and Rolnick 2019 ("Complexity of linear regions in deep networks", ICML): at initialization the expected number
+/// of kinks along a line is proportional to the number of units, whatever the depth, where the tent networks, with the same
+/// two units a layer, double it with every layer.
+#[test]
+fn random_initializations_have_kinks_in_proportion_to_their_units() {
+    let mean_kinks = |depth: usize, width: usize| -> f64 {
+        let mut layers = vec![];
+        for _ in 0..depth {
+            layers.extend([dense(width), RELU]);
+        }
+        layers.push(dense(1));
+        let network = Network::new(8, &layers).unwrap();
+        let seeds = 60;
+        let counts: Vec<usize> = (0..seeds)
+            .into_par_iter()
+            .map(|seed| {
+                let weights = he_uniform::<f64>(&network, seed);
+                let mut numbers = Numbers::new(seed);
+                let x: Vec<f64> = (0..8).map(|_| numbers.signed()).collect();
+                let v: Vec<f64> = x.iter().map(|x| numbers.signed() - x).collect();
+                let segment = Segment { input: &x, step: Some(&v), from: 0.0, to: 1.0 };
+                Propagation::new(&network, &weights, None).kinks(&segment).len()
+            })
+            .collect();
+        counts.iter().sum::<usize>() as f64 / seeds as f64
+    };
+    let per_unit: Vec<f64> = [(2, 32), (4, 32), (8, 32), (16, 32), (4, 64), (8, 16)]
+        .into_iter()
+        .map(|(depth, width)| mean_kinks(depth, width) / (depth * width) as f64)
+        .collect();
+    let (least, most) = per_unit.iter().fold((f64::MAX, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
+    assert!(most < 2.0 * least && most < 1.0, "kinks per unit, by depth and width: {per_unit:?}");
+}
+
+#[test]
+fn kinks_of_many_segments_are_those_of_each() {
+    let case = Case::new(3, &[dense(20), RELU, dense(20), RELU, dense(2)], 8);
+    let propagation = Propagation::new(&case.network, &case.weights, None);
+    let starts: Vec<Vec<f64>> = (0..9).map(|i| case.input.iter().map(|x| x + 0.1 * i as f64).collect()).collect();
+    let segments: Vec<Segment> =
+        starts.iter().map(|x| Segment { input: x, step: Some(&case.input_step), from: 0.0, to: 1.0 }).collect();
+    let all = propagation.kinks_of(&segments);
+    for (kinks, segment) in all.iter().zip(&segments) {
+        assert_eq!(*kinks, propagation.kinks(segment));
+        assert!(!kinks.is_empty());
+    }
+}
