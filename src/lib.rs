@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Start at [`study::run`] for whole experiments, [`train::train`] with an [`train::Observer`] or an [`optim::Optimizer`] of your own, [`network::Linearization`] for the
-//! exact linearization of a network, and [`taylor`] for Taylor losses and their certified optima.
+//! exact linearization of a network, [`landscape`] for exact kinks along segments, and [`taylor`] for Taylor losses and their certified optima.
 
 pub mod activation;
 pub mod cli;

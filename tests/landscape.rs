@@ -5,10 +5,13 @@ mod common;
 use common::Numbers;
 use rayon::prelude::*;
 use taylorscope::{
-    kernels::dense::{Tape, forward},
-    landscape::{Change, Kink, Path, Propagation, Segment, Target, propagation::MERGE},
+    kernels::dense::{Tape, forward, jvp},
+    landscape::{
+        Change, Datapoint, Kink, Path, Propagation, Segment, Target, profile, propagation::MERGE, updates::measure,
+    },
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
+    train::{Examples, RoundEngine},
 };
 
 const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
@@ -340,5 +343,92 @@ fn kinks_of_many_segments_are_those_of_each() {
     for (kinks, segment) in all.iter().zip(&segments) {
         assert_eq!(*kinks, propagation.kinks(segment));
         assert!(!kinks.is_empty());
+    }
+}
+
+#[test]
+fn profiles_are_means_over_datapoints_and_their_taylor_losses() {
+    let case = Case::new(4, &[dense(6), RELU, dense(5), RELU, dense(4)], 12);
+    let mut numbers = Numbers::new(3);
+    let inputs: Vec<Vec<f64>> = (0..21).map(|_| numbers.vector(4)).collect();
+    let (y, step) = (numbers.vector(4), &case.weight_step);
+    let target = Target::Values { at: &y, step: None };
+    let datapoints: Vec<Datapoint> = inputs.iter().map(|input| Datapoint { input, step: None, target }).collect();
+    let propagation = Propagation::new(&case.network, &case.weights, Some(step));
+    let found = profile(&propagation, &datapoints, (-0.4, 0.7), Loss::Mse, Some(2));
+
+    // The mean loss by the forward pass, and the Taylor loss by forward mode.
+    let along = |t: f64| -> Vec<f64> { case.weights.iter().zip(step).map(|(w, d)| w + t * d).collect() };
+    let x = inputs.concat();
+    let mean_loss = |outputs: &[f64]| -> f64 {
+        outputs.chunks(4).flat_map(|f| f.iter().zip(&y).map(|(f, y)| (f - y).powi(2) / 4.0)).sum::<f64>() / 21.0
+    };
+    let outputs = |weights: &[f64]| {
+        let mut tape = Tape::default();
+        forward(&case.network, weights, &x, 21, &mut tape);
+        tape
+    };
+    let start = outputs(&case.weights);
+    let slope = jvp(&case.network, &case.weights, &x, &start, step, 0..3);
+    for piece in &found.pieces {
+        for (end, t) in [piece.from, piece.to].into_iter().enumerate() {
+            assert!((piece.loss[end].value - mean_loss(&outputs(&along(t)).output)).abs() < 1e-11);
+            let linear: Vec<f64> = start.output.iter().zip(&slope).map(|(f, d)| f + t * d).collect();
+            assert!((piece.taylor[end].value - mean_loss(&linear)).abs() < 1e-11);
+        }
+        // The cubic of the ends is what figures draw.
+        let (h, middle) = (piece.to - piece.from, 0.5 * (piece.from + piece.to));
+        let [a, b] = piece.loss;
+        let drawn = 0.5 * (a.value + b.value) + h * (a.slope - b.slope) / 8.0;
+        assert!((drawn - mean_loss(&outputs(&along(middle)).output)).abs() < 1e-6);
+    }
+    assert!(found.pieces.windows(2).all(|two| two[0].to == two[1].from));
+    assert_eq!((found.pieces[0].from, found.pieces[found.pieces.len() - 1].to), (-0.4, 0.7));
+    assert!((found.start.value - start.output[2]).abs() < 1e-13 && (found.start.slope - slope[2]).abs() < 1e-13);
+    assert!(found.kinks.len() > 20 && found.kinks.is_sorted_by(|a, b| a.1.at <= b.1.at));
+    for (datapoint, kink) in &found.kinks {
+        let own = propagation.kinks(&Segment::at_rest(&inputs[*datapoint], -0.4, 0.7));
+        assert!(own.contains(kink));
+    }
+}
+
+#[test]
+fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
+    for seed in 0..20 {
+        let case = Case::new(4, &[dense(9), RELU, dense(7), LEAKY, dense(4)], seed);
+        let mut numbers = Numbers::new(seed);
+        let inputs = numbers.vector(4 * 12);
+        let examples = Examples::autoencoder(&inputs, 4);
+        let rows: Vec<u32> = vec![3, 0, 11, 7, 5];
+        let after: Vec<f64> = case.weights.iter().zip(&case.weight_step).map(|(w, d)| w + 0.4 * d).collect();
+        let found = measure(&case.network, Loss::Mse, &examples, &rows, &case.weights, &after);
+
+        let mut engine = RoundEngine::new(&case.network, Loss::Mse, rows.len());
+        let mut at = |weights: &[f64]| {
+            engine.compute(weights, &examples, &rows);
+            (engine.loss(), engine.gradient().to_vec())
+        };
+        let ((before_loss, g), (after_loss, h)) = (at(&case.weights), at(&after));
+        assert!((found.before - before_loss).abs() < 1e-13 && (found.after - after_loss).abs() < 1e-12);
+        let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let cosine = product(&g, &h) / (product(&g, &g) * product(&h, &h)).sqrt();
+        assert!((found.cosine.unwrap() - cosine).abs() < 1e-12);
+        let step: Vec<f64> = after.iter().zip(&case.weights).map(|(b, a)| b - a).collect();
+        assert!((found.first_order - before_loss - product(&g, &step)).abs() < 1e-12);
+
+        let x: Vec<f64> = rows.iter().flat_map(|row| inputs[4 * *row as usize..][..4].to_vec()).collect();
+        let tape_at = |weights: &[f64]| {
+            let mut tape = Tape::default();
+            forward(&case.network, weights, &x, rows.len(), &mut tape);
+            tape
+        };
+        let (start, end) = (tape_at(&case.weights), tape_at(&after));
+        let slope = jvp(&case.network, &case.weights, &x, &start, &step, 0..3);
+        let squares: f64 =
+            start.output.iter().zip(&slope).zip(&x).map(|((f, d), y)| (f + d - y).powi(2)).sum::<f64>() / 20.0;
+        assert!((found.taylor - squares).abs() < 1e-12);
+        let changed = start.slopes.iter().flatten().zip(end.slopes.iter().flatten()).filter(|(a, b)| a != b).count();
+        assert_eq!(found.changed, changed as f64 / 5.0);
+        assert!(found.kinks >= found.changed);
     }
 }

@@ -4,13 +4,14 @@
 
 mod analyze;
 mod data;
+mod landscape;
 mod memory;
 mod output;
 mod report;
 mod reproduce;
 mod run;
 
-use crate::study::{ExperimentError, StudyError};
+use crate::study::{ExperimentError, StudyError, landscape::LandscapeError};
 use clap::{Parser, Subcommand};
 use std::{
     process::ExitCode,
@@ -34,6 +35,8 @@ enum Command {
     Reproduce(reproduce::Arguments),
     /// Analyse a trace of a run that was trained elsewhere
     Analyze(analyze::Arguments),
+    /// Exact kinks, function and gradient along a segment of inputs or weights
+    Landscape(landscape::Arguments),
     /// Render a run's report again, or several runs side by side
     Report(report::Arguments),
     /// List, fetch or verify datasets
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Reproduce(arguments) => reproduce::command(&arguments),
         Command::Analyze(arguments) => analyze::command(&arguments),
+        Command::Landscape(arguments) => landscape::command(&arguments),
         Command::Report(arguments) => report::command(&arguments),
         Command::Data(arguments) => data::command(&arguments),
     };
@@ -97,6 +101,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.downcast_ref::<UsageError>().is_some()
         || error.downcast_ref::<ExperimentError>().is_some_and(|e| !matches!(e, ExperimentError::Read { .. }))
         || error.downcast_ref::<StudyError>().is_some_and(StudyError::is_usage)
+        || error.downcast_ref::<LandscapeError>().is_some_and(LandscapeError::is_usage)
         || error.downcast_ref::<crate::optim::OptimizerError>().is_some()
         || error
             .downcast_ref::<crate::data::DataError>()

@@ -1,14 +1,18 @@
 //! `taylorscope reproduce`: the paper's figures and its claims with verdicts.
 
-use super::{STOP, Status, memory::Memory, output, run};
-use crate::study::{
-    RunOptions,
-    claims::evaluate,
-    experiment::{parse, source},
-    results::RunTables,
+use super::{STOP, Status, landscape, memory::Memory, output, run};
+use crate::{
+    report,
+    study::{
+        RunOptions,
+        claims::evaluate,
+        experiment::{parse, source},
+        landscape::{Along, LandscapeOptions, Subject, along, growth},
+        results::RunTables,
+    },
 };
 use clap::ValueEnum;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -39,6 +43,8 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Figure {
+    /// Shattered gradients: functions, kinks and gradients, and what updates cross (autoencoder)
+    Fig1,
     /// Average regret against round for neurons, layers and the network (autoencoder)
     Fig3,
     /// The same for the convolutional network
@@ -51,6 +57,7 @@ enum Figure {
 impl Figure {
     fn name(self) -> &'static str {
         match self {
+            Figure::Fig1 => "fig1",
             Figure::Fig3 => "fig3",
             Figure::Fig4 => "fig4",
             Figure::Fig5 => "fig5",
@@ -63,6 +70,8 @@ impl Figure {
         let autoencoder = |figure, folder| Reproduction { figure, folder, task: Task::Autoencoder };
         let convnet = |figure, folder| Reproduction { figure, folder, task: Task::Convnet };
         match self {
+            // No study: see `shattered`.
+            Figure::Fig1 => vec![],
             Figure::Fig3 => vec![autoencoder(Figure::Fig3, "fig3")],
             Figure::Fig4 => vec![convnet(Figure::Fig4, "fig4")],
             Figure::Fig5 => vec![autoencoder(Figure::Fig5, "fig5"), convnet(Figure::Fig5, "fig5-convnet")],
@@ -130,6 +139,10 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     let parent =
         arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
     let mut status = Status::Done;
+    if matches!(arguments.figure, Figure::Fig1 | Figure::All) {
+        let name = Task::Autoencoder.experiment(arguments.quick);
+        shattered(arguments, name, &parent.join(Figure::Fig1.name()))?;
+    }
     for reproduction in arguments.figure.runs() {
         let name = reproduction.task.experiment(arguments.quick);
         let (text, origin) = source(name)?;
@@ -158,4 +171,34 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         }
     }
     Ok(status)
+}
+
+/// The round whose update figure 1 looks along: early, when the function still changes much.
+const SHOWN_UPDATE: usize = 10;
+
+/// Figure 1: constructed and random networks, one update of training, and what the updates of each optimizer crossed.
+fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()> {
+    let mut events = |event: &str| eprintln!("{event}");
+    let (text, origin) = source(name)?;
+    let experiment = parse(&text, &origin, &[format!("seed={}", arguments.seed)])?;
+    let subject = Subject::of_experiment(&experiment, arguments.data.as_deref())?;
+    let options = LandscapeOptions {
+        subject: &subject,
+        along: Along::Update(SHOWN_UPDATE),
+        through: None,
+        datapoints: None,
+        optimizer: None,
+        round: None,
+        output: None,
+        updates: if arguments.quick { 30 } else { 50 },
+        data: arguments.data.as_deref(),
+        out,
+        overwrite: arguments.overwrite,
+    };
+    let summary = along(&options, &mut events)?;
+    let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, arguments.seed);
+    growth::write(&settings, &subject.examples(), out, &mut events)?;
+    let rendered = report::render_landscape(out)?;
+    landscape::print(&summary)?;
+    output::line(format!("report:  {}", rendered.html.display()))
 }

@@ -7,16 +7,24 @@
 //! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
 //! - [`pieces`]: the representation that is propagated; [`affine`] and [`rectifier`]: what each kind of layer does to it
 //! - [`roots`]: where a polynomial changes its sign
-//! - [`tent`]: networks whose kinks are known
+//! - [`mod@profile`]: the mean loss of several datapoints, with its Taylor loss beside it; [`updates`]: what updates cross
+//! - [`shatter`]: the autocorrelation of gradients; [`mod@tent`]: networks whose kinks are known
 
 pub mod affine;
 pub mod path;
 pub mod pieces;
+pub mod profile;
 pub mod propagation;
 pub mod rectifier;
 pub mod roots;
+pub mod shatter;
 pub mod tent;
+pub mod updates;
 
 pub use path::{Path, Target};
 pub use pieces::Pieces;
+pub use profile::{Datapoint, Profile, ProfilePiece, profile};
 pub use propagation::{Change, Kink, Propagation, Segment};
+pub use shatter::Autocorrelation;
+pub use tent::tent;
+pub use updates::Update;

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod draw;
 pub mod figure;
+mod landscape;
 mod page;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -16,6 +17,8 @@ mod tests;
 
 use crate::files::write_atomically;
 use crate::study::{results::RunTables, tables::TableError};
+pub use landscape::render_landscape;
+
 use draw::png::{PngError, Renderer};
 use figure::Figure;
 use std::{

@@ -4,6 +4,7 @@
 //! - [`run`]: trains and analyses; [`analyze`]: the same for a trace
 //! - [`analysis`]: what is measured of one run
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
+//! - [`landscape`]: the landscape along a segment, and figure 1
 //! - [`environment`]: the machine; [`numbers`]: how numbers are printed
 
 pub mod analysis;
@@ -11,6 +12,7 @@ pub mod analyze;
 pub mod claims;
 pub mod environment;
 pub mod experiment;
+pub mod landscape;
 pub mod numbers;
 pub mod results;
 pub mod run;

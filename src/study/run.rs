@@ -294,7 +294,7 @@ pub fn read_summary(run: &Path) -> Option<Summary> {
 }
 
 /// The experiment's initial weights: from its file, or seeded.
-fn initial_weights<T: Real>(experiment: &Experiment, network: &Network) -> Result<Vec<T>, StudyError> {
+pub(super) fn initial_weights<T: Real>(experiment: &Experiment, network: &Network) -> Result<Vec<T>, StudyError> {
     Ok(match &experiment.network.weights {
         Some(path) => read_weights(network, path)?,
         None => he_uniform(network, experiment.seed),

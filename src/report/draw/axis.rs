@@ -136,8 +136,9 @@ fn linear_ticks(min: f64, max: f64, most: usize) -> Vec<Tick> {
                 let mantissa = value / 10f64.powi(exponent);
                 let digits = (exponent - step.log10().floor() as i32).max(0) as usize;
                 if i == 0 { "0".into() } else { format!("{mantissa:.digits$}×10{}", superscript(exponent)) }
-            } else if decimals == 0 && value >= 0.0 {
-                count(value.round() as u64)
+            } else if decimals == 0 {
+                let sign = if value < 0.0 { "-" } else { "" };
+                format!("{sign}{}", count(value.abs().round() as u64))
             } else {
                 format!("{value:.decimals$}")
             };

@@ -12,6 +12,8 @@ pub enum Sample {
     /// A line with the series' marker on it.
     Series(SeriesStyle),
     Line(Stroke<'static>),
+    /// The series' marker alone.
+    Marker(SeriesStyle),
     /// A filled patch: colour or pattern, with opacity folded into the colour.
     Patch(String),
     /// A filled and an open marker of no particular series.
@@ -39,7 +41,7 @@ impl Entry {
         match self.sample {
             Sample::Series(_) | Sample::Line(_) => 34.0,
             Sample::Patch(_) => 16.0,
-            Sample::Filled | Sample::Open => 10.0,
+            Sample::Marker(_) | Sample::Filled | Sample::Open => 10.0,
         }
     }
 }
@@ -83,6 +85,7 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[Entry]) {
                     style.mark(svg, center, 3.4, true);
                 }
                 Sample::Line(stroke) => svg.line((left, middle), (right, middle), *stroke),
+                Sample::Marker(style) => style.mark(svg, center, 3.6, true),
                 Sample::Patch(fill) => svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, None),
                 Sample::Filled | Sample::Open => {
                     let style =

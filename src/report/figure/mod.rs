@@ -5,6 +5,7 @@
 pub mod comparison;
 pub mod decomposition;
 pub mod exploration;
+pub mod landscape;
 pub mod neuron_map;
 pub mod regret;
 pub mod training;

@@ -1,0 +1,119 @@
+//! `taylorscope landscape`.
+
+use super::{Status, UsageError, output, run::free};
+use crate::{
+    report,
+    study::{
+        landscape::{Along, LandscapeOptions, Subject, along, rows::LandscapeSummary},
+        numbers::counted,
+    },
+};
+use std::{ops::Range, path::PathBuf};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Run directory, built-in experiment or experiment file, trace folder, or weights (.safetensors)
+    #[arg(default_value = "digits-autoencoder")]
+    target: String,
+    /// What moves: input | neuron L.M | layer L | gradient | update N
+    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"], required = true)]
+    along: Vec<String>,
+    /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth of the weights' norm either way, half of it for a neuron]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
+    through: Option<String>,
+    /// Rows of the training data whose mean loss is shown [default: the minibatch of an update, else the first 16]
+    #[arg(long, value_name = "A..B")]
+    datapoints: Option<String>,
+    /// Which optimizer of a run or experiment [default: the first]
+    #[arg(long, value_name = "LABEL")]
+    optimizer: Option<String>,
+    /// The weights before this round's update [default: after the last round of a run, round 1 of an experiment]
+    #[arg(long, value_name = "N")]
+    round: Option<usize>,
+    /// Which output to show along the input [default: the one whose slope varies most]
+    #[arg(long, value_name = "K")]
+    output: Option<usize>,
+    /// Updates of each optimizer to measure, spread over its run; 0 for none [default: 30 for runs and traces, else 0]
+    #[arg(long, value_name = "COUNT")]
+    updates: Option<usize>,
+    /// Experiment with the layers and the data of a weights file
+    #[arg(long, value_name = "FILE")]
+    experiment: Option<String>,
+    /// Where to write [default: runs/landscape, or the first free runs/landscape-2, ...]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Folder with the datasets' files
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Replace another landscape in the folder
+    #[arg(long)]
+    overwrite: bool,
+}
+
+pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+    super::set_threads(arguments.threads)?;
+    // `--along input RUN`: the second word names no part of what moves, so it is the target.
+    let (words, target) = match &arguments.along[..] {
+        [what, target] if what == "input" || what == "gradient" => (what.clone(), target),
+        words => (words.join(" "), &arguments.target),
+    };
+    let along_what: Along = words.parse()?;
+    let default = PathBuf::from("runs").join("landscape");
+    let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
+    let trained = std::path::Path::new(target).is_dir();
+    let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.as_deref())?;
+    let options = LandscapeOptions {
+        subject: &subject,
+        along: along_what,
+        through: arguments.through.as_deref().map(|text| range(text, "through")).transpose()?,
+        datapoints: arguments.datapoints.as_deref().map(rows).transpose()?,
+        optimizer: arguments.optimizer.as_deref(),
+        round: arguments.round,
+        output: arguments.output,
+        updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
+        data: arguments.data.as_deref(),
+        out: &out,
+        overwrite: arguments.overwrite,
+    };
+    let summary = along(&options, &mut |event| eprintln!("{event}"))?;
+    let rendered = report::render_landscape(&out)?;
+    print(&summary)?;
+    output::line(format!("report:  {}", rendered.html.display()))?;
+    output::line(format!("figures: {}", out.join("figures").display()))?;
+    output::line(format!("tables:  {}", out.join("*.csv").display()))?;
+    Ok(Status::Done)
+}
+
+/// A short table of what was found.
+pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
+    output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
+    output::line(format!("range    {} to {}", summary.from, summary.to))?;
+    output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?;
+    output::line(format!("method   {}", summary.method))
+}
+
+/// Parses `A..B` with `A < B` or, along the input, two rows in any order.
+fn range(text: &str, option: &str) -> anyhow::Result<(f64, f64)> {
+    let wrong =
+        || UsageError(format!("--{option} {text}: write two numbers with two dots between them, for example 0..1"));
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    match (from.trim().parse::<f64>(), to.trim().parse::<f64>()) {
+        (Ok(from), Ok(to)) if from.is_finite() && to.is_finite() => Ok((from, to)),
+        _ => Err(wrong().into()),
+    }
+}
+
+fn rows(text: &str) -> anyhow::Result<Range<usize>> {
+    let (from, to) = range(text, "datapoints")?;
+    let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
+    if !whole(from) || !whole(to) || from >= to {
+        return Err(UsageError(format!(
+            "--datapoints {text}: write the first row and the one behind the last, for example 0..64"
+        ))
+        .into());
+    }
+    Ok(from as usize..to as usize)
+}

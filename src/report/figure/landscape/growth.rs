@@ -1,0 +1,107 @@
+//! Kinks against depth: exponential where constructed, proportional to the units where random.
+
+use crate::{
+    report::{
+        draw::{
+            axis::Axis,
+            legend::{self, Entry, Sample},
+            panel::{Labels, Panel},
+            style::{MUTED, SeriesStyle},
+            svg::{Rect, Stroke, Svg},
+        },
+        figure::{Figure, WIDTH},
+    },
+    study::{
+        landscape::{LandscapeTables, rows::GrowthRow},
+        numbers::number,
+        results::mean,
+    },
+};
+
+const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", opacity: 1.0 };
+
+/// Draws kinks against depth and kinks per unit against depth.
+pub fn draw(tables: &LandscapeTables) -> Figure {
+    let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
+    let caption = format!(
+        "Kinks on a segment against depth, counted exactly. Tent networks (two units a layer) have 2^depth − 1 kinks. \
+         Random networks: He-uniform weights, zero biases, segments between datapoints; mean, and least to most as bars, of \
+         {samples} networks each. Hanin and Rolnick (2019) derive for initializations a number in proportion to the units, \
+         whatever the depth: the guides have {} kinks a unit, the mean.",
+        number(kinks_per_unit(&tables.growth))
+    );
+    Figure {
+        id: "growth",
+        heading: "Kinks against depth",
+        svg: Ok(picture(&tables.growth)),
+        caption,
+        notes: Vec::new(),
+        sources: vec!["growth.csv".to_owned()],
+    }
+}
+
+/// Mean over the shapes of random networks.
+fn kinks_per_unit(rows: &[GrowthRow]) -> f64 {
+    mean(rows.iter().filter(|row| row.network != "tent").map(|row| row.mean_kinks / row.units as f64)).unwrap_or(0.0)
+}
+
+fn picture(rows: &[GrowthRow]) -> String {
+    let guide = kinks_per_unit(rows);
+    let series: Vec<&[GrowthRow]> = rows.chunk_by(|a, b| (&a.network, a.width) == (&b.network, b.width)).collect();
+    let mut entries: Vec<Entry> = series
+        .iter()
+        .enumerate()
+        .map(|(i, rows)| {
+            let name = match rows[0].network.as_str() {
+                "tent" => "tent, 2 units a layer".to_owned(),
+                _ => format!("random, {} units a layer", rows[0].width),
+            };
+            Entry::new(Sample::Series(SeriesStyle::of(i)), name)
+        })
+        .collect();
+    entries.push(Entry::new(Sample::Line(GUIDE), format!("{} kinks a unit", number(guide))));
+    let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
+    let height = 230.0;
+    let mut svg = Svg::new("growth", WIDTH, top + height + 42.0);
+    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+    let deepest = rows.iter().map(|row| row.depth).max().unwrap_or(1) as f64;
+    let most = rows.iter().map(|row| row.most_kinks).max().unwrap_or(1) as f64;
+    let depth = Axis::log(0.9, 1.1 * deepest);
+    let left = Panel::new(Rect::new(66.0, top, 300.0, height), depth, Axis::log(0.8, 1.3 * most));
+    left.draw(&mut svg, Labels { title: "kinks", x: "hidden layers", y: "kinks on the segment", ..Labels::default() });
+    left.inside(&mut svg, |svg| {
+        for rows in series.iter().filter(|rows| rows[0].network != "tent") {
+            let line: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, guide * row.units as f64)).collect();
+            left.curve(svg, &line, GUIDE);
+        }
+        for (i, rows) in series.iter().enumerate() {
+            let style = SeriesStyle::of(i);
+            let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, row.mean_kinks)).collect();
+            for row in rows.iter().filter(|row| row.samples > 1) {
+                let ends =
+                    [row.least_kinks, row.most_kinks].map(|kinks| left.at(row.depth as f64, kinks.max(1) as f64));
+                svg.line(ends[0], ends[1], Stroke::solid(style.color, 1.0).faded(0.6));
+            }
+            left.curve(svg, &points, style.stroke(1.6));
+            points.iter().for_each(|p| style.mark(svg, left.at(p.0, p.1), 3.2, true));
+        }
+    });
+    let per_unit = |row: &GrowthRow| row.mean_kinks / row.units as f64;
+    let random: Vec<(usize, &[GrowthRow])> =
+        series.iter().enumerate().filter(|(_, rows)| rows[0].network != "tent").map(|(i, rows)| (i, *rows)).collect();
+    let highest = random.iter().flat_map(|(_, rows)| rows.iter().map(per_unit)).fold(0.0, f64::max);
+    let right = Panel::new(Rect::new(438.0, top, 290.0, height), depth, Axis::from_zero(1.25 * highest));
+    let labels =
+        Labels { title: "kinks per unit, random", x: "hidden layers", y: "kinks per unit", ..Labels::default() };
+    right.draw(&mut svg, labels);
+    right.inside(&mut svg, |svg| {
+        right.curve(svg, &[(1.0, guide), (deepest, guide)], GUIDE);
+        for (i, rows) in random {
+            let style = SeriesStyle::of(i);
+            let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, per_unit(row))).collect();
+            right.curve(svg, &points, style.stroke(1.6));
+            points.iter().for_each(|p| style.mark(svg, right.at(p.0, p.1), 3.2, true));
+        }
+    });
+    svg.finish("Kinks on a segment against depth, for tent networks and random networks")
+}

@@ -1,0 +1,70 @@
+//! The page of a landscape: its figures and what they are of.
+
+use super::{
+    ReportError, ReportOutput,
+    draw::png::Renderer,
+    figure::{Figure, landscape::of_landscape},
+    page::{Fact, FigureView, Head, tidy},
+    write_figure,
+};
+use crate::{
+    files::write_atomically,
+    study::{
+        landscape::LandscapeTables,
+        numbers::{count, number},
+    },
+};
+use askama::Template;
+use std::{fs, path::Path};
+
+#[derive(Template)]
+#[template(path = "landscape.html")]
+struct LandscapePage<'a> {
+    head: Head,
+    facts: Vec<Fact>,
+    layers: &'a [String],
+    figures: Vec<FigureView<'a>>,
+}
+
+/// Reads a landscape folder and writes its `report.html` and `figures/*`.
+///
+/// # Errors
+/// If a table is broken or a file cannot be written.
+pub fn render_landscape(dir: &Path) -> Result<ReportOutput, ReportError> {
+    let tables = LandscapeTables::read(dir)?;
+    let figures = of_landscape(&tables);
+    let folder = dir.join("figures");
+    fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+    let renderer = Renderer::default();
+    let mut written = Vec::new();
+    for figure in &figures {
+        written.extend(write_figure(&folder, figure, &renderer)?);
+    }
+    let html = compose(&tables, &figures)?;
+    let page = dir.join("report.html");
+    write_atomically(&page, html.as_bytes()).map_err(|source| ReportError::Write { path: page.clone(), source })?;
+    Ok(ReportOutput { html: page, figures: written })
+}
+
+fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askama::Error> {
+    let summary = &tables.summary;
+    let facts = [
+        ("weights of", summary.subject.clone()),
+        ("along", summary.along.clone()),
+        ("range", format!("{} to {}", number(summary.from), number(summary.to))),
+        ("kinks", count(summary.kinks as u64)),
+        ("data", summary.dataset.clone()),
+        ("loss", summary.loss.clone()),
+        ("method", summary.method.clone()),
+        ("taylorscope", summary.version.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec();
+    let title = match tables.growth.is_empty() {
+        true => format!("Landscape along {}", summary.along),
+        false => "Shattered landscapes".to_owned(),
+    };
+    let page =
+        LandscapePage { head: Head::new(title), facts, layers: &summary.layers, figures: FigureView::all(figures) };
+    tidy(page.render()?)
+}

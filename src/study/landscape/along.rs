@@ -1,0 +1,404 @@
+//! The function along one segment.
+
+use super::{
+    LandscapeError, SUMMARY,
+    rows::{KinkRow, LandscapeSummary, PieceRow, StepRow, columns},
+    subject::{State, Subject, prepare},
+    training,
+};
+use crate::{
+    kernels::real::{dot, norm},
+    landscape::{Change, Datapoint, Profile, Propagation, Target, profile, propagation::MERGE, updates::target},
+    network::{Block, Network},
+    study::{run::write_json, tables::write_rows},
+    train::RoundEngine,
+};
+use std::{collections::BTreeSet, fmt, ops::Range, path::Path, str::FromStr};
+
+/// What moves along the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Along {
+    /// The input, from one row of the data to another.
+    Input,
+    /// The weights of one neuron, against the gradient.
+    Neuron { layer: usize, neuron: usize },
+    /// The weights of one layer, against the gradient.
+    Layer(usize),
+    /// All weights, against the gradient.
+    Gradient,
+    /// All weights, along the update of a round.
+    Update(usize),
+}
+
+impl fmt::Display for Along {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Along::Input => f.write_str("input"),
+            Along::Neuron { layer, neuron } => write!(f, "neuron {layer}.{neuron}"),
+            Along::Layer(layer) => write!(f, "layer {layer}"),
+            Along::Gradient => f.write_str("gradient"),
+            Along::Update(round) => write!(f, "update {round}"),
+        }
+    }
+}
+
+impl FromStr for Along {
+    type Err = LandscapeError;
+
+    /// Parses `input`, `neuron L.M`, `layer L`, `gradient`, `update N`.
+    fn from_str(text: &str) -> Result<Self, LandscapeError> {
+        let fail = |reason: &str| LandscapeError::Along { along: text.to_owned(), reason: reason.to_owned() };
+        let number = |text: &str, reason: &str| text.parse::<usize>().map_err(|_| fail(reason));
+        let mut words = text.split_whitespace();
+        let along = match (words.next(), words.next()) {
+            (Some("input"), None) => Along::Input,
+            (Some("gradient"), None) => Along::Gradient,
+            (Some("neuron"), Some(at)) => {
+                let reason = "a neuron is named by its layer and its row, for example neuron 2.5";
+                let (layer, neuron) = at.split_once('.').ok_or_else(|| fail(reason))?;
+                Along::Neuron { layer: number(layer, reason)?, neuron: number(neuron, reason)? }
+            }
+            (Some("layer"), Some(layer)) => {
+                Along::Layer(number(layer, "a layer is named by its index in the layer list, for example layer 2")?)
+            }
+            (Some("update"), Some(round)) => {
+                match number(round, "an update is named by its round, for example update 10")? {
+                    0 => return Err(fail("rounds count from 1")),
+                    round => Along::Update(round),
+                }
+            }
+            _ => return Err(fail("write input, neuron L.M, layer L, gradient or update N")),
+        };
+        if words.next().is_some() {
+            return Err(fail("there are too many words"));
+        }
+        Ok(along)
+    }
+}
+
+/// What to look at.
+#[derive(Clone, Debug)]
+pub struct LandscapeOptions<'a> {
+    pub subject: &'a Subject,
+    pub along: Along,
+    /// Range of the parameter; for inputs the two rows of the data.
+    pub through: Option<(f64, f64)>,
+    /// Rows of the data whose mean loss is shown.
+    pub datapoints: Option<Range<usize>>,
+    /// Which optimizer of a run; the first by default.
+    pub optimizer: Option<&'a str>,
+    /// The weights before this round's update.
+    pub round: Option<usize>,
+    /// Which output to show.
+    pub output: Option<usize>,
+    /// Updates of each optimizer to measure; 0 for none.
+    pub updates: usize,
+    pub data: Option<&'a Path>,
+    pub out: &'a Path,
+    pub overwrite: bool,
+}
+
+/// Weights at `t = 0`, how they move, and whose loss is looked at.
+struct Line {
+    weights: Vec<f64>,
+    step: Option<Vec<f64>>,
+    rows: Vec<u32>,
+    range: (f64, f64),
+    parameter: String,
+    /// Rounds whose weights are shown beside the segment.
+    beside: Range<usize>,
+    round: Option<usize>,
+}
+
+/// Rows of the data whose mean loss is shown along a gradient, unless others are chosen: a neuron is rarely active on one.
+const DATAPOINTS: usize = 16;
+
+/// Rounds beside the segment, before its own and after it.
+const BESIDE: (usize, usize) = (4, 3);
+
+/// Finds all kinks along a segment and writes its tables; `events` hears what is being done.
+///
+/// # Errors
+/// If something that was asked for does not exist, or the tables cannot be written.
+pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result<LandscapeSummary, LandscapeError> {
+    let subject = options.subject;
+    let line = Line::new(subject, options, events)?;
+    let examples = subject.examples();
+    let features = subject.network.inputs();
+    let input = |row: usize| &examples.inputs[row * features..][..features];
+    let (mut input_step, mut target_step) = (Vec::new(), Vec::new());
+    if options.along == Along::Input {
+        let between = |a: &[f64], b: &[f64]| -> Vec<f64> { b.iter().zip(a).map(|(b, a)| b - a).collect() };
+        let [a, b] = [line.rows[0], line.rows[1]].map(|row| row as usize);
+        input_step = between(input(a), input(b));
+        if let (Target::Values { at: y, .. }, Target::Values { at: z, .. }) =
+            (target(&examples, a), target(&examples, b))
+        {
+            target_step = between(y, z);
+        }
+    }
+    let moving = |step: &'_ [f64]| !step.is_empty();
+    let datapoint = |row: &u32| {
+        let row = *row as usize;
+        let target = match target(&examples, row) {
+            Target::Values { at, .. } => {
+                Target::Values { at, step: Some(&target_step[..]).filter(|step| moving(step)) }
+            }
+            label => label,
+        };
+        Datapoint { input: input(row), step: Some(&input_step[..]).filter(|step| moving(step)), target }
+    };
+    let shown = if options.along == Along::Input { &line.rows[..1] } else { &line.rows[..] };
+    let datapoints: Vec<Datapoint> = shown.iter().map(datapoint).collect();
+    if let Some(output) = options.output.filter(|output| *output >= subject.network.outputs()) {
+        return Err(LandscapeError::Value {
+            option: "output",
+            value: output.to_string(),
+            reason: format!("the network has outputs 0 to {}", subject.network.outputs() - 1),
+        });
+    }
+    prepare(options.out, options.overwrite)?;
+    events("kinks and pieces");
+    let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref());
+    let found = profile(&propagation, &datapoints, line.range, subject.loss, options.output);
+    write_tables(options.out, shown, &found)?;
+    events("steps beside the segment");
+    write_steps(subject, options, &line)?;
+    if options.updates > 0 && line.round.is_some() && options.along != Along::Input {
+        training::write(subject, options.updates, options.data, options.out, events)?;
+    } else {
+        remove(options.out, "updates.csv")?;
+    }
+    let summary = LandscapeSummary {
+        format: 1,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        subject: match (line.round, options.along) {
+            (Some(round), _) if round > 1 => {
+                format!("{}, {}, weights before round {round}", subject.name, subject.run(options.optimizer)?.label)
+            }
+            (Some(_), _) => format!("{}, initial weights", subject.name),
+            (None, _) => subject.name.clone(),
+        },
+        dataset: subject.dataset.clone(),
+        loss: subject.loss.name().to_owned(),
+        layers: subject.network.describe(),
+        along: options.along.to_string(),
+        parameter: line.parameter.clone(),
+        from: line.range.0,
+        to: line.range.1,
+        datapoints: line.rows.iter().map(|row| *row as usize).collect(),
+        kinks: found.kinks.len(),
+        pieces: found.smooth_pieces,
+        degree: found.degree,
+        method: match found.degree {
+            0 | 1 => "piecewise linear: kinks in closed form".to_owned(),
+            degree => {
+                format!("piecewise polynomial of degree {degree}: kinks by root isolation to {MERGE:e} of the segment")
+            }
+        },
+        output: found.output,
+        start: found.start.value,
+        start_slope: found.start.slope,
+    };
+    write_json(&options.out.join(SUMMARY), &summary)?;
+    Ok(summary)
+}
+
+impl Line {
+    fn new(
+        subject: &Subject,
+        options: &LandscapeOptions,
+        events: &mut dyn FnMut(&str),
+    ) -> Result<Line, LandscapeError> {
+        let count = subject.examples().len();
+        let chosen = match &options.datapoints {
+            Some(range) if range.is_empty() || range.end > count => {
+                return Err(LandscapeError::Value {
+                    option: "datapoints",
+                    value: format!("{}..{}", range.start, range.end),
+                    reason: format!("the data has rows 0 to {}; write for example 0..64", count - 1),
+                });
+            }
+            Some(range) => Some(range.clone().map(|row| row as u32).collect::<Vec<u32>>()),
+            None => None,
+        };
+        if let Some((from, to)) = options.through.filter(|(from, to)| options.along != Along::Input && from >= to) {
+            return Err(LandscapeError::Value {
+                option: "through",
+                value: format!("{from}..{to}"),
+                reason: "the first end must lie below the second".into(),
+            });
+        }
+        if let Along::Update(round) = options.along {
+            return Line::update(subject, options, round, chosen, events);
+        }
+        let (round, weights) = subject.weights(options.optimizer, options.round, options.data)?;
+        let beside = round.map_or(0..0, |round| round.saturating_sub(BESIDE.0).max(1)..round + BESIDE.1 + 1);
+        if options.along == Along::Input {
+            let (a, b) = options.through.unwrap_or((0.0, 1.0));
+            let row =
+                |value: f64| (value >= 0.0 && value.fract() == 0.0 && value < count as f64).then_some(value as u32);
+            let (Some(a), Some(b)) = (row(a), row(b)) else {
+                return Err(LandscapeError::Value {
+                    option: "through",
+                    value: format!("{a}..{b}"),
+                    reason: format!("along the input it names two rows of the data, from 0 to {}", count - 1),
+                });
+            };
+            let parameter = format!("input from row {a} (t = 0) to row {b} (t = 1)");
+            let rows = vec![a, b];
+            return Ok(Line { weights, step: None, rows, range: (0.0, 1.0), parameter, beside: 0..0, round });
+        }
+        let rows = chosen.unwrap_or_else(|| (0..DATAPOINTS.min(count) as u32).collect());
+        let moving = moving_weights(&subject.network, options.along)?;
+        let mut engine = RoundEngine::new(&subject.network, subject.loss, rows.len());
+        engine.compute(&weights, &subject.examples(), &rows);
+        let mut step = vec![0.0; weights.len()];
+        let length = norm(&engine.gradient()[moving.clone()]);
+        if length == 0.0 || !length.is_finite() {
+            return Err(LandscapeError::Along {
+                along: options.along.to_string(),
+                reason: "the gradient is zero or not finite, so it has no direction (a dead neuron?); take others, or other --datapoints".into(),
+            });
+        }
+        for (step, g) in step[moving.clone()].iter_mut().zip(&engine.gradient()[moving.clone()]) {
+            *step = -g / length;
+        }
+        // One neuron must go far to change much; many weights together need not.
+        let share = if matches!(options.along, Along::Neuron { .. }) { 0.5 } else { 0.1 };
+        let far = share * norm(&weights[moving]);
+        let default = if far > 0.0 { (-far, far) } else { (-1.0, 1.0) };
+        let range = options.through.unwrap_or(default);
+        let parameter = "distance moved against the gradient".to_owned();
+        Ok(Line { weights, step: Some(step), rows, range, parameter, beside, round })
+    }
+
+    fn update(
+        subject: &Subject,
+        options: &LandscapeOptions,
+        round: usize,
+        chosen: Option<Vec<u32>>,
+        events: &mut dyn FnMut(&str),
+    ) -> Result<Line, LandscapeError> {
+        let run = subject.run(options.optimizer)?;
+        events("weights before and after the update");
+        let mut states = subject.states(run, &BTreeSet::from([round, round + 1]), options.data)?;
+        let missing =
+            || LandscapeError::NoSuchRound { round: round + 1, last: run.rounds + 1, label: run.label.clone() };
+        let State { weights, rows } = states.remove(&round).ok_or_else(missing)?;
+        let after = states.remove(&(round + 1)).ok_or_else(missing)?;
+        let step: Vec<f64> = after.weights.iter().zip(&weights).map(|(b, a)| b - a).collect();
+        Ok(Line {
+            weights,
+            step: Some(step),
+            rows: chosen.unwrap_or(rows),
+            range: options.through.unwrap_or((-1.0, 3.0)),
+            parameter: format!("step of {} in round {round} (t = 0 before, t = 1 after the update)", run.label),
+            beside: round.saturating_sub(BESIDE.0).max(1)..round + BESIDE.1 + 1,
+            round: Some(round),
+        })
+    }
+}
+
+/// The weights that move, as a range of the flat vector.
+fn moving_weights(network: &Network, along: Along) -> Result<Range<usize>, LandscapeError> {
+    let block = |layer: usize| -> Result<&Block, LandscapeError> {
+        network.blocks().iter().find(|block| block.layer == layer).ok_or_else(|| {
+            let known: Vec<String> = network.blocks().iter().map(|block| block.layer.to_string()).collect();
+            LandscapeError::Along {
+                along: along.to_string(),
+                reason: format!("layer {layer} has no weights; layers with weights are {}", known.join(", ")),
+            }
+        })
+    };
+    match along {
+        Along::Layer(layer) => Ok(block(layer)?.range()),
+        Along::Neuron { layer, neuron } => {
+            let block = block(layer)?;
+            if neuron >= block.units {
+                return Err(LandscapeError::Along {
+                    along: along.to_string(),
+                    reason: format!("layer {layer} has neurons 0 to {}", block.units - 1),
+                });
+            }
+            Ok(block.neuron(neuron))
+        }
+        _ => Ok(0..network.parameters()),
+    }
+}
+
+fn write_tables(out: &Path, rows: &[u32], found: &Profile) -> Result<(), LandscapeError> {
+    let kinks: Vec<KinkRow> = found
+        .kinks
+        .iter()
+        .map(|(datapoint, kink)| KinkRow {
+            datapoint: rows[*datapoint] as usize,
+            at: kink.at,
+            layer: kink.layer,
+            neuron: kink.unit,
+            change: match kink.change {
+                Change::On => "on",
+                Change::Off => "off",
+            }
+            .to_owned(),
+        })
+        .collect();
+    let pieces: Vec<PieceRow> = found
+        .pieces
+        .iter()
+        .map(|piece| PieceRow {
+            from: piece.from,
+            to: piece.to,
+            loss: piece.loss[0].value,
+            loss_end: piece.loss[1].value,
+            slope: piece.loss[0].slope,
+            slope_end: piece.loss[1].slope,
+            taylor: piece.taylor[0].value,
+            taylor_end: piece.taylor[1].value,
+            taylor_slope: piece.taylor[0].slope,
+            taylor_slope_end: piece.taylor[1].slope,
+            output: piece.output[0].value,
+            output_end: piece.output[1].value,
+            output_slope: piece.output[0].slope,
+            output_slope_end: piece.output[1].slope,
+        })
+        .collect();
+    write_rows(&out.join("kinks.csv"), columns::KINKS, &kinks).map_err(crate::study::StudyError::from)?;
+    write_rows(&out.join("pieces.csv"), columns::PIECES, &pieces).map_err(crate::study::StudyError::from)?;
+    Ok(())
+}
+
+/// Writes where the weights of neighbouring rounds lie beside a segment in weight space.
+fn write_steps(subject: &Subject, options: &LandscapeOptions, line: &Line) -> Result<(), LandscapeError> {
+    let Some(step) = line.step.as_deref().filter(|_| !line.beside.is_empty()) else {
+        return remove(options.out, "steps.csv");
+    };
+    let run = subject.run(options.optimizer)?;
+    let states = subject.states(run, &line.beside.clone().collect(), options.data)?;
+    let examples = subject.examples();
+    let mut engine = RoundEngine::new(&subject.network, subject.loss, line.rows.len());
+    let length = norm(step);
+    let rows: Vec<StepRow> = states
+        .iter()
+        .map(|(round, state)| {
+            let moved: Vec<f64> = state.weights.iter().zip(&line.weights).map(|(b, a)| b - a).collect();
+            let at = dot(&moved, step) / (length * length);
+            let off: Vec<f64> = moved.iter().zip(step).map(|(m, d)| m - at * d).collect();
+            engine.compute(&state.weights, &examples, &line.rows);
+            StepRow { round: *round, at, distance: norm(&off) / length, loss: engine.loss() }
+        })
+        .collect();
+    write_rows(&options.out.join("steps.csv"), columns::STEPS, &rows).map_err(crate::study::StudyError::from)?;
+    Ok(())
+}
+
+/// Removes the table of an earlier landscape in the folder.
+fn remove(out: &Path, name: &str) -> Result<(), LandscapeError> {
+    let path = out.join(name);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(crate::study::StudyError::Write { path, source }.into())
+        }
+        _ => Ok(()),
+    }
+}

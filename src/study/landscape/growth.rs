@@ -1,0 +1,189 @@
+//! How kinks grow with a network, and how gradients lose their memory along a segment: constructed and random networks.
+
+use super::{
+    LandscapeError,
+    rows::{AutocorrelationRow, FunctionRow, GrowthRow, columns},
+};
+use crate::{
+    landscape::{Autocorrelation, Path as LandscapePath, Propagation, Segment, tent},
+    network::{LayerSpec, Network, Rectifier, he_uniform},
+    study::{StudyError, tables::write_rows},
+    train::Examples,
+};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// Which networks to look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrowthSettings {
+    /// Depths of the tent networks.
+    pub tents: usize,
+    /// Depths and widths of the random networks.
+    pub depths: Vec<usize>,
+    pub widths: Vec<usize>,
+    /// Random networks of each shape, each with a segment of its own.
+    pub samples: usize,
+    /// The shapes, depth and width, whose function is shown.
+    pub shown: Vec<(usize, usize)>,
+    /// The width whose autocorrelations are taken.
+    pub autocorrelation_width: usize,
+    pub seed: u64,
+}
+
+impl GrowthSettings {
+    pub fn new(samples: usize, seed: u64) -> Self {
+        Self {
+            tents: 12,
+            depths: vec![1, 2, 4, 8, 16, 32],
+            widths: vec![16, 64],
+            samples,
+            shown: vec![(1, 64), (4, 64), (32, 64)],
+            autocorrelation_width: 64,
+            seed,
+        }
+    }
+}
+
+/// Outputs of the random networks.
+const OUTPUTS: usize = 10;
+/// Lags of the autocorrelation.
+const LAGS: usize = 50;
+
+/// A random ReLU network, He-uniform with zero biases.
+fn random_network(inputs: usize, depth: usize, width: usize) -> Network {
+    let mut layers = Vec::new();
+    for _ in 0..depth {
+        layers.extend([LayerSpec::Dense { units: width }, LayerSpec::Rectifier(Rectifier::Relu)]);
+    }
+    layers.push(LayerSpec::Dense { units: OUTPUTS });
+    Network::new(inputs, &layers).expect("the layers fit")
+}
+
+/// The segment from one row of the data to another, for the random network of a sample.
+fn with_sample<T>(
+    data: &Examples<f64>,
+    (depth, width): (usize, usize),
+    seed: u64,
+    sample: usize,
+    use_it: impl FnOnce(&Propagation, &Segment) -> T,
+) -> T {
+    let network = random_network(data.features, depth, width);
+    let weights = he_uniform::<f64>(&network, seed + sample as u64);
+    let row = |i: usize| &data.inputs[i % data.len() * data.features..][..data.features];
+    let (input, other) = (row(2 * sample), row(2 * sample + 1));
+    let step: Vec<f64> = other.iter().zip(input).map(|(b, a)| b - a).collect();
+    let segment = Segment { input, step: Some(&step), from: 0.0, to: 1.0 };
+    use_it(&Propagation::new(&network, &weights, None), &segment)
+}
+
+/// Counts kinks and takes autocorrelations between rows of the data, and writes `growth.csv`, `autocorrelation.csv` and
+/// `functions.csv`.
+///
+/// # Errors
+/// If the tables cannot be written.
+pub fn write(
+    settings: &GrowthSettings,
+    data: &Examples<f64>,
+    out: &Path,
+    events: &mut dyn FnMut(&str),
+) -> Result<(), LandscapeError> {
+    let (mut growth, mut functions) = (Vec::new(), Vec::new());
+    events("tent networks");
+    for depth in 1..=settings.tents {
+        let (network, weights) = tent(depth);
+        let segment = Segment { input: &[0.0], step: Some(&[1.0]), from: 0.0, to: 1.0 };
+        let path = Propagation::new(&network, &weights, None).path(&segment);
+        growth.push(growth_row("tent", depth, 2, &[path.kinks.len()]));
+        if depth == TENT_SHOWN {
+            functions.extend(function_rows("tent", (depth, 2), &path, 0));
+        }
+    }
+    let mut autocorrelations = Vec::new();
+    for &width in &settings.widths {
+        for &depth in &settings.depths {
+            events(&format!("random networks of depth {depth}, width {width}"));
+            let correlated = width == settings.autocorrelation_width;
+            let found: Vec<(usize, Option<Autocorrelation>)> = (0..settings.samples)
+                .into_par_iter()
+                .map(|sample| {
+                    with_sample(data, (depth, width), settings.seed, sample, |propagation, segment| {
+                        if !correlated {
+                            return (propagation.kinks(segment).len(), None);
+                        }
+                        let path = propagation.path(segment);
+                        let mut sums = Autocorrelation::new(lags());
+                        sums.add(&path);
+                        (path.kinks.len(), Some(sums))
+                    })
+                })
+                .collect();
+            let counts: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
+            growth.push(growth_row("random", depth, width, &counts));
+            if correlated {
+                let mut sums = Autocorrelation::new(lags());
+                found.iter().filter_map(|(_, one)| one.as_ref()).for_each(|one| sums.merge(one));
+                autocorrelations.extend(sums.values().into_iter().map(|(lag, autocorrelation)| AutocorrelationRow {
+                    depth,
+                    width,
+                    lag,
+                    autocorrelation,
+                }));
+            }
+        }
+    }
+    for &shape in &settings.shown {
+        let path = with_sample(data, shape, settings.seed, 0, |propagation, segment| propagation.path(segment));
+        functions.extend(function_rows("random", shape, &path, 0));
+    }
+    write_rows(&out.join("growth.csv"), columns::GROWTH, &growth).map_err(StudyError::from)?;
+    write_rows(&out.join("autocorrelation.csv"), columns::AUTOCORRELATION, &autocorrelations)
+        .map_err(StudyError::from)?;
+    write_rows(&out.join("functions.csv"), columns::FUNCTIONS, &functions).map_err(StudyError::from)?;
+    Ok(())
+}
+
+/// The tent network whose function is shown.
+const TENT_SHOWN: usize = 4;
+
+fn lags() -> Vec<f64> {
+    (0..LAGS).map(|i| 0.5 * i as f64 / (LAGS - 1) as f64).collect()
+}
+
+fn growth_row(network: &str, depth: usize, width: usize, counts: &[usize]) -> GrowthRow {
+    GrowthRow {
+        network: network.to_owned(),
+        depth,
+        width,
+        units: depth * width,
+        samples: counts.len(),
+        mean_kinks: counts.iter().sum::<usize>() as f64 / counts.len() as f64,
+        least_kinks: counts.iter().copied().min().unwrap_or_default(),
+        most_kinks: counts.iter().copied().max().unwrap_or_default(),
+    }
+}
+
+fn function_rows(
+    network: &str,
+    (depth, width): (usize, usize),
+    path: &LandscapePath,
+    output: usize,
+) -> Vec<FunctionRow> {
+    let bounds = path.outputs().bounds();
+    bounds
+        .windows(2)
+        .enumerate()
+        .map(|(p, ends)| {
+            let (value, slope) = path.on(p, ends[0]);
+            FunctionRow {
+                network: network.to_owned(),
+                depth,
+                width,
+                from: ends[0],
+                to: ends[1],
+                value: value[output],
+                value_end: path.on(p, ends[1]).0[output],
+                slope: slope[output],
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,69 @@
+//! Landscapes as a study: what the segment runs through, the tables, and the folder they are written to.
+//!
+//! - [`mod@along`]: the function along one segment through a run, an experiment, a trace or a weights file
+//! - [`training`]: what the updates of a run crossed
+//! - [`growth`]: kinks against depth and width, and the autocorrelation of gradients, for constructed and random networks
+//! - [`subject`]: where data and weights come from; [`rows`]: the tables; [`results`]: read back for the report
+
+pub mod along;
+pub mod growth;
+pub mod results;
+pub mod rows;
+pub mod subject;
+pub mod training;
+
+pub use along::{Along, LandscapeOptions, along};
+pub use results::LandscapeTables;
+pub use subject::Subject;
+
+use super::{ExperimentError, StudyError};
+use std::path::PathBuf;
+
+/// The file that says what a landscape folder holds.
+pub const SUMMARY: &str = "landscape.json";
+
+/// A landscape that cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum LandscapeError {
+    #[error(transparent)]
+    Study(#[from] StudyError),
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
+    #[error(
+        "{path} holds neither experiment.toml nor manifest.json; name a run, a trace, an experiment or a .safetensors file"
+    )]
+    NoRun { path: PathBuf },
+    #[error("{path} holds the analysis of a trace; name the trace's own folder, which has manifest.json")]
+    AnalysisOfTrace { path: PathBuf },
+    #[error(
+        "{path} is a trace of another network than the run's experiment.toml says; remove it, or name the trace itself"
+    )]
+    OtherNetwork { path: PathBuf },
+    #[error(
+        "{path} does not say its layers and data; name them with --experiment, for example --experiment digits-autoencoder"
+    )]
+    WeightsNeedExperiment { path: PathBuf },
+    #[error("there is no optimizer \"{label}\" here; known: {known}")]
+    NoSuchRun { label: String, known: String },
+    #[error("a weights file has no rounds; name a run or an experiment instead, or leave the round out")]
+    NoRounds,
+    #[error("{label} has no weights of round {round}; they run from 1 to {last}, or the run diverged before it")]
+    NoSuchRound { round: usize, last: usize, label: String },
+    #[error("--along {along}: {reason}")]
+    Along { along: String, reason: String },
+    #[error("--{option} {value}: {reason}")]
+    Value { option: &'static str, value: String, reason: String },
+    #[error("{path} already holds a landscape; choose another folder with --out, or replace it with --overwrite")]
+    Occupied { path: PathBuf },
+}
+
+impl LandscapeError {
+    /// Whether the user asked for something impossible (exit code 2), rather than something failing on the way.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            LandscapeError::Study(error) => error.is_usage(),
+            LandscapeError::Experiment(error) => !matches!(error, ExperimentError::Read { .. }),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The rows of the landscape tables; one field is one column (`docs/formats.md`).
+
+use serde::{Deserialize, Serialize};
+
+/// `kinks.csv`: one kink of one datapoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KinkRow {
+    /// Row of the data; along an input, the row that the segment begins at.
+    pub datapoint: usize,
+    /// The segment's parameter.
+    pub at: f64,
+    pub layer: usize,
+    pub neuron: usize,
+    /// `on` or `off`: whether the neuron becomes active or ceases to be.
+    pub change: String,
+}
+
+/// `pieces.csv`: the function between two neighbouring kinks, at the left and (`_end`) at the right end of the piece.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PieceRow {
+    pub from: f64,
+    pub to: f64,
+    /// Mean loss of the datapoints.
+    pub loss: f64,
+    pub loss_end: f64,
+    /// Its derivative in the segment's parameter.
+    pub slope: f64,
+    pub slope_end: f64,
+    /// The Taylor loss of `t = 0`.
+    pub taylor: f64,
+    pub taylor_end: f64,
+    pub taylor_slope: f64,
+    pub taylor_slope_end: f64,
+    /// One output of the first datapoint.
+    pub output: f64,
+    pub output_end: f64,
+    pub output_slope: f64,
+    pub output_slope_end: f64,
+}
+
+/// `steps.csv`: where the weights of a round lie beside the segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRow {
+    /// The weights before this round's update.
+    pub round: usize,
+    /// The parameter of the nearest point of the segment's line.
+    pub at: f64,
+    /// The distance from that point, in the unit of the parameter.
+    pub distance: f64,
+    /// Mean loss of the datapoints at these weights.
+    pub loss: f64,
+}
+
+/// `updates.csv`: what one update of an optimizer crossed, and what its Taylor loss predicted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateRow {
+    pub optimizer: String,
+    pub round: usize,
+    /// The minibatch loss before the update.
+    pub loss: f64,
+    /// The loss of the same minibatch after it.
+    pub loss_after: f64,
+    /// The network's Taylor loss at the new weights.
+    pub taylor_loss: f64,
+    /// The loss before plus gradient times step.
+    pub first_order_loss: f64,
+    /// Length of the step.
+    pub step: f64,
+    /// Kinks on the straight way, mean per datapoint.
+    pub kinks: f64,
+    /// Units in another state after the update, mean per datapoint.
+    pub changed: f64,
+    /// Cosine of the minibatch gradients before and after; empty if one is zero.
+    pub cosine: Option<f64>,
+}
+
+/// `growth.csv`: kinks along a segment against the size of the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GrowthRow {
+    /// `tent` (constructed) or `random` (He-uniform).
+    pub network: String,
+    /// Hidden layers.
+    pub depth: usize,
+    /// Units of each hidden layer.
+    pub width: usize,
+    /// Hidden units.
+    pub units: usize,
+    /// Networks (and segments) that were averaged.
+    pub samples: usize,
+    pub mean_kinks: f64,
+    pub least_kinks: usize,
+    pub most_kinks: usize,
+}
+
+/// `autocorrelation.csv`: of the gradient along a segment, for random networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AutocorrelationRow {
+    pub depth: usize,
+    pub width: usize,
+    /// As a fraction of the segment.
+    pub lag: f64,
+    pub autocorrelation: f64,
+}
+
+/// `functions.csv`: one output of an example network along a segment, linear on each piece.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FunctionRow {
+    pub network: String,
+    pub depth: usize,
+    pub width: usize,
+    pub from: f64,
+    pub to: f64,
+    pub value: f64,
+    pub value_end: f64,
+    pub slope: f64,
+}
+
+/// `landscape.json`: what was looked at and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LandscapeSummary {
+    /// Version of this format; 1.
+    pub format: u32,
+    pub version: String,
+    /// What the weights are those of, in words.
+    pub subject: String,
+    pub dataset: String,
+    pub loss: String,
+    pub layers: Vec<String>,
+    /// `input`, `neuron L.M`, `layer L`, `gradient` or `update N`.
+    pub along: String,
+    /// What the segment's parameter means, in words.
+    pub parameter: String,
+    pub from: f64,
+    pub to: f64,
+    /// Rows of the data; along an input the two that the segment joins.
+    pub datapoints: Vec<usize>,
+    pub kinks: usize,
+    pub pieces: usize,
+    /// The largest power of the parameter in the outputs between kinks; 1: piecewise linear.
+    pub degree: usize,
+    /// How kinks were found, in words.
+    pub method: String,
+    /// The output that `pieces.csv` shows, and its value and slope at `t = 0`.
+    pub output: usize,
+    pub start: f64,
+    pub start_slope: f64,
+}
+
+/// The column names of each table, in order.
+pub mod columns {
+    pub const KINKS: &[&str] = &["datapoint", "at", "layer", "neuron", "change"];
+    pub const PIECES: &[&str] = &[
+        "from",
+        "to",
+        "loss",
+        "loss_end",
+        "slope",
+        "slope_end",
+        "taylor",
+        "taylor_end",
+        "taylor_slope",
+        "taylor_slope_end",
+        "output",
+        "output_end",
+        "output_slope",
+        "output_slope_end",
+    ];
+    pub const STEPS: &[&str] = &["round", "at", "distance", "loss"];
+    pub const UPDATES: &[&str] = &[
+        "optimizer",
+        "round",
+        "loss",
+        "loss_after",
+        "taylor_loss",
+        "first_order_loss",
+        "step",
+        "kinks",
+        "changed",
+        "cosine",
+    ];
+    pub const GROWTH: &[&str] =
+        &["network", "depth", "width", "units", "samples", "mean_kinks", "least_kinks", "most_kinks"];
+    pub const AUTOCORRELATION: &[&str] = &["depth", "width", "lag", "autocorrelation"];
+    pub const FUNCTIONS: &[&str] = &["network", "depth", "width", "from", "to", "value", "value_end", "slope"];
+}

@@ -1,0 +1,70 @@
+//! What the updates of a run crossed, and how well the Taylor loss predicted them.
+
+use super::{
+    LandscapeError, Subject,
+    rows::{UpdateRow, columns},
+};
+use crate::{landscape::updates::measure, study::tables::write_rows};
+use std::{collections::BTreeSet, path::Path};
+
+/// At most `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, the ends included.
+pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
+    let steps = count.max(2) - 1;
+    (0..count)
+        .map(|i| ((last as f64).powf(i as f64 / steps as f64)).round() as usize)
+        .map(|round| round.clamp(1, last.max(1)))
+        .collect()
+}
+
+/// Measures `count` updates of every run of the subject and writes `updates.csv`; updates whose weights before or after
+/// it do not exist are left out.
+///
+/// # Errors
+/// If a run must be trained again and cannot be, or the table cannot be written.
+pub fn write(
+    subject: &Subject,
+    count: usize,
+    data: Option<&Path>,
+    out: &Path,
+    events: &mut dyn FnMut(&str),
+) -> Result<Vec<UpdateRow>, LandscapeError> {
+    let mut rows = Vec::new();
+    let examples = subject.examples();
+    for run in &subject.runs {
+        events(&format!("updates of {}", run.label));
+        let rounds = log_spaced(run.rounds, count);
+        let wanted = rounds.iter().flat_map(|round| [*round, round + 1]).collect();
+        let states = subject.states(run, &wanted, data)?;
+        for round in rounds {
+            let (Some(before), Some(after)) = (states.get(&round), states.get(&(round + 1))) else { continue };
+            let update =
+                measure(&subject.network, subject.loss, &examples, &before.rows, &before.weights, &after.weights);
+            rows.push(UpdateRow {
+                optimizer: run.label.clone(),
+                round,
+                loss: update.before,
+                loss_after: update.after,
+                taylor_loss: update.taylor,
+                first_order_loss: update.first_order,
+                step: update.step,
+                kinks: update.kinks,
+                changed: update.changed,
+                cosine: update.cosine,
+            });
+        }
+    }
+    write_rows(&out.join("updates.csv"), columns::UPDATES, &rows).map_err(crate::study::StudyError::from)?;
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_spaced_over_the_whole_run() {
+        assert_eq!(log_spaced(1, 30), BTreeSet::from([1]));
+        assert_eq!(log_spaced(100, 3), BTreeSet::from([1, 10, 100]));
+        assert_eq!(log_spaced(50, 1), BTreeSet::from([1]));
+    }
+}
