@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use taylorscope::{
     kernels::dense::{Tape, forward, jvp},
     landscape::{
-        Change, Datapoint, Kink, Path, Propagation, Segment, Target, profile, propagation::MERGE, updates::measure,
+        Change, Datapoint, Directions, Kink, Path, Plane, Propagation, Region, Segment, Target, profile,
+        propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
@@ -431,4 +432,97 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
         assert_eq!(found.changed, changed as f64 / 5.0);
         assert!(found.kinks >= found.changed);
     }
+}
+
+/// Checks that regions tile the rectangle, that the network is affine on each and that no unit changes its state inside.
+fn check_regions(case: &Case, plane: &Plane) -> usize {
+    let found = regions(&case.network, plane, 100_000).unwrap();
+    let total: f64 = found.iter().map(Region::area).sum();
+    let rectangle = (plane.u.1 - plane.u.0) * (plane.v.1 - plane.v.0);
+    assert!((total - rectangle).abs() < 1e-9 * rectangle, "{total} of {rectangle}");
+    let mut numbers = Numbers::new(found.len() as u64);
+    for region in &found {
+        assert!(region.area() > 0.0 && region.polygon.len() >= 3);
+        let mut states: Option<Vec<bool>> = None;
+        for _ in 0..6 {
+            // A random point of the polygon, a little inside.
+            let shares: Vec<f64> = region.polygon.iter().map(|_| 1.001 + numbers.signed()).collect();
+            let sum: f64 = shares.iter().sum();
+            let middle = region.middle();
+            let point = [0, 1].map(|k| {
+                let mixed: f64 = region.polygon.iter().zip(&shares).map(|(v, s)| v[k] * s / sum).sum();
+                middle[k] + 0.99 * (mixed - middle[k])
+            });
+            let moved = |base: &[f64], [d, e]: [&[f64]; 2]| -> Vec<f64> {
+                base.iter().zip(d.iter().zip(e)).map(|(b, (d, e))| b + point[0] * d + point[1] * e).collect()
+            };
+            let (weights, input) = match plane.directions {
+                Directions::Inputs(directions) => (plane.weights.to_vec(), moved(plane.input, directions)),
+                Directions::Weights(directions) => (moved(plane.weights, directions), plane.input.to_vec()),
+            };
+            let mut tape = Tape::default();
+            forward(&case.network, &weights, &input, 1, &mut tape);
+            for (a, b) in region.at(point).iter().zip(&tape.output) {
+                assert!((a - b).abs() < 1e-11 * b.abs().max(1.0), "{a} {b}");
+            }
+            // Regions too small for a point that is safely inside say nothing about states.
+            if region.area() > 1e-8 * rectangle {
+                let here: Vec<bool> = tape.slopes.iter().flatten().map(|slope| *slope == 1.0).collect();
+                match &states {
+                    Some(states) => assert_eq!(*states, here, "a unit changes its state inside a region"),
+                    None => states = Some(here),
+                }
+            }
+        }
+    }
+    found.len()
+}
+
+#[test]
+fn regions_of_planes_are_exact() {
+    (0..40u64).into_par_iter().for_each(|seed| {
+        let case = Case::new(3, &[dense(8), RELU, dense(7), LEAKY, dense(6), ABS, dense(2)], seed);
+        let mut numbers = Numbers::new(seed);
+        let (d, e) = (numbers.vector(3), numbers.vector(3));
+        let plane = Plane {
+            weights: &case.weights,
+            input: &case.input,
+            directions: Directions::Inputs([&d, &e]),
+            u: (-2.0, 3.0),
+            v: (-1.0, 2.5),
+        };
+        assert!(check_regions(&case, &plane) > 10);
+        for block in 0..4 {
+            let (d, e) = (case.step_in(block, None), case.step_in(block, Some(1)));
+            let plane = Plane { directions: Directions::Weights([&d, &e]), ..plane };
+            check_regions(&case, &plane);
+        }
+    });
+}
+
+#[test]
+fn regions_of_a_known_arrangement_are_counted() {
+    // |u| and |v| on a square around 0: four regions. With u + v = 1/2 and u - v = 1/2 beside them, which meet on v = 0: ten.
+    let network = Network::new(2, &[dense(2), ABS, dense(1)]).unwrap();
+    let weights = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0];
+    let plane = |weights: &'static [f64]| Plane {
+        weights,
+        input: &[0.0, 0.0],
+        directions: Directions::Inputs([&[1.0, 0.0], &[0.0, 1.0]]),
+        u: (-1.0, 1.0),
+        v: (-1.0, 1.0),
+    };
+    let weights: &'static [f64] = Box::leak(Box::new(weights));
+    let found = regions(&network, &plane(weights), 100).unwrap();
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|region| (region.area() - 1.0).abs() < 1e-15));
+    assert!(regions(&network, &plane(weights), 3).is_err(), "the limit holds");
+
+    let network = Network::new(2, &[dense(4), RELU, dense(1)]).unwrap();
+    let weights: &'static [f64] =
+        Box::leak(Box::new([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, -0.5, 1.0, -1.0, -0.5, 1.0, 1.0, 1.0, 1.0, 0.0]));
+    assert_eq!(regions(&network, &plane(weights), 100).unwrap().len(), 10);
+    let all = vec![1.0; weights.len()];
+    let several = Plane { directions: Directions::Weights([&all, &all]), ..plane(weights) };
+    assert!(regions(&network, &several, 100).is_err(), "two layers move");
 }

@@ -40,11 +40,11 @@ impl<'a> Affine<'a> {
     /// `a_k = (W + l D) x_k + D x_{k-1}`, with the biases at `x_0`'s constant 1.
     pub fn apply(&self, x: &Pieces) -> Pieces {
         let (units, count) = (self.block.units, x.len());
-        let mut planes: Vec<Vec<f64>> = (0..=x.degree()).map(|k| self.map(self.weights, x, k)).collect();
+        let mut planes: Vec<Vec<f64>> = (0..=x.degree()).map(|k| self.linear(x.plane(k), count, k == 0)).collect();
         if let Some(step) = self.step {
             planes.push(vec![0.0; count * units]);
             for k in 0..=x.degree() {
-                let moved = self.map(step, x, k);
+                let moved = self.map(step, x.plane(k), count, k == 0);
                 for (p, row) in moved.chunks_exact(units).enumerate() {
                     let left = x.bounds()[p];
                     let at = p * units..(p + 1) * units;
@@ -58,16 +58,25 @@ impl<'a> Affine<'a> {
         out
     }
 
-    /// `W x_k`, and the biases for `k = 0`.
-    fn map(&self, weights: &[f64], x: &Pieces, k: usize) -> Vec<f64> {
-        let (block, count) = (self.block, x.len());
+    /// Values that the layer gives.
+    pub fn units(&self) -> usize {
+        self.block.units
+    }
+
+    /// `W x`, and the biases if `bias`, of `count` rows `x: [count, inputs]`, at `t = 0`.
+    pub fn linear(&self, x: &[f64], count: usize, bias: bool) -> Vec<f64> {
+        self.map(self.weights, x, count, bias)
+    }
+
+    fn map(&self, weights: &[f64], x: &[f64], count: usize, bias: bool) -> Vec<f64> {
+        let block = self.block;
         let mut out = vec![0.0; count * block.units];
-        if k == 0 {
+        if bias {
             let bias: Vec<f64> =
                 weights[block.range()].chunks_exact(block.width()).map(|row| row[block.inputs]).collect();
             out.chunks_exact_mut(block.units).for_each(|row| row.copy_from_slice(&bias));
         }
-        let input = View::new(x.plane(k), count, block.inputs);
+        let input = View::new(x, count, block.inputs);
         matmul(&mut out, block.units, input, matrix(block, weights).t(), true);
         out
     }

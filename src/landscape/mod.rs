@@ -6,6 +6,7 @@
 //! - [`propagation`]: from a network and a segment to kinks and pieces, layer by layer
 //! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
 //! - [`pieces`]: the representation that is propagated; [`affine`] and [`rectifier`]: what each kind of layer does to it
+//! - [`mod@regions`]: the linear regions on a plane, as polygons
 //! - [`roots`]: where a polynomial changes its sign
 //! - [`mod@profile`]: the mean loss of several datapoints, with its Taylor loss beside it; [`updates`]: what updates cross
 //! - [`shatter`]: the autocorrelation of gradients; [`mod@tent`]: networks whose kinks are known
@@ -16,6 +17,7 @@ pub mod pieces;
 pub mod profile;
 pub mod propagation;
 pub mod rectifier;
+pub mod regions;
 pub mod roots;
 pub mod shatter;
 pub mod tent;
@@ -25,6 +27,7 @@ pub use path::{Path, Target};
 pub use pieces::Pieces;
 pub use profile::{Datapoint, Profile, ProfilePiece, profile};
 pub use propagation::{Change, Kink, Propagation, Segment};
+pub use regions::{Directions, Plane, Region, regions};
 pub use shatter::Autocorrelation;
 pub use tent::tent;
 pub use updates::Update;

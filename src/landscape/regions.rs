@@ -1,0 +1,226 @@
+//! The linear regions of a network on a plane: convex polygons, cut layer by layer.
+//!
+//! On a plane of inputs, or of one layer's weights, every unit is affine on each region of the layers below it, and its kink is
+//! a straight line there. Each layer cuts the regions of the one below, so the regions are polygons, found without sampling.
+
+use super::{affine::Affine, propagation::MERGE};
+use crate::network::{Network, Rectifier};
+
+/// A point `(u, v)` of the plane.
+pub type Vertex = [f64; 2];
+
+/// What moves with the plane's coordinates: two directions in the inputs, or in the flat weights of one layer.
+#[derive(Clone, Copy, Debug)]
+pub enum Directions<'a> {
+    Inputs([&'a [f64]; 2]),
+    Weights([&'a [f64]; 2]),
+}
+
+/// A rectangle of the plane `base + u d_1 + v d_2`.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// Flat weights at `(0, 0)`.
+    pub weights: &'a [f64],
+    /// Input at `(0, 0)`.
+    pub input: &'a [f64],
+    pub directions: Directions<'a>,
+    pub u: (f64, f64),
+    pub v: (f64, f64),
+}
+
+/// A polygon on which the network is affine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// Corners in order, counterclockwise.
+    pub polygon: Vec<Vertex>,
+    /// The outputs `f_k = c_k + g_k u + h_k v` as `[c, g, h]`, each `[outputs]`.
+    pub outputs: [Vec<f64>; 3],
+}
+
+impl Region {
+    /// The area, by the shoelace formula.
+    pub fn area(&self) -> f64 {
+        area(&self.polygon)
+    }
+
+    /// The mean of the corners.
+    pub fn middle(&self) -> Vertex {
+        middle(&self.polygon)
+    }
+
+    /// The outputs at a point.
+    pub fn at(&self, [u, v]: Vertex) -> Vec<f64> {
+        let [c, g, h] = &self.outputs;
+        c.iter().zip(g).zip(h).map(|((c, g), h)| c + g * u + h * v).collect()
+    }
+}
+
+/// A plane on which the network is not piecewise linear.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegionError {
+    #[error("the weights of several layers move, so the regions are no polygons; choose directions within one layer")]
+    SeveralLayers,
+    #[error("there are more than {most} regions; choose a smaller range")]
+    TooMany { most: usize },
+}
+
+/// Regions of one layer: polygons with every unit as an affine function on each.
+struct Layer {
+    polygons: Vec<Vec<Vertex>>,
+    width: usize,
+    /// Constants, slopes in `u` and slopes in `v`: `[polygons, width]`.
+    planes: [Vec<f64>; 3],
+}
+
+impl Layer {
+    fn row(&self, plane: usize, p: usize) -> &[f64] {
+        &self.planes[plane][p * self.width..(p + 1) * self.width]
+    }
+
+    /// A unit on a polygon.
+    fn unit(&self, p: usize, unit: usize) -> [f64; 3] {
+        [0, 1, 2].map(|plane| self.row(plane, p)[unit])
+    }
+}
+
+/// All regions of the network on a rectangle of the plane, at most `most` of them.
+///
+/// # Errors
+/// If weights of several layers move, or there are more regions.
+///
+/// # Panics
+/// If a vector does not have the network's length.
+pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Region>, RegionError> {
+    let (steps, moving) = match plane.directions {
+        Directions::Inputs(_) => ([None, None], 0),
+        Directions::Weights(steps) => (steps.map(Some), moving_block(network, steps)?),
+    };
+    let ((u0, u1), (v0, v1)) = (plane.u, plane.v);
+    let near = MERGE * (u1 - u0).abs().max((v1 - v0).abs());
+    let still = vec![0.0; plane.input.len()];
+    let planes = match plane.directions {
+        Directions::Inputs([d, e]) => [plane.input.to_vec(), d.to_vec(), e.to_vec()],
+        Directions::Weights(_) => [plane.input.to_vec(), still.clone(), still],
+    };
+    let corners = vec![[u0, v0], [u1, v0], [u1, v1], [u0, v1]];
+    let mut layer = Layer { polygons: vec![corners], width: network.inputs(), planes };
+    for (l, block) in network.blocks().iter().enumerate() {
+        let affine = Affine::new(block, plane.weights, None);
+        let count = layer.polygons.len();
+        let mut planes = [0, 1, 2].map(|k| affine.linear(&layer.planes[k], count, k == 0));
+        if l == moving {
+            for (k, step) in steps.iter().enumerate() {
+                if let Some(step) = step {
+                    planes[k + 1] = Affine::new(block, step, None).linear(&layer.planes[0], count, true);
+                }
+            }
+        }
+        layer = Layer { polygons: layer.polygons, width: affine.units(), planes };
+        if let Some(rectifier) = block.rectifier {
+            layer = rectify(layer, rectifier, near, most)?;
+        }
+    }
+    let outputs = |p: usize| [0, 1, 2].map(|k| layer.row(k, p).to_vec());
+    Ok(layer
+        .polygons
+        .iter()
+        .enumerate()
+        .map(|(p, polygon)| Region { polygon: polygon.clone(), outputs: outputs(p) })
+        .collect())
+}
+
+/// The one block whose weights move.
+fn moving_block(network: &Network, steps: [&[f64]; 2]) -> Result<usize, RegionError> {
+    let moves = |range: std::ops::Range<usize>| steps.iter().any(|step| step[range.clone()].iter().any(|v| *v != 0.0));
+    let mut moving = network.blocks().iter().enumerate().filter(|(_, block)| moves(block.range())).map(|(l, _)| l);
+    let first = moving.next().unwrap_or_default();
+    if moving.next().is_some() { Err(RegionError::SeveralLayers) } else { Ok(first) }
+}
+
+/// Cuts every polygon along the kinks of all units, and rectifies them.
+fn rectify(layer: Layer, rectifier: Rectifier, near: f64, most: usize) -> Result<Layer, RegionError> {
+    let mut out = Layer { polygons: Vec::new(), width: layer.width, planes: [Vec::new(), Vec::new(), Vec::new()] };
+    for (p, polygon) in layer.polygons.iter().enumerate() {
+        let mut parts = vec![polygon.clone()];
+        for unit in 0..layer.width {
+            let line = layer.unit(p, unit);
+            if crosses(polygon, line, near) {
+                parts = parts.into_iter().flat_map(|part| cut(part, line, near)).collect();
+                if out.polygons.len() + parts.len() > most {
+                    return Err(RegionError::TooMany { most });
+                }
+            }
+        }
+        for part in parts {
+            let inside = middle(&part);
+            let slopes: Vec<f64> =
+                (0..layer.width).map(|unit| rectifier.derivative(value(layer.unit(p, unit), inside))).collect();
+            for (k, plane) in out.planes.iter_mut().enumerate() {
+                plane.extend(layer.row(k, p).iter().zip(&slopes).map(|(v, slope)| v * slope));
+            }
+            out.polygons.push(part);
+        }
+    }
+    Ok(out)
+}
+
+fn value([c, g, h]: [f64; 3], [u, v]: Vertex) -> f64 {
+    c + g * u + h * v
+}
+
+/// On which side of the line a point lies: -1, 1, or 0 if it is nearer than `near` to it.
+fn side(line: [f64; 3], point: Vertex, near: f64) -> i8 {
+    let [_, g, h] = line;
+    let v = value(line, point);
+    let margin = near * g.hypot(h);
+    if v > margin {
+        1
+    } else if v < -margin {
+        -1
+    } else {
+        0
+    }
+}
+
+fn crosses(polygon: &[Vertex], line: [f64; 3], near: f64) -> bool {
+    let sides = || polygon.iter().map(|point| side(line, *point, near));
+    sides().any(|s| s > 0) && sides().any(|s| s < 0)
+}
+
+/// The parts of a convex polygon on both sides of a line; the polygon itself if the line does not cross it.
+fn cut(polygon: Vec<Vertex>, line: [f64; 3], near: f64) -> Vec<Vec<Vertex>> {
+    if !crosses(&polygon, line, near) {
+        return vec![polygon];
+    }
+    let (mut above, mut below) = (Vec::new(), Vec::new());
+    for (i, &here) in polygon.iter().enumerate() {
+        let next = polygon[(i + 1) % polygon.len()];
+        let (s, t) = (side(line, here, near), side(line, next, near));
+        if s >= 0 {
+            above.push(here);
+        }
+        if s <= 0 {
+            below.push(here);
+        }
+        if s * t < 0 {
+            let (a, b) = (value(line, here), value(line, next));
+            let share = a / (a - b);
+            let point = [0, 1].map(|k| here[k] + share * (next[k] - here[k]));
+            above.push(point);
+            below.push(point);
+        }
+    }
+    vec![above, below]
+}
+
+fn middle(polygon: &[Vertex]) -> Vertex {
+    [0, 1].map(|k| polygon.iter().map(|point| point[k]).sum::<f64>() / polygon.len() as f64)
+}
+
+fn area(polygon: &[Vertex]) -> f64 {
+    let cross = |(i, a): (usize, &Vertex)| {
+        let b = polygon[(i + 1) % polygon.len()];
+        a[0] * b[1] - a[1] * b[0]
+    };
+    0.5 * polygon.iter().enumerate().map(cross).sum::<f64>()
+}
