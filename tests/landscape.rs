@@ -5,13 +5,16 @@ mod common;
 use common::Numbers;
 use rayon::prelude::*;
 use taylorscope::{
-    kernels::dense::{Tape, forward, jvp},
+    kernels::{
+        conv::Scratch,
+        passes::{Tape, forward, forward_with, jvp},
+    },
     landscape::{
         Change, Datapoint, Directions, Kink, Path, Plane, Propagation, Region, Segment, Target, profile,
         propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
-    network::{LayerSpec, Network, Rectifier, he_uniform},
+    network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     train::{Examples, RoundEngine},
 };
 
@@ -33,8 +36,9 @@ struct Case {
 }
 
 impl Case {
-    fn new(inputs: usize, layers: &[LayerSpec], seed: u64) -> Case {
-        let network = Network::new(inputs, layers).unwrap();
+    fn new(input: impl Into<Shape>, layers: &[LayerSpec], seed: u64) -> Case {
+        let network = Network::new(input, layers).unwrap();
+        let inputs = network.inputs();
         let mut numbers = Numbers::new(seed);
         let mut random = |n: usize, scale: f64| -> Vec<f64> { (0..n).map(|_| scale * numbers.signed()).collect() };
         let mut weights = he_uniform::<f64>(&network, seed);
@@ -54,19 +58,13 @@ impl Case {
         step
     }
 
-    /// Pre-activations and outputs at a point, by the forward pass.
-    fn forward(&self, weight_step: Option<&[f64]>, input_step: Option<&[f64]>, t: f64) -> (Vec<Vec<bool>>, Vec<f64>) {
+    /// States of all units and windows, and the outputs, at a point, by the forward pass.
+    fn forward(&self, weight_step: Option<&[f64]>, input_step: Option<&[f64]>, t: f64) -> (Vec<State>, Vec<f64>) {
         let along = |base: &[f64], step: Option<&[f64]>| -> Vec<f64> {
             base.iter().enumerate().map(|(i, v)| v + step.map_or(0.0, |step| t * step[i])).collect()
         };
         let (weights, x) = (along(&self.weights, weight_step), along(&self.input, input_step));
-        let mut tape = Tape::default();
-        forward(&self.network, &weights, &x, 1, &mut tape);
-        let states = self.network.hidden_blocks().iter().zip(&tape.slopes).map(|(block, slopes)| {
-            let rectified = block.rectifier.is_some();
-            slopes.iter().map(|slope| rectified && *slope == 1.0).collect()
-        });
-        (states.collect(), tape.output)
+        states(&self.network, &weights, &x)
     }
 
     /// Checks a path against the forward pass: between kinks no unit changes its state and the outputs are the
@@ -79,7 +77,7 @@ impl Case {
         assert_eq!(path.kinks, propagation.kinks(&segment), "{what}: with and without outputs");
         let bounds = path.outputs().bounds();
         assert!(bounds.is_sorted() && bounds[0] == from && bounds[bounds.len() - 1] == to);
-        let mut states: Option<Vec<Vec<bool>>> = None;
+        let mut states: Option<Vec<State>> = None;
         for (p, ends) in bounds.windows(2).enumerate() {
             let length = ends[1] - ends[0];
             // Points that rounding cannot carry over the kink.
@@ -87,7 +85,7 @@ impl Case {
             if 2.0 * margin > length {
                 continue;
             }
-            let mut here: Option<Vec<Vec<bool>>> = None;
+            let mut here: Option<Vec<State>> = None;
             for share in [0.0, 0.09, 0.23, 0.41, 0.5, 0.68, 0.83, 0.95, 1.0] {
                 let t = ends[0] + margin + share * (length - 2.0 * margin);
                 let (found, outputs) = self.forward(weight_step, input_step, t);
@@ -103,13 +101,17 @@ impl Case {
             }
             let here = here.expect("points were looked at");
             if let Some(before) = &states {
-                let mut expected: Vec<(usize, usize, Change)> = Vec::new();
-                for (block, (a, b)) in self.network.hidden_blocks().iter().zip(before.iter().zip(&here)) {
-                    for (unit, (a, b)) in a.iter().zip(b).enumerate().filter(|(_, (a, b))| a != b) {
-                        let _ = a;
-                        expected.push((block.layer, unit, if *b { Change::On } else { Change::Off }));
-                    }
-                }
+                let change = |(a, b): (&State, &State)| {
+                    let change = match (a.value, b.value) {
+                        (Value::Active(a), Value::Active(b)) if a != b => [Change::Off, Change::On][usize::from(b)],
+                        (Value::Winner(Some(from)), Value::Winner(Some(to))) if from != to => {
+                            Change::Winner { from, to }
+                        }
+                        _ => return None,
+                    };
+                    Some((a.layer, a.unit, change))
+                };
+                let expected: Vec<_> = before.iter().zip(&here).filter_map(change).collect();
                 let near = |kink: &&Kink| (kink.at - ends[0]).abs() <= 2.0 * MERGE * (to - from);
                 let named: Vec<_> = path.kinks.iter().filter(near).map(|k| (k.layer, k.unit, k.change)).collect();
                 assert_eq!(named, expected, "{what}: kinks at {}", ends[0]);
@@ -118,6 +120,74 @@ impl Case {
         }
         path
     }
+}
+
+/// What is compared of a unit or window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Value {
+    Active(bool),
+    /// The place of the largest value of a pooling window; `None` if several places have it.
+    Winner(Option<usize>),
+}
+
+/// One unit's or window's state; in the order of layers and units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct State {
+    layer: usize,
+    unit: usize,
+    value: Value,
+}
+
+/// States and outputs from the pre-activations of the forward pass.
+fn states(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, Vec<f64>) {
+    let (mut states, mut tape) = (Vec::new(), Tape::default());
+    forward_with(network, weights, input, 1, &mut tape, &mut Scratch::default(), |l, _, a| {
+        let block = &network.blocks()[l];
+        let mut z = a.to_vec();
+        let mut layer = block.layer;
+        if let Some(rectifier) = block.rectifier {
+            let state = |(unit, a): (usize, &f64)| State { layer, unit, value: Value::Active(*a > 0.0) };
+            states.extend(a.iter().enumerate().map(state));
+            z.iter_mut().for_each(|a| *a *= rectifier.derivative(*a));
+            layer += 1;
+        }
+        let Some(pool) = block.pool.filter(|pool| pool.pooling == Pooling::Max) else { return };
+        for unit in 0..pool.output.len() {
+            let (position, channel) = (unit / pool.output.channels, unit % pool.output.channels);
+            let (y, x) = (position / pool.output.width, position % pool.output.width);
+            let values: Vec<f64> = (0..pool.size * pool.size)
+                .map(|place| {
+                    let (i, j) = (y * pool.stride + place / pool.size, x * pool.stride + place % pool.size);
+                    z[(i * pool.input.width + j) * pool.input.channels + channel]
+                })
+                .collect();
+            let top = values.iter().copied().fold(f64::MIN, f64::max);
+            let mut best = values.iter().enumerate().filter(|(_, v)| **v == top).map(|(place, _)| place);
+            let winner = best.next().filter(|_| best.next().is_none());
+            states.push(State { layer: layer + 1, unit, value: Value::Winner(winner) });
+        }
+    });
+    (states, tape.output)
+}
+
+/// Images and layers of small convolutional networks.
+fn spatial_shapes() -> Vec<([usize; 3], Vec<LayerSpec>)> {
+    let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride };
+    let pool = |pooling, size, stride| LayerSpec::Pool { pooling, size, stride };
+    let (max, mean, flatten) = (Pooling::Max, Pooling::Average, LayerSpec::Flatten);
+    vec![
+        ([2, 4, 4], vec![conv(3, 3, 1, 1), RELU, pool(max, 2, 2), flatten, dense(3)]),
+        ([1, 5, 5], vec![conv(2, 3, 1, 1), ABS, pool(max, 3, 2), flatten, dense(5), RELU, dense(2)]),
+        ([1, 4, 4], vec![conv(2, 3, 1, 1), pool(max, 2, 2), flatten, dense(2)]),
+        (
+            [2, 6, 6],
+            vec![conv(2, 3, 1, 1), LEAKY, pool(max, 2, 2), conv(3, 2, 0, 1), RELU, pool(mean, 2, 2), flatten, dense(2)],
+        ),
+        (
+            [3, 6, 6],
+            vec![conv(2, 3, 1, 1), RELU, pool(max, 2, 2), conv(2, 3, 1, 1), RELU, pool(max, 3, 1), flatten, dense(2)],
+        ),
+    ]
 }
 
 /// Shapes of small networks; the seed varies the rest.
@@ -139,6 +209,51 @@ fn for_all(seeds: u64, check: impl Fn(&Case) + Sync) {
         let (inputs, layers) = &shapes[seed as usize % shapes.len()];
         check(&Case::new(*inputs, layers, seed));
     });
+}
+
+#[test]
+fn segments_through_convolutional_networks_are_exact() {
+    let shapes = spatial_shapes();
+    let switches: usize = (0..300u64)
+        .into_par_iter()
+        .map(|seed| {
+            let (image, layers) = &shapes[seed as usize % shapes.len()];
+            let case = Case::new(Shape::from_sizes(image).unwrap(), layers, seed);
+            let input = case.check("input", None, Some(&case.input_step));
+            for block in 0..case.network.blocks().len() {
+                case.check("layer", Some(&case.step_in(block, None)), None);
+                case.check("neuron", Some(&case.step_in(block, Some(0))), None);
+            }
+            case.check("all weights", Some(&case.weight_step), None);
+            input.kinks.iter().filter(|kink| matches!(kink.change, Change::Winner { .. })).count()
+        })
+        .sum();
+    assert!(switches > 500, "pools must have switched their winners: {switches}");
+}
+
+#[test]
+fn windows_that_tie_exactly_are_reported_together_or_not_at_all() {
+    // Filters 1 and -1 on an image whose rows move against each other; equal columns tie throughout.
+    let conv = LayerSpec::Conv { maps: 1, kernel: 1, padding: 0, stride: 1 };
+    let pool = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
+    let network =
+        Network::new(Shape::from_sizes(&[1, 2, 2]).unwrap(), &[conv, pool, LayerSpec::Flatten, dense(1)]).unwrap();
+    let path = line(&network, &[1.0, 0.0, 1.0, 0.0], &[0.0, 0.0, 1.0, 1.0], &[1.0, 1.0, -1.0, -1.0]);
+    let found: Vec<_> = path.kinks.iter().map(|k| (k.at, k.layer, k.unit, k.change)).collect();
+    assert_eq!(found, [(0.5, 1, 0, Change::Winner { from: 2, to: 0 })]);
+    assert_eq!(path.outputs().row(1, 0), [-1.0]);
+    assert_eq!(path.outputs().row(1, 1), [1.0]);
+    // All equal, all the time: no kink, and the first place wins.
+    let path = line(&network, &[1.0, 0.0, 1.0, 0.0], &[1.0; 4], &[-3.0; 4]);
+    assert_eq!((path.kinks.len(), path.outputs().len()), (0, 1));
+    // Dead from 1/2 on, with a rectifier: the units' own kinks, no winner changes.
+    let layers = [conv, RELU, pool, LayerSpec::Flatten, dense(1)];
+    let network = Network::new(Shape::from_sizes(&[1, 2, 2]).unwrap(), &layers).unwrap();
+    let path = line(&network, &[1.0, 0.0, 1.0, 0.0], &[0.5, 0.25, 0.0, -1.0], &[-1.0, -1.0, -1.0, 2.0]);
+    let found: Vec<_> = path.kinks.iter().map(|k| (k.at, k.layer, k.unit, k.change)).collect();
+    let expected = [(0.25, 0, 1, Change::Off), (0.5, 0, 0, Change::Off), (0.5, 0, 3, Change::On)];
+    assert_eq!(found[..3], expected);
+    assert_eq!(found[3..], [(0.5, 2, 0, Change::Winner { from: 0, to: 3 })]);
 }
 
 #[test]

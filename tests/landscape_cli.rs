@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use support::{Workplace, files, table};
 
-const KINKS: &str = "datapoint,at,layer,neuron,change";
+const KINKS: &str = "datapoint,at,layer,neuron,position,change";
 const PIECES: &str = "from,to,loss,loss_end,slope,slope_end,taylor,taylor_end,taylor_slope,taylor_slope_end,output,\
                       output_end,output_slope,output_slope_end";
 const STEPS: &str = "round,at,distance,loss";

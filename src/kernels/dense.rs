@@ -29,6 +29,14 @@ pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: 
     matmul(out, block.units, x, matrix(block, weights).t(), true);
 }
 
+/// `out[i, u] = sum_j W[u, j] x[i, j]`, with the biases added if `bias`.
+pub fn affine_with<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: &mut [T], bias: bool) {
+    if bias {
+        return affine(block, weights, x, rows, out, false);
+    }
+    matmul(out, block.units, View::new(x, rows, block.inputs), matrix(block, weights).t(), false);
+}
+
 /// Appends rows of `width` inputs to `out`, each with the constant 1 of the bias behind it.
 pub fn append_with_ones<T: Real>(inputs: &[T], width: usize, out: &mut Vec<T>) {
     for row in inputs.chunks_exact(width) {

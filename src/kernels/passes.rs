@@ -70,7 +70,7 @@ fn max_pool(block: &Block) -> Option<&Pool> {
 }
 
 /// The image whose values a network's first block takes in another order than the data has them.
-fn reordered(network: &Network) -> Option<Image> {
+pub(crate) fn reordered(network: &Network) -> Option<Image> {
     match (network.input(), &network.blocks()[0].map) {
         (Shape::Image(image), LinearMap::Convolution(_)) if image.channels > 1 => Some(image),
         _ => None,
@@ -78,7 +78,7 @@ fn reordered(network: &Network) -> Option<Image> {
 }
 
 /// From `[channels, height, width]` to `[height, width, channels]`, image by image.
-fn channels_last<T: Real>(image: Image, data: &[T], out: &mut Vec<T>) {
+pub(crate) fn channels_last<T: Real>(image: Image, data: &[T], out: &mut Vec<T>) {
     out.resize(data.len(), T::ZERO);
     for (to, from) in out.chunks_exact_mut(image.len()).zip(data.chunks_exact(image.len())) {
         for (c, plane) in from.chunks_exact(image.positions()).enumerate() {

@@ -2,7 +2,11 @@
 
 use super::Pieces;
 use crate::{
-    kernels::{View, dense::matrix, matmul, real::norm},
+    kernels::{
+        conv::{self, Scratch, Term},
+        dense,
+        real::norm,
+    },
     network::Block,
 };
 
@@ -18,7 +22,7 @@ pub struct Affine<'a> {
     weights: &'a [f64],
     /// The whole flat direction, if this layer moves.
     step: Option<&'a [f64]>,
-    /// Per unit the norms of its weights and of their direction.
+    /// Per neuron the norms of its weights and of their direction.
     norms: Vec<[f64; 2]>,
 }
 
@@ -26,8 +30,8 @@ impl<'a> Affine<'a> {
     pub fn new(block: &'a Block, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
         let step = step.filter(|step| step[block.range()].iter().any(|v| *v != 0.0));
         let norms = (0..block.units)
-            .map(|unit| {
-                let range = block.neuron(unit);
+            .map(|neuron| {
+                let range = block.neuron(neuron);
                 [norm(&weights[range.clone()]), step.map_or(0.0, |step| norm(&step[range.clone()]))]
             })
             .collect();
@@ -39,45 +43,44 @@ impl<'a> Affine<'a> {
     /// With `x = sum_k x_k (t - l)^k` on a piece that begins at `l`, the weights are `(W + l D) + (t - l) D` there, so
     /// `a_k = (W + l D) x_k + D x_{k-1}`, with the biases at `x_0`'s constant 1.
     pub fn apply(&self, x: &Pieces) -> Pieces {
-        let (units, count) = (self.block.units, x.len());
+        let (width, count) = (self.width(), x.len());
         let mut planes: Vec<Vec<f64>> = (0..=x.degree()).map(|k| self.linear(x.plane(k), count, k == 0)).collect();
         if let Some(step) = self.step {
-            planes.push(vec![0.0; count * units]);
+            planes.push(vec![0.0; count * width]);
             for k in 0..=x.degree() {
                 let moved = self.map(step, x.plane(k), count, k == 0);
-                for (p, row) in moved.chunks_exact(units).enumerate() {
+                for (p, row) in moved.chunks_exact(width).enumerate() {
                     let left = x.bounds()[p];
-                    let at = p * units..(p + 1) * units;
+                    let at = p * width..(p + 1) * width;
                     planes[k][at.clone()].iter_mut().zip(row).for_each(|(a, d)| *a += left * d);
                     planes[k + 1][at].iter_mut().zip(row).for_each(|(a, d)| *a += d);
                 }
             }
         }
-        let mut out = x.with_planes(units, planes);
+        let mut out = x.with_planes(width, planes);
         self.clear_roundings(x, &mut out);
         out
     }
 
-    /// Values that the layer gives.
-    pub fn units(&self) -> usize {
-        self.block.units
+    /// Pre-activations that the layer gives, `[positions, neurons]`.
+    pub fn width(&self) -> usize {
+        self.block.activations()
     }
 
-    /// `W x`, and the biases if `bias`, of `count` rows `x: [count, inputs]`, at `t = 0`.
+    /// `W x`, and the biases if `bias`, of `count` rows `x: [count, features in]`, at `t = 0`.
     pub fn linear(&self, x: &[f64], count: usize, bias: bool) -> Vec<f64> {
         self.map(self.weights, x, count, bias)
     }
 
     fn map(&self, weights: &[f64], x: &[f64], count: usize, bias: bool) -> Vec<f64> {
-        let block = self.block;
-        let mut out = vec![0.0; count * block.units];
-        if bias {
-            let bias: Vec<f64> =
-                weights[block.range()].chunks_exact(block.width()).map(|row| row[block.inputs]).collect();
-            out.chunks_exact_mut(block.units).for_each(|row| row.copy_from_slice(&bias));
+        let (block, width) = (self.block, self.width());
+        let mut out = vec![0.0; count * width];
+        match block.convolution() {
+            None => dense::affine_with(block, weights, x, count, &mut out, bias),
+            Some(c) => conv::apply(block, c, &[Term { weights, x, bias }], count, &mut Scratch::default(), |row, a| {
+                out[row * width..(row + 1) * width].copy_from_slice(a);
+            }),
         }
-        let input = View::new(x, count, block.inputs);
-        matmul(&mut out, block.units, input, matrix(block, weights).t(), true);
         out
     }
 
@@ -92,8 +95,8 @@ impl<'a> Affine<'a> {
             // The constant 1 of the bias counts as an input.
             let input = magnitude(&|k| norm(x.row(k, p)), x.degree()) + 1.0;
             let farthest = left.abs().max(right.abs());
-            for unit in 0..self.block.units {
-                let [weights, step] = self.norms[unit];
+            for unit in 0..self.width() {
+                let [weights, step] = self.norms[unit % self.block.units];
                 let scale = (weights + farthest * step) * input;
                 let size = magnitude(&|k| out.row(k, p)[unit].abs(), out.degree());
                 if size != 0.0 && size <= ROUNDINGS * f64::EPSILON * scale {

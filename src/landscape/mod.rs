@@ -5,7 +5,8 @@
 //!
 //! - [`propagation`]: from a network and a segment to kinks and pieces, layer by layer
 //! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
-//! - [`pieces`]: the representation that is propagated; [`affine`] and [`rectifier`]: what each kind of layer does to it
+//! - [`pieces`]: the representation that is propagated; [`affine`], [`rectifier`] and [`pool`]: what each
+//!   kind of layer does to it
 //! - [`mod@regions`]: the linear regions on a plane, as polygons
 //! - [`roots`]: where a polynomial changes its sign
 //! - [`mod@profile`]: the mean loss of several datapoints, with its Taylor loss beside it; [`updates`]: what updates cross
@@ -14,6 +15,7 @@
 pub mod affine;
 pub mod path;
 pub mod pieces;
+pub mod pool;
 pub mod profile;
 pub mod propagation;
 pub mod rectifier;

@@ -92,6 +92,24 @@ impl Pieces {
         self.bounds.push(to);
     }
 
+    /// The same with other units: the chosen ones of `source`, one for each of ours.
+    pub fn push_selected(
+        &mut self,
+        source: &Pieces,
+        p: usize,
+        from: f64,
+        to: f64,
+        chosen: impl Iterator<Item = usize> + Clone,
+    ) {
+        let start = self.len() * self.width;
+        for (k, plane) in self.planes.iter_mut().enumerate() {
+            let row = source.row(k, p);
+            plane.extend(chosen.clone().map(|unit| row[unit]));
+        }
+        self.shift_last(start, from - source.bounds[p]);
+        self.bounds.push(to);
+    }
+
     /// Anchors the polynomials behind `start` at `by` (Horner's scheme, repeated).
     fn shift_last(&mut self, start: usize, by: f64) {
         if by == 0.0 {

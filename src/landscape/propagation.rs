@@ -6,8 +6,16 @@
 //! one pass through the layers above it, many pieces to a matrix product. Batches are bounded: a batch that has grown
 //! too large is taken through the remaining layers in parts, in order.
 
-use super::{Path, Pieces, affine::Affine, rectifier::Rectify};
-use crate::network::Network;
+use super::{
+    Path, Pieces,
+    affine::Affine,
+    pool::{self, MaxPool},
+    rectifier::Rectify,
+};
+use crate::{
+    kernels::passes::{channels_last, reordered},
+    network::{Network, Pool, Pooling},
+};
 use rayon::prelude::*;
 
 /// What happens at a kink to the unit that causes it.
@@ -17,6 +25,8 @@ pub enum Change {
     On,
     /// A rectifier's pre-activation ceases to be positive.
     Off,
+    /// The largest value of a pooling window is at another place, in row-major order.
+    Winner { from: usize, to: usize },
 }
 
 /// A point of the segment where one unit changes its state.
@@ -24,9 +34,10 @@ pub enum Change {
 pub struct Kink {
     /// The segment's parameter.
     pub at: f64,
-    /// The layer with the unit's weights, as an index in the layer list.
+    /// The layer with the unit's weights, or the pool, as an index in the layer list.
     pub layer: usize,
-    /// The unit of that layer.
+    /// The value of that layer: `position * neurons + neuron`, where dense layers have one position; of a pool
+    /// `window * channels + channel`.
     pub unit: usize,
     pub change: Change,
 }
@@ -66,6 +77,8 @@ pub struct Propagation<'a> {
 enum Stage<'a> {
     Affine(&'a Affine<'a>),
     Rectify(Rectify),
+    MaxPool(MaxPool<'a>),
+    AveragePool(&'a Pool),
 }
 
 impl<'a> Propagation<'a> {
@@ -99,7 +112,7 @@ impl<'a> Propagation<'a> {
     /// As [`Propagation::path`].
     pub fn kinks(&self, segment: &Segment) -> Vec<Kink> {
         let mut stages = self.stages(segment);
-        while matches!(stages.last(), Some(Stage::Affine(_))) {
+        while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
             stages.pop();
         }
         let mut kinks = Vec::new();
@@ -123,6 +136,13 @@ impl<'a> Propagation<'a> {
             if let Some(rectifier) = block.rectifier {
                 stages.push(Stage::Rectify(Rectify::new(rectifier, block.layer, merge)));
             }
+            if let Some(pool) = &block.pool {
+                let layer = block.layer + 1 + usize::from(block.rectifier.is_some());
+                stages.push(match pool.pooling {
+                    Pooling::Max => Stage::MaxPool(MaxPool::new(pool, layer, merge)),
+                    Pooling::Average => Stage::AveragePool(pool),
+                });
+            }
         }
         stages
     }
@@ -137,6 +157,12 @@ impl<'a> Propagation<'a> {
         if let Some(step) = step {
             planes[0].iter_mut().zip(step).for_each(|(x, v)| *x += from * v);
             planes.push(step.to_vec());
+        }
+        if let Some(image) = reordered(self.network) {
+            for plane in &mut planes {
+                let data = std::mem::take(plane);
+                channels_last(image, &data, plane);
+            }
         }
         advance(&mut stages, Pieces::whole(from, to, planes), kinks, pieces);
     }
@@ -156,6 +182,8 @@ fn advance(stages: &mut [Stage], mut batch: Pieces, kinks: &mut Vec<Kink>, piece
         batch = match &mut stages[i] {
             Stage::Affine(layer) => layer.apply(&batch),
             Stage::Rectify(rectify) => rectify.apply(&batch, &mut |kink| kinks.push(kink)),
+            Stage::MaxPool(pool) => pool.apply(&batch, &mut |kink| kinks.push(kink)),
+            Stage::AveragePool(pool) => pool::average(pool, &batch),
         };
     }
     pieces(&batch);

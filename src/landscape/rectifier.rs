@@ -39,7 +39,7 @@ impl Rectify {
         let width = a.width();
         let mut out = Pieces::empty(a.bounds()[0], width, a.degree());
         let mut states = vec![false; width];
-        let mut crossings: Vec<Crossing> = Vec::new();
+        let (mut crossings, mut units): (Vec<Crossing>, Vec<usize>) = (Vec::new(), Vec::new());
         for p in 0..a.len() {
             let (left, right) = (a.bounds()[p], a.bounds()[p + 1]);
             crossings.clear();
@@ -65,12 +65,13 @@ impl Rectify {
                 let together = rest.partition_point(|(at, _)| *at <= first + self.merge);
                 let at = left + first;
                 self.push(a, p, from, at, &states, &mut out);
-                let before = states.clone();
-                rest[..together].iter().for_each(|(_, unit)| states[*unit] ^= true);
-                for (unit, (active, before)) in states.iter().zip(&before).enumerate() {
-                    if active != before {
-                        kink(report(at, unit, *active));
-                    }
+                units.clear();
+                units.extend(rest[..together].iter().map(|(_, unit)| *unit));
+                units.sort_unstable();
+                // A unit that crosses twice at one point touches zero.
+                for same in units.chunk_by(|a, b| a == b).filter(|same| same.len() % 2 == 1) {
+                    states[same[0]] ^= true;
+                    kink(report(at, same[0], states[same[0]]));
                 }
                 (from, rest) = (at, &rest[together..]);
             }

@@ -115,7 +115,7 @@ pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Regi
                 }
             }
         }
-        layer = Layer { polygons: layer.polygons, width: affine.units(), planes };
+        layer = Layer { polygons: layer.polygons, width: affine.width(), planes };
         if let Some(rectifier) = block.rectifier {
             layer = rectify(layer, rectifier, near, most)?;
         }

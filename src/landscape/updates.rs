@@ -1,6 +1,6 @@
 //! What an optimizer's update crosses: kinks per datapoint, and the decrease that the Taylor loss predicted.
 
-use super::{Datapoint, Path, Propagation, Segment, Target, path::loss_along, profile::tangent};
+use super::{Change, Datapoint, Path, Propagation, Segment, Target, path::loss_along, profile::tangent};
 use crate::{
     kernels::real::{dot, norm},
     loss::{Loss, Targets},
@@ -67,9 +67,17 @@ pub fn measure(
             let end: Path = propagation.path(&Segment::at_rest(input, 1.0, 1.0));
             let loss_of = |f: &[f64]| loss_along(loss, f, &slope, target, 0.0).0;
             let kinks = propagation.kinks(&Segment::at_rest(input, 0.0, 1.0));
-            let mut times: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-            kinks.iter().for_each(|kink| *times.entry((kink.layer, kink.unit)).or_default() += 1);
-            let changed = times.values().filter(|times| *times % 2 == 1).count();
+            // Each unit's first and last state on the way.
+            let mut states: BTreeMap<(usize, usize), (usize, usize)> = BTreeMap::new();
+            for kink in &kinks {
+                let (from, to) = match kink.change {
+                    Change::On => (0, 1),
+                    Change::Off => (1, 0),
+                    Change::Winner { from, to } => (from, to),
+                };
+                states.entry((kink.layer, kink.unit)).and_modify(|(_, last)| *last = to).or_insert((from, to));
+            }
+            let changed = states.values().filter(|(first, last)| first != last).count();
             [loss_of(&value), loss_of(&end.on(0, 1.0).0), loss_of(&taylor), kinks.len() as f64, changed as f64]
         })
         .collect();

@@ -161,7 +161,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
     events("kinks and pieces");
     let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref());
     let found = profile(&propagation, &datapoints, line.range, subject.loss, options.output);
-    write_tables(options.out, shown, &found)?;
+    write_tables(&subject.network, options.out, shown, &found)?;
     events("steps beside the segment");
     write_steps(subject, options, &line)?;
     if options.updates > 0 && line.round.is_some() && options.along != Along::Input {
@@ -327,7 +327,11 @@ fn moving_weights(network: &Network, along: Along) -> Result<Range<usize>, Lands
     }
 }
 
-fn write_tables(out: &Path, rows: &[u32], found: &Profile) -> Result<(), LandscapeError> {
+fn write_tables(network: &Network, out: &Path, rows: &[u32], found: &Profile) -> Result<(), LandscapeError> {
+    // A pool belongs to the last block before it.
+    let block = |layer: usize| network.blocks().iter().rev().find(|block| block.layer <= layer);
+    let neurons = |layer: usize| block(layer).map_or(1, |block| block.units);
+    let spatial = |layer: usize| block(layer).is_some_and(|block| block.convolution().is_some());
     let kinks: Vec<KinkRow> = found
         .kinks
         .iter()
@@ -335,12 +339,13 @@ fn write_tables(out: &Path, rows: &[u32], found: &Profile) -> Result<(), Landsca
             datapoint: rows[*datapoint] as usize,
             at: kink.at,
             layer: kink.layer,
-            neuron: kink.unit,
+            neuron: kink.unit % neurons(kink.layer),
+            position: spatial(kink.layer).then(|| kink.unit / neurons(kink.layer)),
             change: match kink.change {
-                Change::On => "on",
-                Change::Off => "off",
-            }
-            .to_owned(),
+                Change::On => "on".to_owned(),
+                Change::Off => "off".to_owned(),
+                Change::Winner { from, to } => format!("{from}>{to}"),
+            },
         })
         .collect();
     let pieces: Vec<PieceRow> = found

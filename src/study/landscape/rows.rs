@@ -10,8 +10,11 @@ pub struct KinkRow {
     /// The segment's parameter.
     pub at: f64,
     pub layer: usize,
+    /// Row of a dense layer, filter of a convolution, channel of a pool.
     pub neuron: usize,
-    /// `on` or `off`: whether the neuron becomes active or ceases to be.
+    /// Position in the image or window of the pool, in row-major order; empty for dense layers.
+    pub position: Option<usize>,
+    /// `on` or `off`: whether the neuron becomes active or ceases to be; `0>3`: the winner of a pooling window.
     pub change: String,
 }
 
@@ -148,7 +151,7 @@ pub struct LandscapeSummary {
 
 /// The column names of each table, in order.
 pub mod columns {
-    pub const KINKS: &[&str] = &["datapoint", "at", "layer", "neuron", "change"];
+    pub const KINKS: &[&str] = &["datapoint", "at", "layer", "neuron", "position", "change"];
     pub const PIECES: &[&str] = &[
         "from",
         "to",

@@ -324,7 +324,7 @@ fn retrain<T: Real>(
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         },
-        |_, _| {},
+        |_, _| ControlFlow::Continue(()),
     );
     Ok(capture.found)
 }
