@@ -64,7 +64,7 @@ impl Case {
             base.iter().enumerate().map(|(i, v)| v + step.map_or(0.0, |step| t * step[i])).collect()
         };
         let (weights, x) = (along(&self.weights, weight_step), along(&self.input, input_step));
-        states(&self.network, &weights, &x)
+        states_of(&self.network, &weights, &x)
     }
 
     /// Checks a path against the forward pass: between kinks no unit changes its state and the outputs are the
@@ -139,7 +139,7 @@ struct State {
 }
 
 /// States and outputs from the pre-activations of the forward pass.
-fn states(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, Vec<f64>) {
+fn states_of(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, Vec<f64>) {
     let (mut states, mut tape) = (Vec::new(), Tape::default());
     forward_with(network, weights, input, 1, &mut tape, &mut Scratch::default(), |l, _, a| {
         let block = &network.blocks()[l];
@@ -558,7 +558,7 @@ fn check_regions(case: &Case, plane: &Plane) -> usize {
     let mut numbers = Numbers::new(found.len() as u64);
     for region in &found {
         assert!(region.area() > 0.0 && region.polygon.len() >= 3);
-        let mut states: Option<Vec<bool>> = None;
+        let mut states: Option<Vec<State>> = None;
         for _ in 0..6 {
             // A random point of the polygon, a little inside.
             let shares: Vec<f64> = region.polygon.iter().map(|_| 1.001 + numbers.signed()).collect();
@@ -575,14 +575,12 @@ fn check_regions(case: &Case, plane: &Plane) -> usize {
                 Directions::Inputs(directions) => (plane.weights.to_vec(), moved(plane.input, directions)),
                 Directions::Weights(directions) => (moved(plane.weights, directions), plane.input.to_vec()),
             };
-            let mut tape = Tape::default();
-            forward(&case.network, &weights, &input, 1, &mut tape);
-            for (a, b) in region.at(point).iter().zip(&tape.output) {
+            let (here, outputs) = states_of(&case.network, &weights, &input);
+            for (a, b) in region.at(point).iter().zip(&outputs) {
                 assert!((a - b).abs() < 1e-11 * b.abs().max(1.0), "{a} {b}");
             }
             // Regions too small for a point that is safely inside say nothing about states.
             if region.area() > 1e-8 * rectangle {
-                let here: Vec<bool> = tape.slopes.iter().flatten().map(|slope| *slope == 1.0).collect();
                 match &states {
                     Some(states) => assert_eq!(*states, here, "a unit changes its state inside a region"),
                     None => states = Some(here),
@@ -612,6 +610,27 @@ fn regions_of_planes_are_exact() {
             let plane = Plane { directions: Directions::Weights([&d, &e]), ..plane };
             check_regions(&case, &plane);
         }
+    });
+}
+
+#[test]
+fn regions_of_convolutional_networks_are_exact() {
+    let shapes = spatial_shapes();
+    (0..40u64).into_par_iter().for_each(|seed| {
+        let (image, layers) = &shapes[seed as usize % shapes.len()];
+        let case = Case::new(Shape::from_sizes(image).unwrap(), layers, seed);
+        let mut numbers = Numbers::new(seed);
+        let (d, e) = (numbers.vector(case.input.len()), numbers.vector(case.input.len()));
+        let plane = Plane {
+            weights: &case.weights,
+            input: &case.input,
+            directions: Directions::Inputs([&d, &e]),
+            u: (-0.6, 0.5),
+            v: (-0.5, 0.4),
+        };
+        assert!(check_regions(&case, &plane) > 5);
+        let (d, e) = (case.step_in(0, None), case.step_in(0, Some(1)));
+        check_regions(&case, &Plane { directions: Directions::Weights([&d, &e]), ..plane });
     });
 }
 

@@ -24,7 +24,7 @@ fn every_kind_of_segment_through_a_run_has_its_tables() {
     let workplace = with_run();
     let kinds: [(&str, &[&str]); 5] = [
         ("input", &["input", "--through", "0..7"]),
-        ("neuron", &["neuron", "2.3"]),
+        ("neuron", &["neuron", "2.1"]),
         ("layer", &["layer", "0"]),
         ("gradient", &["gradient"]),
         ("update", &["update", "7"]),

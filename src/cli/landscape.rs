@@ -4,7 +4,7 @@ use super::{Status, UsageError, output, run::free};
 use crate::{
     report,
     study::{
-        landscape::{Along, LandscapeOptions, Subject, along, rows::LandscapeSummary},
+        landscape::{Along, LandscapeOptions, PlaneKind, Subject, along, plane, rows::LandscapeSummary},
         numbers::counted,
     },
 };
@@ -16,8 +16,17 @@ pub struct Arguments {
     #[arg(default_value = "digits-autoencoder")]
     target: String,
     /// What moves: input | neuron L.M | layer L | gradient | update N
-    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"], required = true)]
+    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"], required_unless_present = "plane", conflicts_with = "plane")]
     along: Vec<String>,
+    /// Instead of a segment, the linear regions on a plane: through three rows of the data (A,B,C), or of one layer's weights (layer L)
+    #[arg(long, num_args = 1..=2, value_names = ["A,B,C|layer", "L"])]
+    plane: Vec<String>,
+    /// Range of a plane's first coordinate, to zoom in
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true, requires = "plane")]
+    u: Option<String>,
+    /// Range of a plane's second coordinate
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true, requires = "plane")]
+    v: Option<String>,
     /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth of the weights' norm either way, half of it for a neuron]
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     through: Option<String>,
@@ -53,21 +62,32 @@ pub struct Arguments {
     overwrite: bool,
 }
 
+/// A segment or a plane.
+#[derive(Clone, Copy)]
+enum What {
+    Along(Along),
+    Plane(PlaneKind),
+}
+
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     super::set_threads(arguments.threads)?;
-    // `--along input RUN`: the second word names no part of what moves, so it is the target.
-    let (words, target) = match &arguments.along[..] {
-        [what, target] if what == "input" || what == "gradient" => (what.clone(), target),
+    // `--along input RUN`: a second word that names no part of what moves is the target.
+    let given = if arguments.plane.is_empty() { &arguments.along } else { &arguments.plane };
+    let (words, target) = match &given[..] {
+        [what, target] if !["neuron", "layer", "update"].contains(&what.as_str()) => (what.clone(), target),
         words => (words.join(" "), &arguments.target),
     };
-    let along_what: Along = words.parse()?;
+    let what = match arguments.plane.is_empty() {
+        true => What::Along(words.parse()?),
+        false => What::Plane(words.parse()?),
+    };
     let default = PathBuf::from("runs").join("landscape");
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
     let trained = std::path::Path::new(target).is_dir();
     let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.as_deref())?;
     let options = LandscapeOptions {
         subject: &subject,
-        along: along_what,
+        along: if let What::Along(along) = what { along } else { Along::Input },
         through: arguments.through.as_deref().map(|text| range(text, "through")).transpose()?,
         datapoints: arguments.datapoints.as_deref().map(rows).transpose()?,
         optimizer: arguments.optimizer.as_deref(),
@@ -78,7 +98,14 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         out: &out,
         overwrite: arguments.overwrite,
     };
-    let summary = along(&options, &mut |event| eprintln!("{event}"))?;
+    let mut events = |event: &str| eprintln!("{event}");
+    let summary = match what {
+        What::Along(_) => along(&options, &mut events)?,
+        What::Plane(kind) => {
+            let range = |text: &Option<String>, option| text.as_deref().map(|text| range(text, option)).transpose();
+            plane(&options, kind, [range(&arguments.u, "u")?, range(&arguments.v, "v")?], &mut events)?
+        }
+    };
     let rendered = report::render_landscape(&out)?;
     print(&summary)?;
     output::line(format!("report:  {}", rendered.html.display()))?;
@@ -91,6 +118,11 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
 pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
     output::line(format!("range    {} to {}", summary.from, summary.to))?;
+    if let Some(plane) = &summary.plane {
+        output::line(format!("         {} to {}", plane.v_from, plane.v_to))?;
+        output::line(format!("regions  {}", summary.pieces))?;
+        return output::line(format!("method   {}", summary.method));
+    }
     output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?;
     output::line(format!("method   {}", summary.method))
 }

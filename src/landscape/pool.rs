@@ -177,7 +177,7 @@ fn leads_throughout(x: &Pieces, p: usize, from: &[usize], place: usize, length: 
 }
 
 /// For each output (`[windows, channels]`) and place in its window the value that stands there.
-fn sources(pool: &Pool) -> Vec<usize> {
+pub(super) fn sources(pool: &Pool) -> Vec<usize> {
     let (input, output) = (pool.input, pool.output);
     let mut sources = Vec::with_capacity(output.len() * pool.size * pool.size);
     for y in 0..output.height {
@@ -216,7 +216,8 @@ pub fn average(pool: &Pool, x: &Pieces) -> Pieces {
     x.with_planes(pool.output.len(), planes)
 }
 
-fn mean(plane: &[f64], width: usize, sources: &[usize], places: usize) -> Vec<f64> {
+/// The means of the windows of rows of `width` values.
+pub(super) fn mean(plane: &[f64], width: usize, sources: &[usize], places: usize) -> Vec<f64> {
     let window = |row: &[f64], from: &[usize]| from.iter().map(|i| row[*i]).sum::<f64>() / places as f64;
     plane.chunks_exact(width).flat_map(|row| sources.chunks_exact(places).map(move |from| window(row, from))).collect()
 }

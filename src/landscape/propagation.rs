@@ -158,14 +158,21 @@ impl<'a> Propagation<'a> {
             planes[0].iter_mut().zip(step).for_each(|(x, v)| *x += from * v);
             planes.push(step.to_vec());
         }
-        if let Some(image) = reordered(self.network) {
-            for plane in &mut planes {
-                let data = std::mem::take(plane);
-                channels_last(image, &data, plane);
-            }
-        }
-        advance(&mut stages, Pieces::whole(from, to, planes), kinks, pieces);
+        advance(
+            &mut stages,
+            Pieces::whole(from, to, planes.iter().map(|data| in_network_order(self.network, data)).collect()),
+            kinks,
+            pieces,
+        );
     }
+}
+
+/// A datapoint in the order in which the network's first layer takes it.
+pub(super) fn in_network_order(network: &Network, data: &[f64]) -> Vec<f64> {
+    let Some(image) = reordered(network) else { return data.to_vec() };
+    let mut out = Vec::new();
+    channels_last(image, data, &mut out);
+    out
 }
 
 /// Takes a batch through the stages that are left.

@@ -3,8 +3,12 @@
 //! On a plane of inputs, or of one layer's weights, every unit is affine on each region of the layers below it, and its kink is
 //! a straight line there. Each layer cuts the regions of the one below, so the regions are polygons, found without sampling.
 
-use super::{affine::Affine, propagation::MERGE};
-use crate::network::{Network, Rectifier};
+use super::{
+    affine::Affine,
+    pool::{mean, sources},
+    propagation::{MERGE, in_network_order},
+};
+use crate::network::{Network, Pool, Pooling, Rectifier};
 
 /// A point `(u, v)` of the plane.
 pub type Vertex = [f64; 2];
@@ -99,9 +103,10 @@ pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Regi
     let near = MERGE * (u1 - u0).abs().max((v1 - v0).abs());
     let still = vec![0.0; plane.input.len()];
     let planes = match plane.directions {
-        Directions::Inputs([d, e]) => [plane.input.to_vec(), d.to_vec(), e.to_vec()],
-        Directions::Weights(_) => [plane.input.to_vec(), still.clone(), still],
+        Directions::Inputs([d, e]) => [plane.input, d, e],
+        Directions::Weights(_) => [plane.input, &still, &still],
     };
+    let planes = planes.map(|data| in_network_order(network, data));
     let corners = vec![[u0, v0], [u1, v0], [u1, v1], [u0, v1]];
     let mut layer = Layer { polygons: vec![corners], width: network.inputs(), planes };
     for (l, block) in network.blocks().iter().enumerate() {
@@ -119,6 +124,15 @@ pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Regi
         if let Some(rectifier) = block.rectifier {
             layer = rectify(layer, rectifier, near, most)?;
         }
+        layer = match &block.pool {
+            Some(pool) if pool.pooling == Pooling::Max => max_pool(layer, pool, near, most)?,
+            Some(pool) => {
+                let (sources, places) = (sources(pool), pool.size * pool.size);
+                let planes = layer.planes.map(|plane| mean(&plane, layer.width, &sources, places));
+                Layer { polygons: layer.polygons, width: pool.output.len(), planes }
+            }
+            None => layer,
+        };
     }
     let outputs = |p: usize| [0, 1, 2].map(|k| layer.row(k, p).to_vec());
     Ok(layer
@@ -162,6 +176,51 @@ fn rectify(layer: Layer, rectifier: Rectifier, near: f64, most: usize) -> Result
         }
     }
     Ok(out)
+}
+
+/// Cuts every polygon where two places of a window share its largest value, and keeps the largest.
+fn max_pool(layer: Layer, pool: &Pool, near: f64, most: usize) -> Result<Layer, RegionError> {
+    let (sources, places, width) = (sources(pool), pool.size * pool.size, pool.output.len());
+    let mut out = Layer { polygons: Vec::new(), width, planes: [Vec::new(), Vec::new(), Vec::new()] };
+    for (p, polygon) in layer.polygons.iter().enumerate() {
+        let lines = |window: &[usize]| -> Vec<[f64; 3]> { window.iter().map(|unit| layer.unit(p, *unit)).collect() };
+        let mut parts = vec![polygon.clone()];
+        for window in sources.chunks_exact(places) {
+            let lines = lines(window);
+            parts = parts.into_iter().flat_map(|part| envelope(part, &lines, near)).collect();
+            if out.polygons.len() + parts.len() > most {
+                return Err(RegionError::TooMany { most });
+            }
+        }
+        for part in parts {
+            let inside = middle(&part);
+            for window in sources.chunks_exact(places) {
+                let winner = window[highest(&lines(window), inside)];
+                for (plane, v) in out.planes.iter_mut().zip(layer.unit(p, winner)) {
+                    plane.push(v);
+                }
+            }
+            out.polygons.push(part);
+        }
+    }
+    Ok(out)
+}
+
+/// The first of the lines that are highest at a point.
+fn highest(lines: &[[f64; 3]], point: Vertex) -> usize {
+    (1..lines.len()).fold(0, |best, j| if value(lines[j], point) > value(lines[best], point) { j } else { best })
+}
+
+/// The parts of a convex polygon on which one line is highest.
+fn envelope(polygon: Vec<Vertex>, lines: &[[f64; 3]], near: f64) -> Vec<Vec<Vertex>> {
+    let best = highest(lines, middle(&polygon));
+    let above = |line: &[f64; 3]| [0, 1, 2].map(|k| line[k] - lines[best][k]);
+    match lines.iter().map(above).find(|difference| crosses(&polygon, *difference, near)) {
+        Some(difference) => {
+            cut(polygon, difference, near).into_iter().flat_map(|part| envelope(part, lines, near)).collect()
+        }
+        None => vec![polygon],
+    }
 }
 
 fn value([c, g, h]: [f64; 3], [u, v]: Vertex) -> f64 {

@@ -52,7 +52,10 @@ fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askam
         ("weights of", summary.subject.clone()),
         ("along", summary.along.clone()),
         ("range", format!("{} to {}", number(summary.from), number(summary.to))),
-        ("kinks", count(summary.kinks as u64)),
+        match summary.plane {
+            Some(_) => ("regions", count(summary.pieces as u64)),
+            None => ("kinks", count(summary.kinks as u64)),
+        },
         ("data", summary.dataset.clone()),
         ("loss", summary.loss.clone()),
         ("method", summary.method.clone()),

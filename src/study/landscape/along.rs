@@ -161,6 +161,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
     events("kinks and pieces");
     let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref());
     let found = profile(&propagation, &datapoints, line.range, subject.loss, options.output);
+    remove(options.out, "regions.csv")?;
     write_tables(&subject.network, options.out, shown, &found)?;
     events("steps beside the segment");
     write_steps(subject, options, &line)?;
@@ -172,13 +173,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
     let summary = LandscapeSummary {
         format: 1,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        subject: match (line.round, options.along) {
-            (Some(round), _) if round > 1 => {
-                format!("{}, {}, weights before round {round}", subject.name, subject.run(options.optimizer)?.label)
-            }
-            (Some(_), _) => format!("{}, initial weights", subject.name),
-            (None, _) => subject.name.clone(),
-        },
+        subject: subject.describe(options.optimizer, line.round)?,
         dataset: subject.dataset.clone(),
         loss: subject.loss.name().to_owned(),
         layers: subject.network.describe(),
@@ -199,6 +194,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
         output: found.output,
         start: found.start.value,
         start_slope: found.start.slope,
+        plane: None,
     };
     write_json(&options.out.join(SUMMARY), &summary)?;
     Ok(summary)
@@ -301,7 +297,7 @@ impl Line {
 }
 
 /// The weights that move, as a range of the flat vector.
-fn moving_weights(network: &Network, along: Along) -> Result<Range<usize>, LandscapeError> {
+pub(super) fn moving_weights(network: &Network, along: Along) -> Result<Range<usize>, LandscapeError> {
     let block = |layer: usize| -> Result<&Block, LandscapeError> {
         network.blocks().iter().find(|block| block.layer == layer).ok_or_else(|| {
             let known: Vec<String> = network.blocks().iter().map(|block| block.layer.to_string()).collect();
@@ -398,7 +394,7 @@ fn write_steps(subject: &Subject, options: &LandscapeOptions, line: &Line) -> Re
 }
 
 /// Removes the table of an earlier landscape in the folder.
-fn remove(out: &Path, name: &str) -> Result<(), LandscapeError> {
+pub(super) fn remove(out: &Path, name: &str) -> Result<(), LandscapeError> {
     let path = out.join(name);
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

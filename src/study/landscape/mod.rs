@@ -1,18 +1,21 @@
 //! Landscapes as a study: what the segment runs through, the tables, and the folder they are written to.
 //!
 //! - [`mod@along`]: the function along one segment through a run, an experiment, a trace or a weights file
+//! - [`mod@plane`]: the linear regions on a plane
 //! - [`training`]: what the updates of a run crossed
 //! - [`growth`]: kinks against depth and width, and the autocorrelation of gradients, for constructed and random networks
 //! - [`subject`]: where data and weights come from; [`rows`]: the tables; [`results`]: read back for the report
 
 pub mod along;
 pub mod growth;
+pub mod plane;
 pub mod results;
 pub mod rows;
 pub mod subject;
 pub mod training;
 
 pub use along::{Along, LandscapeOptions, along};
+pub use plane::{PlaneKind, plane};
 pub use results::LandscapeTables;
 pub use subject::Subject;
 

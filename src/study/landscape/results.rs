@@ -2,7 +2,9 @@
 
 use super::{
     SUMMARY,
-    rows::{AutocorrelationRow, FunctionRow, GrowthRow, KinkRow, LandscapeSummary, PieceRow, StepRow, UpdateRow},
+    rows::{
+        AutocorrelationRow, FunctionRow, GrowthRow, KinkRow, LandscapeSummary, PieceRow, RegionRow, StepRow, UpdateRow,
+    },
 };
 use crate::study::tables::{TableError, read_rows};
 use serde::de::DeserializeOwned;
@@ -16,6 +18,7 @@ pub struct LandscapeTables {
     pub pieces: Vec<PieceRow>,
     pub steps: Vec<StepRow>,
     pub updates: Vec<UpdateRow>,
+    pub regions: Vec<RegionRow>,
     pub growth: Vec<GrowthRow>,
     pub autocorrelation: Vec<AutocorrelationRow>,
     pub functions: Vec<FunctionRow>,
@@ -37,6 +40,7 @@ impl LandscapeTables {
             pieces: rows(dir, "pieces.csv")?,
             steps: rows(dir, "steps.csv")?,
             updates: rows(dir, "updates.csv")?,
+            regions: rows(dir, "regions.csv")?,
             growth: rows(dir, "growth.csv")?,
             autocorrelation: rows(dir, "autocorrelation.csv")?,
             functions: rows(dir, "functions.csv")?,

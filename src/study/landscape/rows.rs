@@ -147,6 +147,32 @@ pub struct LandscapeSummary {
     pub output: usize,
     pub start: f64,
     pub start_slope: f64,
+    /// For planes; `from` and `to` are then the range of the first coordinate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plane: Option<PlaneSummary>,
+}
+
+/// What a plane has beyond a segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaneSummary {
+    /// Range of the second coordinate.
+    pub v_from: f64,
+    pub v_to: f64,
+    /// The datapoints that span it, or the weights as they are.
+    pub points: Vec<[f64; 2]>,
+}
+
+/// `regions.csv`: one polygon of a plane, on which the network is affine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegionRow {
+    pub area: f64,
+    /// One output, and the loss with the first datapoint's target, at the mean of the corners.
+    pub value: f64,
+    /// Length of the output's gradient in the plane.
+    pub slope: f64,
+    pub loss: f64,
+    /// Corners `u v u v ...`, counterclockwise.
+    pub polygon: String,
 }
 
 /// The column names of each table, in order.
@@ -181,6 +207,7 @@ pub mod columns {
         "changed",
         "cosine",
     ];
+    pub const REGIONS: &[&str] = &["area", "value", "slope", "loss", "polygon"];
     pub const GROWTH: &[&str] =
         &["network", "depth", "width", "units", "samples", "mean_kinks", "least_kinks", "most_kinks"];
     pub const AUTOCORRELATION: &[&str] = &["depth", "width", "lag", "autocorrelation"];

@@ -236,6 +236,18 @@ impl Subject {
         }
     }
 
+    /// In words, whose weights those before `round` are.
+    ///
+    /// # Errors
+    /// If there is no such run.
+    pub fn describe(&self, label: Option<&str>, round: Option<usize>) -> Result<String, LandscapeError> {
+        Ok(match round {
+            None => self.name.clone(),
+            Some(1) => format!("{}, initial weights", self.name),
+            Some(round) => format!("{}, {}, weights before round {round}", self.name, self.run(label)?.label),
+        })
+    }
+
     /// The states before the updates of the wanted rounds; the round after the last has the final weights. Rounds that
     /// the run does not have are left out.
     ///

@@ -3,6 +3,7 @@
 pub mod autocorrelation;
 pub mod functions;
 pub mod growth;
+pub mod regions;
 pub mod segment;
 pub mod updates;
 
@@ -21,7 +22,10 @@ pub fn of_landscape(tables: &LandscapeTables) -> Vec<Figure> {
     if !tables.autocorrelation.is_empty() {
         figures.push(autocorrelation::draw(tables));
     }
-    figures.push(segment::draw(tables));
+    match &tables.summary.plane {
+        Some(plane) => figures.push(regions::draw(tables, plane)),
+        None => figures.push(segment::draw(tables)),
+    }
     if !tables.updates.is_empty() {
         figures.push(updates::draw(tables));
     }

@@ -1,0 +1,155 @@
+//! The linear regions on a plane, coloured by the slope of an output and by the loss.
+
+use crate::{
+    report::{
+        draw::{
+            axis::Axis,
+            panel::{LABEL, Labels, Panel, TICK},
+            style::{FRAME, INK, MUTED, Marker, SeriesStyle, ramp},
+            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+        },
+        figure::{Figure, WIDTH},
+    },
+    study::{
+        landscape::{
+            LandscapeTables,
+            rows::{PlaneSummary, RegionRow},
+        },
+        numbers::{count, significant},
+        results::quantile,
+    },
+};
+use std::fmt::Write;
+
+/// Steps of a colour ramp: each is one path of the file.
+const STEPS: usize = 40;
+const SLOPE: (u8, u8, u8) = (213, 94, 0);
+const LOSS: (u8, u8, u8) = (0, 114, 178);
+const POINT: SeriesStyle = SeriesStyle { color: INK, dash: "", marker: Marker::Circle };
+
+/// Draws the regions twice: by slope and by loss.
+pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
+    let summary = &tables.summary;
+    let points = match summary.along.strip_prefix("plane layer") {
+        Some(_) => "the weights as they are".to_owned(),
+        None => {
+            let rows: Vec<String> = summary.datapoints.iter().map(ToString::to_string).collect();
+            format!("rows {} of the data", rows.join(", "))
+        }
+    };
+    let caption = format!(
+        "The {} linear regions on a plane, exact polygons. Left: coloured by the length of the gradient of output {}, which is constant on each. \
+         Right: by the loss at the middle of each, with the target of row {}. Circles: {points}. Coordinates: {}. The weights \
+         are those of {}.",
+        count(tables.regions.len() as u64),
+        summary.output,
+        summary.datapoints[0],
+        summary.parameter,
+        summary.subject
+    );
+    Figure {
+        id: "regions",
+        heading: "Linear regions on a plane",
+        svg: if tables.regions.is_empty() { Err("regions.csv has no rows".into()) } else { Ok(picture(tables, plane)) },
+        caption,
+        notes: vec!["Colours are cut at the 1st and the 99th percentile of the area.".to_owned()],
+        sources: vec!["regions.csv".to_owned()],
+    }
+}
+
+fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
+    let summary = &tables.summary;
+    let polygons: Vec<Vec<(f64, f64)>> = tables.regions.iter().map(corners).collect();
+    let x = Axis::linear(summary.from, summary.to);
+    let y = Axis::linear(plane.v_from, plane.v_to);
+    let (left, top, gap, bar) = (46.0, 28.0, 104.0, 9.0);
+    let size = (WIDTH - left - gap - 62.0) / 2.0;
+    // Equal scales on both axes, within reason.
+    let height = (size * (y.max - y.min) / (x.max - x.min)).clamp(0.5 * size, 1.6 * size);
+    let mut svg = Svg::new("regions", WIDTH, top + height + 42.0);
+    let slope_title = format!("slope of output {}", summary.output);
+    let panels: [(&str, _, fn(&RegionRow) -> f64); 2] =
+        [(&slope_title, SLOPE, |row| row.slope), ("loss", LOSS, |row| row.loss)];
+    for (i, (title, color, value)) in panels.into_iter().enumerate() {
+        let frame = Rect::new(left + i as f64 * (size + gap), top, size, height);
+        let panel = Panel::new(frame, x, y);
+        panel.draw(&mut svg, Labels { title, x: "u", y: if i == 0 { "v" } else { "" }, ..Labels::default() });
+        let (low, high) = range(&tables.regions, value);
+        panel.inside(&mut svg, |svg| {
+            let mut steps = vec![String::new(); STEPS];
+            for (row, polygon) in tables.regions.iter().zip(&polygons) {
+                let t = if high > low { ((value(row) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
+                outline(&panel, polygon, &mut steps[((t * STEPS as f64) as usize).min(STEPS - 1)]);
+            }
+            for (step, commands) in steps.iter().enumerate().filter(|(_, commands)| !commands.is_empty()) {
+                let fill = ramp(color, (step as f64 + 0.5) / STEPS as f64);
+                // The same colour around it closes the seams between neighbours.
+                svg.shape(commands, &fill, Stroke::solid(&fill, 0.6));
+            }
+            let mut edges = String::new();
+            polygons.iter().for_each(|polygon| outline(&panel, polygon, &mut edges));
+            // Many regions would drown in their edges.
+            let faint = (60.0 / (polygons.len() as f64).sqrt()).clamp(0.06, 0.6);
+            svg.shape(&edges, "none", Stroke::solid("#ffffff", 0.5).faded(faint));
+            for point in &plane.points {
+                let at = panel.at(point[0], point[1]);
+                SeriesStyle { color: "#ffffff", ..POINT }.mark(svg, at, 5.2, true);
+                POINT.mark(svg, at, 3.8, true);
+            }
+        });
+        svg.rect(frame, "none", Some(Stroke::solid(FRAME, 1.0)));
+        let colors: Vec<String> = (0..=10).map(|i| ramp(color, f64::from(i) / 10.0)).collect();
+        let fill = svg.gradient(&colors);
+        let bar = Rect::new(frame.right() + 8.0, top, bar, height.min(120.0));
+        svg.rect(bar, &fill, Some(Stroke::solid(FRAME, 0.6)));
+        let style = Text::new(TICK - 1.0, Anchor::Start).colored(MUTED);
+        svg.text((bar.right() + 3.0, bar.y + 8.0), &significant(high, 2), style);
+        svg.text((bar.right() + 3.0, bar.bottom()), &significant(low, 2), style);
+    }
+    let rows = summary.datapoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    if plane.points.len() == rows.len() {
+        let panel = Panel::new(Rect::new(left, top, size, height), x, y);
+        for (point, row) in plane.points.iter().zip(rows) {
+            let (px, py) = panel.at(point[0], point[1]);
+            if x.place(point[0]).clamp(0.0, 0.95) == x.place(point[0])
+                && y.place(point[1]) > 0.0
+                && y.place(point[1]) < 0.95
+            {
+                svg.label((px + 8.0, py - 6.0), &row, Text::new(LABEL - 1.0, Anchor::Start));
+            }
+        }
+    }
+    svg.finish("Linear regions of a network on a plane, coloured by slope and by loss")
+}
+
+/// The corners of a polygon, from the text of the table; a broken one has none.
+fn corners(row: &RegionRow) -> Vec<(f64, f64)> {
+    let numbers: Vec<f64> = row.polygon.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+    numbers.chunks_exact(2).map(|point| (point[0], point[1])).collect()
+}
+
+fn outline(panel: &Panel, polygon: &[(f64, f64)], commands: &mut String) {
+    for (i, (u, v)) in polygon.iter().enumerate() {
+        let (x, y) = panel.at(*u, *v);
+        let _ = write!(commands, "{}{} {}", if i == 0 { 'M' } else { 'L' }, pixels(x), pixels(y));
+    }
+    commands.push('Z');
+}
+
+/// The values between which the middle 98% of the area lie.
+fn range(rows: &[RegionRow], value: fn(&RegionRow) -> f64) -> (f64, f64) {
+    let total: f64 = rows.iter().map(|row| row.area).sum();
+    let mut sorted: Vec<(f64, f64)> = rows.iter().map(|row| (value(row), row.area)).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let at = |share: f64| {
+        let mut sum = 0.0;
+        let reached = sorted.iter().find(|(_, area)| {
+            sum += area;
+            sum >= share * total
+        });
+        reached.map_or(f64::NAN, |(value, _)| *value)
+    };
+    let (low, high) = (at(0.01), at(0.99));
+    let all = || rows.iter().map(value);
+    if low < high { (low, high) } else { (quantile(all(), 0.0).unwrap_or(0.0), quantile(all(), 1.0).unwrap_or(1.0)) }
+}
