@@ -169,6 +169,67 @@ fn wrong_requests_say_what_is_possible() {
 }
 
 #[test]
+fn planes_are_tiled_by_their_regions() {
+    let workplace = Workplace::new();
+    for (name, words) in [("inputs", &["3,4,5"][..]), ("weights", &["layer", "2"])] {
+        let arguments = [&["landscape", "autoencoder.toml", "--out", name, "--plane"][..], words].concat();
+        workplace.run(&arguments).exits(0);
+        let (header, rows) = table(&workplace.read(&format!("{name}/regions.csv")));
+        assert_eq!(header, ["area", "value", "slope", "loss", "polygon"]);
+        let summary = workplace.json(&format!("{name}/landscape.json"));
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let plane = &summary["plane"];
+        let size =
+            (number(&summary["to"]) - number(&summary["from"])) * (number(&plane["v_to"]) - number(&plane["v_from"]));
+        let area: f64 = rows.iter().map(|row| row[0].parse::<f64>().unwrap()).sum();
+        assert!((area - size).abs() < 1e-9 * size && rows.len() > 5, "{name}: {} regions", rows.len());
+        assert_eq!(summary["pieces"].as_u64(), Some(rows.len() as u64));
+        assert!(workplace.read(&format!("{name}/report.html")).contains("Linear regions on a plane"));
+        assert!(workplace.path(&format!("{name}/figures/regions.png")).exists());
+    }
+    // Zooming in, and the loss at a datapoint.
+    let zoom = ["--plane", "3,4,5", "--u", "-0.1..0.1", "--v", "-0.1..0.1", "--out", "zoom"];
+    workplace.run(&[&["landscape", "autoencoder.toml"][..], &zoom].concat()).exits(0);
+    assert_eq!(workplace.json("zoom/landscape.json")["from"], -0.1);
+    for (words, text) in [
+        (&["3,3,4"][..], "on a line"),
+        (&["1,2"], "three rows"),
+        (&["0,1,99999"], "does not exist"),
+        (&["layer", "1"], "has no weights"),
+        (&["0,1,2", "--u", "1..0"], "below the second"),
+        (&["0,1,2", "--along", "input"], "cannot be used with"),
+    ] {
+        workplace.run(&[&["landscape", "autoencoder.toml", "--plane"][..], words].concat()).exits(2).says(&[text]);
+    }
+}
+
+#[test]
+fn convolutional_networks_have_landscapes_too() {
+    let workplace = Workplace::new();
+    let text = support::CLASSIFIER.replace(
+        "layers = [{ dense = 8 }, \"leaky_relu\", { dense = 10 }]",
+        "layers = [{ conv = { maps = 3, kernel = 3, padding = 1 } }, \"relu\", { max_pool = 2 }, \"flatten\", { dense = 10 }]",
+    );
+    assert!(text.contains("max_pool"));
+    fs::write(workplace.path("conv.toml"), text).unwrap();
+    for (name, words) in [("input", &["input"][..]), ("layer", &["layer", "0"]), ("update", &["update", "3"])] {
+        let arguments = [&["landscape", "conv.toml", "--updates", "2", "--out", name, "--along"][..], words].concat();
+        workplace.run(&arguments).exits(0);
+        let kinks = table(&workplace.read(&format!("{name}/kinks.csv"))).1;
+        // Filters at their positions, windows of the pool at theirs.
+        assert!(kinks.iter().any(|row| row[2] == "0" && ["on", "off"].contains(&row[5].as_str())), "{name}");
+        assert!(kinks.iter().any(|row| row[2] == "2" && row[5].contains('>')), "{name}");
+        let below = |row: &Vec<String>, position: usize| {
+            row[3].parse::<usize>().unwrap() < 3 && row[4].parse::<usize>().unwrap() < position
+        };
+        assert!(kinks.iter().all(|row| below(row, if row[2] == "0" { 64 } else { 16 })), "{name}");
+    }
+    workplace
+        .run(&["landscape", "conv.toml", "--plane", "0,1,2", "--u", "0..0.5", "--v", "0..0.5", "--out", "p"])
+        .exits(0);
+}
+
+#[test]
 fn figure_one_is_reproduced() {
     let workplace = Workplace::new();
     workplace.run(&["reproduce", "fig1", "--quick", "--out", "one"]).exits(0);

@@ -86,21 +86,24 @@ impl<'a> Affine<'a> {
 
     /// Sets units to zero on pieces where nothing but rounding is left of them.
     fn clear_roundings(&self, x: &Pieces, out: &mut Pieces) {
+        let (width, neurons) = (self.width(), self.block.units);
+        let mut sizes = vec![0.0; width];
         for p in 0..x.len() {
             let (left, right) = (x.bounds()[p], x.bounds()[p + 1]);
             let length = right - left;
-            let magnitude = |row: &dyn Fn(usize) -> f64, degree: usize| -> f64 {
-                (0..=degree).rev().fold(0.0, |sum, k| sum * length + row(k))
-            };
-            // The constant 1 of the bias counts as an input.
-            let input = magnitude(&|k| norm(x.row(k, p)), x.degree()) + 1.0;
+            // Bounds of the polynomials on the piece; the constant 1 of the bias counts as an input.
+            let input = 1.0 + (0..=x.degree()).rev().fold(0.0, |sum, k| sum * length + norm(x.row(k, p)));
+            sizes.fill(0.0);
+            for k in (0..=out.degree()).rev() {
+                sizes.iter_mut().zip(out.row(k, p)).for_each(|(size, v)| *size = *size * length + v.abs());
+            }
+            let rounding = ROUNDINGS * f64::EPSILON * input;
             let farthest = left.abs().max(right.abs());
-            for unit in 0..self.width() {
-                let [weights, step] = self.norms[unit % self.block.units];
-                let scale = (weights + farthest * step) * input;
-                let size = magnitude(&|k| out.row(k, p)[unit].abs(), out.degree());
-                if size != 0.0 && size <= ROUNDINGS * f64::EPSILON * scale {
-                    out.clear_unit(p, unit);
+            for (position, sizes) in sizes.chunks_exact(neurons).enumerate() {
+                for (neuron, (size, [weights, step])) in sizes.iter().zip(&self.norms).enumerate() {
+                    if *size <= rounding * (weights + farthest * step) && *size != 0.0 {
+                        out.clear_unit(p, position * neurons + neuron);
+                    }
                 }
             }
         }

@@ -78,21 +78,29 @@ impl Pieces {
         }
     }
 
-    /// Appends the part of piece `p` of `source` that begins at `from`, as a piece that ends at `to`; then `act` sees
-    /// the coefficients of each power and may change them.
-    pub fn push_part(&mut self, source: &Pieces, p: usize, from: f64, to: f64, mut act: impl FnMut(&mut [f64])) {
+    /// Appends the part of piece `p` of `source` that begins at `from`, as a piece that ends at `to`, every unit times its
+    /// scale.
+    pub fn push_scaled(&mut self, source: &Pieces, p: usize, from: f64, to: f64, scales: &[f64]) {
         let start = self.len() * self.width;
-        for (k, plane) in self.planes.iter_mut().enumerate() {
-            plane.extend_from_slice(source.row(k, p));
-        }
-        self.shift_last(start, from - source.bounds[p]);
-        for plane in &mut self.planes {
-            act(&mut plane[start..]);
+        let by = from - source.bounds[p];
+        if let [values, slopes] = &mut self.planes[..] {
+            // Lines, by far the most frequent: anchor and scale in one pass.
+            let lines = source.row(0, p).iter().zip(source.row(1, p)).zip(scales);
+            values.extend(lines.map(|((value, slope), scale)| (value + by * slope) * scale));
+            slopes.extend(source.row(1, p).iter().zip(scales).map(|(slope, scale)| slope * scale));
+        } else {
+            for (k, plane) in self.planes.iter_mut().enumerate() {
+                plane.extend_from_slice(source.row(k, p));
+            }
+            self.shift_last(start, by);
+            for plane in &mut self.planes {
+                plane[start..].iter_mut().zip(scales).for_each(|(v, scale)| *v *= scale);
+            }
         }
         self.bounds.push(to);
     }
 
-    /// The same with other units: the chosen ones of `source`, one for each of ours.
+    /// Appends a part with other units: the chosen ones of `source`, one for each of ours.
     pub fn push_selected(
         &mut self,
         source: &Pieces,
@@ -170,7 +178,7 @@ mod tests {
         // 1 + 2 t - t^3 and 4, from t = 1 on.
         let whole = Pieces::whole(1.0, 5.0, vec![vec![1.0, 4.0], vec![2.0, 0.0], vec![0.0, 0.0], vec![-1.0, 0.0]]);
         let mut part = Pieces::empty(2.5, 2, 3);
-        part.push_part(&whole, 0, 2.5, 4.0, |_| ());
+        part.push_scaled(&whole, 0, 2.5, 4.0, &[1.0, 1.0]);
         let (mut a, mut b, mut da, mut db) = (vec![], vec![], vec![], vec![]);
         for t in [2.5, 3.0, 4.0] {
             whole.evaluate(0, t, &mut a, &mut da);

@@ -38,7 +38,9 @@ impl Rectify {
     pub fn apply(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) -> Pieces {
         let width = a.width();
         let mut out = Pieces::empty(a.bounds()[0], width, a.degree());
-        let mut states = vec![false; width];
+        let negative = self.rectifier.negative_slope();
+        let slope_of = |active: bool| if active { 1.0 } else { negative };
+        let (mut states, mut slopes) = (vec![false; width], vec![0.0; width]);
         let (mut crossings, mut units): (Vec<Crossing>, Vec<usize>) = (Vec::new(), Vec::new());
         for p in 0..a.len() {
             let (left, right) = (a.bounds()[p], a.bounds()[p + 1]);
@@ -48,64 +50,57 @@ impl Rectify {
             } else {
                 self.cross_polynomials(a, p, &mut states, &mut crossings);
             }
+            slopes.iter_mut().zip(&states).for_each(|(slope, active)| *slope = slope_of(*active));
             let report = |at: f64, unit: usize, active: bool| Kink {
                 at,
                 layer: self.layer,
                 unit,
                 change: if active { Change::On } else { Change::Off },
             };
-            for (unit, (active, before)) in states.iter().zip(&self.last).enumerate() {
-                if active != before {
+            if states != self.last {
+                for (unit, (active, _)) in states.iter().zip(&self.last).enumerate().filter(|(_, (a, b))| a != b) {
                     kink(report(left, unit, *active));
                 }
             }
-            crossings.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            crossings.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
             let (mut from, mut rest) = (left, &crossings[..]);
             while let Some(&(first, _)) = rest.first() {
                 let together = rest.partition_point(|(at, _)| *at <= first + self.merge);
                 let at = left + first;
-                self.push(a, p, from, at, &states, &mut out);
+                out.push_scaled(a, p, from, at, &slopes);
                 units.clear();
                 units.extend(rest[..together].iter().map(|(_, unit)| *unit));
                 units.sort_unstable();
                 // A unit that crosses twice at one point touches zero.
                 for same in units.chunk_by(|a, b| a == b).filter(|same| same.len() % 2 == 1) {
-                    states[same[0]] ^= true;
-                    kink(report(at, same[0], states[same[0]]));
+                    let unit = same[0];
+                    states[unit] ^= true;
+                    slopes[unit] = slope_of(states[unit]);
+                    kink(report(at, unit, states[unit]));
                 }
                 (from, rest) = (at, &rest[together..]);
             }
-            self.push(a, p, from, right, &states, &mut out);
+            out.push_scaled(a, p, from, right, &slopes);
             self.last.clear();
             self.last.extend_from_slice(&states);
         }
         out
     }
 
-    fn push(&self, a: &Pieces, p: usize, from: f64, to: f64, states: &[bool], out: &mut Pieces) {
-        let slope = self.rectifier.negative_slope();
-        out.push_part(a, p, from, to, |row| {
-            for (value, active) in row.iter_mut().zip(states) {
-                if !active {
-                    // Not the product alone, which would leave negative zeros.
-                    *value = if slope == 0.0 { 0.0 } else { slope * *value };
-                }
-            }
-        });
-    }
-
     /// States at the left end and crossings of units that are `value + slope u` on a piece.
     fn cross_lines(&self, a: &Pieces, p: usize, states: &mut [bool], crossings: &mut Vec<Crossing>) {
         let length = a.bounds()[p + 1] - a.bounds()[p];
         for (unit, ((value, slope), active)) in a.row(0, p).iter().zip(a.row(1, p)).zip(states).enumerate() {
+            *active = *value > 0.0;
+            // Almost all units have one sign at both ends.
+            if value * (value + slope * length) > 0.0 {
+                continue;
+            }
             // Less than `merge` away from the left end counts as at the left end.
-            let at_end = value.abs() <= slope.abs() * self.merge;
-            *active = if at_end { *slope > 0.0 } else { *value > 0.0 };
-            if !at_end && value * slope < 0.0 {
-                let at = -value / slope;
-                if at < length - self.merge {
-                    crossings.push((at, unit));
-                }
+            if value.abs() <= slope.abs() * self.merge {
+                *active = *slope > 0.0;
+            } else if value * slope < 0.0 && -value / slope < length - self.merge {
+                crossings.push((-value / slope, unit));
             }
         }
     }
