@@ -27,6 +27,9 @@ const SLOPE: (u8, u8, u8) = (213, 94, 0);
 const LOSS: (u8, u8, u8) = (0, 114, 178);
 const POINT: SeriesStyle = SeriesStyle { color: INK, dash: "", marker: Marker::Circle };
 
+/// What a region is coloured by.
+type Quantity = fn(&RegionRow) -> f64;
+
 /// Draws the regions twice: by slope and by loss.
 pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
     let summary = &tables.summary;
@@ -68,8 +71,7 @@ fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
     let height = (size * (y.max - y.min) / (x.max - x.min)).clamp(0.5 * size, 1.6 * size);
     let mut svg = Svg::new("regions", WIDTH, top + height + 42.0);
     let slope_title = format!("slope of output {}", summary.output);
-    let panels: [(&str, _, fn(&RegionRow) -> f64); 2] =
-        [(&slope_title, SLOPE, |row| row.slope), ("loss", LOSS, |row| row.loss)];
+    let panels: [(&str, _, Quantity); 2] = [(&slope_title, SLOPE, |row| row.slope), ("loss", LOSS, |row| row.loss)];
     for (i, (title, color, value)) in panels.into_iter().enumerate() {
         let frame = Rect::new(left + i as f64 * (size + gap), top, size, height);
         let panel = Panel::new(frame, x, y);
@@ -137,7 +139,7 @@ fn outline(panel: &Panel, polygon: &[(f64, f64)], commands: &mut String) {
 }
 
 /// The values between which the middle 98% of the area lie.
-fn range(rows: &[RegionRow], value: fn(&RegionRow) -> f64) -> (f64, f64) {
+fn range(rows: &[RegionRow], value: Quantity) -> (f64, f64) {
     let total: f64 = rows.iter().map(|row| row.area).sum();
     let mut sorted: Vec<(f64, f64)> = rows.iter().map(|row| (value(row), row.area)).collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
