@@ -29,6 +29,10 @@ impl RootFinder {
         found.at.clear();
         found.first = 0.0;
         self.load_bernstein(coefficients, length);
+        // An overflowed polynomial has no signs to speak of, and halving it would not end.
+        if !self.bernstein.iter().all(|b| b.is_finite()) {
+            return;
+        }
         match variations(&self.bernstein) {
             (sign, 0) => {
                 found.first = sign;
@@ -193,6 +197,8 @@ mod tests {
             assert_eq!(found.at.len() % 2 == 1, odd);
             assert!(found.at.iter().all(|at| (at - 0.3).abs() < 1e-4), "{found:?}");
         }
+        // Overflowed: no sign, and no endless search.
+        assert_eq!(changes(&[1.0, f64::INFINITY, f64::NAN], 1.0), SignChanges::default());
         // Constant and without a change.
         assert_eq!(changes(&[-3.0], 2.0), SignChanges { first: -1.0, at: vec![] });
     }

@@ -65,7 +65,7 @@ fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
     let polygons: Vec<Vec<(f64, f64)>> = tables.regions.iter().map(corners).collect();
     let x = Axis::linear(summary.from, summary.to);
     let y = Axis::linear(plane.v_from, plane.v_to);
-    let (left, top, gap, bar) = (46.0, 28.0, 104.0, 9.0);
+    let (left, top, gap, bar) = (54.0, 28.0, 100.0, 9.0);
     let size = (WIDTH - left - gap - 62.0) / 2.0;
     // Equal scales on both axes, within reason.
     let height = (size * (y.max - y.min) / (x.max - x.min)).clamp(0.5 * size, 1.6 * size);

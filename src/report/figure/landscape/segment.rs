@@ -252,3 +252,17 @@ fn kinks(svg: &mut Svg, layers: &BTreeMap<usize, Vec<f64>>, frame: Rect, x: Axis
     let middle = frame.x + frame.width / 2.0;
     svg.text((middle, frame.bottom() + 34.0), &format!("t: {label}"), Text::new(LABEL, Anchor::Middle));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cubic_is_drawn_exactly_from_its_ends() {
+        let (f, df) = (|t: f64| 2.0 - t + 3.0 * t.powi(3), |t: f64| -1.0 + 9.0 * t * t);
+        let end = |t: f64| (t, f(t), df(t));
+        let points = cubic([end(-0.5), end(1.5)], 10);
+        assert_eq!(points.len(), 11);
+        assert!(points.iter().all(|(t, value)| (value - f(*t)).abs() < 1e-14));
+    }
+}
