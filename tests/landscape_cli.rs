@@ -121,6 +121,22 @@ fn a_run_an_experiment_and_weights_agree_whatever_the_threads() {
 }
 
 #[test]
+fn training_again_finds_the_weights_that_a_trace_would_have() {
+    let workplace = Workplace::new();
+    let settings = ["--set", "regret.scales=[]", "--set", "exploration.probe=0", "--set", "data.validation=297"];
+    workplace.run(&[&["run", "autoencoder.toml", "--keep-trace", "--out", "run"][..], &settings].concat()).exits(0);
+    let along = ["landscape", "run", "--along", "gradient", "--optimizer", "adam", "--updates", "3", "--out"];
+    workplace.run(&[&along[..], &["kept"]].concat()).exits(0);
+    for optimizer in ["sgd", "adam"] {
+        fs::remove_dir_all(workplace.path(&format!("run/{optimizer}/trace"))).unwrap();
+    }
+    workplace.run(&[&along[..], &["again"]].concat()).exits(0);
+    for name in ["kinks.csv", "pieces.csv", "steps.csv", "updates.csv", "landscape.json"] {
+        assert_eq!(workplace.read(&format!("kept/{name}")), workplace.read(&format!("again/{name}")), "{name}");
+    }
+}
+
+#[test]
 fn classifiers_have_landscapes_too() {
     let workplace = Workplace::new();
     for (name, words) in [("input", &["input"][..]), ("gradient", &["gradient"]), ("update", &["update", "3"])] {

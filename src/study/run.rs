@@ -144,7 +144,7 @@ pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Data
 }
 
 /// Takes the rows for validation off the end of the training set.
-fn set_aside(experiment: &Experiment, dataset: &mut Dataset) -> Result<Option<Split>, StudyError> {
+pub(super) fn set_aside(experiment: &Experiment, dataset: &mut Dataset) -> Result<Option<Split>, StudyError> {
     let (asked, rows) = (experiment.data.validation, dataset.train.len());
     if asked == 0 {
         return Ok(None);

@@ -10,7 +10,7 @@ use crate::{
     study::{
         Experiment,
         experiment::{Precision, parse, source},
-        run::{initial_weights, resolve},
+        run::{initial_weights, read_summary, resolve, set_aside},
     },
     trace::{self, TargetKind, Trace, read::TraceTargets},
     train::{Examples, Observer, Round, Training, train},
@@ -107,7 +107,10 @@ impl Subject {
             false => source.into(),
         })?;
         let mut subject = Subject::of_experiment(&experiment, data)?;
+        let done = read_summary(dir).map(|summary| summary.optimizers).unwrap_or_default();
         for run in &mut subject.runs {
+            // A run may have ended before its last planned round.
+            run.rounds = done.iter().find(|o| o.label == run.label).map_or(run.rounds, |o| o.rounds);
             let folder = dir.join(&run.label).join("trace");
             if folder.join("manifest.json").exists() {
                 let (trace, network) = trace::read::<f64>(&folder, data).map_err(crate::study::StudyError::from)?;
@@ -152,7 +155,8 @@ impl Subject {
     /// # Errors
     /// If its data or network cannot be had.
     pub fn of_experiment(experiment: &Experiment, data: Option<&Path>) -> Result<Subject, LandscapeError> {
-        let (dataset, network) = resolve(experiment, data)?;
+        let (mut dataset, network) = resolve(experiment, data)?;
+        set_aside(experiment, &mut dataset)?;
         let batches = dataset.train.len() / experiment.training.batch_size;
         let runs = experiment.optimizer.iter().zip(experiment.labels()).map(|(config, label)| SubjectRun {
             label,
@@ -306,7 +310,8 @@ fn retrain<T: Real>(
     wanted: &BTreeSet<usize>,
     data: Option<&Path>,
 ) -> Result<BTreeMap<usize, State>, LandscapeError> {
-    let (dataset, network) = resolve(experiment, data)?;
+    let (mut dataset, network) = resolve(experiment, data)?;
+    set_aside(experiment, &mut dataset)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)
         .map_err(crate::study::StudyError::from)?;
