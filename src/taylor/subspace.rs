@@ -43,7 +43,7 @@ pub trait Objective: Sync {
     fn rounds(&self) -> usize;
     /// `F(u)` and its gradient, to full precision.
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>);
-    /// Makes the curvature at `u` the one that [`Objective::image`] multiplies with.
+    /// Makes the curvature at `u` the one that [`Objective::images`] multiplies with.
     fn linearize(&mut self, u: &[f64]);
     /// The sum over rounds `from..rounds()` of the curvature times each direction, divided by [`Objective::rounds`].
     fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>>;
