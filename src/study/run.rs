@@ -116,7 +116,7 @@ impl StudyError {
                 | StudyError::Occupied { .. }
                 | StudyError::OtherExperiment { .. }
                 | StudyError::NotEmpty { .. }
-                | StudyError::Data(DataError::UnknownName { .. })
+                | StudyError::Data(DataError::UnknownName { .. } | DataError::Images(_))
         )
     }
 }
@@ -124,7 +124,10 @@ impl StudyError {
 /// Loads the data, checks that the network fits it, and returns both.
 pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Dataset, Network), StudyError> {
     let folder = experiment.data.path.as_deref().or(data_dir);
-    let dataset = data::load(&experiment.data.dataset, folder)?;
+    let mut dataset = data::load(&experiment.data.dataset, folder)?;
+    if experiment.data.standardize {
+        dataset.standardize();
+    }
     let network = Network::new(dataset.train.features(), &experiment.network.layers)?;
     let (needed, what) = match experiment.training.target {
         TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
@@ -207,7 +210,11 @@ pub fn run(
     let (dataset, network) = resolve(experiment, options.data)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
     let resumed = prepare(experiment, options)?;
-    write_json(&options.out.join("environment.json"), &environment())?;
+    let mut environment = environment();
+    if let Some(standardization) = &dataset.standardization {
+        environment["standardization"] = json!(standardization);
+    }
+    write_json(&options.out.join("environment.json"), &environment)?;
     let kept: Vec<OptimizerSummary> = match resumed {
         true => read_summary(options.out).map(|s| s.optimizers).unwrap_or_default(),
         false => Vec::new(),
@@ -409,7 +416,7 @@ impl Study<'_> {
             training.target,
             training.batch_size,
             config,
-            &self.dataset.name,
+            self.dataset,
         )
         .map_err(fail)?;
         if train.inputs.len() * size_of::<f32>() <= EMBEDDED_DATA_BYTES {
