@@ -65,6 +65,14 @@ pub enum ImagesError {
 /// A file and its class.
 type Labelled = (PathBuf, u32);
 
+/// The files of a dataset, not read yet.
+#[derive(Default)]
+struct Listing {
+    class_names: Vec<String>,
+    train: Vec<Labelled>,
+    test: Vec<Labelled>,
+}
+
 /// Loads the images below `folder`; `name` is the dataset's name, with the folder in it.
 pub(super) fn load(name: &str, folder: &Path) -> Result<Dataset, DataError> {
     if !folder.is_dir() {
@@ -72,7 +80,7 @@ pub(super) fn load(name: &str, folder: &Path) -> Result<Dataset, DataError> {
     }
     let (train, test) = (folder.join("train"), folder.join("test"));
     let one_part = |present, absent| ImagesError::OnePart { path: folder.to_owned(), present, absent };
-    let (class_names, train, test) = match (train.is_dir(), test.is_dir()) {
+    let Listing { class_names, train, test } = match (train.is_dir(), test.is_dir()) {
         (true, true) => two_parts(&train, &test)?,
         (false, false) => one_folder(folder)?,
         (true, false) => return Err(one_part("train", "test").into()),
@@ -102,26 +110,27 @@ pub(super) fn load(name: &str, folder: &Path) -> Result<Dataset, DataError> {
 }
 
 /// Classes and files of `train/` and `test/`.
-fn two_parts(train: &Path, test: &Path) -> Result<(Vec<String>, Vec<Labelled>, Vec<Labelled>), DataError> {
+fn two_parts(train: &Path, test: &Path) -> Result<Listing, DataError> {
     let classes = classes_of(train)?;
     let labels: BTreeMap<&str, u32> = classes.iter().zip(0..).map(|((name, _), label)| (&name[..], label)).collect();
-    let mut held_out = Vec::new();
+    let mut listing = Listing::default();
     for (name, files) in classes_of(test)? {
         let Some(label) = labels.get(&name[..]) else {
             return Err(ImagesError::UnknownClass { path: test.join(name) }.into());
         };
-        held_out.extend(files.into_iter().map(|file| (file, *label)));
+        listing.test.extend(files.into_iter().map(|file| (file, *label)));
     }
     drop(labels);
-    let names = classes.iter().map(|(name, _)| name.clone()).collect();
-    let training =
-        classes.into_iter().zip(0..).flat_map(|((_, files), label)| files.into_iter().map(move |f| (f, label)));
-    Ok((names, training.collect(), held_out))
+    for ((name, files), label) in classes.into_iter().zip(0..) {
+        listing.class_names.push(name);
+        listing.train.extend(files.into_iter().map(|file| (file, label)));
+    }
+    Ok(listing)
 }
 
 /// Classes and files of a folder without parts, a fifth of each class held out.
-fn one_folder(folder: &Path) -> Result<(Vec<String>, Vec<Labelled>, Vec<Labelled>), DataError> {
-    let (mut names, mut training, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
+fn one_folder(folder: &Path) -> Result<Listing, DataError> {
+    let mut listing = Listing::default();
     for ((name, files), label) in classes_of(folder)?.into_iter().zip(0_u32..) {
         // A stream of its own for each class: more images of one leave the parts of the others as they were.
         let order = Minibatches::new(files.len(), 1, SPLIT_SEED)
@@ -129,15 +138,15 @@ fn one_folder(folder: &Path) -> Result<(Vec<String>, Vec<Labelled>, Vec<Labelled
             .expect("a class has at least one image");
         let out: Vec<u32> = order.into_iter().take(files.len() / HELD_OUT).collect();
         for (row, file) in (0_u32..).zip(files) {
-            let part = if out.contains(&row) { &mut held_out } else { &mut training };
+            let part = if out.contains(&row) { &mut listing.test } else { &mut listing.train };
             part.push((file, label));
         }
-        names.push(name);
+        listing.class_names.push(name);
     }
-    if held_out.is_empty() {
+    if listing.test.is_empty() {
         return Err(ImagesError::TooFew { path: folder.to_owned() }.into());
     }
-    Ok((names, training, held_out))
+    Ok(listing)
 }
 
 /// The folders in `folder` with the images in each, both sorted by name.

@@ -115,6 +115,9 @@ fn format_of(bytes: &[u8]) -> Option<Format> {
     }
 }
 
+type PngReader<'a> = png::Reader<Cursor<&'a [u8]>>;
+type JpegReader<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+
 /// Interleaved samples between 0 and 1.
 struct Pixels {
     samples: Vec<f32>,
@@ -132,7 +135,7 @@ fn undecodable(error: impl std::fmt::Display) -> Fault {
     Fault::Decode(error.to_string())
 }
 
-fn png_reader(bytes: &[u8]) -> Result<(png::Reader<Cursor<&[u8]>>, Header), Fault> {
+fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // Palettes become colours, one to four bits become eight, a transparent colour becomes an alpha channel.
     decoder.set_transformations(png::Transformations::EXPAND);
@@ -164,7 +167,7 @@ fn decode_png(bytes: &[u8]) -> Result<Pixels, Fault> {
     Ok(Pixels { samples, per_pixel })
 }
 
-fn jpeg_decoder(bytes: &[u8]) -> Result<(JpegDecoder<ZCursor<&[u8]>>, Header), Fault> {
+fn jpeg_decoder(bytes: &[u8]) -> Result<(JpegReader<'_>, Header), Fault> {
     // Strict: a file that is cut off is an error, not an image that ends in grey.
     let options = DecoderOptions::new_safe().set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
