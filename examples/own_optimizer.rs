@@ -12,7 +12,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings},
         tables::Scale,
     },
-    taylor::RegretSettings,
+    taylor::{BoundRates, RegretSettings},
     train::{Examples, Training, train},
 };
 
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         planned_rounds: rounds,
         batch: minibatches.batch_size(),
         every: 10,
-        sgd_rate: None,
+        rates: BoundRates::default(),
     };
     let probe = digits.inputs[..500 * digits.features()].to_vec();
     let mut analysis = Analysis::new(&network, Loss::Mse, settings, probe);

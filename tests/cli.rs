@@ -11,7 +11,7 @@ const TABLES: [(&str, &str); 6] = [
     (
         "regret.csv",
         "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,\
-         bound_zinkevich,bound_sgd",
+         bound_zinkevich,bound_sgd,bound_adagrad",
     ),
     (
         "units.csv",

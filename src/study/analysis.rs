@@ -7,7 +7,7 @@ use crate::{
     network::Network,
     study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     taylor::{
-        RegretSettings, UnitResult,
+        BoundRates, RegretSettings, UnitResult,
         layer::{self, Windows},
         network, neuron,
         neuron::NeuronStream,
@@ -52,8 +52,8 @@ pub struct AnalysisSettings {
     pub batch: usize,
     /// Rounds between recorded activation configurations.
     pub every: usize,
-    /// Step of plain SGD, for its bound.
-    pub sgd_rate: Option<f64>,
+    /// Steps of optimizers that have a bound of their own.
+    pub rates: BoundRates,
 }
 
 /// The tables of one optimizer's run.
@@ -94,8 +94,12 @@ impl<T: Real> Analysis<T> {
         let needs_window = regret.has(Scale::Layer)
             || regret.has(Scale::Network)
             || (regret.has(Scale::Neuron) && !loss.is_quadratic());
+        let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
+        if settings.rates.adagrad.is_some() {
+            tracker = tracker.with_coordinates();
+        }
         Self {
-            tracker: UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied())),
+            tracker,
             stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
             stream_prefixes,
             window: WindowRecorder::new(if needs_window { window } else { 0 }),
@@ -131,7 +135,7 @@ impl<T: Real> Analysis<T> {
             out.window_rounds = self.window.states.len();
             self.solve_window(examples, &mut progress);
         }
-        (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.sgd_rate);
+        (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
             progress("exploration");
             (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));

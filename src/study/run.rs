@@ -14,6 +14,7 @@ use crate::{
     loss::Loss,
     network::{Network, NetworkError, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
+    taylor::BoundRates,
     trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
     train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
 };
@@ -302,12 +303,13 @@ impl Study<'_> {
         let folder = self.options.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
         let mut weights: Vec<T> = initial_weights(self.experiment, self.network)?;
-        let mut optimizer = config.build::<T>(network)?;
+        let mut optimizer = config.build_for::<T>(network, self.planned_rounds())?;
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
         let per_epoch = self.minibatches.rounds_per_epoch();
         let planned = self.planned_rounds();
+        let rate = config.rate(planned);
         events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
 
         let settings = AnalysisSettings {
@@ -315,7 +317,7 @@ impl Study<'_> {
             planned_rounds: planned,
             batch: training.batch_size,
             every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
-            sgd_rate: (config.name == "sgd").then_some(config.learning_rate),
+            rates: BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") },
         };
         let probe = probe_rows(train_set.len(), self.experiment.exploration.probe);
         write_probe(&folder, &probe)?;
@@ -356,7 +358,15 @@ impl Study<'_> {
             |epoch, weights| {
                 epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                 let evaluated = Instant::now();
-                let row = epoch_row(network, training.loss, weights, &train_set, &test_set, epoch, config);
+                let row = epoch_row(
+                    network,
+                    training.loss,
+                    weights,
+                    &train_set,
+                    &test_set,
+                    epoch,
+                    rate.at(epoch * per_epoch),
+                );
                 (events_cell.borrow_mut())(Event::Epoch {
                     epoch,
                     train_loss: row.train_loss,
@@ -450,13 +460,13 @@ fn epoch_row<T: Real>(
     train: &Examples<T>,
     test: &Examples<T>,
     epoch: usize,
-    config: &OptimizerConfig,
+    learning_rate: f64,
 ) -> EpochRow {
     let on = |examples: &Examples<T>| -> Evaluation { evaluate(network, loss, weights, examples) };
     let (train, test) = (on(train), on(test));
     EpochRow {
         epoch,
-        learning_rate: config.learning_rate,
+        learning_rate,
         train_loss: train.loss,
         test_loss: test.loss,
         train_accuracy: train.accuracy,
@@ -540,7 +550,8 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
     let mut all = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
         let mut weights: Vec<T> = initial_weights(experiment, &network)?;
-        let mut optimizer = config.build::<T>(&network)?;
+        let planned = minibatches.rounds_per_epoch() * training.epochs;
+        let mut optimizer = config.build_for::<T>(&network, planned)?;
         let task = Training {
             network: &network,
             loss: training.loss,

@@ -92,6 +92,9 @@ pub struct RegretRow {
     pub bound_zinkevich: f64,
     /// Empty unless the optimizer is plain SGD.
     pub bound_sgd: Option<f64>,
+    /// Empty unless the optimizer is diagonal AdaGrad; the column is absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub bound_adagrad: Option<f64>,
 }
 
 /// `units.csv`: one unit's result for its longest prefix.
@@ -198,6 +201,7 @@ pub mod columns {
         "distance",
         "bound_zinkevich",
         "bound_sgd",
+        "bound_adagrad",
     ];
     pub const UNITS: &[&str] = &[
         "scale",
