@@ -8,6 +8,7 @@ mod output;
 mod report;
 mod reproduce;
 mod run;
+mod tune;
 
 use crate::study::{ExperimentError, StudyError};
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Train, analyse and report an experiment
     Run(run::Arguments),
+    /// Search the learning rate of every optimizer of an experiment
+    Tune(tune::Arguments),
     /// Reproduce figures of the paper and judge its claims
     Reproduce(reproduce::Arguments),
     /// Analyse a trace of a run that was trained elsewhere
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     });
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
+        Command::Tune(arguments) => tune::command(&arguments),
         Command::Reproduce(arguments) => reproduce::command(&arguments),
         Command::Analyze(arguments) => analyze::command(&arguments),
         Command::Report(arguments) => report::command(&arguments),

@@ -4,6 +4,7 @@
 //! - [`run`]: trains and analyses; [`analyze`]: the same for a trace
 //! - [`analysis`]: what is measured of one run
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
+//! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search
 //! - [`environment`]: the machine; [`numbers`]: how numbers are printed
 
 pub mod analysis;
@@ -15,6 +16,8 @@ pub mod numbers;
 pub mod results;
 pub mod run;
 pub mod tables;
+pub mod trial;
+pub mod tune;
 
 pub use experiment::{Experiment, ExperimentError};
 pub use run::{Event, RunOptions, StudyError};

@@ -141,17 +141,17 @@ pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Data
 }
 
 /// A split as examples in the type that is trained in.
-struct TypedSplit<'a, T> {
+pub(super) struct TypedSplit<'a, T> {
     inputs: Vec<T>,
     split: &'a Split,
 }
 
 impl<'a, T: Real> TypedSplit<'a, T> {
-    fn new(split: &'a Split) -> Self {
+    pub fn new(split: &'a Split) -> Self {
         Self { inputs: convert(&split.inputs), split }
     }
 
-    fn examples(&self, target: TargetKind) -> Examples<'_, T> {
+    pub fn examples(&self, target: TargetKind) -> Examples<'_, T> {
         match target {
             TargetKind::Input => Examples::autoencoder(&self.inputs, self.split.features()),
             TargetKind::Label => Examples::classifier(&self.inputs, self.split.features(), &self.split.labels),
@@ -271,11 +271,15 @@ pub fn read_summary(run: &Path) -> Option<Summary> {
     serde_json::from_slice(&std::fs::read(run.join("summary.json")).ok()?).ok()
 }
 
-/// The experiment's initial weights: from its file, or seeded.
-fn initial_weights<T: Real>(experiment: &Experiment, network: &Network) -> Result<Vec<T>, StudyError> {
+/// The experiment's initial weights: from its file, or by `seed`.
+pub(super) fn initial_weights<T: Real>(
+    experiment: &Experiment,
+    network: &Network,
+    seed: u64,
+) -> Result<Vec<T>, StudyError> {
     Ok(match &experiment.network.weights {
         Some(path) => read_weights(network, path)?,
-        None => he_uniform(network, experiment.seed),
+        None => he_uniform(network, seed),
     })
 }
 
@@ -302,7 +306,7 @@ impl Study<'_> {
         let (network, training) = (self.network, &self.experiment.training);
         let folder = self.options.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
-        let mut weights: Vec<T> = initial_weights(self.experiment, self.network)?;
+        let mut weights: Vec<T> = initial_weights(self.experiment, self.network, self.experiment.seed)?;
         let mut optimizer = config.build_for::<T>(network, self.planned_rounds())?;
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
@@ -549,7 +553,7 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
     let examples = split.examples(training.target);
     let mut all = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        let mut weights: Vec<T> = initial_weights(experiment, &network)?;
+        let mut weights: Vec<T> = initial_weights(experiment, &network, experiment.seed)?;
         let planned = minibatches.rounds_per_epoch() * training.epochs;
         let mut optimizer = config.build_for::<T>(&network, planned)?;
         let task = Training {

@@ -221,6 +221,7 @@ pub mod columns {
         "slope",
         "slope_points",
     ];
+    pub const TUNE: &[&str] = &["optimizer", "learning_rate", "seed", "rounds", "status", "train_loss", "test_loss"];
     pub const NOVELTY: &[&str] = &["round", "min_hamming", "previous_hamming", "bits"];
     pub const NEURONS: &[&str] =
         &["layer", "neuron", "switches", "rank", "log_volume", "log_det", "active_fraction", "dead"];

@@ -8,6 +8,7 @@ pub mod exploration;
 pub mod neuron_map;
 pub mod regret;
 pub mod training;
+pub mod tuning;
 
 use super::draw::{
     legend::{Entry, Sample},
