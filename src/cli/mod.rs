@@ -4,6 +4,7 @@
 
 mod analyze;
 mod data;
+mod explore;
 mod output;
 mod report;
 mod reproduce;
@@ -32,6 +33,8 @@ enum Command {
     Run(run::Arguments),
     /// Search the learning rate of every optimizer of an experiment
     Tune(tune::Arguments),
+    /// Test with tuned rates and several seeds whether RMS normalization explores more
+    Explore(explore::Arguments),
     /// Reproduce figures of the paper and judge its claims
     Reproduce(reproduce::Arguments),
     /// Analyse a trace of a run that was trained elsewhere
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Tune(arguments) => tune::command(&arguments),
+        Command::Explore(arguments) => explore::command(&arguments),
         Command::Reproduce(arguments) => reproduce::command(&arguments),
         Command::Analyze(arguments) => analyze::command(&arguments),
         Command::Report(arguments) => report::command(&arguments),

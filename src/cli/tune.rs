@@ -4,11 +4,11 @@ use super::{STOP, Status, output, run::optimizer};
 use crate::{
     report::study::tuning,
     study::{
+        Experiment,
         experiment::{parse, source},
         tune::{TuneEvent, TuneOptions, tune},
     },
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -64,23 +64,23 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         overwrite: arguments.overwrite,
         stop: &STOP,
     };
-    let style = ProgressStyle::with_template("  {bar:30} {pos}/{len} points, {elapsed}, ETA {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
-    let search = tune(&experiment, &options, &|event| match event {
-        TuneEvent::Planned { points, known } => {
-            eprintln!("{points} points to train, {known} known");
-            bar.set_length(points as u64);
-            bar.reset();
-        }
-        TuneEvent::Point { .. } => bar.inc(1),
+    Ok(search(&experiment, &options)?.unwrap_or(Status::Incomplete))
+}
+
+/// Searches, renders the report, prints both. `None` if the search was stopped.
+pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Option<Status>> {
+    let out = options.out;
+    let counter = output::Counter::new("points");
+    let search = tune(experiment, options, &|event| match event {
+        TuneEvent::Planned { points, known } => counter.plan(points, known),
+        TuneEvent::Point { .. } => counter.count(),
     })?;
-    bar.finish_and_clear();
+    counter.finish();
     if !search.complete {
         eprintln!("stopped; the same command continues the search in {}", out.display());
-        return Ok(Status::Incomplete);
+        return Ok(None);
     }
-    let rendered = tuning(&experiment.name, &search, &out)?;
+    let rendered = tuning(&experiment.name, &search, out)?;
     output::line(format!("{:<16} {:>10} {:>12} {:>6}", "optimizer", "rate", "train loss", "rates"))?;
     for tuned in &search.tuned {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.5}"));
@@ -96,7 +96,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     output::line(format!("report:     {}", rendered.html.display()))?;
     output::line(format!("experiment: {}", out.join("tuned.toml").display()))?;
     let found = search.tuned.iter().all(|tuned| tuned.learning_rate.is_some());
-    Ok(if found { Status::Done } else { Status::Incomplete })
+    Ok(Some(if found { Status::Done } else { Status::Incomplete }))
 }
 
 /// Where the search of an experiment lies by default; `run --tuned` looks there.

@@ -4,9 +4,13 @@ use crate::kernels::Real;
 /// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment. AdamW
 /// (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) shrinks the weights by
 /// `learning_rate * weight_decay` before each step.
+///
+/// `correct_mean = false` leaves the running mean of gradients as it is, which grows from zero in the first rounds as the
+/// velocity of momentum does; with a large `eps` the steps are then those of momentum.
 pub struct Adam<T> {
     rate: Rate,
     decay: f64,
+    correct_mean: bool,
     beta1: f64,
     beta2: f64,
     eps: T,
@@ -29,6 +33,7 @@ impl<T: Real> Adam<T> {
         Self {
             rate: settings.rate,
             decay,
+            correct_mean: settings.get("correct_mean") != 0.0,
             beta1: settings.get("beta1"),
             beta2: settings.get("beta2"),
             eps: T::of(settings.get("eps")),
@@ -42,7 +47,7 @@ impl<T: Real> Optimizer<T> for Adam<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let correction = |beta: f64| 1.0 - beta.powf(round as f64);
         let rate = self.rate.at(round);
-        let step = T::of(rate / correction(self.beta1));
+        let step = T::of(if self.correct_mean { rate / correction(self.beta1) } else { rate });
         let keep = T::of(1.0 - rate * self.decay);
         let root = T::of(1.0 / correction(self.beta2).sqrt());
         let (beta1, rest1) = (T::of(self.beta1), T::of(1.0 - self.beta1));

@@ -157,6 +157,7 @@ macro_rules! entry {
 
 const MOMENTUM: Setting = setting("momentum", 0.9, (0.0, 1.0));
 const BETA1: Setting = setting("beta1", 0.9, (0.0, 1.0));
+const CORRECT_MEAN: Setting = setting("correct_mean", 1.0, (0.0, 1.0));
 const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
 const EPS: Setting = setting("eps", 1e-8, (0.0, f64::MAX));
 
@@ -196,8 +197,13 @@ pub const REGISTRY: &[Entry] = &[
         AdaGradFull::new,
         [setting("eps", 1e-10, (0.0, f64::MAX)), setting("refresh", 1.0, (1.0, 1e9))]
     ),
-    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS]),
-    entry!("adamw", 0.001, Adam::decoupled, [BETA1, BETA2, EPS, setting("weight_decay", 0.01, (0.0, f64::MAX))]),
+    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
+    entry!(
+        "adamw",
+        0.001,
+        Adam::decoupled,
+        [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]
+    ),
     entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))]),
 ];
 

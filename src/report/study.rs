@@ -2,18 +2,20 @@
 
 use super::{
     ReportError, ReportOutput,
-    figure::{Figure, tuning},
+    figure::{self, Figure, tuning},
     page::{ClaimView, Fact, FigureView, Head, flatten, tidy, view},
     table::Table,
     unreadable, write_report,
 };
 use crate::study::{
     claims::Claim,
+    explore::{Exploration, ExploreRow, Group, claims},
     numbers::{count, display_name, number, setting},
+    statistics::Interval,
     tune::Search,
 };
 use askama::Template;
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 /// What a page is made of.
 pub struct Content {
@@ -62,7 +64,7 @@ pub fn render(content: Content, out: &Path) -> Result<ReportOutput, ReportError>
 
 /// The page of a learning-rate search in `out`.
 pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, ReportError> {
-    let seeds = search.points.iter().map(|row| row.seed).collect::<std::collections::BTreeSet<_>>().len();
+    let seeds = search.points.iter().map(|row| row.seed).collect::<BTreeSet<_>>().len();
     let rows = search
         .tuned
         .iter()
@@ -99,4 +101,71 @@ pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, R
         tables: vec![table],
     };
     render(content, out)
+}
+
+/// The page of an exploration study in `out`.
+pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<ReportOutput, ReportError> {
+    let seeds: BTreeSet<u64> = study.rows.iter().map(|row| row.seed).collect();
+    let diverged = study.rows.iter().filter(|row| row.status != "complete").count();
+    let mut figures = figure::study::figures(study);
+    figures.push(figure::study::signs(study));
+    let content = Content {
+        title: format!("{name}: does RMS normalization explore?"),
+        lead: "Optimizers at tuned learning rates and around them, from the same seeds: how widely they explore activation \
+               configurations, and whether that goes with better losses."
+            .into(),
+        facts: vec![
+            ("runs".into(), count(study.rows.len() as u64)),
+            ("seeds".into(), count(seeds.len() as u64)),
+            ("diverged".into(), count(diverged as u64)),
+        ],
+        claims: claims::evaluate(study),
+        figures,
+        tables: vec![at_tuned_rates(study)],
+    };
+    render(content, out)
+}
+
+/// Losses, distance, Taylor optimum and regret at tuned rates, with intervals over seeds.
+fn at_tuned_rates(study: &Exploration) -> Table {
+    let interval = |label: &str, of: fn(&ExploreRow) -> Option<f64>| {
+        let mine = study.rows.iter().filter(|row| row.group == Group::Rate && row.factor == Some(1.0));
+        let values: Option<Vec<f64>> = mine.filter(|row| row.optimizer == label).map(of).collect();
+        values.and_then(|values| Interval::of(&values)).map_or("–".to_owned(), |interval| interval.to_string())
+    };
+    let rate = |label: &str| {
+        let tuned = study.rows.iter().find(|row| row.optimizer == label && row.factor == Some(1.0));
+        tuned.map_or("–".to_owned(), |row| setting(row.learning_rate))
+    };
+    let rows = claims::labels(study)
+        .iter()
+        .map(|label| {
+            vec![
+                display_name(label),
+                rate(label),
+                interval(label, |row| row.train_loss),
+                interval(label, |row| row.test_loss),
+                interval(label, |row| row.distance),
+                interval(label, |row| row.taylor_optimum),
+                interval(label, |row| row.mean_regret),
+            ]
+        })
+        .collect();
+    Table {
+        title: "At tuned rates".into(),
+        columns: vec![
+            "optimizer",
+            "learning rate",
+            "final train loss",
+            "final test loss",
+            "distance",
+            "Taylor optimum, neurons",
+            "regret, neurons",
+        ],
+        text_columns: 1,
+        rows,
+        note: "Means with 95% intervals over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
+               regret are means over neurons for the whole run, against the best weights anywhere."
+            .into(),
+    }
 }

@@ -222,6 +222,41 @@ pub mod columns {
         "slope_points",
     ];
     pub const TUNE: &[&str] = &["optimizer", "learning_rate", "seed", "rounds", "status", "train_loss", "test_loss"];
+    pub const EXPLORE: &[&str] = &[
+        "group",
+        "optimizer",
+        "factor",
+        "epsilon",
+        "learning_rate",
+        "seed",
+        "rounds",
+        "status",
+        "train_loss",
+        "test_loss",
+        "distance",
+        "mean_loss",
+        "taylor_optimum",
+        "mean_regret",
+        "novelty_coarse",
+        "switches_coarse",
+        "log_volume_coarse",
+        "log_det_coarse",
+        "novelty_fine",
+        "switches_fine",
+        "log_volume_fine",
+        "log_det_fine",
+    ];
+    pub const SIGNS: &[&str] = &[
+        "optimizer",
+        "seed",
+        "round",
+        "layer",
+        "cosine_rms",
+        "cosine_gradient",
+        "cosine_sign",
+        "cosine_full",
+        "sign_agreement",
+    ];
     pub const NOVELTY: &[&str] = &["round", "min_hamming", "previous_hamming", "bits"];
     pub const NEURONS: &[&str] =
         &["layer", "neuron", "switches", "rank", "log_volume", "log_det", "active_fraction", "dead"];

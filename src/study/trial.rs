@@ -35,7 +35,7 @@ pub struct Trials<'a, T> {
 pub struct Outcome<T> {
     /// Completed rounds.
     pub rounds: usize,
-    /// Whether a loss, or the loss after the last round, was not finite.
+    /// Whether a loss was not finite, or the loss over the training set ended above that of the first minibatch.
     pub diverged: bool,
     /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
     pub last_loss: f64,
@@ -111,7 +111,9 @@ impl<'a, T: Real> Trials<'a, T> {
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         Ok(Some(Outcome {
             rounds,
-            diverged: matches!(ending, Ending::Diverged { .. }) || !train.loss.is_finite(),
+            // A loss that is finite but larger than before training is no result, either.
+            diverged: matches!(ending, Ending::Diverged { .. })
+                || !losses.first().is_some_and(|first| train.loss <= *first),
             last_loss: mean(&losses[losses.len().saturating_sub(100)..]),
             mean_loss: mean(&losses),
             train,

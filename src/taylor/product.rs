@@ -242,7 +242,14 @@ impl<C: Real> Window<'_, C> {
             scratch.next.resize(rows * count * block.units, C::ZERO);
             let direct = stack.part(l);
             if let Some(v) = direct {
-                affine(&stack.stacked(block), v, self.inputs_of(group, span.clone(), l), rows, &mut scratch.next, false);
+                affine(
+                    &stack.stacked(block),
+                    v,
+                    self.inputs_of(group, span.clone(), l),
+                    rows,
+                    &mut scratch.next,
+                    false,
+                );
             }
             if l > stack.blocks.start {
                 for (r, index) in span.clone().enumerate() {
@@ -341,7 +348,14 @@ impl<C: Real> Window<'_, C> {
         scratch.next.resize(rows * outputs, C::ZERO);
         let direct = stack.part(last);
         if let Some(v) = direct {
-            affine(&stack.stacked(output), v, self.inputs_of(group, span.clone(), last), rows, &mut scratch.next, false);
+            affine(
+                &stack.stacked(output),
+                v,
+                self.inputs_of(group, span.clone(), last),
+                rows,
+                &mut scratch.next,
+                false,
+            );
         }
         if start < last {
             for (r, index) in span.clone().enumerate() {
