@@ -52,7 +52,7 @@ impl AdaGradFull {
 impl<T: Real> Optimizer<T> for AdaGradFull {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, eps) = (self.rate.at(round), self.eps);
-        let decompose = (round - 1) % self.refresh == 0;
+        let decompose = (round - 1).is_multiple_of(self.refresh);
         let update = |neuron: &mut Neuron| -> Vec<f64> {
             let g: Vec<f64> = gradient[neuron.range.clone()].iter().map(|g| g.f64()).collect();
             for (j, gj) in g.iter().enumerate().filter(|(_, gj)| **gj != 0.0) {

@@ -42,7 +42,7 @@ impl<T: Real> RmsProp<T> {
             let mut variance = *v;
             if let Some(mean) = self.mean.get_mut(j) {
                 *mean = alpha * *mean + rest * *g;
-                variance = variance - *mean * *mean;
+                variance -= *mean * *mean;
             }
             // Rounding may leave a variance of nothing slightly below zero.
             let root = if variance > T::ZERO { variance.sqrt() } else { T::ZERO } + eps;

@@ -108,7 +108,7 @@ pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<Report
     let seeds: BTreeSet<u64> = study.rows.iter().map(|row| row.seed).collect();
     let diverged = study.rows.iter().filter(|row| row.status != "complete").count();
     let mut figures = figure::study::figures(study);
-    figures.push(figure::study::signs(study));
+    figures.push(figure::signs::draw(study));
     let content = Content {
         title: format!("{name}: does RMS normalization explore?"),
         lead: "Optimizers at tuned learning rates and around them, from the same seeds: how widely they explore activation \

@@ -7,6 +7,7 @@ pub mod decomposition;
 pub mod exploration;
 pub mod neuron_map;
 pub mod regret;
+pub mod signs;
 pub mod study;
 pub mod training;
 pub mod tuning;
