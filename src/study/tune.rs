@@ -271,10 +271,10 @@ impl RateSearch {
     /// The rates to try next; none when the search is over.
     fn next(&self) -> Vec<f64> {
         let Some((lowest, highest)) = self.tried.first().zip(self.tried.last()).map(|(a, b)| (a.0, b.0)) else {
-            return EXPONENTS.flat_map(|e| MULTIPLES.map(|m| rounded(m * 10f64.powi(e)))).collect();
+            return EXPONENTS.flat_map(|e| MULTIPLES.map(|m| two_digits(m * 10f64.powi(e)))).collect();
         };
-        let below = || -> Vec<f64> { [lowest / 10.0 * 3.0, lowest / 10.0].map(rounded).to_vec() };
-        let above = || -> Vec<f64> { [highest / 3.0 * 10.0, highest * 10.0].map(rounded).to_vec() };
+        let below = || -> Vec<f64> { [lowest / 10.0 * 3.0, lowest / 10.0].map(two_digits).to_vec() };
+        let above = || -> Vec<f64> { [highest / 3.0 * 10.0, highest * 10.0].map(two_digits).to_vec() };
         match self.best() {
             None if lowest > LIMITS.0 => below(),
             None => Vec::new(),
@@ -293,7 +293,7 @@ impl RateSearch {
         neighbours
             .map(|(rate, _)| (rate.min(self.tried[at].0), rate.max(self.tried[at].0)))
             .filter(|(low, high)| spacing(*low, *high) > 1.5 * finest)
-            .map(|(low, high)| rounded((low * high).sqrt()))
+            .map(|(low, high)| two_digits((low * high).sqrt()))
             .filter(|rate| self.tried.iter().all(|(tried, _)| tried != rate))
             .collect()
     }
@@ -310,9 +310,15 @@ impl RateSearch {
     }
 }
 
-/// `rate` with two significant digits, so that tables and files show the very rate that was used.
-fn rounded(rate: f64) -> f64 {
-    format!("{rate:.1e}").parse().unwrap_or(rate)
+/// `rate` with so many significant digits: tables and files then show the very rate that was used, and no digits that only
+/// rounding made.
+pub(super) fn rounded(rate: f64, digits: usize) -> f64 {
+    format!("{rate:.*e}", digits - 1).parse().unwrap_or(rate)
+}
+
+/// The rates of a search have two significant digits.
+fn two_digits(rate: f64) -> f64 {
+    rounded(rate, 2)
 }
 
 #[cfg(test)]
@@ -372,6 +378,7 @@ mod tests {
 
     #[test]
     fn rates_have_two_digits() {
-        assert_eq!((rounded(0.0173205), rounded(3.0000000000000004e-3), rounded(1.0)), (0.017, 0.003, 1.0));
+        assert_eq!([0.0173205, 3.0000000000000004e-3, 1.0].map(two_digits), [0.017, 0.003, 1.0]);
+        assert_eq!(rounded(0.05500000000000001, 4), 0.055);
     }
 }

@@ -18,6 +18,7 @@ use super::{
     run::{StudyError, resolve, write, write_json},
     tables::{Comparator, Scale, columns, read_rows, write_rows},
     trial::{Outcome, Trials, side_by_side},
+    tune::rounded,
 };
 use crate::{
     activation::{ActivationRecorder, probe_rows},
@@ -221,7 +222,10 @@ fn conditions(experiment: &Experiment) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
         for factor in FACTORS {
-            let config = OptimizerConfig { learning_rate: config.learning_rate * factor, ..config.clone() };
+            // The tuned rate itself stays as it is, to the bit.
+            let rate = config.learning_rate;
+            let learning_rate = if factor == 1.0 { rate } else { rounded(rate * factor, 4) };
+            let config = OptimizerConfig { learning_rate, ..config.clone() };
             let (label, factor) = (label.clone(), Some(factor));
             conditions.push(Condition { group: Group::Rate, label, config, factor, epsilon: None });
         }
@@ -253,7 +257,7 @@ fn conditions(experiment: &Experiment) -> Vec<Condition> {
 fn between(adam: &OptimizerConfig, momentum: &OptimizerConfig, epsilon: f64) -> OptimizerConfig {
     let beta1 = momentum.settings.get("momentum").copied().unwrap_or(0.9);
     let mut config = adam.clone();
-    config.learning_rate = adam.learning_rate + epsilon * momentum.learning_rate / (1.0 - beta1);
+    config.learning_rate = rounded(adam.learning_rate + epsilon * momentum.learning_rate / (1.0 - beta1), 6);
     config.settings.insert("eps".into(), epsilon);
     config.settings.insert("beta1".into(), beta1);
     config.settings.insert("correct_mean".into(), 0.0);
