@@ -30,12 +30,17 @@ pub struct Trials<'a, T> {
     test: TypedSplit<'a, T>,
 }
 
+/// A final loss of this many times the first one is no result of training. (One minibatch's loss may differ from the
+/// whole set's, so a run that hardly moved may end somewhat above it.)
+pub const WORSE: f64 = 2.0;
+
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<T> {
     /// Completed rounds.
     pub rounds: usize,
-    /// Whether a loss was not finite, or the loss over the training set ended above that of the first minibatch.
+    /// Whether a loss was not finite, or the loss over the training set ended at more than [`WORSE`] times that of the first
+    /// minibatch.
     pub diverged: bool,
     /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
     pub last_loss: f64,
@@ -111,9 +116,9 @@ impl<'a, T: Real> Trials<'a, T> {
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         Ok(Some(Outcome {
             rounds,
-            // A loss that is finite but larger than before training is no result, either.
+            // A loss that is finite but far larger than before training is no result, either.
             diverged: matches!(ending, Ending::Diverged { .. })
-                || !losses.first().is_some_and(|first| train.loss <= *first),
+                || !losses.first().is_some_and(|first| train.loss <= WORSE * *first),
             last_loss: mean(&losses[losses.len().saturating_sub(100)..]),
             mean_loss: mean(&losses),
             train,

@@ -213,7 +213,8 @@ impl<T: Real> NeuronStream<T> {
                         let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
                         let p = first + k;
                         let linear: Vec<f64> = linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
-                        let hessian = shared.as_ref().map_or_else(|| own.as_ref().map(|own| &own[k]), |all| all.first());
+                        let hessian =
+                            shared.as_ref().map_or_else(|| own.as_ref().map(|own| &own[k]), |all| all.first());
                         let quadratic = Quadratic {
                             hessian: hessian.expect("a plane of its own or a shared one"),
                             linear: &linear,
