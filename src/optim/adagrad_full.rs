@@ -87,3 +87,53 @@ fn inverse_root(outer: &Mat<f64>, eps: f64) -> Mat<f64> {
     });
     &scaled * vectors.transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        network::{LayerSpec, Network},
+        optim::OptimizerConfig,
+    };
+
+    /// The weights of one neuron with two inputs and a bias after steps along `gradients`, from zero.
+    fn descend(gradients: &[[f64; 3]], settings: &[(&str, f64)]) -> Vec<f64> {
+        let network = Network::new(2, &[LayerSpec::Dense { units: 1 }]).unwrap();
+        let mut config = OptimizerConfig::named("adagrad_full", Some(0.1)).unwrap();
+        config.settings = settings.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        let mut optimizer = config.build::<f64>(&network).unwrap();
+        let mut weights = vec![0.0; 3];
+        for (round, gradient) in gradients.iter().enumerate() {
+            optimizer.step(round + 1, &mut weights, gradient);
+        }
+        weights
+    }
+
+    #[test]
+    fn a_rotation_of_the_coordinates_rotates_the_steps() {
+        let gradients: Vec<[f64; 3]> =
+            (0..20).map(|n| [1.0, 0.1, 0.01].map(|scale| scale * (7.0 * n as f64 + 40.0 * scale).sin())).collect();
+        // The reflection I - 2 v v' at the plane across v.
+        let v = [2.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0];
+        let reflect = |g: &[f64]| -> [f64; 3] {
+            let along: f64 = v.iter().zip(g).map(|(v, g)| v * g).sum();
+            std::array::from_fn(|i| g[i] - 2.0 * along * v[i])
+        };
+        let turned: Vec<[f64; 3]> = gradients.iter().map(|g| reflect(g)).collect();
+        let (weights, other) = (descend(&gradients, &[("eps", 1e-3)]), descend(&turned, &[("eps", 1e-3)]));
+        for (a, b) in reflect(&weights).iter().zip(&other) {
+            assert!((a - b).abs() < 1e-10, "{weights:?} {other:?}");
+        }
+        assert!(weights.iter().all(|w| w.abs() > 1e-3), "all coordinates move: {weights:?}");
+    }
+
+    #[test]
+    fn between_decompositions_the_last_one_serves() {
+        let gradients = [[2.0, 0.0, 0.0]; 3];
+        let close = |found: Vec<f64>, expected: f64| {
+            assert!((found[0] + expected).abs() < 1e-12, "{found:?}");
+            assert_eq!(found[1..], [0.0, 0.0], "directions without gradient stay");
+        };
+        close(descend(&gradients, &[("eps", 0.0)]), 0.1 * (1.0 + 1.0 / 2f64.sqrt() + 1.0 / 3f64.sqrt()));
+        close(descend(&gradients, &[("eps", 0.0), ("refresh", 2.0)]), 0.1 * (1.0 + 1.0 + 1.0 / 3f64.sqrt()));
+    }
+}
