@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let loss = Loss::CrossEntropy;
         let training = Training { network: &network, loss, examples, minibatches: &minibatches, epochs: 10 };
         let go_on = |_, _, _| ControlFlow::Continue(());
-        train(&training, &mut *optimizer, &mut weights, &mut [&mut watch], go_on, |_, _| ());
+        train(&training, &mut *optimizer, &mut weights, &mut [&mut watch], go_on, |_, _| ControlFlow::Continue(()));
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (active, cosine) = (mean(&watch.active), mean(&watch.cosines));
         println!("{name:<8} {active:.3} of the hidden units active, cosine of successive gradients {cosine:+.3}");

@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         regret: RegretSettings { scales, prefixes: 8, tolerance: 1e-3, ..RegretSettings::default() },
         planned_rounds: rounds,
         batch: minibatches.batch_size(),
+        memory: 1 << 30,
         every: 10,
         rates: BoundRates::default(),
     };
@@ -60,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &mut weights,
         &mut [&mut analysis],
         |_, _, _| ControlFlow::Continue(()),
-        |_, _| (),
+        |_, _| ControlFlow::Continue(()),
     );
     println!("{done} rounds, {ending:?}");
 

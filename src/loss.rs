@@ -116,6 +116,16 @@ impl Loss {
         }
     }
 
+    /// The rows of a factor `R` of the Hessian at the outputs `f: [rows, outputs]`, `R' R = H`: `[rows, outputs, outputs]`.
+    pub fn hessian_rows<T: Real>(self, f: &[T], outputs: usize) -> Vec<T> {
+        let mut storage = Vec::new();
+        if let Factor::Identity { scale } = self.hessian_factor(f, outputs, &mut storage) {
+            let unit = |at: usize| if at / outputs % outputs == at % outputs { scale } else { T::ZERO };
+            return (0..f.len() * outputs).map(unit).collect();
+        }
+        storage
+    }
+
     /// A factor `R` of the Hessian at the outputs `f: [rows, outputs]`, `R' R = H`: for MSE `sqrt(2/K) I`, shared by
     /// all rows; for cross-entropy `diag(sqrt p) (I - 1 p')` per row, kept in `storage`.
     pub fn hessian_factor<'a, T: Real>(self, f: &[T], outputs: usize, storage: &'a mut Vec<T>) -> Factor<'a, T> {

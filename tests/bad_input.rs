@@ -98,6 +98,20 @@ fn shapes_that_do_not_fit_are_refused() {
         ("network.layers=[{ dense = 0 }]", &["dense = 0", "at least one"]),
         ("network.layers=[{ dense = 9000000000000000000 }, { dense = 64 }]", &["too many weights"]),
         ("network.layers=[{ dense = 8, relu = 1 }]", &["one key"]),
+        (
+            "network.layers=[{ conv = { maps = 4, kernel = 3 } }, \"relu\", { max_pool = 2 }, { dense = 64 }]",
+            &["layer 3", "\"flatten\"", "input 1x8x8", "4x6x6", "4x3x3"],
+        ),
+        (
+            "network.layers=[{ conv = { maps = 4, kernel = 3 } }, { max_pool = 4 }, \"flatten\", { dense = 64 }]",
+            &["layer 1", "does not divide", "4x6x6"],
+        ),
+        ("network.layers=[{ conv = { maps = 4, kernel = 9 } }, \"flatten\", { dense = 64 }]", &["at most 8"]),
+        ("network.layers=[{ conv = { maps = 4 } }, \"flatten\", { dense = 64 }]", &["no kernel"]),
+        ("network.layers=[{ conv = { maps = 4, kernel = 3, stirde = 2 } }]", &["stirde", "did you mean \"stride\""]),
+        ("network.layers=[{ max_pool = 2 }, \"flatten\", { dense = 64 }]", &["layer 0", "before the first"]),
+        ("data.validation=1500", &["data.validation", "1500"]),
+        ("regret.rounds=0", &["regret.rounds", "at least 1"]),
     ];
     for (setting, texts) in cases {
         run_with(setting).exits(2).says(texts);

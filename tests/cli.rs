@@ -219,9 +219,58 @@ fn assert_tables_agree(workplace: &Workplace, run: &str, analysis: &str, name: &
 }
 
 #[test]
+fn a_convolutional_network_is_measured_at_all_scales() {
+    let workplace = Workplace::new();
+    workplace.run(&["run", "convnet.toml", "--out", "run"]).exits(0);
+    let rows = |name: &str| table(&workplace.read(&format!("run/sgd/{name}"))).1;
+    // Of 1400 rows, 15 minibatches an epoch.
+    assert_eq!(rows("rounds.csv").len(), 30);
+    assert_eq!(rows("validation.csv").len(), 2);
+    let units = rows("units.csv");
+    // Two neurons in each of three layers, the layers, the network; two comparators.
+    assert_eq!(units.len(), (6 + 3 + 1) * 2);
+    let layers: Vec<&str> = units.iter().map(|row| row[1].as_str()).collect();
+    assert!(["0", "3", "7"].iter().all(|layer| layers.contains(layer)), "{layers:?}");
+    // Every third round is analysed, the last of them being round 28.
+    let last = rows("regret.csv").iter().map(|row| row[4].parse::<usize>().unwrap()).max();
+    assert_eq!(last, Some(28));
+    // 200 images; 4 filters at 64 positions and 3 at 4.
+    assert_eq!(rows("novelty.csv")[0][3], (200 * (4 * 64 + 3 * 4)).to_string());
+    let summary = workplace.json("run/summary.json");
+    assert_eq!(summary["optimizers"][0]["sampled_rounds"], 10);
+    assert_eq!(summary["optimizers"][0]["window_rounds"], 28);
+    assert_eq!(summary["layers"][0], "conv 4, kernel 3, padding 1: 1x8x8 -> 4x8x8");
+    assert!(workplace.read("run/report.html").contains("max_pool"));
+    // Little memory means more work, not other results at layer and network scale.
+    workplace.run(&["run", "convnet.toml", "--memory", "1K", "--out", "small"]).exits(0);
+    let coarse = |run: &str| -> Vec<String> {
+        let text = workplace.read(&format!("{run}/sgd/regret.csv"));
+        text.lines().filter(|line| !line.starts_with("neuron")).map(str::to_owned).collect()
+    };
+    assert_eq!(coarse("small"), coarse("run"));
+    workplace.run(&["run", "convnet.toml", "--memory", "much"]).exits(2).says(&["8G"]);
+}
+
+#[test]
+fn training_stops_at_the_accuracy_asked_for() {
+    let workplace = Workplace::new();
+    let settings = ["training.stop_at_train_accuracy=0.3", "training.epochs=50", "regret.scales=[]"];
+    let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let optimizer = ["run", "classifier.toml", "--optimizer", "adam:0.01", "--out", "run"];
+    workplace.run(&[&optimizer[..], &set].concat()).exits(0);
+    let epochs = table(&workplace.read("run/adam/epochs.csv")).1;
+    let accuracies: Vec<f64> = epochs.iter().map(|row| row[4].parse().unwrap()).collect();
+    let (last, earlier) = accuracies.split_last().unwrap();
+    assert!(*last >= 0.3 && earlier.iter().all(|a| *a < 0.3) && epochs.len() < 50, "{accuracies:?}");
+    let summary = workplace.json("run/summary.json");
+    assert_eq!(summary["status"], "complete");
+    assert!(summary["optimizers"][0]["message"].as_str().unwrap().contains("0.3"), "{summary}");
+}
+
+#[test]
 fn analyzing_a_kept_trace_reproduces_the_run() {
     let workplace = Workplace::new();
-    for experiment in ["autoencoder", "classifier"] {
+    for experiment in ["autoencoder", "classifier", "convnet"] {
         let file = format!("{experiment}.toml");
         workplace.run(&["run", &file, "--optimizer", "sgd:0.5", "--keep-trace", "--out", experiment]).exits(0);
         let (trace, out) = (format!("{experiment}/sgd/trace"), format!("{experiment}-again"));
@@ -426,6 +475,16 @@ fn figure_5_reproduces_on_the_digits() {
     assert!(ended.stdout.contains("supported") || ended.stdout.contains("undecided"), "{}", ended.stdout);
     assert!(workplace.path("fig/fig5/report.html").exists());
     assert!(workplace.path("fig/fig5/rmsprop/novelty.csv").exists());
+    assert!(workplace.path("fig/fig5-convnet/rmsprop/novelty.csv").exists());
+}
+
+#[test]
+#[ignore = "half a minute: regret at all scales"]
+fn figure_4_reproduces_on_the_digits() {
+    let workplace = Workplace::new();
+    let ended = workplace.run(&["reproduce", "fig4", "--quick", "--out", "fig"]).exits(0);
+    assert!(ended.stdout.contains("supported: On the convolutional network every optimizer"), "{}", ended.stdout);
+    assert!(workplace.path("fig/fig4/figures").is_dir());
 }
 
 #[test]

@@ -32,7 +32,11 @@ fn assert_same(workplace: &Workplace, first: &str, second: &str) {
 fn equal_runs_give_equal_bytes_for_any_number_of_threads() {
     let workplace = Workplace::new();
     // An odd batch size, and more rounds than there are pieces to sum in.
-    for (experiment, batch) in [("autoencoder", "training.batch_size=33"), ("classifier", "training.batch_size=51")] {
+    for (experiment, batch) in [
+        ("autoencoder", "training.batch_size=33"),
+        ("classifier", "training.batch_size=51"),
+        ("convnet", "training.batch_size=51"),
+    ] {
         let file = format!("{experiment}.toml");
         let variants: [(&str, &[&str]); 5] = [
             ("one", &["--threads", "1"]),

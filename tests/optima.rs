@@ -12,16 +12,18 @@ use std::{borrow::Cow, ops::ControlFlow};
 use taylorscope::{
     data::Minibatches,
     loss::{Loss, Targets},
-    network::{Network, Rectifier},
+    network::{LayerSpec, Network, Pooling, Rectifier, Shape},
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
         Comparison, RegretSettings, StopReason, UnitResult,
         layer::{self, Windows, iterative_optima},
+        matrix_free::MatrixFree,
         network as whole,
         neuron::{self, NeuronStream},
         preconditioner::Preconditioners,
         regret::UnitId,
+        sample::Sample,
         units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},
     },
@@ -138,6 +140,66 @@ const CLASSIFIERS: &[Case] = &[
     },
 ];
 
+/// Networks on images, with the rest as above.
+struct OnImages {
+    image: [usize; 3],
+    layers: &'static [LayerSpec],
+    case: Case,
+}
+
+const fn conv(maps: usize, kernel: usize, padding: usize) -> LayerSpec {
+    LayerSpec::Conv { maps, kernel, padding, stride: 1 }
+}
+
+const POOL: LayerSpec = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
+const UNIT: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
+
+const IMAGES: &[OnImages] = &[
+    OnImages {
+        image: [1, 4, 4],
+        layers: &[conv(3, 3, 1), UNIT, POOL, LayerSpec::Flatten, LayerSpec::Dense { units: 3 }],
+        case: Case {
+            name: "convolutional classifier, sgd",
+            shape: (16, &[], 3),
+            goal: Goal::Labels,
+            special: Special::Nothing,
+            batch: 4,
+            optimizer: ("sgd", 0.1),
+        },
+    },
+    OnImages {
+        image: [2, 4, 4],
+        layers: &[conv(2, 3, 1), POOL, conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::Dense { units: 2 }],
+        case: Case {
+            name: "two convolutions, regression, adam",
+            shape: (32, &[], 2),
+            goal: Goal::Values,
+            special: Special::Nothing,
+            batch: 3,
+            optimizer: ("adam", 0.01),
+        },
+    },
+    OnImages {
+        image: [1, 3, 3],
+        layers: &[
+            conv(2, 2, 0),
+            UNIT,
+            LayerSpec::Flatten,
+            LayerSpec::Dense { units: 3 },
+            UNIT,
+            LayerSpec::Dense { units: 2 },
+        ],
+        case: Case {
+            name: "dead filters, classifier",
+            shape: (9, &[], 2),
+            goal: Goal::Labels,
+            special: Special::DeadUnits,
+            batch: 4,
+            optimizer: ("sgd", 0.2),
+        },
+    },
+];
+
 /// A recorded run with everything that the solvers are given.
 struct Run {
     name: &'static str,
@@ -177,7 +239,11 @@ impl Observer<f64> for Watch {
 impl Run {
     fn new(case: &Case, seed: u64, settings: &RegretSettings) -> Self {
         let (inputs, hidden, outputs) = case.shape;
-        let network = network(inputs, hidden, outputs);
+        Self::of(network(inputs, hidden, outputs), case, seed, settings)
+    }
+
+    fn of(network: Network, case: &Case, seed: u64, settings: &RegretSettings) -> Self {
+        let (inputs, outputs) = (network.inputs(), network.outputs());
         let mut numbers = Numbers::new(seed);
         let data = numbers.vector(DATAPOINTS * inputs);
         let values = if case.goal == Goal::Values { numbers.vector(DATAPOINTS * outputs) } else { Vec::new() };
@@ -189,8 +255,9 @@ impl Run {
         let rounds = PREFIXES[PREFIXES.len() - 1];
         let mut watch = Watch {
             tracker: UnitTracker::new(&network, PREFIXES.iter().copied()),
-            window: WindowRecorder::new(rounds),
-            stream: (loss == Loss::Mse).then(|| NeuronStream::new(&network, loss, settings, case.batch)),
+            window: WindowRecorder::new((1..=rounds).collect()),
+            stream: (loss == Loss::Mse && !network.has_convolutions())
+                .then(|| NeuronStream::new(&network, loss, settings, case.batch)),
             settings: settings.clone(),
             streamed: Vec::new(),
         };
@@ -208,7 +275,9 @@ impl Run {
         let stop = |number: usize, _, _| {
             if number == rounds { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let (ending, done) = train(&training, optimizer.as_mut(), &mut weights, &mut [&mut watch], stop, |_, _| {});
+        let (ending, done) = train(&training, optimizer.as_mut(), &mut weights, &mut [&mut watch], stop, |_, _| {
+            ControlFlow::Continue(())
+        });
         assert_eq!((ending, done), (Ending::Stopped { rounds }, rounds));
         let Watch { tracker, window, streamed, .. } = watch;
         let batch = case.batch;
@@ -694,6 +763,47 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         // Few datapoints are separable, so the infimum of some unit lies at infinity.
         let far = layers.iter().chain(&networks).filter(|r| !r.attained).count();
         assert!(far > 0, "{}: nothing was unattained", run.name);
+    }
+}
+
+/// The search by passes knows nothing of layers: it must solve dense and convolutional networks alike, with its linearized rounds
+/// kept in memory or computed again.
+#[test]
+fn optima_by_passes_are_those_of_the_dense_references() {
+    let settings = RegretSettings { max_products: 400, ..RegretSettings::default() };
+    let dense = SQUARES.iter().chain(CLASSIFIERS).enumerate().filter(|(index, _)| index % 3 == 0);
+    let mut runs: Vec<Run> = dense.map(|(seed, case)| Run::new(case, 40 + seed as u64, &settings)).collect();
+    for (seed, on) in IMAGES.iter().enumerate() {
+        let network = Network::new(Shape::from_sizes(&on.image).unwrap(), on.layers).unwrap();
+        runs.push(Run::of(network, &on.case, 60 + seed as u64, &settings));
+    }
+    for run in runs {
+        let examples = run.examples();
+        let sample = Sample {
+            network: &run.network,
+            loss: run.loss,
+            examples: &examples,
+            batch: run.batch,
+            states: &run.window.states,
+            rows: &run.window.rows,
+        };
+        let record = |id, n| run.record(id, n);
+        let solve = |memory: usize| {
+            let search = MatrixFree::new(sample, PREFIXES, &settings, memory);
+            (search.neurons(record), search.layers(record), search.network(record))
+        };
+        let (neurons, layers, networks) = solve(1 << 30);
+        assert_eq!(neurons.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Neuron));
+        assert_eq!(layers.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Layer));
+        check_results(&run, "subspace", &neurons, &settings, settings.neuron_tolerance);
+        check_results(&run, "subspace", &layers, &settings, settings.tolerance);
+        check_results(&run, "subspace", &networks, &settings, settings.tolerance);
+        let again = solve(0);
+        check_results(&run, "subspace", &again.0, &settings, settings.neuron_tolerance);
+        let values =
+            |results: &[UnitResult]| -> Vec<(f64, f64)> { results.iter().map(|r| (r.taylor_optimum, r.gap)).collect() };
+        assert_eq!(values(&again.1), values(&layers), "{}: layers", run.name);
+        assert_eq!(values(&again.2), values(&networks), "{}: network", run.name);
     }
 }
 

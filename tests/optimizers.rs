@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use taylorscope::{
     data::Minibatches,
     loss::{Loss, Targets},
-    network::{LayerSpec, Network, Rectifier, he_uniform},
+    network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     optim::{OptimizerConfig, Schedule},
     train::{Examples, FullGradient, RoundEngine, Training, sum_of_squared_gradients, train},
 };
@@ -211,9 +211,34 @@ fn per_example_and_full_gradients_are_those_of_single_examples() {
     let digits = taylorscope::data::load("digits", None).unwrap().train;
     let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    for (loss, outputs) in [(Loss::Mse, 64), (Loss::CrossEntropy, 10)] {
-        let layers = [LayerSpec::Dense { units: 9 }, relu, LayerSpec::Dense { units: 7 }, relu];
-        let network = Network::new(64, &[&layers[..], &[LayerSpec::Dense { units: outputs }]].concat()).unwrap();
+    let flat = Shape::from_sizes(&[64]).unwrap();
+    let image = Shape::from_sizes(&[1, 8, 8]).unwrap();
+    let conv = |maps, stride| LayerSpec::Conv { maps, kernel: 3, padding: 1, stride };
+    let pool = |pooling| LayerSpec::Pool { pooling, size: 2, stride: 2 };
+    let dense = |units| LayerSpec::Dense { units };
+    let problems = [
+        (Loss::Mse, flat, vec![dense(9), relu, dense(7), relu, dense(64)]),
+        (Loss::CrossEntropy, flat, vec![dense(9), relu, dense(7), relu, dense(10)]),
+        (
+            Loss::CrossEntropy,
+            image,
+            vec![
+                conv(5, 1),
+                relu,
+                pool(Pooling::Max),
+                conv(4, 1),
+                relu,
+                pool(Pooling::Average),
+                LayerSpec::Flatten,
+                dense(7),
+                relu,
+                dense(10),
+            ],
+        ),
+        (Loss::CrossEntropy, image, vec![conv(3, 2), relu, LayerSpec::Flatten, dense(10)]),
+    ];
+    for (loss, input, layers) in problems {
+        let network = Network::new(input, &layers).unwrap();
         let weights: Vec<f64> = he_uniform(&network, 3);
         let examples = match loss {
             Loss::Mse => Examples::autoencoder(&inputs, 64),
@@ -266,7 +291,7 @@ fn batch_rms_divides_by_the_root_of_per_example_squares() {
         rounds += 1;
         if rounds == 50 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    train(&task, &mut *optimizer, &mut trained, &mut [], stop_after_50, |_, _| ());
+    train(&task, &mut *optimizer, &mut trained, &mut [], stop_after_50, |_, _| ControlFlow::Continue(()));
 
     let mut expected = initial.clone();
     let mut engine = RoundEngine::new(&network, Loss::Mse, 1);
@@ -308,7 +333,7 @@ fn rprop_steps_by_the_full_gradient() {
             losses.push(loss);
             if round == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        train(&task, &mut *optimizer, &mut weights, &mut [], ten, |_, _| ());
+        train(&task, &mut *optimizer, &mut weights, &mut [], ten, |_, _| ControlFlow::Continue(()));
         assert!(losses[9] < losses[0]);
         ends.push(weights);
     }

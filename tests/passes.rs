@@ -9,7 +9,8 @@ use serde::Deserialize;
 use taylorscope::{
     kernels::{
         Real,
-        dense::{Factor, Tape, curvature_factors, forward, jvp, vjp},
+        dense::{Factor, curvature_factors},
+        passes::{Tape, forward, jvp, vjp},
         real::convert,
     },
     loss::{Loss, Targets},

@@ -109,6 +109,7 @@ impl Experiment {
         let plain = self.optimizer.name == "sgd";
         let planned = self.epochs * minibatches.rounds_per_epoch();
         let settings = AnalysisSettings {
+            memory: 1 << 30,
             regret: self.settings(),
             planned_rounds: planned,
             batch: BATCH,
@@ -137,7 +138,7 @@ impl Experiment {
                 losses.push(loss);
                 ControlFlow::Continue(())
             },
-            |_, _| {},
+            |_, _| ControlFlow::Continue(()),
         );
         assert_eq!((&ending, rounds), (&Ending::Complete, planned), "{}", self.name());
         let (tables, _) = analysis.complete(&examples, false, |_| {});

@@ -1,7 +1,7 @@
 //! Novelty, switches and volumes, all from one integer matrix per neuron: the co-activation Gram matrix
 //! `G[n, k] = popcount(A[n, :, m] AND A[k, :, m])` (`docs/theory.md`, section 5).
 
-use super::Configurations;
+use super::{Configurations, Neuron};
 use crate::{
     kernels::bits::{and_count, gram},
     study::tables::{NeuronRow, NoveltyRow},
@@ -15,15 +15,14 @@ const TOP: usize = 50;
 /// The rows of `novelty.csv` and `neurons.csv`.
 pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronRow>) {
     let count = configurations.rounds.len();
-    let words = configurations.words();
     // Hamming distances are summed over neurons in integers, so any order gives the same sums.
     let (distances, neurons) = configurations
         .bits
         .par_iter()
-        .zip(&configurations.neurons)
-        .map(|(bits, (layer, neuron))| {
-            let gram = gram(bits, count, words);
-            let row = neuron_row(&gram, bits, configurations, *layer, *neuron);
+        .enumerate()
+        .map(|(m, bits)| {
+            let gram = gram(bits, count, configurations.words(m));
+            let row = neuron_row(&gram, bits, configurations, m);
             (pairwise(&gram, count), vec![row])
         })
         .reduce(
@@ -51,8 +50,9 @@ fn pairwise(gram: &[u64], count: usize) -> Vec<u64> {
     (0..count * count).map(|i| (i / count, i % count)).map(|(n, k)| at(n, n) + at(k, k) - 2 * at(n, k)).collect()
 }
 
-fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, layer: usize, neuron: usize) -> NeuronRow {
-    let (count, words) = (all.rounds.len(), all.words());
+fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, m: usize) -> NeuronRow {
+    let Neuron { layer, neuron, .. } = all.neurons[m];
+    let (count, words) = (all.rounds.len(), all.words(m));
     let at = |n: usize, k: usize| gram[n * count + k];
     let switches = (1..count).map(|n| at(n - 1, n - 1) + at(n, n) - 2 * at(n, n - 1)).sum();
     let (rank, log_volume, log_det) = volumes(gram, count);
@@ -65,7 +65,7 @@ fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, layer: usize, ne
         rank,
         log_volume,
         log_det,
-        active_fraction: active as f64 / (count * all.datapoints).max(1) as f64,
+        active_fraction: active as f64 / (count * all.places(m)).max(1) as f64,
         dead: and_count(last, last) == 0,
     }
 }
@@ -96,7 +96,7 @@ mod tests {
         Configurations {
             rounds: (0..rows[0].len()).map(|n| 10 * n).collect(),
             datapoints,
-            neurons: (0..rows.len()).map(|m| (0, m)).collect(),
+            neurons: (0..rows.len()).map(|neuron| Neuron { layer: 0, neuron, positions: 1 }).collect(),
             bits: rows
                 .iter()
                 .map(|neuron| neuron.iter().flat_map(|row| pack(datapoints, |i| row[i] == 1)).collect())

@@ -8,4 +8,4 @@ pub mod exploration;
 pub mod recorder;
 
 pub use exploration::explore;
-pub use recorder::{ActivationRecorder, Configurations, probe_rows};
+pub use recorder::{ActivationRecorder, Configurations, Neuron, probe_rows};

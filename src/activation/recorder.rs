@@ -3,16 +3,19 @@
 use crate::{
     kernels::{
         Real,
-        bits::{pack, words},
-        dense::{Tape, forward},
+        bits::words,
+        conv::Scratch,
+        passes::{Tape, forward_with},
     },
-    network::Network,
+    network::{Block, Network},
     train::{Observer, Round},
 };
 use rayon::prelude::*;
 
-/// Rows per piece of work; a multiple of 64, so that pieces fill whole words.
+/// Datapoints per piece of work; a multiple of 64, so that pieces fill whole words.
 const PIECE: usize = 256;
+/// The same for networks with convolutions, whose activations take more room.
+const CONVOLUTION_PIECE: usize = 64;
 
 /// The rows of the probe set: `count` evenly spaced rows of `len` (all, if there are fewer).
 pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
@@ -20,29 +23,45 @@ pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
     (0..count).map(|i| (i * len / count) as u32).collect()
 }
 
+/// A neuron whose states are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neuron {
+    /// Index in the layer list.
+    pub layer: usize,
+    pub neuron: usize,
+    /// Positions at which it acts on a datapoint: 1 for a dense layer.
+    pub positions: usize,
+}
+
 /// The configurations `A[n, i, m]` of the hidden neurons: bit `i` of row `n` of neuron `m` says whether the
-/// neuron's pre-activation on datapoint `i` was positive.
+/// neuron's pre-activation was positive at place `i`. A place is a datapoint for a dense layer, and a datapoint and a position
+/// in it for a filter.
 #[derive(Clone, Debug, Default)]
 pub struct Configurations {
     /// Round `r` of each configuration: the weights after `r` updates.
     pub rounds: Vec<usize>,
     /// Datapoints.
     pub datapoints: usize,
-    /// `(layer, neuron)` of each hidden neuron `m`; `layer` is the index in the layer list.
-    pub neurons: Vec<(usize, usize)>,
+    /// The hidden neurons `m`.
+    pub neurons: Vec<Neuron>,
     /// Per neuron the packed rows, one after the other.
     pub bits: Vec<Vec<u64>>,
 }
 
 impl Configurations {
-    /// Words per row.
-    pub fn words(&self) -> usize {
-        words(self.datapoints)
+    /// Words per row of neuron `m`.
+    pub fn words(&self, m: usize) -> usize {
+        words(self.places(m))
+    }
+
+    /// Bits per row of neuron `m`.
+    pub fn places(&self, m: usize) -> usize {
+        self.datapoints * self.neurons[m].positions
     }
 
     /// Bits of a configuration.
     pub fn len_bits(&self) -> u64 {
-        (self.datapoints * self.neurons.len()) as u64
+        (0..self.neurons.len()).map(|m| self.places(m) as u64).sum()
     }
 }
 
@@ -54,11 +73,20 @@ pub struct ActivationRecorder<T> {
     pub configurations: Configurations,
 }
 
+/// Buffers of a thread.
+struct Buffers<T> {
+    tape: Tape<T>,
+    scratch: Scratch<T>,
+}
+
 impl<T: Real> ActivationRecorder<T> {
     /// `probe: [datapoints, inputs]`.
     pub fn new(network: &Network, probe: Vec<T>, every: usize) -> Self {
-        let neurons: Vec<(usize, usize)> =
-            network.hidden_blocks().iter().flat_map(|b| (0..b.units).map(|a| (b.layer, a))).collect();
+        let of_block = |block: &Block| {
+            let (layer, positions) = (block.layer, block.positions());
+            (0..block.units).map(move |neuron| Neuron { layer, neuron, positions })
+        };
+        let neurons: Vec<Neuron> = network.hidden_blocks().iter().flat_map(of_block).collect();
         let configurations = Configurations {
             rounds: Vec::new(),
             datapoints: probe.len() / network.inputs(),
@@ -69,34 +97,72 @@ impl<T: Real> ActivationRecorder<T> {
     }
 
     /// Records the configuration at `weights`, those after `round` updates.
+    ///
+    /// Activations are packed as they are computed; none are kept.
     pub fn record(&mut self, round: usize, weights: &[T]) {
         let (network, features) = (&self.network, self.network.inputs());
         let datapoints = self.configurations.datapoints;
-        let pieces: Vec<Vec<Vec<u64>>> = (0..datapoints.div_ceil(PIECE))
+        let hidden = network.hidden_blocks();
+        let size = if network.has_convolutions() { CONVOLUTION_PIECE } else { PIECE };
+        let pieces: Vec<Vec<Packer>> = (0..datapoints.div_ceil(size))
             .into_par_iter()
-            .map_init(Tape::default, |tape, piece| {
-                let rows = piece * PIECE..datapoints.min((piece + 1) * PIECE);
-                forward(network, weights, &self.probe[rows.start * features..rows.end * features], rows.len(), tape);
-                let mut packed = Vec::with_capacity(self.configurations.neurons.len());
-                for (block, (x, slopes)) in network.hidden_blocks().iter().zip(tape.hidden.iter().zip(&tape.slopes)) {
-                    for u in 0..block.units {
-                        // x = s'(a) a, so its sign with that of the slope is the sign of a; a linear unit has slope 1.
-                        let active = |i: usize| {
-                            let at = i * block.units + u;
-                            x[at] * slopes[at] > T::ZERO && slopes[at] == T::ONE
-                        };
-                        packed.push(pack(rows.len(), active));
-                    }
-                }
-                packed
-            })
+            .map_init(
+                || Buffers { tape: Tape::default(), scratch: Scratch::default() },
+                |Buffers { tape, scratch }, piece| {
+                    let rows = piece * size..datapoints.min((piece + 1) * size);
+                    let x = &self.probe[rows.start * features..rows.end * features];
+                    let mut packers: Vec<Packer> = hidden.iter().map(|block| Packer::new(block.units)).collect();
+                    forward_with(network, weights, x, rows.len(), tape, scratch, |l, _, a| packers[l].push(a));
+                    packers.iter_mut().for_each(Packer::flush);
+                    packers
+                },
+            )
             .collect();
         for piece in pieces {
-            for (bits, words) in self.configurations.bits.iter_mut().zip(piece) {
+            let neurons = piece.into_iter().flat_map(|packer| packer.words);
+            for (bits, words) in self.configurations.bits.iter_mut().zip(neurons) {
                 bits.extend(words);
             }
         }
         self.configurations.rounds.push(round);
+    }
+}
+
+/// Packs the signs of pre-activations, for all neurons of a block side by side.
+struct Packer {
+    /// Per neuron.
+    words: Vec<Vec<u64>>,
+    /// The word that is being filled, per neuron, and the bits in it.
+    open: Vec<u64>,
+    filled: u32,
+}
+
+impl Packer {
+    fn new(units: usize) -> Self {
+        Self { words: vec![Vec::new(); units], open: vec![0; units], filled: 0 }
+    }
+
+    /// Adds the pre-activations `[positions, units]` of a datapoint.
+    fn push<T: Real>(&mut self, a: &[T]) {
+        for a in a.chunks_exact(self.open.len()) {
+            let (open, bit) = (&mut self.open, self.filled);
+            pulp::Arch::new().dispatch(|| {
+                open.iter_mut().zip(a).for_each(|(word, a)| *word |= u64::from(*a > T::ZERO) << bit);
+            });
+            self.filled += 1;
+            if self.filled == u64::BITS {
+                self.flush();
+            }
+        }
+    }
+
+    /// Ends the word that is being filled.
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.filled) > 0 {
+            for (words, open) in self.words.iter_mut().zip(&mut self.open) {
+                words.push(std::mem::take(open));
+            }
+        }
     }
 }
 

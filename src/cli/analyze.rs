@@ -1,6 +1,6 @@
 //! `taylorscope analyze`.
 
-use super::{STOP, Status, output, run::free};
+use super::{STOP, Status, memory::Memory, output, run::free};
 use crate::{
     report,
     study::{
@@ -30,6 +30,8 @@ pub struct Arguments {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: Memory,
     /// Replace another analysis in the directory
     #[arg(long)]
     overwrite: bool,
@@ -48,6 +50,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         regret: &regret,
         exploration: &exploration,
         overwrite: arguments.overwrite,
+        memory: arguments.memory.bytes(),
         stop: &STOP,
     };
     let summary = analyze(&options, &mut |event| progress.show(event))?;

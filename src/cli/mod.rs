@@ -5,6 +5,7 @@
 mod analyze;
 mod data;
 mod explore;
+mod memory;
 mod output;
 mod report;
 mod reproduce;

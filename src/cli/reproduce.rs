@@ -1,6 +1,6 @@
 //! `taylorscope reproduce`: the paper's figures and its claims with verdicts.
 
-use super::{STOP, Status, explore, output, run};
+use super::{STOP, Status, explore, memory::Memory, output, run};
 use crate::study::{
     RunOptions,
     claims::evaluate,
@@ -37,6 +37,8 @@ pub struct Arguments {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: Memory,
     /// Replace earlier runs in the folder
     #[arg(long)]
     overwrite: bool,
@@ -46,7 +48,9 @@ pub struct Arguments {
 enum Figure {
     /// Average regret against round for neurons, layers and the network (autoencoder)
     Fig3,
-    /// Exploration of activation configurations (autoencoder)
+    /// The same for the convolutional network
+    Fig4,
+    /// Exploration of activation configurations (both)
     Fig5,
     All,
 }
@@ -55,40 +59,92 @@ impl Figure {
     fn name(self) -> &'static str {
         match self {
             Figure::Fig3 => "fig3",
+            Figure::Fig4 => "fig4",
             Figure::Fig5 => "fig5",
             Figure::All => "all",
         }
     }
 
-    /// The settings that turn the autoencoder study into this figure.
-    fn settings(self, quick: bool) -> Vec<String> {
-        let mut settings: Vec<&str> = match self {
-            Figure::Fig3 => vec!["exploration.probe=0"],
-            // The paper's figure 5 is over epochs; regret has its own figure.
-            Figure::Fig5 => vec!["regret.scales=[]", "exploration.every=\"epoch\""],
-            Figure::All => vec![],
-        };
-        if self == Figure::Fig5 {
-            settings.push(if quick { "training.epochs=50" } else { "training.epochs=20" });
+    /// The runs that make the figure. Those on CIFAR-10, which take hours, come last.
+    fn runs(self) -> Vec<Reproduction> {
+        let autoencoder = |figure, folder| Reproduction { figure, folder, task: Task::Autoencoder };
+        let convnet = |figure, folder| Reproduction { figure, folder, task: Task::Convnet };
+        match self {
+            Figure::Fig3 => vec![autoencoder(Figure::Fig3, "fig3")],
+            Figure::Fig4 => vec![convnet(Figure::Fig4, "fig4")],
+            Figure::Fig5 => vec![autoencoder(Figure::Fig5, "fig5"), convnet(Figure::Fig5, "fig5-convnet")],
+            Figure::All => {
+                let mut all: Vec<Reproduction> =
+                    [Figure::Fig3, Figure::Fig4, Figure::Fig5].into_iter().flat_map(Figure::runs).collect();
+                all.sort_by_key(|run| run.task == Task::Convnet);
+                all
+            }
         }
-        settings.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// The paper's two tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Autoencoder,
+    Convnet,
+}
+
+impl Task {
+    fn experiment(self, quick: bool) -> &'static str {
+        match (self, quick) {
+            (Task::Autoencoder, true) => "digits-autoencoder",
+            (Task::Autoencoder, false) => "mnist-autoencoder",
+            (Task::Convnet, true) => "digits-convnet",
+            (Task::Convnet, false) => "cifar10-convnet",
+        }
+    }
+}
+
+/// One task's half of a figure.
+struct Reproduction {
+    figure: Figure,
+    folder: &'static str,
+    task: Task,
+}
+
+impl Reproduction {
+    /// The settings that turn the task's study into this figure.
+    fn settings(&self, quick: bool) -> Vec<String> {
+        let settings: &[&str] = match (self.figure, self.task, quick) {
+            // The paper's figure 5 is over epochs; regret has its own figures.
+            (Figure::Fig5, _, true) => &["regret.scales=[]", "exploration.every=\"epoch\"", "training.epochs=50"],
+            (Figure::Fig5, Task::Autoencoder, false) => {
+                &["regret.scales=[]", "exploration.every=\"epoch\"", "training.epochs=20"]
+            }
+            (Figure::Fig5, Task::Convnet, false) => &["regret.scales=[]", "exploration.every=\"epoch\""],
+            // As many epochs as the training data take.
+            (Figure::Fig4, _, true) => &[
+                "exploration.probe=0",
+                "training.epochs=60",
+                "training.stop_at_train_accuracy=0.99",
+                "regret.window=230",
+            ],
+            _ => &["exploration.probe=0"],
+        };
+        settings.iter().map(ToString::to_string).collect()
     }
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     super::set_threads(arguments.threads)?;
-    let name = if arguments.quick { "digits-autoencoder" } else { "mnist-autoencoder" };
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
     let parent =
         arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
-    let figures = match arguments.figure {
-        Figure::All => vec![Figure::Fig3, Figure::Fig5],
-        one => vec![one],
-    };
     let mut status = Status::Done;
-    for figure in figures {
+    for reproduction in arguments.figure.runs() {
+        let name = reproduction.task.experiment(arguments.quick);
         let (text, origin) = source(name)?;
-        if figure == Figure::Fig5 && arguments.full {
+        if reproduction.figure == Figure::Fig5 && arguments.full {
+            // The study of the convolutional network would take days.
+            if reproduction.task == Task::Convnet {
+                continue;
+            }
             let study = explore::Study {
                 experiment: parse(&text, &origin, &[format!("seed={}", arguments.seed)])?,
                 out: &parent.join("fig5-full"),
@@ -103,17 +159,18 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             }
             continue;
         }
-        let mut settings = figure.settings(arguments.quick);
-        settings.push(format!("name=\"{name}-{}\"", figure.name()));
+        let mut settings = reproduction.settings(arguments.quick);
+        settings.push(format!("name=\"{name}-{}\"", reproduction.figure.name()));
         settings.push(format!("seed={}", arguments.seed));
         let experiment = parse(&text, &origin, &settings)?;
-        let out = parent.join(figure.name());
+        let out = parent.join(reproduction.folder);
         let options = RunOptions {
             out: &out,
             data: arguments.data.as_deref(),
             keep_trace: false,
             overwrite: arguments.overwrite,
             resume: false,
+            memory: arguments.memory.bytes(),
             stop: &STOP,
         };
         let summary = run::run_and_report(&experiment, &options)?;

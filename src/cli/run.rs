@@ -1,6 +1,6 @@
 //! `taylorscope run`.
 
-use super::{STOP, Status, UsageError, output, tune};
+use super::{STOP, Status, UsageError, memory::Memory, output, tune};
 use crate::{
     optim::OptimizerConfig,
     report,
@@ -36,6 +36,8 @@ pub struct Arguments {
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    memory: Memory,
     /// Continue an interrupted run: optimizers that are complete are kept
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
@@ -74,6 +76,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         keep_trace: arguments.keep_trace,
         overwrite: arguments.overwrite,
         resume: arguments.resume,
+        memory: arguments.memory.bytes(),
         stop: &STOP,
     };
     let summary = run_and_report(&experiment, &options)?;

@@ -50,6 +50,15 @@ impl Split {
         self.features
     }
 
+    /// Takes the rows from `first` on off this split. `None`, and nothing is taken, if either part would have no rows.
+    pub fn split_off(&mut self, first: usize) -> Option<Self> {
+        if first == 0 || first >= self.len() {
+            return None;
+        }
+        let (inputs, labels) = (self.inputs.split_off(first * self.features), self.labels.split_off(first));
+        Some(Self { inputs, labels, features: self.features })
+    }
+
     /// The inputs of row `index`, counted from 0.
     ///
     /// # Panics

@@ -1,44 +1,9 @@
-//! The passes of a stack of dense layers on slices: forward with tape, VJP, JVP, curvature factors.
+//! Dense blocks on slices: the affine map and its adjoints, and the curvature factors of a stack of dense layers.
 //!
-//! Shapes are row-major. `n` is the number of rows (datapoints) of a call, `l = 0..L` counts blocks (dense layers
-//! with the rectifier behind them), `x_l: [n, inputs of block l]` is the input of a block, so `x_0` is the data.
-//! Weights are the flat vector of [`Network`]; a JVP takes and a VJP returns a vector of the same layout.
+//! Shapes are row-major; [`super::passes`] has the conventions.
 
-use super::{Real, View, matmul};
+use super::{Real, View, matmul, passes::Tape};
 use crate::network::{Block, Network};
-use std::ops::Range;
-
-/// What the forward pass leaves behind for the linear passes.
-#[derive(Clone, Debug, Default)]
-pub struct Tape<T> {
-    /// Number of datapoints.
-    pub rows: usize,
-    /// `x_l: [rows, inputs of block l]` for `l = 1..L`; entry `l - 1`.
-    pub hidden: Vec<Vec<T>>,
-    /// `s'(a_l): [rows, units of block l]` for `l = 0..L-1`; the input of block `l + 1` is `s' * a`.
-    pub slopes: Vec<Vec<T>>,
-    /// The network's output `[rows, outputs]`.
-    pub output: Vec<T>,
-}
-
-impl<T: Real> Tape<T> {
-    /// The input of block `l`, given the data.
-    pub fn input<'a>(&'a self, l: usize, data: &'a [T]) -> &'a [T] {
-        if l == 0 { data } else { &self.hidden[l - 1] }
-    }
-
-    fn resize(&mut self, network: &Network, rows: usize) {
-        let hidden = network.hidden_blocks();
-        self.rows = rows;
-        self.hidden.resize_with(hidden.len(), Vec::new);
-        self.slopes.resize_with(hidden.len(), Vec::new);
-        for ((block, x), slopes) in hidden.iter().zip(&mut self.hidden).zip(&mut self.slopes) {
-            x.resize(rows * block.units, T::ZERO);
-            slopes.resize(rows * block.units, T::ZERO);
-        }
-        self.output.resize(rows * network.outputs(), T::ZERO);
-    }
-}
 
 /// The matrix of a block without its bias column: `[units, inputs]`.
 pub fn matrix<'a, T>(block: &Block, weights: &'a [T]) -> View<'a, T> {
@@ -72,32 +37,6 @@ pub fn append_with_ones<T: Real>(inputs: &[T], width: usize, out: &mut Vec<T>) {
     }
 }
 
-/// Forward pass of `rows` datapoints `x: [rows, inputs]`, filling `tape`.
-pub fn forward<T: Real>(network: &Network, weights: &[T], x: &[T], rows: usize, tape: &mut Tape<T>) {
-    tape.resize(network, rows);
-    for (l, block) in network.blocks().iter().enumerate() {
-        let (before, after) = tape.hidden.split_at_mut(l);
-        let input = if l == 0 { x } else { &before[l - 1] };
-        let Some(out) = after.first_mut() else {
-            affine(block, weights, input, rows, &mut tape.output, false);
-            break;
-        };
-        affine(block, weights, input, rows, out, false);
-        let slopes = &mut tape.slopes[l];
-        match block.rectifier {
-            Some(rectifier) => {
-                pulp::Arch::new().dispatch(|| {
-                    for (a, slope) in out.iter_mut().zip(slopes) {
-                        *slope = rectifier.derivative(*a);
-                        *a *= *slope;
-                    }
-                });
-            }
-            None => slopes.fill(T::ONE),
-        }
-    }
-}
-
 /// Adds `delta' x` and the column sums of `delta` to a block's part of a flat gradient.
 ///
 /// `delta: [rows, units]`, `x: [rows, inputs]`, `gradient: [units, inputs + 1]`.
@@ -113,33 +52,6 @@ pub fn accumulate_outer<T: Real>(block: &Block, delta: &[T], x: &[T], rows: usiz
     matmul(gradient, width, View::new(delta, rows, block.units).t(), View::new(x, rows, block.inputs), true);
 }
 
-/// Backward pass from the cotangent of the output.
-///
-/// `deltas[L-1]` holds the cotangent `[rows, outputs]` on entry; on return `deltas[l]: [rows, units of block l]` is the
-/// cotangent of the pre-activation of block `l`, for `l >= blocks.start`. The gradient of `blocks` is *added* to
-/// `gradient`, a flat vector.
-pub fn vjp<T: Real>(
-    network: &Network,
-    weights: &[T],
-    x: &[T],
-    tape: &Tape<T>,
-    deltas: &mut [Vec<T>],
-    blocks: Range<usize>,
-    gradient: &mut [T],
-) {
-    let rows = tape.rows;
-    for l in (blocks.start..network.blocks().len()).rev() {
-        let block = &network.blocks()[l];
-        if blocks.contains(&l) {
-            accumulate_outer(block, &deltas[l], tape.input(l, x), rows, &mut gradient[block.range()]);
-        }
-        if l > blocks.start {
-            let (lower, upper) = deltas.split_at_mut(l);
-            pull_back(block, weights, &upper[0], &tape.slopes[l - 1], rows, &mut lower[l - 1]);
-        }
-    }
-}
-
 /// `below = slopes * (delta W)`: the cotangent of the pre-activation below a block.
 pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], slopes: &[T], rows: usize, below: &mut Vec<T>) {
     below.resize(rows * block.inputs, T::ZERO);
@@ -149,37 +61,6 @@ pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], slopes: &[T
             *d *= *slope;
         }
     });
-}
-
-/// Forward-mode pass: `out: [rows, outputs]` is the derivative of the output along `direction` (a flat vector of
-/// which only the part of `blocks` counts).
-pub fn jvp<T: Real>(
-    network: &Network,
-    weights: &[T],
-    x: &[T],
-    tape: &Tape<T>,
-    direction: &[T],
-    blocks: Range<usize>,
-) -> Vec<T> {
-    let rows = tape.rows;
-    let mut tangent: Vec<T> = Vec::new();
-    for (l, block) in network.blocks().iter().enumerate().skip(blocks.start) {
-        let mut out = vec![T::ZERO; rows * block.units];
-        if l > blocks.start {
-            let tangent = View::new(&tangent, rows, block.inputs);
-            matmul(&mut out, block.units, tangent, matrix(block, weights).t(), false);
-        }
-        if blocks.contains(&l) {
-            affine(block, direction, tape.input(l, x), rows, &mut out, true);
-        }
-        if let Some(slopes) = tape.slopes.get(l) {
-            for (t, slope) in out.iter_mut().zip(slopes) {
-                *t *= *slope;
-            }
-        }
-        tangent = out;
-    }
-    tangent
 }
 
 /// A factor `R` of a curvature `R' R` per datapoint, see [`curvature_factors`].
@@ -217,7 +98,7 @@ impl<T: Real> Factor<'_, T> {
 /// `R_l: [rows, rank, units of block l]` such that `R_l' R_l = J_l' H J_l`, where `J_l = d output / d a_l` and `top' top = H`.
 ///
 /// This is the recursion of `docs/theory.md`, section 4, in square-root form, `R_{l-1} = (R_l W_l) s'`: one product per
-/// block for all rows, and `q >= 0` whatever the rounding. With `compress`, a shared factor with more rows than
+/// block for all rows, and `q >= 0` whatever the rounding. All blocks from `lowest` up must be dense. With `compress`, a shared factor with more rows than
 /// columns is replaced by a square one with the same `R' R`. Without it, `top = I` yields the output Jacobians.
 pub fn curvature_factors<T: Real>(
     network: &Network,
@@ -321,7 +202,10 @@ fn compress_factor<T: Real>(factor: &[T], rank: usize, cols: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{LayerSpec, Rectifier, he_uniform};
+    use crate::{
+        kernels::passes::{forward, jvp, vjp},
+        network::{LayerSpec, Rectifier, he_uniform},
+    };
 
     fn problem() -> (Network, Vec<f64>, Vec<f64>) {
         let layers = [

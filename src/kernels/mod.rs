@@ -6,14 +6,19 @@
 //!
 //! - [`real`]: the two element types, `f32` and `f64`
 //! - [`matrix`]: strided matrix views and their product
-//! - [`dense`]: forward with tape, VJP, JVP and curvature factors of a stack of dense layers
+//! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
+//! - [`dense`]: dense blocks, and curvature factors of a stack of them
+//! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them
 //! - [`gram`]: many weighted Gram matrices of the same vectors at once, in `f64`
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
 pub mod bits;
+pub mod conv;
 pub mod dense;
+pub mod gate;
 pub mod gram;
 pub mod matrix;
+pub mod passes;
 pub mod real;
 
 pub use matrix::{View, matmul};

@@ -1,172 +1,44 @@
-//! The layers of a network, their shapes, and how they lie in the flat weight vector.
+//! The blocks of a network, their shapes, and how they lie in the flat weight vector.
 
-use crate::kernels::Real;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::{fmt, ops::Range};
+use super::{
+    layers::{LayerSpec, Rectifier},
+    shape::{Convolution, Image, Pool, Shape},
+};
+use std::ops::Range;
 
-/// A piecewise-linear unit `s(a)` with `s(a) = a` for `a > 0`.
-///
-/// The derivative at 0 is that of PyTorch: 0 for ReLU and the absolute value, the negative slope for leaky ReLU.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rectifier {
-    Relu,
-    LeakyRelu { slope: f64 },
-    Abs,
-}
-
-impl Rectifier {
-    /// The slope for `a < 0`.
-    pub fn negative_slope(self) -> f64 {
-        match self {
-            Rectifier::Relu => 0.0,
-            Rectifier::LeakyRelu { slope } => slope,
-            Rectifier::Abs => -1.0,
-        }
-    }
-
-    /// The derivative chosen at the kink `a = 0`.
-    pub fn slope_at_zero(self) -> f64 {
-        match self {
-            Rectifier::Relu | Rectifier::Abs => 0.0,
-            Rectifier::LeakyRelu { slope } => slope,
-        }
-    }
-
-    /// The derivative `s'(a)`; as `s` is piecewise linear through 0, also `s(a) = s'(a) a`.
-    #[inline]
-    pub fn derivative<T: Real>(self, a: T) -> T {
-        if a > T::ZERO {
-            T::ONE
-        } else if a < T::ZERO {
-            T::of(self.negative_slope())
-        } else {
-            T::of(self.slope_at_zero())
-        }
-    }
-}
-
-/// One entry of the layer list of an experiment file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LayerSpec {
-    /// Fully connected with a bias.
+/// The linear map of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearMap {
+    /// Fully connected.
     Dense {
-        units: usize,
+        /// The image between layers whose values are the inputs, if there is one.
+        ///
+        /// The inputs have its values as `[height, width, channels]`; files have them as PyTorch does, `[channels, height, width]`.
+        flattened: Option<Image>,
     },
-    Rectifier(Rectifier),
+    Convolution(Convolution),
 }
 
-/// The names that a layer list may use, for error texts.
-pub const LAYER_NAMES: &[&str] = &["dense", "relu", "leaky_relu", "abs"];
-
-impl LayerSpec {
-    /// Parses the plain-text form: `relu`, `leaky_relu`, `abs`.
-    fn from_name(name: &str) -> Result<Self, String> {
-        match name {
-            "relu" => Ok(LayerSpec::Rectifier(Rectifier::Relu)),
-            "leaky_relu" => Ok(LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.01 })),
-            "abs" => Ok(LayerSpec::Rectifier(Rectifier::Abs)),
-            "dense" => Err("a dense layer needs its number of units: write { dense = 50 }".into()),
-            other => Err(format!("unknown layer \"{other}\"{}", crate::text::suggestion(other, LAYER_NAMES))),
-        }
-    }
-}
-
-impl fmt::Display for LayerSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LayerSpec::Dense { units } => write!(f, "dense {units}"),
-            LayerSpec::Rectifier(Rectifier::Relu) => f.write_str("relu"),
-            LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) => write!(f, "leaky_relu {slope}"),
-            LayerSpec::Rectifier(Rectifier::Abs) => f.write_str("abs"),
-        }
-    }
-}
-
-impl Serialize for LayerSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
-        match self {
-            LayerSpec::Dense { units } => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("dense", units)?;
-                map.end()
-            }
-            LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) if *slope != 0.01 => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("leaky_relu", slope)?;
-                map.end()
-            }
-            LayerSpec::Rectifier(Rectifier::Relu) => serializer.serialize_str("relu"),
-            LayerSpec::Rectifier(Rectifier::LeakyRelu { .. }) => serializer.serialize_str("leaky_relu"),
-            LayerSpec::Rectifier(Rectifier::Abs) => serializer.serialize_str("abs"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for LayerSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = LayerSpec;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a layer: \"relu\", \"leaky_relu\", \"abs\" or { dense = UNITS }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<LayerSpec, E> {
-                LayerSpec::from_name(name).map_err(E::custom)
-            }
-
-            fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<LayerSpec, M::Error> {
-                let Some(key) = map.next_key::<String>()? else {
-                    return Err(M::Error::custom("an empty layer; write for example { dense = 50 }"));
-                };
-                let layer = match key.as_str() {
-                    "dense" => match map.next_value::<i64>()? {
-                        units @ 1.. => LayerSpec::Dense { units: units as usize },
-                        units => {
-                            return Err(M::Error::custom(format!("dense = {units}: a layer needs at least one unit")));
-                        }
-                    },
-                    "leaky_relu" => {
-                        let slope = map.next_value::<f64>()?;
-                        if !slope.is_finite() {
-                            return Err(M::Error::custom("leaky_relu: the slope must be finite"));
-                        }
-                        LayerSpec::Rectifier(Rectifier::LeakyRelu { slope })
-                    }
-                    "relu" | "abs" => {
-                        return Err(M::Error::custom(format!("{key} takes no value: write \"{key}\"")));
-                    }
-                    other => {
-                        let near = crate::text::suggestion(other, LAYER_NAMES);
-                        return Err(M::Error::custom(format!("unknown layer \"{other}\"{near}")));
-                    }
-                };
-                if let Some(second) = map.next_key::<String>()? {
-                    return Err(M::Error::custom(format!("a layer has one key; \"{second}\" follows \"{key}\"")));
-                }
-                Ok(layer)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// A dense layer together with the rectifier behind it.
+/// A layer with weights together with the rectifier and the pool behind it.
 ///
 /// Its weights are the range [`Block::range`] of the flat weight vector: a row-major matrix
-/// `[units, inputs + 1]` whose last column is the bias, so that a neuron's weight vector is one row.
+/// `[units, inputs + 1]` whose last column is the bias, so that a neuron's weight vector is one row. The neurons of a
+/// convolution are its filters, with inputs `[kernel row, kernel column, channel]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Index of the dense layer in the layer list.
+    /// Index of the layer with weights in the layer list.
     pub layer: usize,
+    /// Inputs of a neuron, without its bias.
     pub inputs: usize,
+    /// Neurons: units of a dense layer, filters of a convolution.
     pub units: usize,
     /// Where its weights start in the flat vector.
     pub offset: usize,
+    pub map: LinearMap,
     /// The rectifier behind it, if there is one.
     pub rectifier: Option<Rectifier>,
+    /// The pool behind a convolution (and its rectifier), if there is one.
+    pub pool: Option<Pool>,
 }
 
 impl Block {
@@ -185,28 +57,94 @@ impl Block {
         let start = self.offset + neuron * self.width();
         start..start + self.width()
     }
+
+    /// The convolution, unless the block is dense.
+    pub fn convolution(&self) -> Option<&Convolution> {
+        match &self.map {
+            LinearMap::Dense { .. } => None,
+            LinearMap::Convolution(convolution) => Some(convolution),
+        }
+    }
+
+    /// Positions at which each neuron acts on a datapoint: 1 for a dense layer.
+    pub fn positions(&self) -> usize {
+        self.convolution().map_or(1, |c| c.output.positions())
+    }
+
+    /// Values that the block takes per datapoint.
+    pub fn features_in(&self) -> usize {
+        self.convolution().map_or(self.inputs, |c| c.input.len())
+    }
+
+    /// Pre-activations per datapoint: `[positions, units]`.
+    pub fn activations(&self) -> usize {
+        self.positions() * self.units
+    }
+
+    /// Values that the block gives per datapoint, behind rectifier and pool.
+    pub fn features_out(&self) -> usize {
+        self.pool.map_or(self.activations(), |p| p.output.len())
+    }
+
+    /// Inputs of a neuron as `[positions, channels]`; in files they are `[channels, positions]`.
+    pub(super) fn input_axes(&self) -> (usize, usize) {
+        match &self.map {
+            LinearMap::Dense { flattened: None } => (self.inputs, 1),
+            LinearMap::Dense { flattened: Some(image) } => (image.positions(), image.channels),
+            LinearMap::Convolution(c) => (c.kernel * c.kernel, c.input.channels),
+        }
+    }
 }
 
 /// A checked stack of layers: every shape fits and the output is linear.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    inputs: usize,
+    input: Shape,
     layers: Vec<LayerSpec>,
+    /// The shape behind each layer.
+    shapes: Vec<Shape>,
     blocks: Vec<Block>,
 }
 
 /// A layer list that makes no network.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NetworkError {
-    #[error("the network has no dense layer; add one, for example layers = [{{ dense = 10 }}]")]
+    #[error("the network has no layer with weights; add one, for example layers = [{{ dense = 10 }}]")]
     NoDenseLayer,
     #[error("the network has no inputs; the dataset gives the input size")]
     NoInputs,
-    #[error("layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer, one at most")]
+    #[error("the input shape {sizes:?} is none: write [features] or [channels, height, width], each at least 1")]
+    InputShape { sizes: Vec<usize> },
+    #[error(
+        "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer or a convolution, one at most"
+    )]
     MisplacedRectifier { layer: usize, text: String, place: &'static str },
+    #[error(
+        "layer {layer} ({text}) stands {place}; a pool must stand directly behind a convolution or its rectifier, one at most"
+    )]
+    MisplacedPool { layer: usize, text: String, place: &'static str },
+    #[error("layer {layer} ({text}) gets an image of {image}; put \"flatten\" before it. Shapes: {trail}")]
+    NotFlat { layer: usize, text: String, image: Image, trail: String },
+    #[error(
+        "layer {layer} ({text}) needs an image, but gets {features} features; convolutions stand before \"flatten\" and dense layers, \
+         and the input must be [channels, height, width]. Shapes: {trail}"
+    )]
+    NotAnImage { layer: usize, text: String, features: usize, trail: String },
+    #[error(
+        "layer {layer} ({text}) has a kernel larger than its input {image} with padding; use a kernel of at most {largest} \
+         or more padding. Shapes: {trail}"
+    )]
+    Kernel { layer: usize, text: String, image: Image, largest: usize, trail: String },
+    #[error(
+        "layer {layer} ({text}) does not divide its input {image}; height and width minus the size must be multiples of the \
+         stride: change the size, or the padding of the convolution before it. Shapes: {trail}"
+    )]
+    PoolSize { layer: usize, text: String, image: Image, trail: String },
     #[error("the last layer ({text}) is a rectifier, but the output must be linear: end with a dense layer")]
     RectifiedOutput { text: String },
-    #[error("layer {layer} has too many weights to address ({inputs} x {units}); make it smaller")]
+    #[error("the network ends with an image of {image}; end with \"flatten\" and a dense layer")]
+    ImageOutput { image: Image },
+    #[error("layer {layer} has too many weights or activations to address ({inputs} x {units}); make it smaller")]
     TooLarge { layer: usize, inputs: usize, units: usize },
     #[error(
         "the network ends with {outputs} outputs, but {what} needs {needed}; change the last layer to {{ dense = {needed} }}"
@@ -214,44 +152,159 @@ pub enum NetworkError {
     Outputs { outputs: usize, needed: usize, what: String },
 }
 
-impl Network {
-    /// Checks the layers and lays the weights out.
-    pub fn new(inputs: usize, layers: &[LayerSpec]) -> Result<Self, NetworkError> {
-        if inputs == 0 {
-            return Err(NetworkError::NoInputs);
+/// Checks layers one after the other.
+struct Builder<'a> {
+    input: Shape,
+    layers: &'a [LayerSpec],
+    shapes: Vec<Shape>,
+    blocks: Vec<Block>,
+    end: usize,
+}
+
+impl Builder<'_> {
+    /// The shapes up to the layer that comes next, for messages.
+    fn trail(&self) -> String {
+        let mut trail = format!("input {}", self.input);
+        for (index, (layer, shape)) in self.layers.iter().zip(&self.shapes).enumerate() {
+            trail.push_str(&format!("; {index} {layer} -> {shape}"));
         }
-        let mut blocks: Vec<Block> = Vec::new();
-        let (mut width, mut offset) = (inputs, 0usize);
-        for (index, layer) in layers.iter().enumerate() {
-            match *layer {
-                LayerSpec::Dense { units } => {
-                    let too_large = NetworkError::TooLarge { layer: index, inputs: width, units };
-                    let weights = width.checked_add(1).and_then(|w| w.checked_mul(units)).ok_or(too_large.clone())?;
-                    let end = offset.checked_add(weights).filter(|end| *end < 1 << 40).ok_or(too_large)?;
-                    blocks.push(Block { layer: index, inputs: width, units, offset, rectifier: None });
-                    (width, offset) = (units, end);
-                }
-                LayerSpec::Rectifier(rectifier) => {
-                    let misplaced =
-                        |place| NetworkError::MisplacedRectifier { layer: index, text: layer.to_string(), place };
-                    let block = blocks.last_mut().ok_or_else(|| misplaced("before the first dense layer"))?;
-                    if block.rectifier.replace(rectifier).is_some() {
-                        return Err(misplaced("behind another rectifier"));
-                    }
-                }
+        trail
+    }
+
+    fn at(&self) -> Shape {
+        *self.shapes.last().unwrap_or(&self.input)
+    }
+
+    fn image(&self, layer: usize) -> Result<Image, NetworkError> {
+        match self.at() {
+            Shape::Image(image) => Ok(image),
+            Shape::Features(features) => {
+                let text = self.layers[layer].to_string();
+                Err(NetworkError::NotAnImage { layer, text, features, trail: self.trail() })
             }
         }
+    }
+
+    /// Adds a block whose datapoints have `activations` pre-activations.
+    fn push(&mut self, layer: usize, inputs: usize, units: usize, map: LinearMap) -> Result<(), NetworkError> {
+        let fits = |size: usize| size < 1 << 40;
+        let weights = inputs.checked_add(1).and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
+        let end = weights.and_then(|w| self.end.checked_add(w)).filter(|end| fits(*end));
+        let block = Block { layer, inputs, units, offset: self.end, map, rectifier: None, pool: None };
+        let (Some(end), true) = (end, fits(block.positions().saturating_mul(units))) else {
+            return Err(NetworkError::TooLarge { layer, inputs, units });
+        };
+        self.end = end;
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    /// The block that a rectifier or pool in the next layer stands behind, or where it stands instead.
+    fn behind(&mut self) -> Result<&mut Block, &'static str> {
+        match self.shapes.len().checked_sub(1).map(|last| self.layers[last]) {
+            None => Err("before the first layer with weights"),
+            Some(LayerSpec::Flatten) => Err("behind \"flatten\""),
+            Some(_) => self.blocks.last_mut().ok_or("before the first layer with weights"),
+        }
+    }
+
+    fn add(&mut self, index: usize) -> Result<(), NetworkError> {
+        let layer = self.layers[index];
+        let text = || layer.to_string();
+        let shape = match layer {
+            LayerSpec::Dense { units } => {
+                let inputs = match self.at() {
+                    Shape::Features(features) => features,
+                    Shape::Image(image) => {
+                        return Err(NetworkError::NotFlat { layer: index, text: text(), image, trail: self.trail() });
+                    }
+                };
+                // An image of the input is flattened in the order of the data, which is that of files.
+                let flat = |layer: &&LayerSpec| **layer == LayerSpec::Flatten;
+                let flattens = self.layers[..index].iter().rev().take_while(flat).count();
+                let flattened = match self.shapes[..index - flattens].last() {
+                    Some(Shape::Image(image)) => Some(*image),
+                    _ => None,
+                };
+                self.push(index, inputs, units, LinearMap::Dense { flattened })?;
+                Shape::Features(units)
+            }
+            LayerSpec::Conv { maps, kernel, padding, stride } => {
+                let image = self.image(index)?;
+                let Some(convolution) = Convolution::new(image, maps, kernel, padding, stride) else {
+                    let largest = image.height.min(image.width) + 2 * padding;
+                    let trail = self.trail();
+                    return Err(NetworkError::Kernel { layer: index, text: text(), image, largest, trail });
+                };
+                self.push(index, convolution.patch(), maps, LinearMap::Convolution(convolution))?;
+                Shape::Image(convolution.output)
+            }
+            LayerSpec::Rectifier(rectifier) => {
+                let place = match self.behind() {
+                    Ok(Block { pool: Some(_), .. }) => Some("behind a pool"),
+                    Ok(block) => block.rectifier.replace(rectifier).map(|_| "behind another rectifier"),
+                    Err(place) => Some(place),
+                };
+                if let Some(place) = place {
+                    return Err(NetworkError::MisplacedRectifier { layer: index, text: text(), place });
+                }
+                self.at()
+            }
+            LayerSpec::Pool { pooling, size, stride } => {
+                let image = self.image(index)?;
+                let trail = self.trail();
+                let block = self.behind().and_then(|block| match block.pool {
+                    None => Ok(block),
+                    Some(_) => Err("behind another pool"),
+                });
+                let block = block.map_err(|place| NetworkError::MisplacedPool { layer: index, text: text(), place })?;
+                let Some(pool) = Pool::new(pooling, image, size, stride) else {
+                    return Err(NetworkError::PoolSize { layer: index, text: text(), image, trail });
+                };
+                block.pool = Some(pool);
+                Shape::Image(pool.output)
+            }
+            LayerSpec::Flatten => Shape::Features(self.at().len()),
+        };
+        self.shapes.push(shape);
+        Ok(())
+    }
+}
+
+impl Network {
+    /// Checks the layers and lays the weights out. `input` is a number of features or an [`Image`].
+    pub fn new(input: impl Into<Shape>, layers: &[LayerSpec]) -> Result<Self, NetworkError> {
+        let input = input.into();
+        if input.is_empty() {
+            return Err(NetworkError::NoInputs);
+        }
+        let mut builder = Builder { input, layers, shapes: Vec::new(), blocks: Vec::new(), end: 0 };
+        for index in 0..layers.len() {
+            builder.add(index)?;
+        }
+        let (output, Builder { shapes, blocks, .. }) = (builder.at(), builder);
         let last = blocks.last().ok_or(NetworkError::NoDenseLayer)?;
+        if let Shape::Image(image) = output {
+            return Err(NetworkError::ImageOutput { image });
+        }
+        if let Some(image) = last.convolution().map(|c| c.output) {
+            return Err(NetworkError::ImageOutput { image: last.pool.map_or(image, |p| p.output) });
+        }
         if last.rectifier.is_some() {
             let text = layers.last().map(ToString::to_string).unwrap_or_default();
             return Err(NetworkError::RectifiedOutput { text });
         }
-        Ok(Self { inputs, layers: layers.to_vec(), blocks })
+        Ok(Self { input, layers: layers.to_vec(), shapes, blocks })
     }
 
     /// Input features.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.input.len()
+    }
+
+    /// The shape of a datapoint. Its values come as `[channels, height, width]`.
+    pub fn input(&self) -> Shape {
+        self.input
     }
 
     /// Output coordinates.
@@ -274,23 +327,97 @@ impl Network {
         &self.blocks[..self.blocks.len() - 1]
     }
 
+    /// Whether any layer is a convolution.
+    pub fn has_convolutions(&self) -> bool {
+        self.blocks.iter().any(|b| b.convolution().is_some())
+    }
+
     /// Length of the flat weight vector.
     pub fn parameters(&self) -> usize {
         self.blocks[self.blocks.len() - 1].range().end
     }
 
-    /// The layers as readable lines, e.g. `dense 784 -> 50`.
+    /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`.
     pub fn describe(&self) -> Vec<String> {
-        let mut blocks = self.blocks.iter();
+        let before = std::iter::once(&self.input).chain(&self.shapes);
         self.layers
             .iter()
-            .map(|layer| match layer {
-                LayerSpec::Dense { .. } => {
-                    let block = blocks.next().expect("each dense layer has a block");
-                    format!("dense {} -> {}", block.inputs, block.units)
-                }
-                rectifier => rectifier.to_string(),
+            .zip(before.zip(&self.shapes))
+            .map(|(layer, (from, to))| match layer {
+                LayerSpec::Dense { .. } => format!("dense {from} -> {to}"),
+                LayerSpec::Flatten => format!("flatten {from} -> {to}"),
+                LayerSpec::Conv { .. } | LayerSpec::Pool { .. } => format!("{layer}: {from} -> {to}"),
+                LayerSpec::Rectifier(_) => layer.to_string(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::shape::Pooling;
+
+    const IMAGE: Image = Image { channels: 3, height: 8, width: 8 };
+    const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
+    const DENSE: LayerSpec = LayerSpec::Dense { units: 4 };
+    const CONV: LayerSpec = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 };
+    const POOL: LayerSpec = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
+
+    #[test]
+    fn weights_of_convolutions_are_rows_of_filters() {
+        let layers = [CONV, RELU, POOL, LayerSpec::Flatten, DENSE];
+        let network = Network::new(IMAGE, &layers).unwrap();
+        let [conv, dense] = network.blocks() else { panic!("two blocks") };
+        assert_eq!((conv.units, conv.inputs, conv.positions(), conv.range()), (5, 27, 64, 0..140));
+        assert_eq!((conv.features_in(), conv.activations(), conv.features_out()), (192, 320, 80));
+        assert_eq!((dense.layer, dense.inputs, dense.units, dense.range()), (4, 80, 4, 140..464));
+        let lines = network.describe();
+        assert_eq!(lines[0], "conv 5, kernel 3, padding 1: 3x8x8 -> 5x8x8");
+        assert_eq!(lines[2..], ["max_pool 2: 5x8x8 -> 5x4x4", "flatten 5x4x4 -> 80", "dense 80 -> 4"]);
+    }
+
+    #[test]
+    fn layers_that_do_not_fit_are_refused_with_the_shapes() {
+        use LayerSpec::Flatten;
+        let large = LayerSpec::Conv { maps: 2, kernel: 11, padding: 1, stride: 1 };
+        let three = LayerSpec::Pool { pooling: Pooling::Average, size: 3, stride: 3 };
+        let huge = LayerSpec::Conv { maps: 1 << 19, kernel: 1, padding: 1 << 19, stride: 1 };
+        for (layers, expected) in [
+            (&[DENSE][..], "put \"flatten\" before it"),
+            (&[CONV, RELU, POOL, DENSE], "layer 3 (dense 4) gets an image of 5x4x4"),
+            (
+                &[CONV, RELU, POOL, DENSE],
+                "input 3x8x8; 0 conv 5, kernel 3, padding 1 -> 5x8x8; 1 relu -> 5x8x8; 2 max_pool 2",
+            ),
+            (&[Flatten, CONV], "needs an image, but gets 192 features"),
+            (&[CONV, Flatten, DENSE, POOL], "needs an image, but gets 4 features"),
+            (&[CONV, large, Flatten, DENSE], "a kernel of at most 10"),
+            (&[CONV, three, Flatten, DENSE], "does not divide its input 5x8x8"),
+            (&[POOL, CONV, Flatten, DENSE], "before the first layer with weights"),
+            (&[CONV, POOL, POOL, Flatten, DENSE], "behind another pool"),
+            (&[CONV, POOL, RELU, Flatten, DENSE], "behind a pool"),
+            (&[CONV, RELU, RELU, Flatten, DENSE], "behind another rectifier"),
+            (&[CONV, Flatten, RELU, DENSE], "behind \"flatten\""),
+            (&[Flatten, RELU, DENSE], "behind \"flatten\""),
+            (&[RELU, CONV], "before the first"),
+            (&[CONV], "ends with an image of 5x8x8"),
+            (&[CONV, POOL, Flatten], "ends with an image of 5x4x4"),
+            (&[Flatten], "no layer with weights"),
+            (&[Flatten, DENSE, RELU], "must be linear"),
+            (&[huge, Flatten, DENSE], "too many"),
+        ] {
+            let error = Network::new(IMAGE, layers).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{layers:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flat_inputs_may_be_flattened_again() {
+        let network = Network::new(6, &[LayerSpec::Flatten, DENSE]).unwrap();
+        assert_eq!(network.blocks()[0].map, LinearMap::Dense { flattened: None });
+        let network = Network::new(IMAGE, &[LayerSpec::Flatten, DENSE]).unwrap();
+        assert_eq!(network.blocks()[0].map, LinearMap::Dense { flattened: None });
+        assert_eq!(network.blocks()[0].inputs, 192);
     }
 }

@@ -50,7 +50,8 @@ pub enum WeightsError {
     NotFinite { path: PathBuf, name: String, index: usize },
 }
 
-/// Reads `"{layer}.weight"` `[units, inputs]` and `"{layer}.bias"` `[units]` of every dense layer.
+/// Reads `"{layer}.weight"`, `[units, inputs]` or `[maps, channels, kernel, kernel]`, and `"{layer}.bias"` `[units]` of every layer
+/// with weights.
 pub fn read_weights<T: Real>(network: &Network, path: &Path) -> Result<Vec<T>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes)
@@ -74,18 +75,33 @@ pub fn stack_states<T: Real>(
         let (width, inputs) = (block.width(), block.inputs);
         let leading = states.map(|s| vec![s]).unwrap_or_default();
         let shape = |tail: &[usize]| [leading.clone(), tail.to_vec()].concat();
-        let matrix: Vec<T> = values(path, tensors, &weight_name(block), &shape(&[block.units, inputs]))?;
+        let matrix: Vec<T> = values(path, tensors, &weight_name(block), &shape(&file_shape(block)))?;
         let bias: Vec<T> = values(path, tensors, &bias_name(block), &shape(&[block.units]))?;
         for (s, state) in out.iter_mut().enumerate() {
             let target = &mut state[block.range()];
             for (u, row) in target.chunks_exact_mut(width).enumerate() {
                 let start = (s * block.units + u) * inputs;
-                row[..inputs].copy_from_slice(&matrix[start..start + inputs]);
+                let stored = &matrix[start..start + inputs];
+                row.iter_mut().zip(file_order(block)).for_each(|(w, at)| *w = stored[at]);
                 row[inputs] = bias[s * block.units + u];
             }
         }
     }
     Ok(out)
+}
+
+/// For each input of a block's neurons, its place in a file: there the channel comes before the position.
+fn file_order(block: &Block) -> impl Iterator<Item = usize> {
+    let (positions, channels) = block.input_axes();
+    (0..positions).flat_map(move |p| (0..channels).map(move |c| c * positions + p))
+}
+
+/// The shape of a block's weights in a file, as PyTorch has it.
+fn file_shape(block: &Block) -> Vec<usize> {
+    match block.convolution() {
+        None => vec![block.units, block.inputs],
+        Some(c) => vec![block.units, c.input.channels, c.kernel, c.kernel],
+    }
 }
 
 /// The name of a block's matrix in a safetensors file.
@@ -137,13 +153,15 @@ pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool)
     let leading = if stacked { vec![states.len()] } else { vec![] };
     for block in network.blocks() {
         let (mut matrix, mut bias) = (Vec::new(), Vec::new());
+        let mut stored = vec![T::ZERO; block.inputs];
         for state in states {
             for row in state[block.range()].chunks_exact(block.width()) {
-                row[..block.inputs].iter().for_each(|v| push(&mut matrix, *v));
+                row.iter().zip(file_order(block)).for_each(|(w, at)| stored[at] = *w);
+                stored.iter().for_each(|v| push(&mut matrix, *v));
                 push(&mut bias, row[block.inputs]);
             }
         }
-        buffers.push((weight_name(block), [leading.clone(), vec![block.units, block.inputs]].concat(), matrix));
+        buffers.push((weight_name(block), [leading.clone(), file_shape(block)].concat(), matrix));
         buffers.push((bias_name(block), [leading.clone(), vec![block.units]].concat(), bias));
     }
     let views: Result<BTreeMap<&str, TensorView>, _> = buffers
@@ -163,7 +181,7 @@ pub fn write_weights<T: Real>(network: &Network, weights: &[T], path: &Path) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::LayerSpec;
+    use crate::network::{Image, LayerSpec};
 
     #[test]
     fn weights_survive_a_file_and_lie_in_he_bounds() {
@@ -180,5 +198,30 @@ mod tests {
         let wider = Network::new(6, &[LayerSpec::Dense { units: 5 }, LayerSpec::Dense { units: 2 }]).unwrap();
         let error = read_weights::<f32>(&wider, &path).unwrap_err().to_string();
         assert!(error.contains("0.weight") && error.contains("[4, 6]") && error.contains("[5, 6]"), "{error}");
+    }
+
+    #[test]
+    fn files_have_pytorchs_order_of_axes() {
+        let layers = [
+            LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1 },
+            LayerSpec::Flatten,
+            LayerSpec::Dense { units: 2 },
+        ];
+        let network = Network::new(Image { channels: 3, height: 3, width: 2 }, &layers).unwrap();
+        let weights: Vec<f64> = (0..network.parameters()).map(|i| i as f64).collect();
+        let bytes = encode_states(&network, &[&weights], false).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let conv = tensors.tensor("0.weight").unwrap();
+        assert_eq!(conv.shape(), [2, 3, 2, 2]);
+        let at =
+            |tensor: &TensorView, i: usize| f64::from_le_bytes(tensor.data()[8 * i..8 * i + 8].try_into().unwrap());
+        // Filter 1, channel 2, kernel row 1, kernel column 0; here rows are [kernel row, kernel column, channel, bias].
+        assert_eq!(at(&conv, ((3 + 2) * 2 + 1) * 2), weights[13 + 2 * 3 + 2]);
+        // The convolution's output is 2x2x1: unit 1, channel 1, row 0.
+        let dense = tensors.tensor("2.weight").unwrap();
+        assert_eq!(dense.shape(), [2, 4]);
+        assert_eq!(at(&dense, 4 + 2), weights[26 + 5 + 1]);
+        let back: Vec<Vec<f64>> = stack_states(&network, Path::new("memory"), &tensors, None).unwrap();
+        assert_eq!(back[0], weights);
     }
 }

@@ -28,7 +28,10 @@ fn where_measured(split: &Split) -> String {
 
 fn regret(series: &Series, split: &Split) -> String {
     let name = &series.name;
-    let over = counted(analysed_rounds(series, split), "round");
+    let mut over = counted(analysed_rounds(series, split), "round");
+    if let Some(sampled) = series.tables.summary.sampled_rounds {
+        over += &format!(" (estimated from {sampled}, evenly spaced)");
+    }
     let place = where_measured(split);
     let loss = number(split.mean_loss);
     if split.regret < 0.0 {

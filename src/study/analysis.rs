@@ -9,11 +9,13 @@ use crate::{
     taylor::{
         BoundRates, RegretSettings, UnitResult,
         layer::{self, Windows},
+        matrix_free::MatrixFree,
         network, neuron,
         neuron::NeuronStream,
         preconditioner::Preconditioners,
         regret::{prefixes, tables},
-        units::UnitTracker,
+        sample::Sample,
+        units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},
     },
     train::{Examples, Observer, Round},
@@ -52,6 +54,8 @@ pub struct AnalysisSettings {
     pub batch: usize,
     /// Rounds between recorded activation configurations.
     pub every: usize,
+    /// Bytes that the analysis may take for linearized rounds of networks with convolutions.
+    pub memory: usize,
     /// Steps of optimizers that have a bound of their own.
     pub rates: BoundRates,
 }
@@ -65,6 +69,8 @@ pub struct AnalysisTables {
     pub neurons: Vec<NeuronRow>,
     /// Rounds analysed at layer and network scale.
     pub window_rounds: usize,
+    /// How many of them were analysed, if not all.
+    pub sampled_rounds: Option<usize>,
 }
 
 /// Watches a run: unit statistics, the neuron-scale closed form, the window, activations.
@@ -87,13 +93,17 @@ impl<T: Real> Analysis<T> {
         let regret = &settings.regret;
         let planned = settings.planned_rounds;
         let window = regret.window.min(planned);
-        let windowed = prefixes(window, regret.prefixes);
-        // The closed form streams over the whole run; other losses need the window at neuron scale, too.
-        let streams = loss.is_quadratic() && regret.has(Scale::Neuron);
+        let chosen = regret.sampled(window);
+        // A sample is short, and where it ends if the run does is not known beforehand.
+        let windowed = match regret.rounds {
+            None => prefixes(window, regret.prefixes),
+            Some(_) => chosen.clone(),
+        };
+        // The closed form streams over the whole run; other losses, and filters, need the window at neuron scale, too.
+        let streams = loss.is_quadratic() && regret.has(Scale::Neuron) && !network.has_convolutions();
         let stream_prefixes = if streams { prefixes(planned, regret.prefixes) } else { Vec::new() };
-        let needs_window = regret.has(Scale::Layer)
-            || regret.has(Scale::Network)
-            || (regret.has(Scale::Neuron) && !loss.is_quadratic());
+        let needs_window =
+            regret.has(Scale::Layer) || regret.has(Scale::Network) || (regret.has(Scale::Neuron) && !streams);
         let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
         if settings.rates.adagrad.is_some() {
             tracker = tracker.with_coordinates();
@@ -102,7 +112,7 @@ impl<T: Real> Analysis<T> {
             tracker,
             stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
             stream_prefixes,
-            window: WindowRecorder::new(if needs_window { window } else { 0 }),
+            window: WindowRecorder::new(if needs_window { chosen } else { Vec::new() }),
             activations: (!probe.is_empty() && !network.hidden_blocks().is_empty())
                 .then(|| ActivationRecorder::new(network, probe, settings.every)),
             results: Vec::new(),
@@ -132,7 +142,9 @@ impl<T: Real> Analysis<T> {
         let mut out = AnalysisTables::default();
         if !quick && !self.window.states.is_empty() {
             progress("linearizing the window");
-            out.window_rounds = self.window.states.len();
+            let analysed = self.window.states.len();
+            out.window_rounds = self.window.chosen[analysed - 1];
+            out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             self.solve_window(examples, &mut progress);
         }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
@@ -146,12 +158,48 @@ impl<T: Real> Analysis<T> {
     fn solve_window(&mut self, examples: &Examples<T>, progress: &mut impl FnMut(&str)) {
         let settings = &self.settings.regret;
         let rounds = self.window.states.len();
-        let planned = settings.window.min(self.settings.planned_rounds);
+        let planned = self.window.chosen.len();
         let mut lengths: Vec<usize> =
             prefixes(planned, settings.prefixes).into_iter().filter(|n| *n < rounds).collect();
         lengths.push(rounds);
-        let tracker = &self.tracker;
-        let record = |unit, n| tracker.record(unit, n).expect("the tracker records every prefix");
+        let (tracker, chosen, losses) = (&self.tracker, &self.window.chosen, &self.window.losses);
+        let record = |unit, n: usize| {
+            let record = tracker.record(unit, chosen[n - 1]).expect("the tracker records every prefix");
+            match settings.rounds {
+                None => record,
+                // The mean over the rounds that are analysed, so that it can be compared with their optimum.
+                Some(_) => {
+                    let mean_loss = losses[..n].iter().sum::<f64>() / n as f64;
+                    UnitRecord { mean_loss, sampled: n < record.rounds, ..record }
+                }
+            }
+        };
+        if self.network.has_convolutions() {
+            let clock = &mut self.clock;
+            let sample = Sample {
+                network: &self.network,
+                loss: self.loss,
+                examples,
+                batch: self.settings.batch,
+                states: &self.window.states,
+                rows: &self.window.rows,
+            };
+            let memory = self.settings.memory;
+            let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
+            if settings.has(Scale::Neuron) {
+                progress("neuron scale");
+                self.results.extend(clock.time("neuron_optima", || search.neurons(record)));
+            }
+            if settings.has(Scale::Layer) {
+                progress("layer scale");
+                self.results.extend(clock.time("layer_optima", || search.layers(record)));
+            }
+            if settings.has(Scale::Network) {
+                progress("network scale");
+                self.results.extend(clock.time("network_optima", || search.network(record)));
+            }
+            return;
+        }
 
         let inputs: Vec<f64> = convert(examples.inputs);
         let values: Vec<f64> = match examples.targets {

@@ -33,6 +33,8 @@ pub struct AnalyzeOptions<'a> {
     pub regret: &'a RegretSection,
     pub exploration: &'a ExplorationSection,
     pub overwrite: bool,
+    /// Bytes that the analysis may take for linearized rounds.
+    pub memory: usize,
     pub stop: &'a AtomicBool,
 }
 
@@ -62,9 +64,10 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         && config.learning_rate > 0.0
         && !["momentum", "schedule", "weight_decay"].iter().any(|key| manifest.optimizer.contains_key(*key));
     let settings = AnalysisSettings {
-        regret: options.regret.settings(per_epoch),
+        regret: options.regret.settings(per_epoch, network.layers()),
         planned_rounds: rounds,
         batch,
+        memory: options.memory,
         every: options.exploration.every.rounds(per_epoch).min(rounds),
         rates: BoundRates { sgd: plain.then_some(config.learning_rate), adagrad: None },
     };
@@ -104,9 +107,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         true => ("interrupted", Some(format!("stopped after round {} of {rounds}", rows.len()))),
         false => ("complete", None),
     };
-    let dead = tables.neurons.iter().filter(|n| n.dead).count();
-    let outcome =
-        Outcome { config: &config, label: &label, status, message, per_epoch, window: tables.window_rounds, dead };
+    let outcome = Outcome { config: &config, label: &label, status, message, per_epoch, tables: &tables };
     let result = outcome.summary(&network, &rows, None);
     events(Event::Finished { summary: &result });
     let name = options.trace.file_name().map_or_else(|| "trace".into(), |n| n.to_string_lossy().into_owned());

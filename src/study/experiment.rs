@@ -38,6 +38,13 @@ pub struct DataSection {
     /// Give each channel mean 0 and standard deviation 1 over the training set.
     #[serde(default)]
     pub standardize: bool,
+    /// Rows at the end of the training set that are set aside for validation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation: usize,
+}
+
+fn is_zero(rows: &usize) -> bool {
+    *rows == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +72,9 @@ pub struct TrainingSection {
     pub epochs: usize,
     #[serde(default)]
     pub precision: Precision,
+    /// Training ends after the first epoch with at least this accuracy on the training set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_train_accuracy: Option<f64>,
 }
 
 /// `"all"` or a number.
@@ -142,16 +152,23 @@ word_or_number!(
     { "epoch" => Span::Epoch, "all" => Span::All }
 );
 
+/// Neurons per layer that are analysed in networks with convolutions, unless the experiment says otherwise.
+const FILTERS: usize = 4;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RegretSection {
     pub scales: Vec<Scale>,
-    /// Neurons per layer.
-    pub neurons: Count,
+    /// Neurons per layer; without it all, or [`FILTERS`] in networks with convolutions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neurons: Option<Count>,
     pub prefixes: usize,
     pub comparators: Vec<Comparator>,
     /// Rounds analysed at layer and network scale.
     pub window: Span,
+    /// Of the window, this many evenly spaced rounds; all without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
     pub ball_factor: f64,
     pub neuron_tolerance: f64,
     pub tolerance: f64,
@@ -163,10 +180,11 @@ impl Default for RegretSection {
         let settings = RegretSettings::default();
         Self {
             scales: settings.scales,
-            neurons: Count::All,
+            neurons: None,
             prefixes: settings.prefixes,
             comparators: settings.comparators,
             window: Span::Epoch,
+            rounds: None,
             ball_factor: settings.ball_factor,
             neuron_tolerance: settings.neuron_tolerance,
             tolerance: settings.tolerance,
@@ -176,17 +194,26 @@ impl Default for RegretSection {
 }
 
 impl RegretSection {
-    /// The settings of the analysis, with the window in rounds.
-    pub fn settings(&self, rounds_per_epoch: usize) -> RegretSettings {
+    /// Fills in the neurons per layer, which depend on the layers.
+    fn resolve(&mut self, layers: &[LayerSpec]) {
+        let convolutional = layers.iter().any(|layer| matches!(layer, LayerSpec::Conv { .. }));
+        self.neurons.get_or_insert(if convolutional { Count::Number(FILTERS) } else { Count::All });
+    }
+
+    /// The settings of the analysis of a network with these layers, with the window in rounds.
+    pub fn settings(&self, rounds_per_epoch: usize, layers: &[LayerSpec]) -> RegretSettings {
+        let mut resolved = self.clone();
+        resolved.resolve(layers);
         RegretSettings {
             scales: self.scales.clone(),
             comparators: self.comparators.clone(),
-            neurons: match self.neurons {
-                Count::All => None,
-                Count::Number(n) => Some(n),
+            neurons: match resolved.neurons {
+                None | Some(Count::All) => None,
+                Some(Count::Number(n)) => Some(n),
             },
             prefixes: self.prefixes,
             window: self.window.rounds(rounds_per_epoch),
+            rounds: self.rounds,
             ball_factor: self.ball_factor,
             neuron_tolerance: self.neuron_tolerance,
             tolerance: self.tolerance,
@@ -236,15 +263,18 @@ const MAX_EPOCHS: usize = 1_000_000;
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("digits-autoencoder", include_str!("../../experiments/digits-autoencoder.toml")),
     ("digits-classifier", include_str!("../../experiments/digits-classifier.toml")),
+    ("digits-convnet", include_str!("../../experiments/digits-convnet.toml")),
     ("mnist-autoencoder", include_str!("../../experiments/mnist-autoencoder.toml")),
+    ("mnist-convnet", include_str!("../../experiments/mnist-convnet.toml")),
+    ("cifar10-convnet", include_str!("../../experiments/cifar10-convnet.toml")),
 ];
 
 /// The keys of each section.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
-    ("data", &["dataset", "path", "standardize"]),
+    ("data", &["dataset", "path", "standardize", "validation"]),
     ("network", &["layers", "weights"]),
-    ("training", &["loss", "target", "batch_size", "epochs", "precision"]),
+    ("training", &["loss", "target", "batch_size", "epochs", "precision", "stop_at_train_accuracy"]),
     (
         "regret",
         &[
@@ -253,6 +283,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "prefixes",
             "comparators",
             "window",
+            "rounds",
             "ball_factor",
             "neuron_tolerance",
             "tolerance",
@@ -306,7 +337,8 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         set(&mut table, setting)?;
     }
     check_keys(&table, origin)?;
-    let experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
     Ok(experiment)
 }
@@ -355,6 +387,17 @@ impl Experiment {
             }
             _ => {}
         }
+        if let Some(accuracy) = self.training.stop_at_train_accuracy {
+            if self.training.target != TargetKind::Label {
+                return fail(
+                    "training.stop_at_train_accuracy",
+                    "needs target = \"label\": only classifiers have an accuracy",
+                );
+            }
+            if !(accuracy > 0.0 && accuracy <= 1.0) {
+                return fail("training.stop_at_train_accuracy", "must lie between 0 and 1, for example 0.99");
+            }
+        }
         if self.optimizer.is_empty() {
             return fail("optimizer", "name at least one: [[optimizer]] name = \"sgd\" learning_rate = 0.1");
         }
@@ -389,6 +432,9 @@ impl Experiment {
             if !(1e-12..1.0).contains(&value) {
                 return fail(key, "must lie between 1e-12 and 1");
             }
+        }
+        if regret.rounds == Some(0) {
+            return fail("regret.rounds", "must be at least 1; leave it out to analyse every round of the window");
         }
         if regret.max_products == 0 {
             return fail("regret.max_products", "must be at least 1");
@@ -452,6 +498,8 @@ mod tests {
             ("regret.scales=[\"layer\", \"layer\"]", "twice"),
             ("training.target=\"label\"", "cross_entropy"),
             ("name=\"../up\"", "letters"),
+            ("training.stop_at_train_accuracy=0.9", "only classifiers"),
+            ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
         ] {
             let error = built_in(&[setting]).expect_err(setting).to_string();

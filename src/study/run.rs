@@ -4,7 +4,9 @@ use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
     environment::{environment, peak_memory},
     experiment::{Experiment, Precision},
-    tables::{Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, columns, write_rows},
+    tables::{
+        Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, ValidationRow, columns, write_rows,
+    },
 };
 use crate::{
     activation::probe_rows,
@@ -12,7 +14,7 @@ use crate::{
     files::write_atomically,
     kernels::{Real, real::convert},
     loss::Loss,
-    network::{Network, NetworkError, WeightsError, he_uniform, read_weights},
+    network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
     taylor::BoundRates,
     trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
@@ -42,6 +44,8 @@ pub struct RunOptions<'a> {
     pub overwrite: bool,
     /// Continue an interrupted run in the directory: finished optimizers are kept.
     pub resume: bool,
+    /// Bytes that the analysis may take for linearized rounds.
+    pub memory: usize,
     /// Set from outside to stop after the current round.
     pub stop: &'a AtomicBool,
 }
@@ -82,6 +86,8 @@ pub enum Event<'a> {
 pub enum StudyError {
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error("data.validation: {asked} of {rows} training rows leave none to train on; set fewer aside")]
+    Validation { asked: usize, rows: usize },
     #[error("training.batch_size: {0}")]
     Minibatch(#[from] MinibatchError),
     #[error("network.layers: {0}")]
@@ -112,6 +118,7 @@ impl StudyError {
         matches!(
             self,
             StudyError::Network(_)
+                | StudyError::Validation { .. }
                 | StudyError::Minibatch(_)
                 | StudyError::Optimizer(_)
                 | StudyError::Occupied { .. }
@@ -129,7 +136,7 @@ pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Data
     if experiment.data.standardize {
         dataset.standardize();
     }
-    let network = Network::new(dataset.train.features(), &experiment.network.layers)?;
+    let network = Network::new(input_shape(&dataset, &experiment.network.layers)?, &experiment.network.layers)?;
     let (needed, what) = match experiment.training.target {
         TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
         TargetKind::Label => (dataset.classes, format!("the {} classes of {}", dataset.classes, dataset.name)),
@@ -138,6 +145,21 @@ pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Data
         return Err(NetworkError::Outputs { outputs: network.outputs(), needed, what }.into());
     }
     Ok((dataset, network))
+}
+
+/// Takes the rows for validation off the end of the training set.
+pub(super) fn set_aside(experiment: &Experiment, dataset: &mut Dataset) -> Result<Option<Split>, StudyError> {
+    let (asked, rows) = (experiment.data.validation, dataset.train.len());
+    if asked == 0 {
+        return Ok(None);
+    }
+    let set = dataset.train.split_off(rows.saturating_sub(asked));
+    set.map(Some).ok_or(StudyError::Validation { asked, rows })
+}
+
+/// How a network sees a datapoint: as an image if any layer is about images, else as the dataset has it.
+fn input_shape(dataset: &Dataset, layers: &[LayerSpec]) -> Result<Shape, NetworkError> {
+    Shape::from_sizes(if layers.iter().any(LayerSpec::is_spatial) { &dataset.image } else { &dataset.shape })
 }
 
 /// A split as examples in the type that is trained in.
@@ -208,7 +230,8 @@ pub fn run(
     options: &RunOptions,
     events: &mut dyn FnMut(Event),
 ) -> Result<Summary, StudyError> {
-    let (dataset, network) = resolve(experiment, options.data)?;
+    let (mut dataset, network) = resolve(experiment, options.data)?;
+    let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
     let resumed = prepare(experiment, options)?;
     let mut environment = environment();
@@ -237,7 +260,14 @@ pub fn run(
         layers: network.describe(),
         optimizers: Vec::new(),
     };
-    let study = Study { experiment, options, dataset: &dataset, network: &network, minibatches: &minibatches };
+    let study = Study {
+        experiment,
+        options,
+        dataset: &dataset,
+        validation: validation.as_ref(),
+        network: &network,
+        minibatches: &minibatches,
+    };
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
         if let Some(done) = kept.iter().find(|o| o.label == label && o.status == "complete") {
             events(Event::Kept { label: &label });
@@ -288,6 +318,7 @@ struct Study<'a> {
     experiment: &'a Experiment,
     options: &'a RunOptions<'a>,
     dataset: &'a Dataset,
+    validation: Option<&'a Split>,
     network: &'a Network,
     minibatches: &'a Minibatches,
 }
@@ -311,15 +342,18 @@ impl Study<'_> {
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
+        let validation_split = self.validation.map(TypedSplit::<T>::new);
+        let validation_set = validation_split.as_ref().map(|split| split.examples(training.target));
         let per_epoch = self.minibatches.rounds_per_epoch();
         let planned = self.planned_rounds();
         let rate = config.rate(planned);
         events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
 
         let settings = AnalysisSettings {
-            regret: self.experiment.regret.settings(per_epoch),
+            regret: self.experiment.regret.settings(per_epoch, network.layers()),
             planned_rounds: planned,
             batch: training.batch_size,
+            memory: self.options.memory,
             every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
             rates: BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") },
         };
@@ -331,6 +365,7 @@ impl Study<'_> {
         let mut trace = self.trace_writer::<T>(config, &folder)?;
 
         let (mut rounds, mut epochs): (Vec<RoundRow>, Vec<EpochRow>) = (Vec::new(), Vec::new());
+        let mut validation: Vec<ValidationRow> = Vec::new();
         let mut epoch_seconds = Vec::new();
         let (start, mut epoch_start) = (Instant::now(), Instant::now());
         let mut evaluation_seconds = 0.0;
@@ -362,15 +397,13 @@ impl Study<'_> {
             |epoch, weights| {
                 epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                 let evaluated = Instant::now();
-                let row = epoch_row(
-                    network,
-                    training.loss,
-                    weights,
-                    &train_set,
-                    &test_set,
+                let on = |examples: &Examples<T>| evaluate(network, training.loss, weights, examples);
+                let row = epoch_row(epoch, rate.at(epoch * per_epoch), on(&train_set), on(&test_set));
+                validation.extend(validation_set.as_ref().map(&on).map(|found| ValidationRow {
                     epoch,
-                    rate.at(epoch * per_epoch),
-                );
+                    validation_loss: found.loss,
+                    validation_accuracy: found.accuracy,
+                }));
                 (events_cell.borrow_mut())(Event::Epoch {
                     epoch,
                     train_loss: row.train_loss,
@@ -379,12 +412,19 @@ impl Study<'_> {
                 epochs.push(row);
                 evaluation_seconds += evaluated.elapsed().as_secs_f64();
                 epoch_start = Instant::now();
+                match training.stop_at_train_accuracy.zip(epochs.last().and_then(|row| row.train_accuracy)) {
+                    Some((goal, accuracy)) if accuracy >= goal => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
             },
         );
         let total = start.elapsed().as_secs_f64();
         let observed = analysis.clock.total();
         write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rounds)?;
         write_rows(&folder.join("epochs.csv"), columns::EPOCHS, &epochs)?;
+        if validation_set.is_some() {
+            write_rows(&folder.join("validation.csv"), columns::VALIDATION, &validation)?;
+        }
         if let Some(trace) = trace {
             let path = folder.join("trace");
             trace.close().map_err(|source| StudyError::Write { path, source })?;
@@ -401,13 +441,13 @@ impl Study<'_> {
 
         let (status, message) = match ending {
             Ending::Diverged { round } => ("failed", Some(divergence(config, round))),
+            Ending::Reached { epoch } => ("complete", Some(reached(training.stop_at_train_accuracy, epoch))),
             Ending::Stopped { rounds } if rounds < planned => {
                 ("interrupted", Some(format!("stopped after round {rounds} of {planned}; continue with --resume")))
             }
             _ => ("complete", None),
         };
-        let dead = tables.neurons.iter().filter(|n| n.dead).count();
-        let outcome = Outcome { config, label, status, message, per_epoch, window: tables.window_rounds, dead };
+        let outcome = Outcome { config, label, status, message, per_epoch, tables: &tables };
         Ok(outcome.summary(network, &rounds, epochs.last()))
     }
 
@@ -457,17 +497,7 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     Ok(())
 }
 
-fn epoch_row<T: Real>(
-    network: &Network,
-    loss: Loss,
-    weights: &[T],
-    train: &Examples<T>,
-    test: &Examples<T>,
-    epoch: usize,
-    learning_rate: f64,
-) -> EpochRow {
-    let on = |examples: &Examples<T>| -> Evaluation { evaluate(network, loss, weights, examples) };
-    let (train, test) = (on(train), on(test));
+fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, test: Evaluation) -> EpochRow {
     EpochRow {
         epoch,
         learning_rate,
@@ -487,6 +517,10 @@ fn divergence(config: &OptimizerConfig, round: usize) -> String {
     )
 }
 
+fn reached(goal: Option<f64>, epoch: usize) -> String {
+    format!("reached the training accuracy {} after epoch {epoch}", goal.unwrap_or(1.0))
+}
+
 /// How an optimizer's run went, for its summary.
 pub(super) struct Outcome<'a> {
     pub config: &'a OptimizerConfig,
@@ -494,8 +528,7 @@ pub(super) struct Outcome<'a> {
     pub status: &'a str,
     pub message: Option<String>,
     pub per_epoch: usize,
-    pub window: usize,
-    pub dead: usize,
+    pub tables: &'a AnalysisTables,
 }
 
 impl Outcome<'_> {
@@ -511,7 +544,8 @@ impl Outcome<'_> {
             message: self.message,
             rounds: rounds.len(),
             rounds_per_epoch: self.per_epoch,
-            window_rounds: self.window,
+            window_rounds: self.tables.window_rounds,
+            sampled_rounds: self.tables.sampled_rounds,
             last_loss: mean(&rounds[rounds.len().saturating_sub(100)..]),
             mean_loss: mean(rounds),
             train_loss: last.map(|e| e.train_loss),
@@ -519,7 +553,7 @@ impl Outcome<'_> {
             train_accuracy: last.and_then(|e| e.train_accuracy),
             test_accuracy: last.and_then(|e| e.test_accuracy),
             hidden_neurons: network.hidden_blocks().iter().map(|b| b.units).sum(),
-            dead_neurons: self.dead,
+            dead_neurons: self.tables.neurons.iter().filter(|n| n.dead).count(),
         }
     }
 }
@@ -546,7 +580,8 @@ pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Ve
 }
 
 fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
-    let (dataset, network) = resolve(experiment, data_dir)?;
+    let (mut dataset, network) = resolve(experiment, data_dir)?;
+    set_aside(experiment, &mut dataset)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;
     let split = TypedSplit::<T>::new(&dataset.train);
@@ -577,6 +612,7 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
             |_, _| {
                 seconds.push(start.elapsed().as_secs_f64());
                 start = Instant::now();
+                ControlFlow::Continue(())
             },
         );
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;

@@ -70,6 +70,14 @@ pub struct EpochRow {
     pub test_accuracy: Option<f64>,
 }
 
+/// `validation.csv`: the same on the rows set aside for validation, if there are any.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRow {
+    pub epoch: usize,
+    pub validation_loss: f64,
+    pub validation_accuracy: Option<f64>,
+}
+
 /// `regret.csv`: the Taylor optimum and the regret of one unit for one prefix of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RegretRow {
@@ -187,6 +195,7 @@ pub mod columns {
     pub const ROUNDS: &[&str] = &["round", "epoch", "loss"];
     pub const EPOCHS: &[&str] =
         &["epoch", "learning_rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+    pub const VALIDATION: &[&str] = &["epoch", "validation_loss", "validation_accuracy"];
     pub const REGRET: &[&str] = &[
         "scale",
         "layer",
@@ -300,6 +309,9 @@ pub struct OptimizerSummary {
     pub rounds_per_epoch: usize,
     /// Rounds analysed at layer and network scale, from round 1.
     pub window_rounds: usize,
+    /// How many of them were analysed, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_rounds: Option<usize>,
     /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
     pub last_loss: Option<f64>,
     /// Mean minibatch loss over all rounds.

@@ -107,7 +107,8 @@ impl<'a, T: Real> Trials<'a, T> {
             losses.push(loss);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let (ending, rounds) = train(&task, &mut *optimizer, &mut weights, observers, each_round, |_, _| ());
+        let each_epoch = |_: usize, _: &[T]| ControlFlow::Continue(());
+        let (ending, rounds) = train(&task, &mut *optimizer, &mut weights, observers, each_round, each_epoch);
         if rounds < planned && matches!(ending, Ending::Stopped { .. }) {
             return Ok(None);
         }

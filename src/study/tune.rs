@@ -8,7 +8,7 @@
 use super::{
     environment::environment,
     experiment::{Experiment, Precision},
-    run::{StudyError, resolve, write, write_json},
+    run::{StudyError, resolve, set_aside, write, write_json},
     tables::{columns, read_rows, write_rows},
     trial::{Trials, side_by_side},
 };
@@ -119,7 +119,8 @@ fn tune_in<T: Real>(
     options: &TuneOptions,
     events: &(dyn Fn(TuneEvent) + Sync),
 ) -> Result<Search, StudyError> {
-    let (dataset, network) = resolve(experiment, options.data)?;
+    let (mut dataset, network) = resolve(experiment, options.data)?;
+    set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     trials.planned_rounds()?;
     let known = prepare(experiment, options)?;

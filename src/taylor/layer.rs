@@ -4,12 +4,11 @@
 //! the [`Window`] with the Kronecker factors `mean M (x) mean x x'` as preconditioner (`docs/theory.md`, section 4).
 
 use super::{
-    Comparison, Optimum, direct,
-    neuron::FAR,
-    output,
+    Optimum, direct, output,
     preconditioner::Preconditioners,
+    prefixes::{Effort, PrefixObjective},
     regret::{RegretSettings, UnitId, UnitResult},
-    subspace::{Objective, Search, Subspace, minimize},
+    subspace::Objective,
     units::UnitRecord,
     window::Window,
 };
@@ -22,9 +21,6 @@ use std::ops::Range;
 
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
-
-/// Up to this many weights an iterative search is not limited by its budget of products.
-const SMALL: usize = 512;
 
 /// The identity of a layer.
 fn unit(block: &Block) -> UnitId {
@@ -69,7 +65,7 @@ pub fn optima(
     results
 }
 
-/// The optima of a range of blocks by subspace iteration, prefix by prefix, each started at the last.
+/// The optima of a range of blocks by subspace iteration.
 pub fn iterative_optima(
     windows: &Windows,
     blocks: Range<usize>,
@@ -78,62 +74,8 @@ pub fn iterative_optima(
     record: impl Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
-    let mut starts = vec![vec![0.0; objective.dimension()]; settings.comparators.len()];
-    let mut found = Vec::new();
-    // A small problem may take as many products as it has weights.
-    let small = if objective.dimension() <= SMALL { objective.dimension() + 2 } else { 0 };
-    let mut subspace = Subspace::new(settings.max_products.clamp(48, 320).max(2 * small));
-    let mut budget = Budget::new(prefixes, settings);
-    for (index, rounds) in prefixes.iter().enumerate() {
-        objective.current = index;
-        let record = record(*rounds);
-        // The ball first: its problem is the better conditioned one, and its basis serves the other.
-        let mut order: Vec<usize> = (0..settings.comparators.len()).collect();
-        order.sort_by_key(|c| settings.comparators[*c] == Comparator::Unconstrained);
-        for (done, c) in order.into_iter().enumerate() {
-            let comparator = settings.comparators[c];
-            let comparison: Comparison = settings.comparison(comparator, record.displacement);
-            let search = Search {
-                comparison,
-                tolerance: settings.tolerance * record.mean_loss,
-                max_products: budget.of(index, done).max(small),
-                far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
-            };
-            let optimum = minimize(&mut objective, search, &starts[c], &mut subspace);
-            starts[c].clone_from(&optimum.displacement);
-            budget.spend(optimum.iterations, *rounds);
-            found.push((comparator, *rounds, optimum));
-        }
-    }
-    found
-}
-
-/// Shares the work, counted in products with one round, out among the searches: as many products for each that is left,
-/// whatever its length. What one does not use is left for the others.
-struct Budget<'a> {
-    prefixes: &'a [usize],
-    comparators: usize,
-    left: usize,
-    /// Products of one search at most.
-    most: usize,
-}
-
-impl<'a> Budget<'a> {
-    fn new(prefixes: &'a [usize], settings: &RegretSettings) -> Self {
-        let (most, comparators) = (settings.max_products, settings.comparators.len());
-        Self { prefixes, comparators, left: most * comparators * prefixes.last().copied().unwrap_or(0), most }
-    }
-
-    /// Products that the search of the `done`-th comparator may take at a prefix.
-    fn of(&self, index: usize, done: usize) -> usize {
-        let later: usize = self.prefixes[index + 1..].iter().sum();
-        let rounds = later * self.comparators + self.prefixes[index] * (self.comparators - done);
-        (self.left / rounds).clamp(2, self.most)
-    }
-
-    fn spend(&mut self, products: usize, rounds: usize) {
-        self.left = self.left.saturating_sub(products * rounds);
-    }
+    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products };
+    super::prefixes::optima(&mut objective, prefixes, settings, effort, record)
 }
 
 /// The objective `F` of a range of blocks over a prefix of the window.
@@ -171,6 +113,12 @@ impl<'a> TaylorObjective<'a> {
             rest = tail;
         }
         out
+    }
+}
+
+impl PrefixObjective for TaylorObjective<'_> {
+    fn select(&mut self, index: usize) {
+        self.current = index;
     }
 }
 

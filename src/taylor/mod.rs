@@ -9,14 +9,18 @@
 
 pub mod certificate;
 mod direct;
+pub(crate) mod gradients;
 pub mod layer;
+pub mod matrix_free;
 pub mod network;
 pub mod neuron;
 mod output;
 pub mod preconditioner;
+pub mod prefixes;
 pub mod product;
 pub mod quadratic;
 pub mod regret;
+pub mod sample;
 pub mod subspace;
 pub mod units;
 pub mod window;

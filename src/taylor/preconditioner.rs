@@ -167,7 +167,7 @@ impl Eigen {
 const TRUSTED: f64 = 1e-5;
 
 /// `mean M (x) mean x x'` in its eigenbasis, for systems with a shift.
-pub(super) struct KroneckerFactors {
+pub(crate) struct KroneckerFactors {
     units: Eigen,
     inputs: Eigen,
     /// Whether the curvature is this product, not just about so: the output layer's under the mean squared error.
@@ -175,9 +175,34 @@ pub(super) struct KroneckerFactors {
 }
 
 impl KroneckerFactors {
+    /// From the sums `m: [units, units]` and `x: [width, width]`, each with its scale; an approximation.
+    pub(super) fn new(m: (&[f64], f64), units: usize, x: (&[f64], f64), width: usize) -> Self {
+        Self { units: Eigen::new(m.0, units, m.1), inputs: Eigen::new(x.0, width, x.1), exact: false }
+    }
+
     /// Weights of the block.
     pub(super) fn len(&self) -> usize {
         self.units.values.len() * self.inputs.values.len()
+    }
+
+    /// `(m X + shift I)^-1 r` for one unit, `r: [width]`, with `m` the mean of the units' curvatures.
+    pub(super) fn solve_row(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+        let mean = self.units.values.iter().sum::<f64>() / self.units.values.len() as f64;
+        let floor = (TRUSTED * mean * self.inputs.top()).max(f64::MIN_POSITIVE);
+        let width = residual.len();
+        let r = Mat::from_fn(width, 1, |i, _| residual[i]);
+        let mut hat = match &self.inputs.vectors {
+            Some(v) => v.transpose() * r,
+            None => r,
+        };
+        for (i, value) in self.inputs.values.iter().enumerate() {
+            hat[(i, 0)] /= mean * value + shift + floor;
+        }
+        let solved = match &self.inputs.vectors {
+            Some(v) => v * hat,
+            None => hat,
+        };
+        (0..width).map(|i| solved[(i, 0)]).collect()
     }
 
     /// `(M (x) X + shift I)^-1 r` for `r: [units, width]`; directions without curvature are damped, not divided by zero.

@@ -14,6 +14,8 @@ pub struct RegretSettings {
     pub prefixes: usize,
     /// Rounds analysed at layer and network scale, from the first.
     pub window: usize,
+    /// Analyse this many evenly spaced rounds of the window instead of all.
+    pub rounds: Option<usize>,
     /// The ball's radius is this factor times the displacement `D_train`.
     pub ball_factor: f64,
     /// Relative gap (gap divided by the mean training loss) at neuron scale.
@@ -33,6 +35,7 @@ impl Default for RegretSettings {
             neurons: None,
             prefixes: 30,
             window: usize::MAX,
+            rounds: None,
             ball_factor: 2.0,
             neuron_tolerance: 1e-6,
             tolerance: 1e-4,
@@ -47,6 +50,14 @@ impl RegretSettings {
         match self.neurons {
             Some(count) if count < units => (0..count).map(|i| i * units / count).collect(),
             _ => (0..units).collect(),
+        }
+    }
+
+    /// Numbers of the rounds of a window of the given length that are analysed: all, or evenly spaced ones from the first.
+    pub fn sampled(&self, window: usize) -> Vec<usize> {
+        match self.rounds {
+            Some(count) if count < window => (0..count).map(|i| 1 + i * window / count).collect(),
+            _ => (1..=window).collect(),
         }
     }
 
@@ -188,8 +199,9 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
         attained: r.attained,
         distance: r.distance,
         bound_zinkevich: r.bound_zinkevich(settings.ball_factor),
-        bound_sgd: rates.sgd.map(|eta| r.bound_sgd(eta)),
-        bound_adagrad: rates.adagrad.map(|eta| r.bound_adagrad(eta)),
+        // A bound on the regret of all rounds says nothing certain about that of a sample.
+        bound_sgd: rates.sgd.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
+        bound_adagrad: rates.adagrad.filter(|_| !r.record.sampled).map(|eta| r.bound_adagrad(eta)),
     };
     let regret = sorted.iter().map(row).collect();
     let units = sorted

@@ -29,6 +29,8 @@ pub struct UnitRecord {
     pub largest_displacement: f64,
     /// `sum_j (sum_n g_nj^2)^(1/2)` over the coordinates `j`; 0 unless coordinates are tracked.
     pub coordinate_norms: f64,
+    /// Whether `mean_loss` is over a sample of the rounds only.
+    pub sampled: bool,
 }
 
 /// Watches every neuron, layer and the network, and records them at the given prefixes.

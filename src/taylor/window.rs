@@ -6,8 +6,9 @@
 use crate::{
     kernels::{
         Real, View,
-        dense::{Tape, append_with_ones, forward, jvp, vjp},
+        dense::append_with_ones,
         matmul,
+        passes::{Tape, forward, jvp, vjp},
         real::convert,
     },
     loss::{Loss, Targets},
@@ -22,28 +23,32 @@ const GROUP_ROWS: usize = 256;
 /// Pieces that sums over rounds are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 8;
 
-/// Keeps the weights and rows of the first rounds during training.
+/// Keeps the weights and rows of chosen rounds during training.
 #[derive(Clone, Debug)]
 pub struct WindowRecorder<T> {
-    limit: usize,
-    /// `W^1 .. W^N`.
+    /// Numbers of the rounds to keep, increasing.
+    pub chosen: Vec<usize>,
+    /// The weights of those that have gone by.
     pub states: Vec<Vec<T>>,
-    /// `[N * batch]`.
+    /// Their minibatches, `[rounds * batch]`.
     pub rows: Vec<u32>,
+    /// Their losses.
+    pub losses: Vec<f64>,
 }
 
 impl<T> WindowRecorder<T> {
-    /// Keeps at most `limit` rounds.
-    pub fn new(limit: usize) -> Self {
-        Self { limit, states: Vec::new(), rows: Vec::new() }
+    /// Keeps the rounds with these numbers, which must begin with 1 and increase.
+    pub fn new(chosen: Vec<usize>) -> Self {
+        Self { chosen, states: Vec::new(), rows: Vec::new(), losses: Vec::new() }
     }
 }
 
 impl<T: Real> Observer<T> for WindowRecorder<T> {
     fn observe(&mut self, round: &Round<T>) {
-        if self.states.len() < self.limit {
+        if self.chosen.get(self.states.len()) == Some(&round.number) {
             self.states.push(round.weights.to_vec());
             self.rows.extend_from_slice(round.rows);
+            self.losses.push(round.loss);
         }
     }
 }
@@ -168,6 +173,7 @@ impl<'a, C: Real> Window<'a, C> {
             hidden: group.tape.hidden.iter().map(|v| part(v, total)).collect(),
             slopes: group.tape.slopes.iter().map(|v| part(v, total)).collect(),
             output: part(&group.tape.output, total),
+            ..Tape::default()
         };
         let features = self.network.inputs();
         let x = &group.x[rows.start * features..rows.end * features];
@@ -342,7 +348,7 @@ impl Window<'_, f64> {
                 rows: g.tape.rows,
                 hidden: g.tape.hidden.iter().map(|v| convert(v)).collect(),
                 slopes: g.tape.slopes.iter().map(|v| convert(v)).collect(),
-                output: Vec::new(),
+                ..Tape::default()
             },
         };
         let none = Examples { inputs: &[], features: 1, targets: Targets::Values(&[]), target_width: 0 };

@@ -6,7 +6,7 @@ use crate::{
     kernels::Real,
     loss::Loss,
     network::{
-        Network, NetworkError, WeightsError,
+        LayerSpec, Network, NetworkError, Shape, WeightsError,
         weights::{stack_states, weight_name},
     },
 };
@@ -111,15 +111,25 @@ fn shard_path(folder: &Path, shard: usize) -> PathBuf {
 pub fn read<T: Real>(folder: &Path, data: Option<&Path>) -> Result<(Trace<T>, Network), TraceError> {
     let manifest = read_manifest(folder)?;
     let manifest_path = folder.join("manifest.json");
-    let features = manifest.input.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).unwrap_or(0);
-    let network = Network::new(features, &manifest.layers)
+    let network = input_shape(&manifest)
+        .and_then(|input| Network::new(input, &manifest.layers))
         .map_err(|source| TraceError::Network { path: manifest_path.clone(), source })?;
+    let features = network.inputs();
     let states = read_states(folder, &network, manifest.rounds)?;
     let (inputs, targets, dataset) = read_data(folder, &manifest, &network, data)?;
     let rows = inputs.len() / features;
     let batches = read_batches(folder, &manifest, rows)?;
     let losses = read_losses(folder, manifest.rounds)?;
     Ok((Trace { manifest, states, batches, losses, inputs, targets, dataset }, network))
+}
+
+/// The shape of an input. Without a layer about images, an input of any shape is the vector of its values.
+fn input_shape(manifest: &Manifest) -> Result<Shape, NetworkError> {
+    if manifest.layers.iter().any(LayerSpec::is_spatial) {
+        return Shape::from_sizes(&manifest.input);
+    }
+    let features = manifest.input.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).unwrap_or(0);
+    Ok(Shape::Features(features))
 }
 
 fn read_states<T: Real>(folder: &Path, network: &Network, rounds: usize) -> Result<Vec<Vec<T>>, TraceError> {

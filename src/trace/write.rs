@@ -51,7 +51,7 @@ impl<T: Real> TraceWriter<T> {
         };
         let manifest = Manifest {
             format: FORMAT,
-            input: vec![network.inputs()],
+            input: network.input().sizes(),
             layers: network.layers().to_vec(),
             loss,
             target,

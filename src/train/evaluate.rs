@@ -4,7 +4,7 @@ use super::Examples;
 use crate::{
     kernels::{
         Real,
-        dense::{Tape, forward},
+        passes::{Tape, forward},
     },
     loss::{Loss, Targets},
     network::Network,
@@ -21,14 +21,17 @@ pub struct Evaluation {
 
 /// Rows per piece of work; fixed, so the sums do not depend on the number of threads.
 const CHUNK: usize = 500;
+/// The same for networks with convolutions, whose activations take more room.
+const CONVOLUTION_CHUNK: usize = 100;
 
 /// Evaluates all rows of `examples`.
 pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples: &Examples<T>) -> Evaluation {
     let (count, outputs) = (examples.len(), network.outputs());
-    let pieces: Vec<(f64, usize)> = (0..count.div_ceil(CHUNK))
+    let chunk = if network.has_convolutions() { CONVOLUTION_CHUNK } else { CHUNK };
+    let pieces: Vec<(f64, usize)> = (0..count.div_ceil(chunk))
         .into_par_iter()
         .map_init(Tape::default, |tape, piece| {
-            let rows = piece * CHUNK..count.min((piece + 1) * CHUNK);
+            let rows = piece * chunk..count.min((piece + 1) * chunk);
             let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
             forward(network, weights, x, rows.len(), tape);
             let targets = examples.targets.rows(rows, examples.target_width);

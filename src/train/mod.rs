@@ -33,6 +33,8 @@ pub trait Observer<T: Real> {
 pub enum Ending {
     /// All rounds were trained.
     Complete,
+    /// The goal was reached at the end of this epoch, earlier than planned.
+    Reached { epoch: usize },
     /// The loss or the gradient of this round is not finite. Observers have seen the rounds before it.
     Diverged { round: usize },
     /// The caller asked to stop after this many rounds.
@@ -51,14 +53,14 @@ pub struct Training<'a, T> {
 /// Trains in place and returns how it ended, and the number of completed rounds.
 ///
 /// `each_round` runs after the update of a round with its number, epoch and loss and may break to stop;
-/// `each_epoch` runs after each epoch with the weights.
+/// `each_epoch` runs after each epoch with the weights and may break because the goal is reached.
 pub fn train<T: Real>(
     training: &Training<T>,
     optimizer: &mut dyn Optimizer<T>,
     weights: &mut [T],
     observers: &mut [&mut dyn Observer<T>],
     mut each_round: impl FnMut(usize, usize, f64) -> ControlFlow<()>,
-    mut each_epoch: impl FnMut(usize, &[T]),
+    mut each_epoch: impl FnMut(usize, &[T]) -> ControlFlow<()>,
 ) -> (Ending, usize) {
     let mut engine = RoundEngine::new(training.network, training.loss, training.minibatches.batch_size());
     let mut full =
@@ -94,7 +96,10 @@ pub fn train<T: Real>(
                 break 'training;
             }
         }
-        each_epoch(epoch + 1, weights);
+        if each_epoch(epoch + 1, weights).is_break() && epoch + 1 < training.epochs {
+            ending = Ending::Reached { epoch: epoch + 1 };
+            break;
+        }
     }
     observers.iter_mut().for_each(|observer| observer.finish(weights, done));
     (ending, done)

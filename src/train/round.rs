@@ -3,7 +3,8 @@
 use crate::{
     kernels::{
         Real,
-        dense::{Tape, forward, vjp},
+        conv::Scratch,
+        passes::{Tape, forward_with, vjp_with},
     },
     loss::{Loss, Targets},
     network::Network,
@@ -14,6 +15,10 @@ use std::ops::Range;
 /// The minibatch is computed in this many parts side by side: small products gain nothing from threads inside
 /// them. The number is fixed, so results do not depend on the number of threads.
 const PARTS: usize = 2;
+/// The same for networks with convolutions, whose parts are large enough to be more of them.
+const CONVOLUTION_PARTS: usize = 8;
+/// Coordinates of the gradient that are summed over the parts at once.
+const SHARE: usize = 1 << 17;
 
 /// Inputs and targets that rounds draw rows from.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +90,12 @@ pub struct Part<T> {
     values: Vec<T>,
     labels: Vec<u32>,
     pub tape: Tape<T>,
-    /// `deltas[l]: [rows, units of block l]`, the derivative of the *minibatch mean* loss in the pre-activations.
+    /// The derivatives of the *minibatch mean* loss: `deltas[l]: [rows, units]` in the pre-activations of a dense block `l`,
+    /// `[rows, features out]` in the output of a convolution.
     pub deltas: Vec<Vec<T>>,
     gradient: Vec<T>,
     loss: f64,
+    scratch: Scratch<T>,
 }
 
 /// A round as observers see it: everything about `W^n` and the minibatch `B_n`, before the update.
@@ -121,7 +128,8 @@ pub struct RoundEngine<'a, T> {
 
 impl<'a, T: Real> RoundEngine<'a, T> {
     pub fn new(network: &'a Network, loss: Loss, batch: usize) -> Self {
-        let size = batch.div_ceil(PARTS).max(1);
+        let parts = if network.has_convolutions() { CONVOLUTION_PARTS } else { PARTS };
+        let size = batch.div_ceil(parts).max(1);
         let part = |start: usize| Part {
             rows: start..batch.min(start + size),
             deltas: vec![Vec::new(); network.blocks().len()],
@@ -140,7 +148,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         self.parts.par_iter_mut().with_max_len(1).for_each(|part| {
             let rows = &rows[part.rows.clone()];
             examples.gather_inputs(rows, &mut part.x);
-            forward(network, weights, &part.x, rows.len(), &mut part.tape);
+            forward_with(network, weights, &part.x, rows.len(), &mut part.tape, &mut part.scratch, |_, _, _| ());
             let same = examples.targets_are_inputs();
             if !same {
                 examples.gather_targets(rows, &mut part.values, &mut part.labels);
@@ -154,19 +162,19 @@ impl<'a, T: Real> RoundEngine<'a, T> {
             part.loss = loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
             part.gradient.fill(T::ZERO);
             let all = 0..network.blocks().len();
-            vjp(network, weights, &part.x, &part.tape, &mut part.deltas, all, &mut part.gradient);
+            let Part { x, tape, deltas, gradient, scratch, .. } = part;
+            vjp_with(network, weights, x, tape, deltas, all, gradient, scratch);
         });
         self.mean_loss = self.parts.iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
         let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
-        let total = &mut self.gradient;
-        pulp::Arch::new().dispatch(|| match rest {
-            [] => total.copy_from_slice(&first.gradient),
-            [second] => {
-                for ((sum, a), b) in total.iter_mut().zip(&first.gradient).zip(&second.gradient) {
-                    *sum = *a + *b;
+        self.gradient.par_chunks_mut(SHARE).enumerate().for_each(|(share, total)| {
+            let start = share * SHARE;
+            pulp::Arch::new().dispatch(|| {
+                total.copy_from_slice(&first.gradient[start..start + total.len()]);
+                for part in rest {
+                    total.iter_mut().zip(&part.gradient[start..]).for_each(|(sum, g)| *sum += *g);
                 }
-            }
-            _ => unreachable!("there are at most {PARTS} parts"),
+            });
         });
     }
 

@@ -7,11 +7,11 @@ use std::{borrow::Cow, ops::Range};
 use taylorscope::{
     kernels::{
         Real,
-        dense::{Tape, forward, jvp},
+        passes::{Tape, forward, jvp},
         real::convert,
     },
     loss::{Loss, Targets},
-    network::{LayerSpec, Network, Rectifier, he_uniform},
+    network::{Block, LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     taylor::window::Window,
     train::{Examples, RoundEngine},
 };
@@ -45,13 +45,15 @@ pub enum Special {
     Saturated,
     /// The first unit of each hidden layer has zero weights: it sits exactly at its kink on all inputs.
     Kinks,
+    /// Images are constant, and all numbers multiples of 1/8: values in a pooling window are exactly equal.
+    Ties,
 }
 
 /// Inputs, hidden layers with what stands behind them, outputs.
-type Shape = (usize, &'static [(usize, Option<Rectifier>)], usize);
+type Shaped = (usize, &'static [(usize, Option<Rectifier>)], usize);
 
 /// Name, shape, datapoints, goal, special weights. The place in the table seeds the numbers.
-const PROBLEMS: &[(&str, Shape, usize, Goal, Special)] = &[
+const PROBLEMS: &[(&str, Shaped, usize, Goal, Special)] = &[
     ("linear map", (3, &[], 2), 5, Goal::Values, Special::Nothing),
     ("width one throughout", (1, &[(1, RELU), (1, LEAKY)], 1), 6, Goal::Values, Special::Nothing),
     ("shallow autoencoder", (4, &[(3, RELU)], 4), 6, Goal::Inputs, Special::Nothing),
@@ -77,6 +79,131 @@ const PROBLEMS: &[(&str, Shape, usize, Goal, Special)] = &[
     ("classifier with dead units", (4, &[(4, RELU), (4, RELU)], 3), 6, Goal::Labels, Special::DeadUnits),
     ("classifier with a dead layer", (3, &[(4, RELU), (3, RELU)], 3), 5, Goal::Labels, Special::DeadLayer),
     ("saturated classifier", (3, &[(4, RELU), (3, RELU)], 3), 5, Goal::Labels, Special::Saturated),
+];
+
+const fn conv(maps: usize, kernel: usize, padding: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Conv { maps, kernel, padding, stride }
+}
+
+const fn max_pool(size: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Pool { pooling: Pooling::Max, size, stride }
+}
+
+const fn mean_pool(size: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Pool { pooling: Pooling::Average, size, stride }
+}
+
+const fn dense(units: usize) -> LayerSpec {
+    LayerSpec::Dense { units }
+}
+
+const R: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
+const L: LayerSpec = LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 });
+const A: LayerSpec = LayerSpec::Rectifier(Rectifier::Abs);
+const F: LayerSpec = LayerSpec::Flatten;
+
+/// Name, image, layers, datapoints, goal, special weights.
+type OnImages = (&'static str, [usize; 3], &'static [LayerSpec], usize, Goal, Special);
+
+/// The same for networks on images of `[channels, height, width]`.
+const CONVOLUTIONAL: &[OnImages] = &[
+    ("flattened image", [2, 2, 3], &[F, dense(3), R, dense(2)], 4, Goal::Values, Special::Nothing),
+    ("convolution", [1, 4, 3], &[conv(2, 3, 1, 1), R, F, dense(2)], 4, Goal::Values, Special::Nothing),
+    ("one position", [2, 3, 3], &[conv(3, 3, 0, 1), L, F, dense(2)], 4, Goal::Values, Special::Nothing),
+    ("max-pool", [2, 4, 4], &[conv(3, 3, 1, 1), R, max_pool(2, 2), F, dense(3)], 5, Goal::Labels, Special::Nothing),
+    (
+        "pool, no rectifier",
+        [1, 4, 4],
+        &[conv(2, 3, 1, 1), max_pool(2, 2), F, dense(2)],
+        4,
+        Goal::Values,
+        Special::Nothing,
+    ),
+    (
+        "two convolutions",
+        [1, 6, 6],
+        &[conv(2, 3, 1, 1), L, max_pool(2, 2), conv(3, 2, 0, 1), A, F, dense(4), R, dense(3)],
+        4,
+        Goal::Labels,
+        Special::Nothing,
+    ),
+    (
+        "strides and means",
+        [3, 5, 6],
+        &[conv(3, 3, 1, 2), R, conv(2, 2, 0, 1), mean_pool(2, 1), F, dense(2)],
+        3,
+        Goal::Values,
+        Special::Nothing,
+    ),
+    ("mean pool", [1, 4, 4], &[conv(3, 1, 0, 1), L, mean_pool(2, 2), F, dense(2)], 4, Goal::Labels, Special::Nothing),
+    (
+        "windows that overlap",
+        [1, 5, 5],
+        &[conv(2, 3, 1, 1), A, max_pool(3, 2), F, dense(2)],
+        4,
+        Goal::Labels,
+        Special::Nothing,
+    ),
+    (
+        "windows with gaps",
+        [2, 5, 5],
+        &[conv(2, 3, 1, 1), R, max_pool(2, 3), F, dense(2)],
+        3,
+        Goal::Values,
+        Special::Nothing,
+    ),
+    ("autoencoder of images", [2, 3, 3], &[conv(2, 2, 0, 1), R, F, dense(18)], 3, Goal::Inputs, Special::Nothing),
+    (
+        "dead filters",
+        [1, 4, 4],
+        &[conv(4, 3, 1, 1), R, max_pool(2, 2), F, dense(3)],
+        4,
+        Goal::Labels,
+        Special::DeadUnits,
+    ),
+    (
+        "a dead convolution",
+        [1, 4, 4],
+        &[conv(2, 3, 1, 1), R, conv(2, 3, 1, 1), R, F, dense(2)],
+        3,
+        Goal::Values,
+        Special::DeadLayer,
+    ),
+    (
+        "saturated filters",
+        [2, 4, 4],
+        &[conv(2, 3, 1, 1), R, max_pool(2, 2), F, dense(2)],
+        3,
+        Goal::Values,
+        Special::Saturated,
+    ),
+    (
+        "filters at the kink, relu",
+        [1, 4, 4],
+        &[conv(3, 3, 1, 1), R, max_pool(2, 2), F, dense(2)],
+        3,
+        Goal::Labels,
+        Special::Kinks,
+    ),
+    (
+        "filters at the kink, leaky",
+        [1, 4, 4],
+        &[conv(3, 3, 1, 1), L, max_pool(2, 2), F, dense(2)],
+        3,
+        Goal::Values,
+        Special::Kinks,
+    ),
+    (
+        "filters at the kink, abs",
+        [1, 4, 4],
+        &[conv(3, 3, 1, 1), A, mean_pool(2, 2), F, dense(2)],
+        3,
+        Goal::Values,
+        Special::Kinks,
+    ),
+    ("ties, relu", [2, 6, 6], &[conv(3, 3, 1, 1), R, max_pool(2, 2), F, dense(3)], 3, Goal::Labels, Special::Ties),
+    ("ties, leaky", [1, 5, 5], &[conv(3, 3, 1, 1), L, max_pool(3, 1), F, dense(2)], 3, Goal::Values, Special::Ties),
+    ("ties, abs", [1, 6, 6], &[conv(3, 3, 1, 1), A, max_pool(3, 3), F, dense(2)], 3, Goal::Values, Special::Ties),
 ];
 
 /// A network at given weights with a minibatch.
@@ -151,6 +278,7 @@ pub fn weights(network: &Network, special: Special, seed: u64) -> Vec<f64> {
                 Special::DeadLayer if l == hidden / 2 => row[block.inputs] = -100.0,
                 Special::Saturated if l < hidden => row[block.inputs] = 10f64.powi(l as i32 + 1),
                 Special::Kinks if l < hidden && u == 0 => row.fill(0.0),
+                Special::Ties => row.iter_mut().for_each(|w| *w = eighths(*w)),
                 _ => {}
             }
         }
@@ -158,24 +286,49 @@ pub fn weights(network: &Network, special: Special, seed: u64) -> Vec<f64> {
     weights
 }
 
-/// The table of problems.
+fn eighths(value: f64) -> f64 {
+    (8.0 * value).round() / 8.0
+}
+
+fn problem(name: &'static str, seed: u64, network: Network, rows: usize, goal: Goal, special: Special) -> Problem {
+    let (inputs, outputs) = (network.inputs(), network.outputs());
+    let mut numbers = Numbers::new(seed);
+    let mut data = numbers.vector(rows * inputs);
+    if let (Special::Ties, Shape::Image(image)) = (special, network.input()) {
+        data.chunks_mut(image.positions()).for_each(|channel| channel.fill(eighths(channel[0])));
+    }
+    let values = if goal == Goal::Values { numbers.vector(rows * outputs) } else { Vec::new() };
+    let labels = match goal {
+        Goal::Labels => (0..rows).map(|_| numbers.below(outputs) as u32).collect(),
+        _ => Vec::new(),
+    };
+    let loss = if goal == Goal::Labels { Loss::CrossEntropy } else { Loss::Mse };
+    let weights = weights(&network, special, seed);
+    Problem { name, special, network, loss, weights, inputs: data, rows, values, labels }
+}
+
+/// The table of problems with dense layers.
 pub fn problems() -> Vec<Problem> {
-    let build = |(index, entry): (usize, &(&'static str, Shape, usize, Goal, Special))| {
+    let build = |(index, entry): (usize, &(&'static str, Shaped, usize, Goal, Special))| {
         let (name, (inputs, hidden, outputs), rows, goal, special) = *entry;
-        let seed = index as u64;
-        let network = network(inputs, hidden, outputs);
-        let mut numbers = Numbers::new(seed);
-        let data = numbers.vector(rows * inputs);
-        let values = if goal == Goal::Values { numbers.vector(rows * outputs) } else { Vec::new() };
-        let labels = match goal {
-            Goal::Labels => (0..rows).map(|_| numbers.below(outputs) as u32).collect(),
-            _ => Vec::new(),
-        };
-        let loss = if goal == Goal::Labels { Loss::CrossEntropy } else { Loss::Mse };
-        let weights = weights(&network, special, seed);
-        Problem { name, special, network, loss, weights, inputs: data, rows, values, labels }
+        problem(name, index as u64, network(inputs, hidden, outputs), rows, goal, special)
     };
     PROBLEMS.iter().enumerate().map(build).collect()
+}
+
+/// The table of problems on images.
+pub fn convolutional_problems() -> Vec<Problem> {
+    let build = |(index, entry): (usize, &OnImages)| {
+        let (name, image, layers, rows, goal, special) = *entry;
+        let shape = Shape::from_sizes(&image).expect("an image");
+        problem(name, 2000 + index as u64, Network::new(shape, layers).expect("the layers fit"), rows, goal, special)
+    };
+    CONVOLUTIONAL.iter().enumerate().map(build).collect()
+}
+
+/// All problems.
+pub fn all_problems() -> Vec<Problem> {
+    problems().into_iter().chain(convolutional_problems()).collect()
 }
 
 /// A unit whose weights move: the network, a layer or a neuron.
@@ -223,6 +376,43 @@ impl Problem {
         let mut tape = Tape::default();
         forward(&self.network, weights, &self.inputs, self.rows, &mut tape);
         tape
+    }
+
+    /// What every unit and every pooling window does: while this is the same, the linearization is.
+    pub fn regions(&self, weights: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<u8>>) {
+        let tape = self.tape(weights);
+        (tape.slopes, tape.winners)
+    }
+
+    /// The outputs `[rows, outputs]` in plain loops, from the definitions of the layers.
+    pub fn plain_outputs(&self, weights: &[f64]) -> Vec<f64> {
+        let outputs = self.inputs.chunks(self.network.inputs()).flat_map(|x| {
+            let mut blocks = self.network.blocks().iter();
+            let mut x = match self.network.input() {
+                // [channels, positions] to [positions, channels], unless nothing but "flatten" looks at the image.
+                Shape::Image(image) if self.network.blocks()[0].convolution().is_some() => {
+                    let at = |i: usize| x[i % image.channels * image.positions() + i / image.channels];
+                    (0..x.len()).map(at).collect()
+                }
+                _ => x.to_vec(),
+            };
+            let mut block = None;
+            for layer in self.network.layers() {
+                x = match layer {
+                    LayerSpec::Dense { .. } | LayerSpec::Conv { .. } => {
+                        block = blocks.next();
+                        plain_map(block.expect("a block"), weights, &x)
+                    }
+                    LayerSpec::Rectifier(rectifier) => {
+                        x.iter().map(|a| if *a < 0.0 { rectifier.negative_slope() * a } else { *a }).collect()
+                    }
+                    LayerSpec::Pool { .. } => plain_pool(block.expect("a block"), &x),
+                    LayerSpec::Flatten => x,
+                };
+            }
+            x
+        });
+        outputs.collect()
     }
 
     /// The rows of the minibatch: all.
@@ -344,6 +534,57 @@ impl Problem {
     pub fn inputs_as<T: Real>(&self) -> Vec<T> {
         convert(&self.inputs)
     }
+}
+
+/// The pre-activations of a block on one datapoint.
+fn plain_map(block: &Block, weights: &[f64], x: &[f64]) -> Vec<f64> {
+    let row = |u: usize| &weights[block.neuron(u)];
+    let Some(c) = block.convolution() else {
+        let neuron = |u| row(u)[block.inputs] + row(u).iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+        return (0..block.units).map(neuron).collect();
+    };
+    let mut out = Vec::new();
+    for (y, z) in (0..c.output.height).flat_map(|y| (0..c.output.width).map(move |z| (y, z))) {
+        for u in 0..block.units {
+            let mut sum = row(u)[block.inputs];
+            for (i, j) in (0..c.kernel).flat_map(|i| (0..c.kernel).map(move |j| (i, j))) {
+                let (top, left) = (y * c.stride + i, z * c.stride + j);
+                if top < c.padding || left < c.padding {
+                    continue;
+                }
+                let (top, left) = (top - c.padding, left - c.padding);
+                if top >= c.input.height || left >= c.input.width {
+                    continue;
+                }
+                for channel in 0..c.input.channels {
+                    sum += row(u)[(i * c.kernel + j) * c.input.channels + channel]
+                        * x[(top * c.input.width + left) * c.input.channels + channel];
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+/// The pool behind a block on one datapoint.
+fn plain_pool(block: &Block, x: &[f64]) -> Vec<f64> {
+    let pool = block.pool.expect("a pool");
+    let mut out = Vec::new();
+    for (y, z) in (0..pool.output.height).flat_map(|y| (0..pool.output.width).map(move |z| (y, z))) {
+        for channel in 0..block.units {
+            let places = (0..pool.size).flat_map(|i| (0..pool.size).map(move |j| (i, j)));
+            let values: Vec<f64> = places
+                .map(|(i, j)| (y * pool.stride + i) * pool.input.width + z * pool.stride + j)
+                .map(|position| x[position * block.units + channel])
+                .collect();
+            out.push(match pool.pooling {
+                Pooling::Max => values.iter().copied().fold(f64::MIN, f64::max),
+                Pooling::Average => values.iter().sum::<f64>() / values.len() as f64,
+            });
+        }
+    }
+    out
 }
 
 /// `softmax f`.

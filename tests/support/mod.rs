@@ -77,6 +77,45 @@ probe = 200
 every = 5
 "#;
 
+/// A convolutional classifier of the embedded digits: 30 rounds, of which 10 are analysed.
+pub const CONVNET: &str = r#"
+name = "small-convnet"
+
+[data]
+dataset = "digits"
+validation = 100
+
+[network]
+layers = [
+    { conv = { maps = 4, kernel = 3, padding = 1 } }, "relu", { max_pool = 2 },
+    { conv = { maps = 3, kernel = 3 } }, "leaky_relu", { avg_pool = 2 },
+    "flatten", { dense = 10 },
+]
+
+[training]
+loss = "cross_entropy"
+target = "label"
+batch_size = 90
+epochs = 2
+
+[[optimizer]]
+name = "sgd"
+learning_rate = 0.1
+
+[regret]
+prefixes = 3
+tolerance = 0.01
+neuron_tolerance = 0.001
+neurons = 2
+max_products = 40
+window = "all"
+rounds = 10
+
+[exploration]
+probe = 200
+every = 10
+"#;
+
 /// How the program ended and what it printed.
 #[derive(Debug)]
 pub struct Ended {
@@ -105,7 +144,7 @@ impl Ended {
     }
 }
 
-/// A working directory with the two experiments in it, removed at the end.
+/// A working directory with the experiments in it, removed at the end.
 pub struct Workplace {
     folder: TempDir,
 }
@@ -115,6 +154,7 @@ impl Workplace {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("autoencoder.toml"), AUTOENCODER).unwrap();
         fs::write(folder.path().join("classifier.toml"), CLASSIFIER).unwrap();
+        fs::write(folder.path().join("convnet.toml"), CONVNET).unwrap();
         Self { folder }
     }
 

@@ -144,3 +144,23 @@ fn accuracy_is_claimed_of_convolutional_classifiers_only() {
     assert_eq!(claim(&run, "all-fit-the-training-data").verdict, Verdict::NotSupported);
     assert!(evaluate(&small(Kind::Autoencoder)).iter().all(|claim| claim.id != "all-fit-the-training-data"));
 }
+
+#[test]
+fn the_spread_of_the_last_losses_decides_who_varies_more() {
+    let mut run = small(Kind::Classifier);
+    let mut set = |sgd: f64, adam: f64| {
+        for tables in &mut run.optimizers {
+            let size = if tables.summary.name == "sgd" { sgd } else { adam };
+            for (i, row) in tables.rounds.iter_mut().enumerate() {
+                row.loss = 0.1 + if i % 2 == 0 { size } else { -size };
+            }
+        }
+        claim(&run, "sgd-varies-more-than-adam")
+    };
+    assert_eq!(set(0.02, 0.01).verdict, Verdict::Supported);
+    assert!(set(0.02, 0.01).measured.contains("ratio 2.00"));
+    assert_eq!(set(0.0105, 0.01).verdict, Verdict::Undecided);
+    assert_eq!(set(0.01, 0.02).verdict, Verdict::NotSupported);
+    assert_eq!(set(0.01, f64::NAN).verdict, Verdict::Undecided);
+    assert!(evaluate(&small(Kind::Autoencoder)).iter().all(|claim| !claim.id.starts_with("sgd-varies")));
+}

@@ -115,7 +115,7 @@ fn describe(measured: &[Measured]) -> String {
         let texts: Vec<String> = mine
             .map(|(metric, interval)| match interval {
                 Some(interval) => format!("{} {interval}", metric.name),
-                None => format!("{} not measured", metric.name),
+                None => format!("{} not measured from every seed", metric.name),
             })
             .collect();
         format!("{scale} time scale: {}", texts.join(", "))
@@ -289,7 +289,7 @@ fn rms_is_nearer_to_sign(study: &Exploration, seeds: &[u64], label: &str) -> Opt
         layers.iter().map(|layer| over(*layer, |row| row.cosine_rms - row.cosine_gradient)).collect();
     let text = |(layer, interval): (&usize, &Option<Interval>)| match interval {
         Some(interval) => format!("layer {layer} {interval}"),
-        None => format!("layer {layer} not measured"),
+        None => format!("layer {layer} not measured from every seed"),
     };
     let texts: Vec<String> = layers.iter().zip(&intervals).map(text).collect();
     let agreement = mean(mine().map(|row| row.sign_agreement)).unwrap_or(f64::NAN);

@@ -64,7 +64,7 @@ pub const METRICS: [Metric; 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::bits::pack;
+    use crate::{activation::Neuron, kernels::bits::pack};
 
     #[test]
     fn metrics_are_means_per_bit_and_neuron() {
@@ -74,7 +74,7 @@ mod tests {
         let configurations = Configurations {
             rounds: vec![0, 5, 10],
             datapoints: 4,
-            neurons: vec![(0, 0), (0, 1)],
+            neurons: [0, 1].map(|neuron| Neuron { layer: 0, neuron, positions: 1 }).to_vec(),
             bits: rows.iter().map(packed).collect(),
         };
         let metrics = Metrics::of(&configurations);

@@ -15,7 +15,7 @@ use super::{
     analysis::{Analysis, AnalysisSettings},
     environment::environment,
     experiment::{Experiment, Precision},
-    run::{StudyError, resolve, write, write_json},
+    run::{StudyError, resolve, set_aside, write, write_json},
     tables::{Comparator, Scale, columns, read_rows, write_rows},
     trial::{Outcome, Trials, side_by_side},
     tune::rounded,
@@ -168,7 +168,8 @@ fn explore_in<T: Real>(
     options: &ExploreOptions,
     events: &(dyn Fn(ExploreEvent) + Sync),
 ) -> Result<Exploration, StudyError> {
-    let (dataset, network) = resolve(experiment, options.data)?;
+    let (mut dataset, network) = resolve(experiment, options.data)?;
+    set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     let planned = trials.planned_rounds()?;
     let conditions = conditions(experiment);
@@ -319,7 +320,8 @@ impl<T: Real> Study<'_, T> {
     /// The Taylor optimum of every neuron over the whole run, where it has a closed form that streams.
     fn analysis(&self) -> Option<Analysis<T>> {
         let (experiment, network) = (self.trials.experiment, self.trials.network);
-        if experiment.training.loss != Loss::Mse || experiment.regret.scales.is_empty() {
+        let streams = experiment.training.loss == Loss::Mse && !network.has_convolutions();
+        if !streams || experiment.regret.scales.is_empty() {
             return None;
         }
         let settings = AnalysisSettings {
@@ -327,11 +329,14 @@ impl<T: Real> Study<'_, T> {
                 scales: vec![Scale::Neuron],
                 comparators: vec![Comparator::Unconstrained],
                 prefixes: 1,
-                ..experiment.regret.settings(self.coarse)
+                rounds: None,
+                ..experiment.regret.settings(self.coarse, network.layers())
             },
             planned_rounds: self.planned,
             batch: experiment.training.batch_size,
             every: self.planned,
+            // For windows of networks with convolutions, which there is none of here.
+            memory: 0,
             rates: BoundRates::default(),
         };
         Some(Analysis::new(network, experiment.training.loss, settings, Vec::new()))

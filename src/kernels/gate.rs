@@ -1,0 +1,186 @@
+//! What stands between the pre-activations of a convolution and its output: a rectifier and a pool.
+//!
+//! Both only select and scale, so the linearization of a max-pool with the rectifier before it is one byte per output: the place of the
+//! winner in its window, in row-major order, and which slope the rectifier has there. All functions take one image at a time:
+//! pre-activations `a: [positions, units]` and outputs `[output positions, units]`.
+
+use super::Real;
+use crate::network::{Block, Pool, Rectifier};
+
+/// What the tape keeps of a block's rectifier and pool, for linear passes.
+#[derive(Clone, Copy, Debug)]
+pub enum Gate<'a, T> {
+    /// `s'(a)`, of every pre-activation.
+    Slopes(&'a [T]),
+    /// For a max-pool, per output: `winner + size * size * side`, where `side` is 0, 1 or 2 if the winner is positive (or there is no
+    /// rectifier), negative or zero.
+    Winners(&'a [u8]),
+}
+
+impl<T> Gate<'_, T> {
+    /// The gate of one datapoint of several.
+    pub fn row(&self, row: usize, block: &Block) -> Self {
+        match self {
+            Gate::Slopes(slopes) => Gate::Slopes(&slopes[row * block.activations()..(row + 1) * block.activations()]),
+            Gate::Winners(winners) => {
+                Gate::Winners(&winners[row * block.features_out()..(row + 1) * block.features_out()])
+            }
+        }
+    }
+}
+
+/// The slopes that a code's three sides stand for.
+fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
+    match rectifier {
+        Some(rectifier) => [T::ONE, T::of(rectifier.negative_slope()), T::of(rectifier.slope_at_zero())],
+        None => [T::ONE; 3],
+    }
+}
+
+/// Calls `visit(place in the window, output position, pre-activation position)` for every output position of a pool and every place in
+/// its window, the places of an output position one after the other.
+#[inline(always)]
+fn each_place(pool: &Pool, mut visit: impl FnMut(usize, usize, usize)) {
+    for y in 0..pool.output.height {
+        for x in 0..pool.output.width {
+            for i in 0..pool.size {
+                for j in 0..pool.size {
+                    let from = (y * pool.stride + i) * pool.input.width + x * pool.stride + j;
+                    visit(i * pool.size + j, y * pool.output.width + x, from);
+                }
+            }
+        }
+    }
+}
+
+/// Output and max-pool winners of one image.
+pub fn max_pool<T: Real>(block: &Block, pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8]) {
+    let [_, negative, zero] = sides::<T>(block.rectifier);
+    pulp::Arch::new().dispatch(|| match block.rectifier {
+        None => select(pool, a, out, winners, |a| (a, 0)),
+        // The side of a winner at 0 has the same slope as that of a negative one.
+        Some(Rectifier::Relu) => select(pool, a, out, winners, |a| if a > T::ZERO { (a, 0) } else { (a * zero, 1) }),
+        Some(_) => select(pool, a, out, winners, |a| match () {
+            () if a > T::ZERO => (a, 0),
+            () if a < T::ZERO => (negative * a, 1),
+            () => (zero * a, 2),
+        }),
+    });
+}
+
+#[inline(always)]
+fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit: impl Fn(T) -> (T, u8)) {
+    let units = pool.input.channels;
+    let places = (pool.size * pool.size) as u8;
+    each_place(pool, |place, to, from| {
+        let place = place as u8;
+        let values = &a[from * units..][..units];
+        let out = &mut out[to * units..][..units];
+        let winners = &mut winners[to * units..][..units];
+        for ((value, best), winner) in values.iter().zip(out).zip(winners) {
+            let (z, side) = unit(*value);
+            let better = place == 0 || z > *best;
+            *best = if better { z } else { *best };
+            *winner = if better { place + places * side } else { *winner };
+        }
+    });
+}
+
+/// Output and slopes of one image, without a max-pool.
+pub fn rectify<T: Real>(block: &Block, a: &[T], out: &mut [T], slopes: &mut [T]) {
+    pulp::Arch::new().dispatch(|| match block.rectifier {
+        Some(rectifier) => slopes.iter_mut().zip(a).for_each(|(slope, a)| *slope = rectifier.derivative(*a)),
+        None => slopes.fill(T::ONE),
+    });
+    push(block, Gate::Slopes(slopes), a, out);
+}
+
+/// `out = G a` for one image, with `G` the derivative of the output in the pre-activations: forward mode, and also the value itself.
+pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
+    pulp::Arch::new().dispatch(|| match (gate, &block.pool) {
+        (Gate::Slopes(slopes), None) => {
+            for ((out, a), slope) in out.iter_mut().zip(a).zip(slopes) {
+                *out = *a * *slope;
+            }
+        }
+        (Gate::Slopes(slopes), Some(pool)) => {
+            let units = pool.input.channels;
+            let share = T::ONE / T::of((pool.size * pool.size) as f64);
+            out.fill(T::ZERO);
+            each_place(pool, |_, to, from| {
+                let out = &mut out[to * units..][..units];
+                let values = a[from * units..][..units].iter().zip(&slopes[from * units..][..units]);
+                for (out, (a, slope)) in out.iter_mut().zip(values) {
+                    *out += *a * *slope;
+                }
+            });
+            out.iter_mut().for_each(|out| *out *= share);
+        }
+        (Gate::Winners(winners), Some(pool)) => {
+            let units = pool.input.channels;
+            out.fill(T::ZERO);
+            each_side(block, pool, |side, slope: T| {
+                each_place(pool, |place, to, from| {
+                    let code = place as u8 + side;
+                    let out = &mut out[to * units..][..units];
+                    let values = a[from * units..][..units].iter().zip(&winners[to * units..][..units]);
+                    for (out, (a, winner)) in out.iter_mut().zip(values) {
+                        *out = if *winner == code { slope * *a } else { *out };
+                    }
+                });
+            });
+        }
+        (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
+    });
+}
+
+/// `delta = G' cotangent` for one image: the cotangent of the pre-activations from that of the output.
+pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut [T]) {
+    pulp::Arch::new().dispatch(|| match (gate, &block.pool) {
+        (Gate::Slopes(slopes), None) => {
+            for ((delta, g), slope) in delta.iter_mut().zip(cotangent).zip(slopes) {
+                *delta = *g * *slope;
+            }
+        }
+        (Gate::Slopes(slopes), Some(pool)) => {
+            let units = pool.input.channels;
+            let share = T::ONE / T::of((pool.size * pool.size) as f64);
+            delta.fill(T::ZERO);
+            each_place(pool, |_, to, from| {
+                let delta = &mut delta[from * units..][..units];
+                for (delta, g) in delta.iter_mut().zip(&cotangent[to * units..][..units]) {
+                    *delta += *g * share;
+                }
+            });
+            delta.iter_mut().zip(slopes).for_each(|(delta, slope)| *delta *= *slope);
+        }
+        (Gate::Winners(winners), Some(pool)) => {
+            let units = pool.input.channels;
+            delta.fill(T::ZERO);
+            each_side(block, pool, |side, slope: T| {
+                each_place(pool, |place, to, from| {
+                    let code = place as u8 + side;
+                    let delta = &mut delta[from * units..][..units];
+                    let values = cotangent[to * units..][..units].iter().zip(&winners[to * units..][..units]);
+                    for (delta, (g, winner)) in delta.iter_mut().zip(values) {
+                        *delta += if *winner == code { slope * *g } else { T::ZERO };
+                    }
+                });
+            });
+        }
+        (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
+    });
+}
+
+/// Calls `visit` with the offset of the codes and the slope of every side that lets something through.
+#[inline(always)]
+fn each_side<T: Real>(block: &Block, pool: &Pool, mut visit: impl FnMut(u8, T)) {
+    let places = (pool.size * pool.size) as u8;
+    let used = match block.rectifier {
+        None | Some(Rectifier::Relu) => 1,
+        Some(_) => 3,
+    };
+    for (side, slope) in sides::<T>(block.rectifier).into_iter().enumerate().take(used) {
+        visit(places * side as u8, slope);
+    }
+}

@@ -1,0 +1,321 @@
+//! The entries of a layer list, and how experiment files write them.
+
+use super::shape::Pooling;
+use crate::{kernels::Real, text::suggestion};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::{collections::BTreeMap, fmt};
+
+/// A piecewise-linear unit `s(a)` with `s(a) = a` for `a > 0`.
+///
+/// The derivative at 0 is that of PyTorch: 0 for ReLU and the absolute value, the negative slope for leaky ReLU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rectifier {
+    Relu,
+    LeakyRelu { slope: f64 },
+    Abs,
+}
+
+impl Rectifier {
+    /// The slope for `a < 0`.
+    pub fn negative_slope(self) -> f64 {
+        match self {
+            Rectifier::Relu => 0.0,
+            Rectifier::LeakyRelu { slope } => slope,
+            Rectifier::Abs => -1.0,
+        }
+    }
+
+    /// The derivative chosen at the kink `a = 0`.
+    pub fn slope_at_zero(self) -> f64 {
+        match self {
+            Rectifier::Relu | Rectifier::Abs => 0.0,
+            Rectifier::LeakyRelu { slope } => slope,
+        }
+    }
+
+    /// The derivative `s'(a)`; as `s` is piecewise linear through 0, also `s(a) = s'(a) a`.
+    #[inline]
+    pub fn derivative<T: Real>(self, a: T) -> T {
+        if a > T::ZERO {
+            T::ONE
+        } else if a < T::ZERO {
+            T::of(self.negative_slope())
+        } else {
+            T::of(self.slope_at_zero())
+        }
+    }
+}
+
+/// One entry of the layer list of an experiment file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LayerSpec {
+    /// Fully connected with a bias.
+    Dense {
+        units: usize,
+    },
+    /// A convolution with `maps` square filters and a bias each.
+    Conv {
+        maps: usize,
+        kernel: usize,
+        padding: usize,
+        stride: usize,
+    },
+    Rectifier(Rectifier),
+    Pool {
+        pooling: Pooling,
+        size: usize,
+        stride: usize,
+    },
+    /// An image as a vector.
+    Flatten,
+}
+
+/// The names that a layer list may use, for error texts.
+pub const LAYER_NAMES: &[&str] = &["dense", "conv", "relu", "leaky_relu", "abs", "max_pool", "avg_pool", "flatten"];
+
+impl LayerSpec {
+    /// Whether the layer is about images.
+    pub fn is_spatial(&self) -> bool {
+        matches!(self, LayerSpec::Conv { .. } | LayerSpec::Pool { .. } | LayerSpec::Flatten)
+    }
+
+    /// Parses the plain-text form: `relu`, `leaky_relu`, `abs`, `flatten`.
+    fn from_name(name: &str) -> Result<Self, String> {
+        match name {
+            "relu" => Ok(LayerSpec::Rectifier(Rectifier::Relu)),
+            "leaky_relu" => Ok(LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.01 })),
+            "abs" => Ok(LayerSpec::Rectifier(Rectifier::Abs)),
+            "flatten" => Ok(LayerSpec::Flatten),
+            "dense" => Err("a dense layer needs its number of units: write { dense = 50 }".into()),
+            "conv" => {
+                Err("a convolution needs its filters: write { conv = { maps = 16, kernel = 3, padding = 1 } }".into())
+            }
+            "max_pool" | "avg_pool" => Err(format!("a pool needs the side of its windows: write {{ {name} = 2 }}")),
+            other => Err(format!("unknown layer \"{other}\"{}", suggestion(other, LAYER_NAMES))),
+        }
+    }
+
+    /// Parses `{ name = value }` from its settings.
+    fn from_settings(name: &str, settings: Settings) -> Result<Self, String> {
+        match name {
+            "dense" => match settings {
+                Settings::Number(units @ 1..) => Ok(LayerSpec::Dense { units: units as usize }),
+                Settings::Number(units) => Err(format!("dense = {units}: a layer needs at least one unit")),
+                Settings::Named(_) => Err("dense takes its number of units: write { dense = 50 }".into()),
+            },
+            "conv" => {
+                let known = [("maps", None), ("kernel", None), ("padding", Some(0)), ("stride", Some(1))];
+                let [maps, kernel, padding, stride] = settings.resolve(name, known)?;
+                Ok(LayerSpec::Conv { maps, kernel, padding, stride })
+            }
+            _ => {
+                let pooling = if name == "max_pool" { Pooling::Max } else { Pooling::Average };
+                let (size, stride) = match settings {
+                    Settings::Number(size) => (at_least(name, "size", size, 1)?, None),
+                    Settings::Named(mut named) => {
+                        let stride = named.remove("stride").map(|s| at_least(name, "stride", s, 1)).transpose()?;
+                        let [size] = Settings::Named(named).resolve(name, [("size", None)])?;
+                        (size, stride)
+                    }
+                };
+                if size > MAX_POOL {
+                    return Err(format!("{name}: windows are at most {MAX_POOL} wide, not {size}"));
+                }
+                Ok(LayerSpec::Pool { pooling, size, stride: stride.unwrap_or(size) })
+            }
+        }
+    }
+}
+
+/// The side of a pooling window at most: the winner and the slope of its rectifier must fit in one byte.
+pub const MAX_POOL: usize = 9;
+
+/// What stands behind the name of a layer.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a whole number or settings in { }")]
+enum Settings {
+    Number(i64),
+    Named(BTreeMap<String, i64>),
+}
+
+fn at_least(layer: &str, key: &str, value: i64, least: usize) -> Result<usize, String> {
+    // Larger sizes than this cannot be addressed anyway, and their products must not overflow.
+    usize::try_from(value)
+        .ok()
+        .filter(|value| (least..1 << 20).contains(value))
+        .ok_or_else(|| format!("{layer}: {key} = {value} must be a whole number from {least} to {}", (1 << 20) - 1))
+}
+
+impl Settings {
+    /// The values of the known keys, each with its default or `None` where it is required.
+    fn resolve<const N: usize>(self, layer: &str, known: [(&str, Option<usize>); N]) -> Result<[usize; N], String> {
+        let names = known.map(|(key, _)| key);
+        let required = || {
+            let needed = known.iter().filter(|(_, default)| default.is_none()).map(|(key, _)| format!("{key} = 3"));
+            format!("{{ {layer} = {{ {} }} }}", needed.collect::<Vec<_>>().join(", "))
+        };
+        let Settings::Named(mut named) = self else {
+            return Err(format!("{layer} needs named settings: write for example {}", required()));
+        };
+        let mut values = [0; N];
+        for (value, (key, default)) in values.iter_mut().zip(known) {
+            *value = match (named.remove(key), default) {
+                (Some(given), _) => at_least(layer, key, given, usize::from(key != "padding"))?,
+                (None, Some(default)) => default,
+                (None, None) => return Err(format!("{layer} has no {key}: write for example {}", required())),
+            };
+        }
+        match named.keys().next() {
+            Some(other) => Err(format!("{layer} has no setting \"{other}\"{}", suggestion(other, &names))),
+            None => Ok(values),
+        }
+    }
+}
+
+impl fmt::Display for LayerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LayerSpec::Dense { units } => write!(f, "dense {units}"),
+            LayerSpec::Conv { maps, kernel, padding, stride } => {
+                write!(f, "conv {maps}, kernel {kernel}, padding {padding}")?;
+                if *stride == 1 { Ok(()) } else { write!(f, ", stride {stride}") }
+            }
+            LayerSpec::Rectifier(Rectifier::Relu) => f.write_str("relu"),
+            LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) => write!(f, "leaky_relu {slope}"),
+            LayerSpec::Rectifier(Rectifier::Abs) => f.write_str("abs"),
+            LayerSpec::Pool { pooling, size, stride } => {
+                write!(f, "{} {size}", pooling.name())?;
+                if stride == size { Ok(()) } else { write!(f, ", stride {stride}") }
+            }
+            LayerSpec::Flatten => f.write_str("flatten"),
+        }
+    }
+}
+
+impl Serialize for LayerSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        fn entry<S: Serializer>(serializer: S, key: &str, value: &impl Serialize) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(1))?;
+            map.serialize_entry(key, value)?;
+            map.end()
+        }
+        match *self {
+            LayerSpec::Dense { units } => entry(serializer, "dense", &units),
+            LayerSpec::Conv { maps, kernel, padding, stride } => {
+                let settings = [("maps", maps), ("kernel", kernel), ("padding", padding), ("stride", stride)];
+                entry(serializer, "conv", &BTreeMap::from(settings))
+            }
+            LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) if slope != 0.01 => {
+                entry(serializer, "leaky_relu", &slope)
+            }
+            LayerSpec::Rectifier(Rectifier::Relu) => serializer.serialize_str("relu"),
+            LayerSpec::Rectifier(Rectifier::LeakyRelu { .. }) => serializer.serialize_str("leaky_relu"),
+            LayerSpec::Rectifier(Rectifier::Abs) => serializer.serialize_str("abs"),
+            LayerSpec::Pool { pooling, size, stride } if size == stride => entry(serializer, pooling.name(), &size),
+            LayerSpec::Pool { pooling, size, stride } => {
+                entry(serializer, pooling.name(), &BTreeMap::from([("size", size), ("stride", stride)]))
+            }
+            LayerSpec::Flatten => serializer.serialize_str("flatten"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LayerSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = LayerSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a layer: \"relu\", \"leaky_relu\", \"abs\", \"flatten\", { dense = UNITS }, \
+                     { conv = { maps = M, kernel = K } }, { max_pool = SIZE } or { avg_pool = SIZE }",
+                )
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<LayerSpec, E> {
+                LayerSpec::from_name(name).map_err(E::custom)
+            }
+
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<LayerSpec, M::Error> {
+                let Some(key) = map.next_key::<String>()? else {
+                    return Err(M::Error::custom("an empty layer; write for example { dense = 50 }"));
+                };
+                let layer = match key.as_str() {
+                    "dense" | "conv" | "max_pool" | "avg_pool" => {
+                        LayerSpec::from_settings(&key, map.next_value()?).map_err(M::Error::custom)?
+                    }
+                    "leaky_relu" => {
+                        let slope = map.next_value::<f64>()?;
+                        if !slope.is_finite() {
+                            return Err(M::Error::custom("leaky_relu: the slope must be finite"));
+                        }
+                        LayerSpec::Rectifier(Rectifier::LeakyRelu { slope })
+                    }
+                    "relu" | "abs" | "flatten" => {
+                        return Err(M::Error::custom(format!("{key} takes no value: write \"{key}\"")));
+                    }
+                    other => {
+                        let near = suggestion(other, LAYER_NAMES);
+                        return Err(M::Error::custom(format!("unknown layer \"{other}\"{near}")));
+                    }
+                };
+                if let Some(second) = map.next_key::<String>()? {
+                    return Err(M::Error::custom(format!("a layer has one key; \"{second}\" follows \"{key}\"")));
+                }
+                Ok(layer)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct List {
+        layers: Vec<LayerSpec>,
+    }
+
+    #[test]
+    fn every_form_survives_a_file() {
+        let text = r#"layers = [{ conv = { maps = 64, kernel = 5, padding = 2 } }, "relu", { max_pool = 2 },
+            { conv = { kernel = 3, maps = 8, stride = 2 } }, { leaky_relu = 0.2 }, { avg_pool = { size = 3, stride = 1 } },
+            { max_pool = { size = 2 } }, "flatten", { dense = 10 }, "abs", "leaky_relu"]"#;
+        let list: List = toml::from_str(text).unwrap();
+        assert_eq!(list.layers[0], LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1 });
+        assert_eq!(list.layers[5], LayerSpec::Pool { pooling: Pooling::Average, size: 3, stride: 1 });
+        assert_eq!(list.layers[6], LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 });
+        assert_eq!(toml::from_str::<List>(&toml::to_string(&list).unwrap()).unwrap(), list);
+        let json = serde_json::to_string(&list).unwrap();
+        assert_eq!(serde_json::from_str::<List>(&json).unwrap(), list);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (layer, expected) in [
+            ("{ cnv = 3 }", "did you mean \"conv\""),
+            ("{ conv = 3 }", "{ conv = { maps = 3, kernel = 3 } }"),
+            ("{ conv = { maps = 3 } }", "conv has no kernel"),
+            ("{ conv = { maps = 3, kernl = 3 } }", "conv has no kernel"),
+            ("{ conv = { maps = 3, kernel = 3, pading = 1 } }", "did you mean \"padding\""),
+            ("{ conv = { maps = 3, kernel = 0 } }", "kernel = 0"),
+            ("{ conv = { maps = 3, kernel = 3, stride = -1 } }", "stride = -1"),
+            ("{ conv = { maps = 3.5, kernel = 3 } }", "whole number"),
+            ("{ max_pool = 0 }", "size = 0"),
+            ("{ max_pool = 10 }", "at most 9"),
+            ("{ avg_pool = { stride = 2 } }", "avg_pool has no size"),
+            ("{ avg_pool = { size = 2, strid = 2 } }", "no setting \"strid\""),
+            ("{ flatten = 1 }", "takes no value"),
+            ("{ dense = { units = 3 } }", "{ dense = 50 }"),
+            ("\"max_pool\"", "{ max_pool = 2 }"),
+            ("\"flattn\"", "did you mean \"flatten\""),
+        ] {
+            let error = toml::from_str::<List>(&format!("layers = [{layer}]")).expect_err(layer).to_string();
+            assert!(error.contains(expected), "{layer}: {error}");
+        }
+    }
+}

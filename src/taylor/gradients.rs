@@ -1,0 +1,225 @@
+//! The derivative of the outputs in one neuron's weights, kept for all datapoints: `G: [rows, outputs, width]`.
+//!
+//! With it a neuron's Taylor loss is a generalized linear model, `T(u) = l(f - s + G u)` with `s = G (w^n - w^1)`, for a filter
+//! as for a unit of a dense layer.
+
+use super::{
+    preconditioner::KroneckerFactors,
+    prefixes::PrefixObjective,
+    sample::{Sample, Shard},
+    subspace::Objective,
+};
+use crate::kernels::{
+    Real,
+    conv::{Cotangents, Scratch, filter_gradients},
+    passes::output_jacobians,
+    real::{axpy, convert, dot},
+};
+use rayon::prelude::*;
+
+/// Pieces that sums over rows are split into; fixed, so that sums do not depend on the number of threads.
+const PIECES: usize = 16;
+
+/// What one neuron's Taylor losses are made of.
+pub struct Gradients {
+    width: usize,
+    /// `G`.
+    values: Vec<f64>,
+    /// `f - s: [rows, outputs]`, the predicted outputs at `W^1`.
+    start: Vec<f64>,
+}
+
+impl Gradients {
+    /// Bytes for one neuron of a block.
+    pub fn bytes<T: Real>(sample: &Sample<T>, block: usize) -> usize {
+        let width = sample.network.blocks()[block].width() + 1;
+        sample.rounds() * sample.batch * sample.network.outputs() * width * size_of::<f64>()
+    }
+
+    /// Computes them for some neurons of a block.
+    pub fn new<T: Real>(sample: &Sample<T>, l: usize, neurons: &[usize]) -> Vec<Self> {
+        let (network, outputs) = (sample.network, sample.network.outputs());
+        let block = &network.blocks()[l];
+        let width = block.width();
+        let capacity = sample.rounds() * sample.batch * outputs;
+        let empty =
+            || Self { width, values: Vec::with_capacity(capacity * width), start: Vec::with_capacity(capacity) };
+        let mut all: Vec<Self> = neurons.iter().map(|_| empty()).collect();
+        for round in 0..sample.rounds() {
+            let weights: Vec<f64> = sample.weights(round);
+            let parts: Vec<(Vec<f64>, Vec<f64>)> = (0..sample.shards())
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|shard| {
+                    let mut scratch = Scratch::default();
+                    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut scratch);
+                    let mut values = vec![0.0; neurons.len() * tape.rows * outputs * width];
+                    let mut below = Scratch::default();
+                    output_jacobians(network, &weights, &tape, l, &mut scratch, |at, jacobian| {
+                        if at != l {
+                            return;
+                        }
+                        let input = tape.input(l, &x);
+                        if let Some(c) = block.convolution() {
+                            let cotangents = Cotangents { values: jacobian, lines: outputs, gate: tape.gate(l) };
+                            let (rows, out) = (tape.rows, &mut values);
+                            return filter_gradients(block, c, cotangents, input, rows, neurons, &mut below, out);
+                        }
+                        let lines = jacobian.chunks_exact(block.units);
+                        for (line, row) in lines.enumerate() {
+                            let x = &input[line / outputs * block.inputs..][..block.inputs];
+                            for (n, neuron) in neurons.iter().enumerate() {
+                                let out = &mut values[(n * tape.rows * outputs + line) * width..][..width];
+                                out.iter_mut().zip(x).for_each(|(g, x)| *g = row[*neuron] * x);
+                                out[block.inputs] = row[*neuron];
+                            }
+                        }
+                    });
+                    (values, tape.output)
+                })
+                .collect();
+            for (n, (neuron, all)) in neurons.iter().zip(&mut all).enumerate() {
+                let span = block.neuron(*neuron);
+                let moved: Vec<f64> = weights[span.clone()]
+                    .iter()
+                    .zip(&sample.states[0][span])
+                    .map(|(w, start)| w - start.f64())
+                    .collect();
+                for (values, f) in &parts {
+                    let own = &values[n * f.len() * width..(n + 1) * f.len() * width];
+                    all.start.extend(own.chunks_exact(width).zip(f).map(|(g, f)| f - dot(g, &moved)));
+                    all.values.extend_from_slice(own);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The objective of one neuron over a prefix of the sampled rounds.
+pub struct NeuronObjective<'a, T> {
+    sample: &'a Sample<'a, T>,
+    gradients: Gradients,
+    preconditioner: &'a KroneckerFactors,
+    prefixes: &'a [usize],
+    current: usize,
+    /// The outputs at which the Hessian of the loss is taken.
+    moved: Vec<f64>,
+}
+
+impl<'a, T: Real> NeuronObjective<'a, T> {
+    pub fn new(
+        sample: &'a Sample<'a, T>,
+        gradients: Gradients,
+        preconditioner: &'a KroneckerFactors,
+        prefixes: &'a [usize],
+    ) -> Self {
+        Self { sample, gradients, preconditioner, prefixes, current: 0, moved: Vec::new() }
+    }
+
+    fn outputs(&self) -> usize {
+        self.sample.network.outputs()
+    }
+
+    /// Sums what `slopes(round, shard, first line, lines)` gives for each shard, as multiples of the lines of `G`: `[width]`, and a number.
+    ///
+    /// The slopes are `[lines of the shard]`, for `G u` of the shard.
+    fn accumulate(
+        &self,
+        rounds: std::ops::Range<usize>,
+        u: &[f64],
+        slopes: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
+    ) -> (f64, Vec<f64>) {
+        let (width, outputs, shards) = (self.gradients.width, self.outputs(), self.sample.shards());
+        let size = self.sample.batch.div_ceil(shards.max(1));
+        let shard_rows = |shard: usize| size.min(self.sample.batch - shard * size);
+        let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
+        let partial: Vec<(f64, Vec<f64>)> = all
+            .par_chunks(all.len().div_ceil(PIECES).max(1))
+            .with_max_len(1)
+            .map(|piece| {
+                let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
+                for (round, shard) in piece {
+                    let first = (round * self.sample.batch + shard * size) * outputs;
+                    let count = shard_rows(*shard) * outputs;
+                    let g = &self.gradients.values[first * width..(first + count) * width];
+                    pulp::Arch::new().dispatch(|| {
+                        s.clear();
+                        s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
+                    });
+                    value += slopes(*round, *shard, first, &mut s);
+                    pulp::Arch::new().dispatch(|| {
+                        g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
+                    });
+                }
+                (value, sum)
+            })
+            .collect();
+        let (mut value, mut sum) = (0.0, vec![0.0; width]);
+        for (v, part) in partial {
+            value += v;
+            sum.iter_mut().zip(&part).for_each(|(a, b)| *a += b);
+        }
+        (value, sum)
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.rounds() * self.sample.batch) as f64
+    }
+}
+
+impl<T: Real> PrefixObjective for NeuronObjective<'_, T> {
+    fn select(&mut self, index: usize) {
+        self.current = index;
+    }
+}
+
+impl<T: Real> Objective for NeuronObjective<'_, T> {
+    fn dimension(&self) -> usize {
+        self.gradients.width
+    }
+
+    fn is_quadratic(&self) -> bool {
+        self.sample.loss.is_quadratic()
+    }
+
+    fn rounds(&self) -> usize {
+        self.prefixes[self.current]
+    }
+
+    fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
+        let scale = self.scale();
+        let (value, gradient) = self.accumulate(0..self.rounds(), u, |round, shard, first, s| {
+            let predicted: Vec<f64> = s.iter().zip(&self.gradients.start[first..]).map(|(s, f)| s + f).collect();
+            self.sample.loss_of(round, shard, &predicted, scale, s)
+        });
+        (value * scale, gradient)
+    }
+
+    fn linearize(&mut self, u: &[f64]) {
+        if !self.is_quadratic() {
+            let lines = self.rounds() * self.sample.batch * self.outputs();
+            let width = self.gradients.width;
+            let g = self.gradients.values.par_chunks_exact(width).zip(&self.gradients.start[..lines]);
+            self.moved = g.map(|(g, f)| f + dot(g, u)).collect();
+        }
+    }
+
+    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+        let (scale, outputs) = (self.scale(), self.outputs());
+        let image = |direction: &&[f32]| {
+            let wide: Vec<f64> = convert(direction);
+            let (_, image) = self.accumulate(from..self.rounds(), &wide, |_, _, first, s| {
+                let at = if self.is_quadratic() { &[] } else { &self.moved[first..first + s.len()] };
+                self.sample.loss.apply_hessian(at, outputs, scale, s);
+                0.0
+            });
+            convert(&image)
+        };
+        directions.iter().map(image).collect()
+    }
+
+    fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+        self.preconditioner.solve_row(shift, residual)
+    }
+}

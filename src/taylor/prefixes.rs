@@ -1,0 +1,94 @@
+//! One unit's optima for all prefixes of a run, each search started where the last one ended.
+
+use super::{
+    Optimum,
+    neuron::FAR,
+    regret::RegretSettings,
+    subspace::{Objective, Search, Subspace, minimize},
+    units::UnitRecord,
+};
+use crate::study::tables::Comparator;
+
+/// Up to this many weights an iterative search is not limited by its budget of products.
+const SMALL: usize = 512;
+
+/// An objective that is the mean over the rounds of a prefix.
+pub trait PrefixObjective: Objective {
+    /// Makes the objective that of the prefix with this index.
+    fn select(&mut self, index: usize);
+}
+
+/// How far and how long to search.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Relative gap to reach.
+    pub tolerance: f64,
+    /// Products with the curvature of all rounds that the prefixes share, per comparator.
+    pub max_products: usize,
+}
+
+/// The optima by subspace iteration, prefix by prefix.
+pub fn optima(
+    objective: &mut dyn PrefixObjective,
+    prefixes: &[usize],
+    settings: &RegretSettings,
+    effort: Effort,
+    record: impl Fn(usize) -> UnitRecord,
+) -> Vec<(Comparator, usize, Optimum)> {
+    let Effort { tolerance, max_products } = effort;
+    let dimension = objective.dimension();
+    let mut starts = vec![vec![0.0; dimension]; settings.comparators.len()];
+    let mut found = Vec::new();
+    // A small problem may take as many products as it has weights.
+    let small = if dimension <= SMALL { dimension + 2 } else { 0 };
+    let mut subspace = Subspace::new(max_products.clamp(48, 320).max(2 * small));
+    let mut budget = Budget::new(prefixes, max_products, settings.comparators.len());
+    for (index, rounds) in prefixes.iter().enumerate() {
+        objective.select(index);
+        let record = record(*rounds);
+        // The ball first: its problem is the better conditioned one, and its basis serves the other.
+        let mut order: Vec<usize> = (0..settings.comparators.len()).collect();
+        order.sort_by_key(|c| settings.comparators[*c] == Comparator::Unconstrained);
+        for (done, c) in order.into_iter().enumerate() {
+            let comparator = settings.comparators[c];
+            let search = Search {
+                comparison: settings.comparison(comparator, record.displacement),
+                tolerance: tolerance * record.mean_loss,
+                max_products: budget.of(index, done).max(small),
+                far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
+            };
+            let optimum = minimize(objective, search, &starts[c], &mut subspace);
+            starts[c].clone_from(&optimum.displacement);
+            budget.spend(optimum.iterations, *rounds);
+            found.push((comparator, *rounds, optimum));
+        }
+    }
+    found
+}
+
+/// Shares the work, counted in products with one round, out among the searches: as many products for each that is left,
+/// whatever its length. What one does not use is left for the others.
+struct Budget<'a> {
+    prefixes: &'a [usize],
+    comparators: usize,
+    left: usize,
+    /// Products of one search at most.
+    most: usize,
+}
+
+impl<'a> Budget<'a> {
+    fn new(prefixes: &'a [usize], most: usize, comparators: usize) -> Self {
+        Self { prefixes, comparators, left: most * comparators * prefixes.last().copied().unwrap_or(0), most }
+    }
+
+    /// Products that the search of the `done`-th comparator may take at a prefix.
+    fn of(&self, index: usize, done: usize) -> usize {
+        let later: usize = self.prefixes[index + 1..].iter().sum();
+        let rounds = later * self.comparators + self.prefixes[index] * (self.comparators - done);
+        (self.left / rounds).clamp(2, self.most)
+    }
+
+    fn spend(&mut self, products: usize, rounds: usize) {
+        self.left = self.left.saturating_sub(products * rounds);
+    }
+}

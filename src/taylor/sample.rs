@@ -1,0 +1,257 @@
+//! Rounds of a run, linearized by the passes of the network.
+//!
+//! Products with the Gauss-Newton matrix are one forward-mode and one backward pass over the rounds, whatever the layers. What the passes
+//! need of a round is recomputed from its weights, or kept if it fits in the memory given: the numbers are the same.
+
+use crate::{
+    kernels::{
+        Real,
+        conv::Scratch,
+        passes::{Tape, forward_with, jvp_with, vjp_with},
+        real::convert,
+    },
+    loss::{Loss, Targets},
+    network::Network,
+    train::Examples,
+};
+use rayon::prelude::*;
+use std::{borrow::Cow, ops::Range};
+
+/// Shards that the minibatch of a round is cut into.
+const SHARDS: usize = 8;
+/// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
+const PIECES: usize = 16;
+
+/// What moves: a range of blocks, and the part of the flat weights in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    pub blocks: Range<usize>,
+    pub span: Range<usize>,
+}
+
+impl Moving {
+    /// The weights of the blocks.
+    fn reach(&self, network: &Network) -> Range<usize> {
+        let blocks = &network.blocks()[self.blocks.clone()];
+        blocks[0].offset..blocks[blocks.len() - 1].range().end
+    }
+}
+
+/// Rounds of a run: weights and minibatches, in the type that was trained in.
+#[derive(Clone, Copy)]
+pub struct Sample<'a, T> {
+    pub network: &'a Network,
+    pub loss: Loss,
+    pub examples: &'a Examples<'a, T>,
+    pub batch: usize,
+    /// The weights of each round, the first being `W^1`.
+    pub states: &'a [Vec<T>],
+    /// `[rounds * batch]`.
+    pub rows: &'a [u32],
+}
+
+/// A part of a round's minibatch, linearized in the type `C`.
+#[derive(Clone, Debug)]
+pub struct Shard<C> {
+    /// `[rows, inputs]`.
+    pub x: Vec<C>,
+    pub tape: Tape<C>,
+}
+
+/// Buffers of a thread.
+struct Buffers<C> {
+    scratch: Scratch<C>,
+    deltas: Vec<Vec<C>>,
+    gradient: Vec<C>,
+}
+
+impl<C: Real> Buffers<C> {
+    fn new(network: &Network) -> Self {
+        Self {
+            scratch: Scratch::default(),
+            deltas: vec![Vec::new(); network.blocks().len()],
+            gradient: vec![C::ZERO; network.parameters()],
+        }
+    }
+}
+
+/// The value, the gradient in what moves, and the outputs `[rows, outputs]` that the Taylor approximations predict.
+pub struct Expansion {
+    pub value: f64,
+    pub gradient: Vec<f64>,
+    pub outputs: Vec<f64>,
+}
+
+impl<'a, T: Real> Sample<'a, T> {
+    pub fn rounds(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Shards of each round.
+    pub fn shards(&self) -> usize {
+        self.batch.div_ceil(self.shard_rows())
+    }
+
+    fn shard_rows(&self) -> usize {
+        self.batch.div_ceil(SHARDS)
+    }
+
+    /// The rows of the data in a shard of a round.
+    fn rows_of(&self, round: usize, shard: usize) -> &'a [u32] {
+        let size = self.shard_rows();
+        &self.rows[round * self.batch..(round + 1) * self.batch][shard * size..self.batch.min((shard + 1) * size)]
+    }
+
+    /// The weights of a round.
+    pub fn weights<C: Real>(&self, round: usize) -> Vec<C> {
+        convert(&self.states[round])
+    }
+
+    /// Linearizes a shard at the given weights, which are those of its round.
+    pub fn linearize<C: Real>(&self, weights: &[C], round: usize, shard: usize, scratch: &mut Scratch<C>) -> Shard<C> {
+        let rows = self.rows_of(round, shard);
+        let mut gathered = Vec::new();
+        self.examples.gather_inputs(rows, &mut gathered);
+        let (x, mut tape) = (convert(&gathered), Tape::default());
+        forward_with(self.network, weights, &x, rows.len(), &mut tape, scratch, |_, _, _| ());
+        Shard { x, tape }
+    }
+
+    /// The loss summed over a shard at the outputs `f`, and its gradient there.
+    pub fn loss_of(&self, round: usize, shard: usize, f: &[f64], scale: f64, slopes: &mut Vec<f64>) -> f64 {
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        self.examples.gather_targets(self.rows_of(round, shard), &mut values, &mut labels);
+        let wide: Vec<f64> = convert(&values);
+        let targets = match self.examples.targets {
+            Targets::Values(_) => Targets::Values(&wide[..]),
+            Targets::Labels(_) => Targets::Labels(&labels),
+        };
+        self.loss.value_gradient(f, self.network.outputs(), targets, scale, slopes)
+    }
+
+    /// Visits the shards of some rounds, in fixed pieces side by side; returns what each piece made, in order.
+    fn pieces<C: Real, R: Send>(
+        &self,
+        rounds: Range<usize>,
+        start: impl Fn() -> R + Sync,
+        visit: impl Fn(usize, usize, &[C], &mut Buffers<C>, &mut R) + Sync,
+    ) -> Vec<R> {
+        let shards = self.shards();
+        let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
+        all.par_chunks(all.len().div_ceil(PIECES).max(1))
+            .with_max_len(1)
+            .map(|piece| {
+                let (mut buffers, mut result) = (Buffers::new(self.network), start());
+                let (mut weights, mut current) = (Vec::new(), usize::MAX);
+                for (round, shard) in piece {
+                    if current != *round {
+                        (weights, current) = (self.weights(*round), *round);
+                    }
+                    visit(*round, *shard, &weights, &mut buffers, &mut result);
+                }
+                result
+            })
+            .collect()
+    }
+
+    /// The mean of the Taylor losses over the first `rounds` rounds at the displacement `u` of what moves from `W^1`, in `f64`.
+    pub fn expand(&self, rounds: usize, moving: &Moving, u: &[f64]) -> Expansion {
+        let scale = 1.0 / (rounds * self.batch) as f64;
+        let at: Vec<f64> =
+            self.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
+        let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
+            let Shard { x, tape } = self.linearize(weights, round, shard, &mut buffers.scratch);
+            let mut direction = vec![0.0; weights.len()];
+            let own = direction[moving.span.clone()].iter_mut().zip(&weights[moving.span.clone()]);
+            own.zip(&at).for_each(|((d, w), v)| *d = v - w);
+            let blocks = moving.blocks.clone();
+            let scratch = &mut buffers.scratch;
+            let mut outputs = jvp_with(self.network, weights, &x, &tape, &direction, blocks.clone(), scratch);
+            outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
+            let top = buffers.deltas.last_mut().expect("a network has a block");
+            sum.value += self.loss_of(round, shard, &outputs, scale, top) * scale;
+            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
+            gradient[moving.reach(self.network)].fill(0.0);
+            vjp_with(self.network, weights, &x, &tape, deltas, blocks, gradient, scratch);
+            sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
+            sum.outputs.extend_from_slice(&outputs);
+        };
+        let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
+        let mut total = start();
+        for piece in self.pieces(0..rounds, start, visit) {
+            total.value += piece.value;
+            total.gradient.iter_mut().zip(&piece.gradient).for_each(|(sum, g)| *sum += g);
+            total.outputs.extend_from_slice(&piece.outputs);
+        }
+        total
+    }
+
+    /// Keeps the linearization of all rounds in `f32`, unless that takes more than `memory` bytes.
+    pub fn keep(self, memory: usize) -> KeptSample<'a, T> {
+        let per_row: usize = self.network.blocks().iter().map(|b| b.features_in() + b.features_out()).sum();
+        let slopes: usize = self.network.hidden_blocks().iter().map(|b| b.activations()).sum();
+        let needed = self.rounds() * self.batch * (per_row + slopes) * size_of::<f32>();
+        let tapes = if needed <= memory {
+            let start = Vec::new;
+            let visit = |round, shard, weights: &[f32], buffers: &mut Buffers<f32>, kept: &mut Vec<Shard<f32>>| {
+                kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
+            };
+            self.pieces(0..self.rounds(), start, visit).into_iter().flatten().collect()
+        } else {
+            Vec::new()
+        };
+        KeptSample { sample: self, tapes }
+    }
+}
+
+/// A sample for many products with its curvature, in `f32`.
+pub struct KeptSample<'a, T> {
+    pub sample: Sample<'a, T>,
+    /// By round and shard; empty if they would not fit.
+    tapes: Vec<Shard<f32>>,
+}
+
+impl<T: Real> KeptSample<'_, T> {
+    /// Values in the outputs of a round.
+    pub fn outputs_per_round(&self) -> usize {
+        self.sample.batch * self.sample.network.outputs()
+    }
+
+    /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
+    /// `moved: [rows, outputs]` (all rounds; unused for the mean squared error).
+    pub fn product(
+        &self,
+        rounds: Range<usize>,
+        moving: &Moving,
+        direction: &[f32],
+        moved: &[f32],
+        scale: f64,
+    ) -> Vec<f32> {
+        let sample = &self.sample;
+        let network = sample.network;
+        let mut flat = vec![0.0; network.parameters()];
+        flat[moving.span.clone()].copy_from_slice(direction);
+        let visit = |round: usize, shard: usize, weights: &[f32], buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
+            let kept = match self.tapes.get(round * sample.shards() + shard) {
+                Some(kept) => Cow::Borrowed(kept),
+                None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.scratch)),
+            };
+            let Shard { x, tape } = &*kept;
+            let (blocks, scratch) = (moving.blocks.clone(), &mut buffers.scratch);
+            let mut outputs = jvp_with(network, weights, x, tape, &flat, blocks.clone(), scratch);
+            let first = (round * sample.batch + shard * sample.shard_rows()) * network.outputs();
+            let at = if sample.loss.is_quadratic() { &[] } else { &moved[first..first + outputs.len()] };
+            sample.loss.apply_hessian(at, network.outputs(), scale as f32, &mut outputs);
+            *buffers.deltas.last_mut().expect("a network has a block") = outputs;
+            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
+            gradient[moving.reach(network)].fill(0.0);
+            vjp_with(network, weights, x, tape, deltas, blocks, gradient, scratch);
+            sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
+        };
+        let mut total = vec![0.0; direction.len()];
+        for piece in sample.pieces(rounds, || vec![0.0f32; direction.len()], visit) {
+            total.iter_mut().zip(&piece).for_each(|(sum, g)| *sum += *g);
+        }
+        total
+    }
+}
