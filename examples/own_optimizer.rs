@@ -12,7 +12,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings},
         tables::Scale,
     },
-    taylor::RegretSettings,
+    taylor::{BoundRates, RegretSettings},
     train::{Examples, Training, train},
 };
 
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch: minibatches.batch_size(),
         memory: 1 << 30,
         every: 10,
-        sgd_rate: None,
+        rates: BoundRates::default(),
     };
     let probe = digits.inputs[..500 * digits.features()].to_vec();
     let mut analysis = Analysis::new(&network, Loss::Mse, settings, probe);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 use support::{Workplace, files, table};
 
 const TABLES: [(&str, &str); 6] = [
@@ -11,7 +11,7 @@ const TABLES: [(&str, &str); 6] = [
     (
         "regret.csv",
         "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,\
-         bound_zinkevich,bound_sgd",
+         bound_zinkevich,bound_sgd,bound_adagrad",
     ),
     (
         "units.csv",
@@ -72,6 +72,42 @@ fn the_written_experiment_runs_again_to_the_same_tables() {
     workplace.run(&[&["run", "autoencoder.toml", "--out", "first"][..], &settings].concat()).exits(0);
     workplace.run(&["run", "first/experiment.toml", "--out", "second"]).exits(0);
     assert_eq!(workplace.read("first/adam/units.csv"), workplace.read("second/adam/units.csv"));
+}
+
+#[test]
+fn standardized_inputs_are_recorded_and_their_trace_is_analysed_alike() {
+    let workplace = Workplace::new();
+    let run = ["run", "autoencoder.toml", "--set", "data.standardize=true", "--optimizer", "sgd:0.1", "--keep-trace"];
+    workplace.run(&[&run[..], &["--out", "run"]].concat()).exits(0);
+    let found = workplace.json("run/environment.json")["standardization"].clone();
+    // The digits' training images, summed by scikit-learn: 468,645 sixteenths on 1,500 images of 64 pixels.
+    let mean = found["mean"][0].as_f64().unwrap();
+    assert!((mean - 468_645.0 / 16.0 / 96_000.0).abs() < 1e-12, "{mean}");
+    assert_eq!(workplace.json("run/sgd/trace/manifest.json")["data"]["standardize"], true);
+    // Without the inputs beside it, the trace takes those of the dataset it names, and standardizes them.
+    fs::remove_file(workplace.path("run/sgd/trace/inputs.npy")).unwrap();
+    workplace.run(&["analyze", "run/sgd/trace", "--out", "again"]).exits(0);
+    assert_eq!(workplace.read("run/sgd/regret.csv"), workplace.read("again/sgd/regret.csv"));
+}
+
+#[test]
+fn a_folder_of_images_is_a_dataset() {
+    let workplace = Workplace::new();
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images");
+    for (class, file) in [("noise", "rgb.png"), ("palette", "palette.png")] {
+        for part in ["train", "test"] {
+            let folder = workplace.path(&format!("pictures/{part}/{class}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(images.join(file), folder.join(file)).unwrap();
+        }
+    }
+    let settings = ["--set", "data.dataset=images:pictures", "--set", "training.batch_size=2", "--set"];
+    let layers = "network.layers=[{dense=3},\"relu\",{dense=2}]";
+    let run = [&["run", "classifier.toml", "--out", "run"][..], &settings, &[layers]].concat();
+    workplace.run(&run).exits(0);
+    assert_eq!(workplace.json("run/summary.json")["dataset"], "images:pictures");
+    fs::copy(images.join("rgb.jpg"), workplace.path("pictures/test/noise/rgb.jpg")).unwrap();
+    workplace.run(&[&run[..], &["--overwrite"]].concat()).exits(2).says(&["rgb.jpg has 19x18 pixels", "5x4"]);
 }
 
 #[test]

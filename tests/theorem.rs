@@ -15,7 +15,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, RegretRow},
     },
-    taylor::RegretSettings,
+    taylor::{BoundRates, RegretSettings},
     train::{Ending, Examples, Training, train},
 };
 
@@ -114,7 +114,10 @@ impl Experiment {
             planned_rounds: planned,
             batch: BATCH,
             every: 1,
-            sgd_rate: self.claimed.or(plain.then_some(self.optimizer.learning_rate)),
+            rates: BoundRates {
+                sgd: self.claimed.or(plain.then_some(self.optimizer.learning_rate)),
+                adagrad: self.claimed.or(self.optimizer.constant_rate_of("adagrad")),
+            },
         };
         let mut analysis = Analysis::new(&self.network, self.loss, settings, Vec::new());
         let training = Training {
@@ -268,6 +271,51 @@ fn constant_step_gradient_descent_satisfies_its_bound_on_pathological_networks()
             assert_sgd(&experiment.name(), &tables.regret);
         }
     }
+}
+
+fn assert_adagrad(name: &str, rows: &[RegretRow]) {
+    for row in rows {
+        let bound = row.bound_adagrad.expect("AdaGrad has its bound");
+        assert!(
+            row.mean_regret <= bound + 1e-6 * row.mean_loss,
+            "{name}: {} layer {:?} neuron {:?} {} {} rounds: regret {:e} above {bound:e}",
+            row.scale,
+            row.layer,
+            row.neuron,
+            row.comparator,
+            row.rounds,
+            row.mean_regret
+        );
+    }
+}
+
+#[test]
+fn diagonal_adagrad_satisfies_its_bound() {
+    // A small step, one that learns well, and one that is too long; and networks where nothing good happens.
+    let cases = [(Start::Healthy, 1e-3), (Start::Healthy, 0.03), (Start::Healthy, 1.0), (Start::DeadLayer, 0.03)];
+    for network in [autoencoder(), classifier()] {
+        for (start, rate) in cases.into_iter().chain([(Start::Saturated, 0.03), (Start::Exploding, 0.03)]) {
+            let experiment = Experiment::new(network.clone(), start, optimizer("adagrad", rate, &[]));
+            let (tables, losses) = experiment.run::<f64>();
+            assert_adagrad(&experiment.name(), &tables.regret);
+            assert!(tables.regret.iter().all(|row| row.bound_sgd.is_none()), "no other bound is claimed");
+            if start == Start::Healthy && rate == 0.03 {
+                assert!(losses[losses.len() - 1] < losses[0], "{} does not learn", experiment.name());
+                assert!(tables.regret.iter().any(|r| r.mean_regret > 0.01 * r.mean_loss), "there is regret to bound");
+            }
+        }
+    }
+}
+
+/// The bound of AdaGrad says something: a learner that hardly moves has more regret than that of a learner that does.
+#[test]
+fn the_adagrad_bound_does_not_hold_for_a_learner_that_hardly_moves() {
+    let slow = optimizer("sgd", 1e-5, &[]);
+    let experiment =
+        Experiment { claimed: Some(0.003), epochs: 4, ..Experiment::new(autoencoder(), Start::Healthy, slow) };
+    let (tables, _) = experiment.run::<f64>();
+    let beyond = tables.regret.iter().filter(|r| r.mean_regret > r.bound_adagrad.expect("the step is claimed")).count();
+    assert!(beyond > 0, "no row of {}", tables.regret.len());
 }
 
 /// Below a dead layer nothing can be gained: the optimum of every unit there is the loss that was paid.

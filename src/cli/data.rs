@@ -45,13 +45,32 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
 fn list(folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
     for name in NAMES {
         let state = match data::load(name, folder) {
-            Ok(set) => format!("{} training and {} test rows of {:?}", set.train.len(), set.test.len(), set.shape),
+            Ok(set) => format!(
+                "{} training and {} test images of {} in {} classes",
+                set.train.len(),
+                set.test.len(),
+                size(set.image),
+                set.classes
+            ),
             Err(data::DataError::NotFound { .. }) => format!("not here; get it with: taylorscope data fetch {name}"),
             Err(error) => format!("unusable: {error}"),
         };
         output::line(format!("{name:<14} {state}"))?;
     }
     Ok(Status::Done)
+}
+
+/// `28x28`, or `3x32x32` with channels.
+fn size([channels, height, width]: [usize; 3]) -> String {
+    match channels {
+        1 => format!("{height}x{width}"),
+        _ => format!("{channels}x{height}x{width}"),
+    }
+}
+
+/// Why a dataset has no files to download.
+fn at_hand(name: &str) -> &'static str {
+    if name.starts_with(data::images::PREFIX) { "is a folder of your own" } else { "is embedded in the program" }
 }
 
 fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
@@ -67,6 +86,10 @@ fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status>
             }
             bar.set_position(bytes);
         }
+        Progress::Unpacked { file } => {
+            bar.reset();
+            eprintln!("{file}: unpacked and verified");
+        }
         Progress::Failed { file, failure } => eprintln!("{file}: {}: {}", failure.url, failure.reason),
         Progress::Finished { file, .. } => {
             bar.reset();
@@ -76,7 +99,7 @@ fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status>
     bar.finish_and_clear();
     match files.first().and_then(|file| file.parent()) {
         Some(folder) => output::line(format!("{name}: {} files in {}", files.len(), folder.display()))?,
-        None => output::line(format!("{name} is embedded in the program; nothing to fetch"))?,
+        None => output::line(format!("{name} {}; nothing to fetch", at_hand(name)))?,
     }
     Ok(Status::Done)
 }
@@ -84,7 +107,7 @@ fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status>
 fn verify(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
     let files = data::verify(name, folder)?;
     if files.is_empty() {
-        output::line(format!("{name} is embedded in the program; nothing to verify"))?;
+        output::line(format!("{name} {} and has no checksums; it was read through and is whole", at_hand(name)))?;
     }
     let mut status = Status::Done;
     for report in files {

@@ -4,12 +4,14 @@
 
 mod analyze;
 mod data;
+mod explore;
 mod landscape;
 mod memory;
 mod output;
 mod report;
 mod reproduce;
 mod run;
+mod tune;
 
 use crate::study::{ExperimentError, StudyError, landscape::LandscapeError};
 use clap::{Parser, Subcommand};
@@ -31,6 +33,10 @@ struct Arguments {
 enum Command {
     /// Train, analyse and report an experiment
     Run(run::Arguments),
+    /// Search the learning rate of every optimizer of an experiment
+    Tune(tune::Arguments),
+    /// Test with tuned rates and several seeds whether RMS normalization explores more
+    Explore(explore::Arguments),
     /// Reproduce figures of the paper and judge its claims
     Reproduce(reproduce::Arguments),
     /// Analyse a trace of a run that was trained elsewhere
@@ -75,6 +81,8 @@ pub fn main() -> ExitCode {
     });
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
+        Command::Tune(arguments) => tune::command(&arguments),
+        Command::Explore(arguments) => explore::command(&arguments),
         Command::Reproduce(arguments) => reproduce::command(&arguments),
         Command::Analyze(arguments) => analyze::command(&arguments),
         Command::Landscape(arguments) => landscape::command(&arguments),

@@ -4,6 +4,7 @@ use crate::study::{Event, tables::Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal, Write},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -107,4 +108,44 @@ pub fn summary_table(summary: &Summary) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Shows how many of many equal pieces of work are done: a bar on a terminal, a line now and then elsewhere.
+pub struct Counter {
+    bar: ProgressBar,
+    terminal: bool,
+    noun: &'static str,
+    last_line: Mutex<Instant>,
+}
+
+impl Counter {
+    pub fn new(noun: &'static str) -> Self {
+        let template = format!("  {{bar:30}} {{pos}}/{{len}} {noun}, {{elapsed}}, ETA {{eta}}");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
+        Self { bar, terminal: io::stderr().is_terminal(), noun, last_line: Mutex::new(Instant::now()) }
+    }
+
+    /// So many pieces follow, beside those that are known already.
+    pub fn plan(&self, pieces: usize, known: usize) {
+        eprintln!("{pieces} {} to train, {known} known", self.noun);
+        self.bar.set_length(pieces as u64);
+        self.bar.reset();
+    }
+
+    /// One more is done.
+    pub fn count(&self) {
+        self.bar.inc(1);
+        let Ok(mut last_line) = self.last_line.lock() else { return };
+        if !self.terminal && last_line.elapsed() > Duration::from_secs(5) {
+            *last_line = Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let left = self.bar.elapsed().as_secs_f64() / done.max(1) as f64 * all.saturating_sub(done) as f64;
+            eprintln!("{done}/{all} {}, ETA {left:.0} s", self.noun);
+        }
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -1,6 +1,6 @@
 //! `taylorscope reproduce`: the paper's figures and its claims with verdicts.
 
-use super::{STOP, Status, landscape, memory::Memory, output, run};
+use super::{STOP, Status, explore, landscape, memory::Memory, output, run};
 use crate::{
     report,
     study::{
@@ -14,6 +14,10 @@ use crate::{
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
+/// Seeds of `--full` on the digits, and on MNIST.
+const QUICK_SEEDS: usize = 5;
+const FULL_SEEDS: usize = 3;
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Which figure
@@ -22,6 +26,9 @@ pub struct Arguments {
     /// On the embedded digits: seconds instead of minutes, and no download
     #[arg(long)]
     quick: bool,
+    /// Figure 5 with tuned rates, several seeds and intervals, as `explore` does it
+    #[arg(long)]
+    full: bool,
     /// Folder for the runs [default: runs/reproduce-FIGURE, or the first free one]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -146,6 +153,25 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     for reproduction in arguments.figure.runs() {
         let name = reproduction.task.experiment(arguments.quick);
         let (text, origin) = source(name)?;
+        if reproduction.figure == Figure::Fig5 && arguments.full {
+            // The study of the convolutional network would take days.
+            if reproduction.task == Task::Convnet {
+                continue;
+            }
+            let study = explore::Study {
+                experiment: parse(&text, &origin, &[format!("seed={}", arguments.seed)])?,
+                out: &parent.join("fig5-full"),
+                data: arguments.data.as_deref(),
+                seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
+                fine: None,
+                tuned: None,
+                overwrite: arguments.overwrite,
+            };
+            if study.run()? != Status::Done {
+                status = Status::Incomplete;
+            }
+            continue;
+        }
         let mut settings = reproduction.settings(arguments.quick);
         settings.push(format!("name=\"{name}-{}\"", reproduction.figure.name()));
         settings.push(format!("seed={}", arguments.seed));

@@ -1,6 +1,6 @@
 //! `taylorscope run`.
 
-use super::{STOP, Status, UsageError, memory::Memory, output};
+use super::{STOP, Status, UsageError, memory::Memory, output, tune};
 use crate::{
     optim::OptimizerConfig,
     report,
@@ -50,6 +50,9 @@ pub struct Arguments {
     /// Change any key of the experiment, e.g. --set regret.prefixes=10; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Take the optimizers with the learning rates that `tune` found, from DIR [default: runs/tune-NAME]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "optimizers")]
+    tuned: Option<Option<PathBuf>>,
     /// Only train: no analysis, no files; one line an optimizer
     #[arg(long)]
     train_only: bool,
@@ -107,12 +110,34 @@ fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
     settings.extend(arguments.seed.map(|seed| format!("seed={seed}")));
     settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
     let mut experiment = parse(&text, &origin, &settings)?;
+    if let Some(folder) = &arguments.tuned {
+        let folder = folder.clone().unwrap_or_else(|| tune::folder_of(&experiment.name));
+        experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
+    }
     if !arguments.optimizers.is_empty() {
         experiment.optimizer =
             arguments.optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
         experiment.check("--optimizer")?;
     }
     Ok(experiment)
+}
+
+/// The optimizers that were tuned in `folder`, for the same task.
+pub fn tuned_optimizers(experiment: &Experiment, folder: &Path) -> anyhow::Result<Vec<OptimizerConfig>> {
+    let path = folder.join("tuned.toml");
+    let usage = |reason: String| UsageError(format!("{}: {reason}", path.display()));
+    if !path.exists() {
+        let reason = "there is no finished search; run `taylorscope tune` on this experiment first, or name its folder";
+        return Err(usage(format!("{reason} with --tuned=DIR")).into());
+    }
+    let (text, origin) = source(&path.display().to_string())?;
+    let tuned = parse(&text, &origin, &[])?;
+    let task = |e: &Experiment| (e.data.clone(), e.network.clone(), e.training.loss, e.training.batch_size);
+    if task(&tuned) != task(experiment) {
+        let reason = "its rates are those of another dataset, network, loss or batch size; tune this experiment";
+        return Err(usage(reason.to_owned()).into());
+    }
+    Ok(tuned.optimizer)
 }
 
 /// Parses `NAME[:RATE]`.

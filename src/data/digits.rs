@@ -26,6 +26,8 @@ const HEIGHT: usize = 8;
 const WIDTH: usize = 8;
 const FEATURES: usize = HEIGHT * WIDTH;
 const CLASSES: usize = 10;
+/// What digits are called, here and in MNIST.
+pub(super) const CLASS_NAMES: [&str; CLASSES] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// The value of a fully inked pixel: each pixel counts the ink in a block of 4x4.
 const FULL_INK: u8 = 16;
 
@@ -60,6 +62,8 @@ fn unpack(packed: &[u8]) -> Result<Dataset, DataError> {
         shape: vec![FEATURES],
         image: [1, HEIGHT, WIDTH],
         classes: CLASSES,
+        class_names: CLASS_NAMES.map(str::to_owned).to_vec(),
+        standardization: None,
         train: split(train_pixels, train_labels)?,
         test: split(test_pixels, test_labels)?,
     })

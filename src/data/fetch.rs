@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::checksum::{Checksum, Verdict};
 use super::download::{self, Setback};
-use super::{DataError, Source, folders, source_of};
+use super::{DataError, archive, folders, source_of};
 
 /// The environment variable that replaces the mirrors.
 const MIRROR_VARIABLE: &str = "TAYLORSCOPE_MIRROR";
@@ -25,6 +25,8 @@ pub(super) struct Remote {
     pub name: &'static str,
     /// URLs of folders that have all the files, best first.
     pub mirrors: &'static [&'static str],
+    /// The archive that the files are published in, if they are not published one by one.
+    pub archive: Option<RemoteFile>,
     /// The files.
     pub files: &'static [RemoteFile],
 }
@@ -36,7 +38,7 @@ pub(super) struct RemoteFile {
     pub names: &'static [&'static str],
     /// What tells it from any other.
     pub checksum: Checksum,
-    /// A length that it is known not to exceed as published.
+    /// A length that it is known not to exceed as published; its very length if it comes in an archive.
     pub most_bytes: u64,
 }
 
@@ -123,6 +125,11 @@ pub enum Progress<'a> {
         /// Where and why.
         failure: &'a MirrorFailure,
     },
+    /// A file was taken out of the archive it is published in, checked, and is under its own name.
+    Unpacked {
+        /// Its name.
+        file: &'a str,
+    },
     /// The file is there, checked and under its own name.
     Finished {
         /// Its name.
@@ -180,8 +187,9 @@ fn list_failures(failures: &[MirrorFailure]) -> String {
 /// Downloads the files of dataset `name` into `dir/NAME`, or into the cache folder's
 /// ([`cache_dir`](super::cache_dir)), and gives their paths.
 ///
-/// Files that are there and intact are kept; damaged ones are replaced. There is nothing to do for
-/// the embedded `digits`, which is part of the program.
+/// Files that are there and intact are kept; damaged ones are replaced. Files that are published in one archive are
+/// taken out of it, and the archive is removed. There is nothing to do for the embedded `digits`, which is part of the
+/// program, and for `images:DIR`.
 ///
 /// # Errors
 ///
@@ -193,9 +201,9 @@ pub fn fetch(
     options: &FetchOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Vec<PathBuf>, DataError> {
-    match source_of(name)? {
-        Source::Embedded => Ok(Vec::new()),
-        Source::Files(remote) => {
+    match source_of(name)?.remote() {
+        None => Ok(Vec::new()),
+        Some(remote) => {
             let folder = folders::download_folder(name, dir)?;
             fetch_files(remote, &folder, options, progress)
         }
@@ -209,20 +217,39 @@ fn fetch_files(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Vec<PathBuf>, DataError> {
     fs::create_dir_all(folder).map_err(trouble_at(folder))?;
-    remote
-        .files
-        .iter()
-        .map(|file| {
-            if let Some(path) = folders::find(folder, file.names) {
-                let verdict = file.checksum.check(&path).map_err(trouble_at(&path))?;
-                if verdict == Verdict::Intact {
-                    progress(Progress::Present { file: file.names[0] });
-                    return Ok(path);
-                }
-            }
-            fetch_file(remote, file, folder, options, progress)
-        })
-        .collect()
+    let Some(archive) = &remote.archive else {
+        return remote.files.iter().map(|file| keep_or_fetch(remote, file, folder, options, progress)).collect();
+    };
+    let present: Option<Vec<PathBuf>> =
+        remote.files.iter().map(|file| intact(file, folder)).collect::<Result<_, DataError>>()?;
+    if let Some(paths) = present {
+        remote.files.iter().for_each(|file| progress(Progress::Present { file: file.names[0] }));
+        return Ok(paths);
+    }
+    let packed = keep_or_fetch(remote, archive, folder, options, progress)?;
+    let paths = archive::unpack(&packed, remote.files, folder, &mut |file| progress(Progress::Unpacked { file }))?;
+    fs::remove_file(&packed).map_err(trouble_at(&packed))?;
+    Ok(paths)
+}
+
+/// The path of `file` in `folder` if the published file is there.
+fn intact(file: &RemoteFile, folder: &Path) -> Result<Option<PathBuf>, DataError> {
+    let Some(path) = folders::find(folder, file.names) else { return Ok(None) };
+    Ok((check(file, &path)? == Verdict::Intact).then_some(path))
+}
+
+fn keep_or_fetch(
+    remote: &Remote,
+    file: &RemoteFile,
+    folder: &Path,
+    options: &FetchOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, DataError> {
+    if let Some(path) = intact(file, folder)? {
+        progress(Progress::Present { file: file.names[0] });
+        return Ok(path);
+    }
+    fetch_file(remote, file, folder, options, progress)
 }
 
 fn fetch_file(
@@ -318,16 +345,16 @@ pub struct FileReport {
 }
 
 /// Compares the files that [`load`](super::load) would use with the published checksums: one
-/// report a file. There are no reports for the embedded `digits`, which is read through instead.
+/// report a file. There are no reports for the embedded `digits` and for `images:DIR`, which are read through instead.
 ///
 /// # Errors
 ///
 /// If the name is unknown, or if there are no files or they cannot be read. Damaged and missing
 /// files are no errors but findings.
 pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
-    match source_of(name)? {
-        Source::Embedded => super::digits::load().map(|_| Vec::new()),
-        Source::Files(remote) => verify_files(remote, dir),
+    match source_of(name)?.remote() {
+        None => super::load(name, dir).map(|_| Vec::new()),
+        Some(remote) => verify_files(remote, dir),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
+use super::super::archive::tests::tar_gz;
 use super::super::checksum::digest;
 use super::super::test_server::{Reply, Request, TestServer};
 use super::*;
@@ -25,6 +26,7 @@ fn remote() -> Remote {
         name: "tiny",
         // Nothing listens there: a test that forgets to name its server fails.
         mirrors: &["http://127.0.0.1:9"],
+        archive: None,
         files: Box::leak(Box::new([file(&["one", "uno"], ONE), file(&["two", "due"], TWO)])),
     }
 }
@@ -57,13 +59,22 @@ fn options(servers: &[&TestServer]) -> FetchOptions {
 
 /// Fetches from the servers; gives the outcome and what the progress said, one word an event.
 fn fetch_from(folder: &Path, servers: &[&TestServer]) -> (Result<Vec<PathBuf>, DataError>, Vec<&'static str>) {
+    fetch_remote(&remote(), folder, servers)
+}
+
+fn fetch_remote(
+    remote: &Remote,
+    folder: &Path,
+    servers: &[&TestServer],
+) -> (Result<Vec<PathBuf>, DataError>, Vec<&'static str>) {
     let mut events = Vec::new();
-    let outcome = fetch_files(&remote(), folder, &options(servers), &mut |event| {
+    let outcome = fetch_files(remote, folder, &options(servers), &mut |event| {
         events.push(match event {
             Progress::Present { .. } => "present",
             Progress::Started { .. } => "started",
             Progress::Received { .. } => "received",
             Progress::Failed { .. } => "failed",
+            Progress::Unpacked { .. } => "unpacked",
             Progress::Finished { .. } => "finished",
         });
     });
@@ -282,6 +293,71 @@ fn mirrors_are_listed_between_spaces() {
     let options = FetchOptions { mirrors: split_mirrors("http://a/ http://b"), ..FetchOptions::default() };
     assert_eq!(options.urls(&remote(), "one"), ["http://a/tiny/one", "http://b/tiny/one"]);
     assert_eq!(FetchOptions::default().urls(&remote(), "one"), ["http://127.0.0.1:9/one"]);
+}
+
+/// The same dataset, published as one archive with the given bytes.
+fn archived(bytes: &[u8]) -> Remote {
+    let file = |names: &'static [&'static str], content: &[u8]| RemoteFile {
+        names,
+        checksum: Checksum::Unpacked {
+            sha256: Box::leak(digest(content).unwrap().into_boxed_str()),
+            bytes: content.len() as u64,
+        },
+        most_bytes: content.len() as u64,
+    };
+    let sha256 = Box::leak(digest(bytes).unwrap().into_boxed_str());
+    Remote {
+        name: "tiny",
+        mirrors: &["http://127.0.0.1:9"],
+        archive: Some(RemoteFile { names: &["tiny.tar.gz"], checksum: Checksum::Packed(sha256), most_bytes: 1 << 20 }),
+        files: Box::leak(Box::new([file(&["one", "tiny/one"], ONE), file(&["two", "tiny/two"], TWO)])),
+    }
+}
+
+/// A server that has one archive.
+fn archive_server(bytes: Vec<u8>) -> TestServer {
+    TestServer::start(move |request| match request.path.as_str() {
+        "/tiny/tiny.tar.gz" => Reply::ok(&bytes),
+        _ => Reply::status(404),
+    })
+}
+
+#[test]
+fn an_archive_is_fetched_unpacked_and_removed() {
+    let folder = TempDir::new().unwrap();
+    let bytes = tar_gz(&[("tiny/one", ONE), ("tiny/readme", b"text"), ("tiny/two", TWO)]);
+    let (remote, server) = (archived(&bytes), archive_server(bytes));
+    let (outcome, events) = fetch_remote(&remote, folder.path(), &[&server]);
+    assert_eq!(outcome.unwrap(), [folder.path().join("one"), folder.path().join("two")]);
+    assert_complete(folder.path());
+    assert_eq!(events, ["started", "received", "finished", "unpacked"]);
+
+    let (outcome, events) = fetch_remote(&remote, folder.path(), &[&server]);
+    outcome.unwrap();
+    assert_eq!((events, server.requests().len()), (vec!["present"], 1), "nothing is fetched twice");
+
+    fs::write(folder.path().join("one"), "damaged").unwrap();
+    fetch_remote(&remote, folder.path(), &[&server]).0.unwrap();
+    assert_complete(folder.path());
+}
+
+#[test]
+fn an_archive_without_its_members_is_an_error_that_names_them() {
+    let folder = TempDir::new().unwrap();
+    let bytes = tar_gz(&[("tiny/one", ONE)]);
+    let (remote, server) = (archived(&bytes), archive_server(bytes));
+    let error = fetch_remote(&remote, folder.path(), &[&server]).0.unwrap_err().to_string();
+    assert!(error.contains("it lacks two") && error.contains("tiny.tar.gz"), "{error}");
+    assert!(!folder.path().join("two").exists());
+}
+
+#[test]
+fn another_archive_is_never_unpacked() {
+    let folder = TempDir::new().unwrap();
+    let remote = archived(&tar_gz(&[("tiny/one", ONE), ("tiny/two", TWO)]));
+    let server = archive_server(tar_gz(&[("tiny/one", TWO), ("tiny/two", ONE)]));
+    assert_eq!(failures(fetch_remote(&remote, folder.path(), &[&server]).0).len(), 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -83,6 +83,21 @@ pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<(PathBuf, Ve
     Err(DataError::NotFound { name: remote.name.to_owned(), folders })
 }
 
+/// As [`locate`], for datasets that need all their files: gives the path of each.
+pub(super) fn locate_all(remote: &Remote, dir: Option<&Path>) -> Result<(PathBuf, Vec<PathBuf>), DataError> {
+    let (folder, files) = locate(remote, dir)?;
+    let missing: Vec<String> = files
+        .iter()
+        .zip(remote.files)
+        .filter(|(found, _)| found.is_none())
+        .map(|(_, file)| file.names[0].to_owned())
+        .collect();
+    match missing.is_empty() {
+        true => Ok((folder, files.into_iter().flatten().collect())),
+        false => Err(DataError::Incomplete { name: remote.name.to_owned(), folder, missing }),
+    }
+}
+
 /// The first of the `names` that is a file in `folder`.
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     names.iter().map(|name| folder.join(name)).find(|path| path.is_file())

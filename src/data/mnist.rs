@@ -5,11 +5,15 @@ use std::path::Path;
 
 use super::checksum::Checksum;
 use super::fetch::{Remote, RemoteFile};
-use super::{DataError, Dataset, folders, idx};
+use super::{DataError, Dataset, digits, folders, idx};
 
 /// `[height, width]` of the images.
 const SIZE: [usize; 2] = [28, 28];
 const CLASSES: usize = 10;
+
+/// The classes of Fashion-MNIST in the order of their labels.
+const CLOTHES: [&str; CLASSES] =
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// Beyond any of the packed files (the largest has 26 MB).
 const MOST_BYTES: u64 = 64 << 20;
@@ -31,6 +35,7 @@ const TEST_LABELS: &[&str] =
 pub(super) const MNIST: Remote = Remote {
     name: "mnist",
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"],
+    archive: None,
     files: &[
         RemoteFile {
             names: TRAIN_IMAGES,
@@ -77,6 +82,7 @@ pub(super) const FASHION_MNIST: Remote = Remote {
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     ],
+    archive: None,
     files: &[
         RemoteFile {
             names: TRAIN_IMAGES,
@@ -103,15 +109,9 @@ pub(super) const FASHION_MNIST: Remote = Remote {
 
 /// Loads one of the two from the folder that has its files.
 pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataError> {
-    let (folder, files) = folders::locate(remote, dir)?;
-    let [Some(train_images), Some(train_labels), Some(test_images), Some(test_labels)] = &files[..] else {
-        let missing = files
-            .iter()
-            .zip(remote.files)
-            .filter(|(found, _)| found.is_none())
-            .map(|(_, file)| file.names[0].to_owned())
-            .collect();
-        return Err(DataError::Incomplete { name: remote.name.to_owned(), folder, missing });
+    let (_, files) = folders::locate_all(remote, dir)?;
+    let [train_images, train_labels, test_images, test_labels] = &files[..] else {
+        unreachable!("both datasets have four files");
     };
     let split = |images: &Path, labels: &Path| {
         let (split, size) = idx::read_split(images, labels, CLASSES)
@@ -126,11 +126,14 @@ pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataE
         }
         Ok(split)
     };
+    let class_names = if remote.name == MNIST.name { digits::CLASS_NAMES } else { CLOTHES };
     Ok(Dataset {
         name: remote.name.to_owned(),
         shape: vec![SIZE[0] * SIZE[1]],
         image: [1, SIZE[0], SIZE[1]],
         classes: CLASSES,
+        class_names: class_names.map(str::to_owned).to_vec(),
+        standardization: None,
         train: split(train_images, train_labels)?,
         test: split(test_images, test_labels)?,
     })
@@ -171,6 +174,7 @@ mod tests {
             assert_eq!(dataset.name, "mnist");
             assert_eq!((dataset.shape.as_slice(), dataset.image), (&[784][..], [1, 28, 28]));
             assert_eq!(dataset.train.labels, [7, 0, 9]);
+            assert_eq!(dataset.class_names[9], "9");
             assert_eq!(dataset.test.labels, [1, 2]);
             assert_eq!(dataset.train.row(1)[0], (784 % 251) as f32 / 255.0);
             assert_eq!(*first.get_or_insert_with(|| dataset.clone()), dataset);

@@ -7,7 +7,8 @@
 //! - [`Minibatches`] decides which rows each round sees, reproducibly.
 //! - [`fetch`] downloads the files of a dataset, [`verify`] checks them again, and
 //!   [`cache_dir`] says where they are kept.
-//! - [`idx`] reads the file format of the MNIST family, [`digits`] is the embedded dataset.
+//! - [`idx`] reads the file format of the MNIST family, [`cifar`] that of CIFAR-10, [`images`] folders of PNG and JPEG
+//!   files; [`digits`] is the embedded dataset.
 //!
 //! ```
 //! let digits = taylorscope::data::load("digits", None)?;
@@ -16,15 +17,20 @@
 //! # Ok::<(), taylorscope::data::DataError>(())
 //! ```
 
+mod archive;
 mod checksum;
+pub mod cifar;
 pub mod digits;
 mod download;
 mod fetch;
 mod folders;
 pub mod idx;
+pub mod images;
 mod minibatches;
 mod mnist;
+pub mod picture;
 mod split;
+mod standardize;
 #[cfg(test)]
 mod test_server;
 
@@ -33,19 +39,21 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use archive::{ArchiveError, ArchiveFault};
 pub use checksum::Verdict;
 pub use fetch::{FetchError, FetchOptions, FileReport, MirrorFailure, Progress, fetch, verify};
 pub use folders::cache_dir;
 pub use minibatches::{MinibatchError, Minibatches, Rounds};
 pub use split::{ArrayError, Split, check_inputs};
+pub use standardize::Standardization;
 
-/// The datasets that [`load`] knows, in the order in which they are listed to users.
-pub const NAMES: &[&str] = &[digits::NAME, mnist::MNIST.name, mnist::FASHION_MNIST.name];
+/// The datasets that [`load`] knows by name, in the order in which they are listed to users.
+pub const NAMES: &[&str] = &[digits::NAME, mnist::MNIST.name, mnist::FASHION_MNIST.name, cifar::CIFAR10.name];
 
 /// A classification dataset in memory, split into a training and a test part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// One of [`NAMES`].
+    /// One of [`NAMES`], or [`images::PREFIX`] and a folder.
     pub name: String,
     /// The shape of one row of `train.inputs` and `test.inputs`, such as `[784]`.
     pub shape: Vec<usize>,
@@ -54,6 +62,10 @@ pub struct Dataset {
     pub image: [usize; 3],
     /// The number of classes; labels are `0..classes`.
     pub classes: usize,
+    /// `[classes]`, what the classes are called, in the order of their labels.
+    pub class_names: Vec<String>,
+    /// What [`Dataset::standardize`] did; `None` if inputs are as loaded, in `[0, 1]`.
+    pub standardization: Option<Standardization>,
     /// The rows to train on.
     pub train: Split,
     /// The rows held out.
@@ -62,9 +74,10 @@ pub struct Dataset {
 
 /// Loads a dataset by name, with inputs scaled to `[0, 1]`.
 ///
-/// `digits` is embedded and needs no files. The files of the others are looked for in
-/// `dir/NAME`, then in `dir` itself, then in the cache folder ([`cache_dir`]), and come from the
-/// first folder which has any of them. Nothing is downloaded here: [`fetch`] does that.
+/// `digits` is embedded and needs no files. `images:DIR` reads the user's own images ([`images`]) from `DIR` and from
+/// nowhere else. The files of the others are looked for in `dir/NAME`, then in `dir` itself, then in the cache folder
+/// ([`cache_dir`]), and come from the first folder which has any of them. Nothing is downloaded here: [`fetch`] does
+/// that. Rows are channel-major: `[channels, height, width]`.
 ///
 /// The files are checked for their form (sizes, counts, label range), not against checksums:
 /// [`verify`] does that.
@@ -75,7 +88,9 @@ pub struct Dataset {
 pub fn load(name: &str, dir: Option<&Path>) -> Result<Dataset, DataError> {
     match source_of(name)? {
         Source::Embedded => digits::load(),
-        Source::Files(remote) => mnist::load(remote, dir),
+        Source::Idx(remote) => mnist::load(remote, dir),
+        Source::Cifar => cifar::load(dir),
+        Source::Images(folder) => images::load(name, &folder),
     }
 }
 
@@ -83,8 +98,23 @@ pub fn load(name: &str, dir: Option<&Path>) -> Result<Dataset, DataError> {
 enum Source {
     /// They are part of the program.
     Embedded,
-    /// They are in files that can be downloaded.
-    Files(&'static fetch::Remote),
+    /// They are in four IDX files that can be downloaded.
+    Idx(&'static fetch::Remote),
+    /// They are the records of CIFAR-10, which can be downloaded.
+    Cifar,
+    /// They are in image files of the user's own.
+    Images(PathBuf),
+}
+
+impl Source {
+    /// The published files, if the dataset has any.
+    fn remote(&self) -> Option<&'static fetch::Remote> {
+        match self {
+            Source::Embedded | Source::Images(_) => None,
+            Source::Idx(remote) => Some(remote),
+            Source::Cifar => Some(&cifar::CIFAR10),
+        }
+    }
 }
 
 /// Resolves a name, or suggests the nearest valid one.
@@ -92,10 +122,16 @@ fn source_of(name: &str) -> Result<Source, DataError> {
     if name == digits::NAME {
         return Ok(Source::Embedded);
     }
+    if name == cifar::CIFAR10.name {
+        return Ok(Source::Cifar);
+    }
+    if let Some(folder) = name.strip_prefix(images::PREFIX).filter(|folder| !folder.is_empty()) {
+        return Ok(Source::Images(PathBuf::from(folder)));
+    }
     [&mnist::MNIST, &mnist::FASHION_MNIST]
         .into_iter()
         .find(|remote| remote.name == name)
-        .map(Source::Files)
+        .map(Source::Idx)
         .ok_or_else(|| DataError::UnknownName { name: name.to_owned(), suggestion: nearest_name(name) })
 }
 
@@ -170,6 +206,20 @@ pub enum DataError {
         /// The file and what is wrong with it.
         fault: idx::IdxError,
     },
+    /// A file of CIFAR-10 is malformed.
+    #[error("{fault}; replace the file, for example by `taylorscope data fetch {name}`")]
+    MalformedCifar {
+        /// The dataset.
+        name: String,
+        /// The file and what is wrong with it.
+        fault: cifar::CifarError,
+    },
+    /// A folder of images is no dataset.
+    #[error(transparent)]
+    Images(#[from] images::ImagesError),
+    /// A downloaded archive does not give its files.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The images have another size than those of the named dataset.
     #[error(
         "{}: images of {}x{} pixels, but those of {name:?} have {}x{}; put the files of {name:?} there or name another folder",
@@ -208,7 +258,7 @@ pub enum DataError {
 }
 
 fn advise_name(suggestion: &Option<&'static str>) -> String {
-    let known = NAMES.join(", ");
+    let known = format!("{}, {}DIR", NAMES.join(", "), images::PREFIX);
     match suggestion {
         Some(name) => format!("did you mean {name:?}? (known: {known})"),
         None => format!("choose one of {known}"),
@@ -239,6 +289,7 @@ mod tests {
             ("digit", "digits"),
             ("fashion", "fashion-mnist"),
             ("Fashion_MNIST", "fashion-mnist"),
+            ("CIFAR-10", "cifar10"),
         ] {
             assert_eq!(nearest_name(typed), Some(meant), "{typed}");
         }
@@ -247,7 +298,7 @@ mod tests {
     #[test]
     fn a_name_like_no_other_gets_the_list() {
         let error = load("imagenet-22k", None).unwrap_err().to_string();
-        assert!(error.contains("choose one of digits, mnist, fashion-mnist"), "{error}");
+        assert!(error.contains("choose one of digits, mnist, fashion-mnist, cifar10, images:DIR"), "{error}");
         let error = load("", None).unwrap_err().to_string();
         assert!(error.contains("unknown dataset \"\""), "{error}");
     }

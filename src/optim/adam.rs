@@ -1,9 +1,16 @@
-use super::{Optimizer, Settings};
+use super::{Optimizer, Rate, Settings};
 use crate::kernels::Real;
 
-/// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment.
+/// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment. AdamW
+/// (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) shrinks the weights by
+/// `learning_rate * weight_decay` before each step.
+///
+/// `correct_mean = false` leaves the running mean of gradients as it is, which grows from zero in the first rounds as the
+/// velocity of momentum does; with a large `eps` the steps are then those of momentum.
 pub struct Adam<T> {
-    rate: f64,
+    rate: Rate,
+    decay: f64,
+    correct_mean: bool,
     beta1: f64,
     beta2: f64,
     eps: T,
@@ -13,9 +20,20 @@ pub struct Adam<T> {
 
 impl<T: Real> Adam<T> {
     pub fn new(settings: &Settings) -> Self {
+        Self::with_decay(settings, 0.0)
+    }
+
+    /// AdamW.
+    pub fn decoupled(settings: &Settings) -> Self {
+        Self::with_decay(settings, settings.get("weight_decay"))
+    }
+
+    fn with_decay(settings: &Settings, decay: f64) -> Self {
         let zeros = vec![T::ZERO; settings.network.parameters()];
         Self {
-            rate: settings.learning_rate,
+            rate: settings.rate,
+            decay,
+            correct_mean: settings.get("correct_mean") != 0.0,
             beta1: settings.get("beta1"),
             beta2: settings.get("beta2"),
             eps: T::of(settings.get("eps")),
@@ -28,7 +46,9 @@ impl<T: Real> Adam<T> {
 impl<T: Real> Optimizer<T> for Adam<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let correction = |beta: f64| 1.0 - beta.powf(round as f64);
-        let step = T::of(self.rate / correction(self.beta1));
+        let rate = self.rate.at(round);
+        let step = T::of(if self.correct_mean { rate / correction(self.beta1) } else { rate });
+        let keep = T::of(1.0 - rate * self.decay);
         let root = T::of(1.0 / correction(self.beta2).sqrt());
         let (beta1, rest1) = (T::of(self.beta1), T::of(1.0 - self.beta1));
         let (beta2, rest2) = (T::of(self.beta2), T::of(1.0 - self.beta2));
@@ -41,7 +61,7 @@ impl<T: Real> Optimizer<T> for Adam<T> {
                 // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
                 // branch around the store: the loop vectorizes.)
                 let moved = step * *m / (v.sqrt() * root + eps);
-                *w -= if *v > T::ZERO { moved } else { T::ZERO };
+                *w = keep * *w - if *v > T::ZERO { moved } else { T::ZERO };
             }
         });
     }

@@ -3,17 +3,29 @@
 //! To add one, write its file and add it to [`REGISTRY`]; the experiment file, the command line and the documentation
 //! of its settings follow from the entry. Defaults equal PyTorch's.
 
+mod adagrad;
+mod adagrad_full;
 mod adam;
+mod batch_rms;
 mod momentum;
 mod ogd;
 mod rmsprop;
+mod rprop;
+pub mod schedule;
 mod sgd;
+mod sign_sgd;
 
+pub use adagrad::AdaGrad;
+pub use adagrad_full::AdaGradFull;
 pub use adam::Adam;
+pub use batch_rms::BatchRms;
 pub use momentum::Momentum;
 pub use ogd::Ogd;
 pub use rmsprop::RmsProp;
+pub use rprop::RProp;
+pub use schedule::{Rate, Schedule};
 pub use sgd::Sgd;
+pub use sign_sgd::SignSgd;
 
 use crate::{kernels::Real, network::Network, text::suggestion};
 use serde::{Deserialize, Serialize};
@@ -23,6 +35,20 @@ use std::collections::BTreeMap;
 pub trait Optimizer<T: Real>: Send {
     /// Updates `weights` in place with the gradient of round `round` (1-based). Both have the network's flat layout.
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]);
+
+    /// A buffer as long as the weights, for optimizers that use per-example gradients. Before each step the training
+    /// loop fills it with `sum_d g_d^2`, coordinatewise, where `g_d` is the gradient of example `d`'s share of the
+    /// minibatch's mean loss. `None`, the default, costs nothing.
+    fn squares(&mut self) -> Option<&mut [T]> {
+        None
+    }
+
+    /// Whether [`step`](Self::step) is to be given the gradient of all training rows instead of the minibatch's. The
+    /// loop then computes it at `W^n` in every round, which takes as long as an epoch; loss and gradient of the
+    /// minibatch are what observers see all the same, as regret is defined on them.
+    fn full_batch(&self) -> bool {
+        false
+    }
 }
 
 /// An optimizer and its settings, as in the experiment file.
@@ -31,14 +57,60 @@ pub struct OptimizerConfig {
     pub name: String,
     /// The step size; for `ogd` a factor on the theorem's step size.
     pub learning_rate: f64,
-    /// Settings other than the learning rate; absent ones have their defaults.
-    #[serde(flatten)]
+    /// How the learning rate changes over the rounds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schedule: Schedule,
+    /// Rounds of linear warm-up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub warmup: usize,
+    /// Settings other than these; absent ones have their defaults. `true` is 1 and `false` is 0.
+    #[serde(flatten, deserialize_with = "numbers")]
     pub settings: BTreeMap<String, f64>,
+}
+
+fn is_default<V: Default + PartialEq>(value: &V) -> bool {
+    *value == V::default()
+}
+
+/// Reads settings, each a number or a truth value.
+fn numbers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    struct Number(f64);
+    impl<'de> Deserialize<'de> for Number {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl serde::de::Visitor<'_> for Visitor {
+                type Value = Number;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a number, true or false")
+                }
+
+                fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
+                    Ok(Number(value))
+                }
+
+                fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
+                    Ok(Number(value as f64))
+                }
+
+                fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
+                    Ok(Number(value as f64))
+                }
+
+                fn visit_bool<E>(self, value: bool) -> Result<Number, E> {
+                    Ok(Number(f64::from(u8::from(value))))
+                }
+            }
+            deserializer.deserialize_any(Visitor)
+        }
+    }
+    let settings = BTreeMap::<String, Number>::deserialize(deserializer)?;
+    Ok(settings.into_iter().map(|(key, Number(value))| (key, value)).collect())
 }
 
 /// What an optimizer is built from: settings with all defaults filled in.
 pub struct Settings<'a> {
-    pub learning_rate: f64,
+    pub rate: Rate,
     values: BTreeMap<&'static str, f64>,
     pub network: &'a Network,
 }
@@ -84,6 +156,9 @@ macro_rules! entry {
 }
 
 const MOMENTUM: Setting = setting("momentum", 0.9, (0.0, 1.0));
+const BETA1: Setting = setting("beta1", 0.9, (0.0, 1.0));
+const CORRECT_MEAN: Setting = setting("correct_mean", 1.0, (0.0, 1.0));
+const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
 const EPS: Setting = setting("eps", 1e-8, (0.0, f64::MAX));
 
 /// All optimizers that can be named.
@@ -91,8 +166,44 @@ pub const REGISTRY: &[Entry] = &[
     entry!("sgd", 0.01, Sgd::new, []),
     entry!("momentum", 0.01, Momentum::heavy_ball, [MOMENTUM]),
     entry!("nesterov", 0.01, Momentum::nesterov, [MOMENTUM]),
-    entry!("rmsprop", 0.01, RmsProp::new, [setting("alpha", 0.99, (0.0, 1.0)), EPS]),
-    entry!("adam", 0.001, Adam::new, [setting("beta1", 0.9, (0.0, 1.0)), setting("beta2", 0.999, (0.0, 1.0)), EPS]),
+    entry!(
+        "rmsprop",
+        0.01,
+        RmsProp::new,
+        [
+            setting("alpha", 0.99, (0.0, 1.0)),
+            EPS,
+            setting("momentum", 0.0, (0.0, 1.0)),
+            setting("centered", 0.0, (0.0, 1.0))
+        ]
+    ),
+    entry!("batch_rms", 0.001, BatchRms::new, [EPS]),
+    entry!("sign_sgd", 0.001, SignSgd::new, []),
+    entry!(
+        "rprop",
+        0.01,
+        RProp::new,
+        [
+            setting("eta_minus", 0.5, (0.0, 1.0)),
+            setting("eta_plus", 1.2, (1.0, f64::MAX)),
+            setting("step_min", 1e-6, (0.0, f64::MAX)),
+            setting("step_max", 50.0, (0.0, f64::MAX))
+        ]
+    ),
+    entry!("adagrad", 0.01, AdaGrad::new, [setting("eps", 1e-10, (0.0, f64::MAX))]),
+    entry!(
+        "adagrad_full",
+        0.01,
+        AdaGradFull::new,
+        [setting("eps", 1e-10, (0.0, f64::MAX)), setting("refresh", 1.0, (1.0, 1e9))]
+    ),
+    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
+    entry!(
+        "adamw",
+        0.001,
+        Adam::decoupled,
+        [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]
+    ),
     entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))]),
 ];
 
@@ -105,6 +216,8 @@ pub enum OptimizerError {
     UnknownSetting { optimizer: String, key: String, suggestion: String },
     #[error("optimizer \"{optimizer}\": {key} = {value} must lie between {low} and {high}")]
     OutOfRange { optimizer: String, key: String, value: f64, low: f64, high: f64 },
+    #[error("optimizer \"{optimizer}\": schedule = \"cosine\" needs the number of rounds; build it with `build_for`")]
+    NoRounds { optimizer: String },
 }
 
 /// The registry entry of a name.
@@ -119,7 +232,13 @@ impl OptimizerConfig {
     /// An optimizer with default settings; `learning_rate = None` takes the default rate.
     pub fn named(name: &str, learning_rate: Option<f64>) -> Result<Self, OptimizerError> {
         let learning_rate = learning_rate.unwrap_or(find(name)?.default_learning_rate);
-        let config = Self { name: name.into(), learning_rate, settings: BTreeMap::new() };
+        let config = Self {
+            name: name.into(),
+            learning_rate,
+            schedule: Schedule::Constant,
+            warmup: 0,
+            settings: BTreeMap::new(),
+        };
         config.check()?;
         Ok(config)
     }
@@ -136,7 +255,8 @@ impl OptimizerConfig {
         in_range("learning_rate", self.learning_rate, (0.0, 1e30))?;
         for (key, value) in &self.settings {
             let Some(setting) = entry.settings.iter().find(|s| s.name == key) else {
-                let names: Vec<&str> = entry.settings.iter().map(|s| s.name).chain(["learning_rate"]).collect();
+                let names: Vec<&str> =
+                    entry.settings.iter().map(|s| s.name).chain(["learning_rate", "schedule", "warmup"]).collect();
                 return Err(OptimizerError::UnknownSetting {
                     optimizer: self.name.clone(),
                     key: key.clone(),
@@ -148,12 +268,34 @@ impl OptimizerConfig {
         Ok(entry)
     }
 
-    /// Builds the optimizer for a network's weights.
+    /// The learning rate with its schedule over a run of `rounds` rounds.
+    pub fn rate(&self, rounds: usize) -> Rate {
+        Rate { base: self.learning_rate, schedule: self.schedule, warmup: self.warmup, rounds }
+    }
+
+    /// The learning rate if this is the optimizer `name` at a constant rate: what a bound on its regret may assume.
+    pub fn constant_rate_of(&self, name: &str) -> Option<f64> {
+        if self.name == name { self.rate(0).if_constant() } else { None }
+    }
+
+    /// Builds the optimizer for a network's weights, for a run of unknown length.
     pub fn build<T: Real>(&self, network: &Network) -> Result<Box<dyn Optimizer<T>>, OptimizerError> {
+        if self.schedule == Schedule::Cosine {
+            return Err(OptimizerError::NoRounds { optimizer: self.name.clone() });
+        }
+        self.build_for(network, 0)
+    }
+
+    /// Builds the optimizer for a network's weights and a run of `rounds` rounds.
+    pub fn build_for<T: Real>(
+        &self,
+        network: &Network,
+        rounds: usize,
+    ) -> Result<Box<dyn Optimizer<T>>, OptimizerError> {
         let entry = self.check()?;
         let value = |s: &Setting| (s.name, self.settings.get(s.name).copied().unwrap_or(s.default));
         let values = entry.settings.iter().map(value).collect();
-        let settings = Settings { learning_rate: self.learning_rate, values, network };
+        let settings = Settings { rate: self.rate(rounds), values, network };
         // `T` is `f32` or `f64`; the cast through `Any` picks the constructor of that type.
         let single: Box<dyn std::any::Any> = Box::new((entry.single)(&settings));
         let built = match single.downcast::<Box<dyn Optimizer<T>>>() {
@@ -179,8 +321,27 @@ mod tests {
         config.settings.insert("alhpa".into(), 0.5);
         assert!(config.check().err().unwrap().to_string().contains("did you mean \"alpha\""));
         config.settings.clear();
+        config.settings.insert("warmpu".into(), 1.0);
+        assert!(config.check().err().unwrap().to_string().contains("did you mean \"warmup\""));
+        config.settings.clear();
         config.settings.insert("alpha".into(), 1.5);
         assert!(matches!(config.check(), Err(OptimizerError::OutOfRange { .. })));
         assert!(OptimizerConfig::named("sgd", Some(f64::NAN)).is_err());
+    }
+
+    #[test]
+    fn schedules_and_truth_values_are_read_and_written() {
+        let text = "name = \"rmsprop\"\nlearning_rate = 1\nschedule = \"cosine\"\nwarmup = 5\ncentered = true\n";
+        let config: OptimizerConfig = toml::from_str(text).unwrap();
+        assert_eq!((config.schedule, config.warmup, config.settings["centered"]), (Schedule::Cosine, 5, 1.0));
+        assert_eq!(toml::from_str::<OptimizerConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        let network = Network::new(2, &[crate::network::LayerSpec::Dense { units: 1 }]).unwrap();
+        assert!(matches!(config.build::<f64>(&network), Err(OptimizerError::NoRounds { .. })));
+        assert!(config.build_for::<f64>(&network, 10).is_ok());
+        let error =
+            toml::from_str::<OptimizerConfig>("name = \"sgd\"\nlearning_rate = 1\nschedule = \"cosin\"").unwrap_err();
+        assert!(error.to_string().contains("cosine"), "{error}");
+        let plain = toml::to_string(&OptimizerConfig::named("sgd", None).unwrap()).unwrap();
+        assert!(!plain.contains("schedule") && !plain.contains("warmup"), "defaults are left out: {plain}");
     }
 }

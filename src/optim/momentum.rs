@@ -1,11 +1,11 @@
-use super::{Optimizer, Settings};
+use super::{Optimizer, Rate, Settings};
 use crate::kernels::Real;
 
 /// Gradient descent with momentum (Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch).
 ///
 /// `v = mu v + g` with `v = g` in the first round; the step is `v`, for Nesterov's form `g + mu v`.
 pub struct Momentum<T> {
-    rate: T,
+    rate: Rate,
     momentum: T,
     nesterov: bool,
     velocity: Vec<T>,
@@ -22,7 +22,7 @@ impl<T: Real> Momentum<T> {
 
     fn new(settings: &Settings, nesterov: bool) -> Self {
         Self {
-            rate: T::of(settings.learning_rate),
+            rate: settings.rate,
             momentum: T::of(settings.get("momentum")),
             nesterov,
             velocity: vec![T::ZERO; settings.network.parameters()],
@@ -31,8 +31,8 @@ impl<T: Real> Momentum<T> {
 }
 
 impl<T: Real> Optimizer<T> for Momentum<T> {
-    fn step(&mut self, _round: usize, weights: &mut [T], gradient: &[T]) {
-        let (rate, mu, nesterov) = (self.rate, self.momentum, self.nesterov);
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let (rate, mu, nesterov) = (T::of(self.rate.at(round)), self.momentum, self.nesterov);
         pulp::Arch::new().dispatch(|| {
             for ((w, v), g) in weights.iter_mut().zip(&mut self.velocity).zip(gradient) {
                 *v = mu * *v + *g;

@@ -1,4 +1,4 @@
-use super::{Optimizer, Settings};
+use super::{Optimizer, Rate, Settings};
 use crate::kernels::{
     Real,
     real::{sum_of_squared_differences, sum_of_squares},
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// gradient so far, so no bound need be known beforehand (the steps only shrink, which the proof asks for). `learning_rate`
 /// multiplies the step; the theorem has 1.
 pub struct Ogd<T> {
-    factor: f64,
+    factor: Rate,
     diameter: f64,
     neurons: Vec<Range<usize>>,
     bounds: Vec<f64>,
@@ -24,7 +24,7 @@ impl<T: Real> Ogd<T> {
         let blocks = settings.network.blocks();
         let neurons: Vec<_> = blocks.iter().flat_map(|b| (0..b.units).map(|a| b.neuron(a))).collect();
         Self {
-            factor: settings.learning_rate,
+            factor: settings.rate,
             diameter: settings.get("diameter"),
             bounds: vec![0.0; neurons.len()],
             neurons,
@@ -44,7 +44,7 @@ impl<T: Real> Optimizer<T> for Ogd<T> {
             if *bound == 0.0 {
                 continue;
             }
-            let eta = T::of(self.factor * self.diameter / (*bound * (round as f64).sqrt()));
+            let eta = T::of(self.factor.at(round) * self.diameter / (*bound * (round as f64).sqrt()));
             w.iter_mut().zip(g).for_each(|(w, g)| *w -= eta * *g);
             let distance = sum_of_squared_differences(w, start).sqrt();
             let radius = self.diameter / 2.0;

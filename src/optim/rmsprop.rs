@@ -1,30 +1,71 @@
-use super::{Optimizer, Settings};
+use super::{Optimizer, Rate, Settings};
 use crate::kernels::Real;
 
-/// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012), as PyTorch has it.
+/// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; centered: Graves, "Generating sequences with recurrent neural
+/// networks", 2013), as PyTorch has it.
 ///
-/// `v = alpha v + (1 - alpha) g^2`, `w -= learning_rate * g / (sqrt(v) + eps)`, coordinatewise, `v = 0` at first.
+/// `v = alpha v + (1 - alpha) g^2`, `w -= learning_rate * g / (sqrt(v) + eps)`, coordinatewise, `v = 0` at first. `centered`
+/// subtracts from `v` the square of the running mean of `g`. With `momentum`, the normalized gradient goes into a
+/// velocity `b = momentum b + g / (sqrt(v) + eps)`, and the step is `learning_rate * b`.
 pub struct RmsProp<T> {
-    rate: T,
+    rate: Rate,
     alpha: T,
     eps: T,
+    momentum: T,
     square: Vec<T>,
+    /// Empty unless centered.
+    mean: Vec<T>,
+    /// Empty unless there is momentum.
+    velocity: Vec<T>,
 }
 
 impl<T: Real> RmsProp<T> {
     pub fn new(settings: &Settings) -> Self {
+        let zeros = |wanted: bool| if wanted { vec![T::ZERO; settings.network.parameters()] } else { Vec::new() };
         Self {
-            rate: T::of(settings.learning_rate),
+            rate: settings.rate,
             alpha: T::of(settings.get("alpha")),
             eps: T::of(settings.get("eps")),
-            square: vec![T::ZERO; settings.network.parameters()],
+            momentum: T::of(settings.get("momentum")),
+            square: zeros(true),
+            mean: zeros(settings.get("centered") != 0.0),
+            velocity: zeros(settings.get("momentum") != 0.0),
+        }
+    }
+
+    /// The update for the options that need more state than the plain form.
+    fn step_with_options(&mut self, rate: T, weights: &mut [T], gradient: &[T]) {
+        let (alpha, eps, rest) = (self.alpha, self.eps, T::ONE - self.alpha);
+        for (j, (w, g)) in weights.iter_mut().zip(gradient).enumerate() {
+            let v = &mut self.square[j];
+            *v = alpha * *v + rest * *g * *g;
+            let mut variance = *v;
+            if let Some(mean) = self.mean.get_mut(j) {
+                *mean = alpha * *mean + rest * *g;
+                variance -= *mean * *mean;
+            }
+            // Rounding may leave a variance of nothing slightly below zero.
+            let root = if variance > T::ZERO { variance.sqrt() } else { T::ZERO } + eps;
+            let normalized = if *v > T::ZERO && root > T::ZERO { *g / root } else { T::ZERO };
+            let step = match self.velocity.get_mut(j) {
+                Some(velocity) => {
+                    *velocity = self.momentum * *velocity + normalized;
+                    *velocity
+                }
+                None => normalized,
+            };
+            *w -= rate * step;
         }
     }
 }
 
 impl<T: Real> Optimizer<T> for RmsProp<T> {
-    fn step(&mut self, _round: usize, weights: &mut [T], gradient: &[T]) {
-        let (rate, alpha, eps) = (self.rate, self.alpha, self.eps);
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let rate = T::of(self.rate.at(round));
+        if !self.mean.is_empty() || !self.velocity.is_empty() {
+            return self.step_with_options(rate, weights, gradient);
+        }
+        let (alpha, eps) = (self.alpha, self.eps);
         pulp::Arch::new().dispatch(|| {
             let rest = T::ONE - alpha;
             for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {

@@ -1,20 +1,22 @@
-use super::{Optimizer, Settings};
+use super::{Optimizer, Rate, Settings};
 use crate::kernels::Real;
 
-/// Plain stochastic gradient descent: `w -= learning_rate * g` (Robbins and Monro 1951).
-pub struct Sgd<T> {
-    rate: T,
+/// Plain stochastic gradient descent (Robbins and Monro 1951), `w -= learning_rate * g`.
+///
+/// With a constant rate it satisfies the bound `bound_sgd` (`docs/theory.md`, section 3).
+pub struct Sgd {
+    rate: Rate,
 }
 
-impl<T: Real> Sgd<T> {
+impl Sgd {
     pub fn new(settings: &Settings) -> Self {
-        Self { rate: T::of(settings.learning_rate) }
+        Self { rate: settings.rate }
     }
 }
 
-impl<T: Real> Optimizer<T> for Sgd<T> {
-    fn step(&mut self, _round: usize, weights: &mut [T], gradient: &[T]) {
-        let rate = self.rate;
+impl<T: Real> Optimizer<T> for Sgd {
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let rate = T::of(self.rate.at(round));
         pulp::Arch::new().dispatch(|| {
             for (w, g) in weights.iter_mut().zip(gradient) {
                 *w -= rate * *g;

@@ -11,6 +11,7 @@ mod page;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sentences;
+pub mod study;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -71,16 +72,25 @@ pub fn render(run_dirs: &[&Path], out_dir: &Path) -> Result<ReportOutput, Report
             compare::compose(runs, &links)?
         }
     };
+    write_report(out_dir, &figures, &html)
+}
+
+/// Writes the figures and the page.
+fn write_report(out_dir: &Path, figures: &[Figure], html: &str) -> Result<ReportOutput, ReportError> {
     let folder = out_dir.join("figures");
     fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
     let mut written = Vec::new();
     let renderer = Renderer::default();
-    for figure in &figures {
+    for figure in figures {
         written.extend(write_figure(&folder, figure, &renderer)?);
     }
     let page = out_dir.join("report.html");
     write_atomically(&page, html.as_bytes()).map_err(|source| ReportError::Write { path: page.clone(), source })?;
     Ok(ReportOutput { html: page, figures: written })
+}
+
+fn unreadable(path: &Path, source: io::Error) -> ReportError {
+    TableError::Read { path: path.to_owned(), source: source.into() }.into()
 }
 
 /// Writes the figure's SVG and PNG; removes those of an earlier report when there is nothing to draw.

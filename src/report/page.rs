@@ -159,7 +159,7 @@ pub fn tidy(html: String) -> Result<String, askama::Error> {
     Ok(page)
 }
 
-fn view(claim: Claim) -> ClaimView {
+pub fn view(claim: Claim) -> ClaimView {
     let class = match claim.verdict {
         Verdict::Supported => "yes",
         Verdict::NotSupported => "no",
@@ -195,7 +195,7 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
 }
 
 /// JSON of any shape as name and value, nested names joined by dots.
-fn flatten(value: &Value) -> Vec<Fact> {
+pub fn flatten(value: &Value) -> Vec<Fact> {
     let mut facts = Vec::new();
     descend("", value, &mut facts);
     facts

@@ -231,6 +231,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                     bound_zinkevich: 3.0 * share * losses[0] / count.sqrt(),
                     bound_sgd: (plan.name == "sgd")
                         .then(|| 40.0 * share * losses[0] / count + 1.3 * mean_regret.max(0.0)),
+                    bound_adagrad: None,
                 };
                 last = Some(row.clone());
                 rows.push(row);

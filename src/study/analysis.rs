@@ -7,7 +7,7 @@ use crate::{
     network::Network,
     study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     taylor::{
-        RegretSettings, UnitResult,
+        BoundRates, RegretSettings, UnitResult,
         layer::{self, Windows},
         matrix_free::MatrixFree,
         network, neuron,
@@ -56,8 +56,8 @@ pub struct AnalysisSettings {
     pub every: usize,
     /// Bytes that the analysis may take for linearized rounds of networks with convolutions.
     pub memory: usize,
-    /// Step of plain SGD, for its bound.
-    pub sgd_rate: Option<f64>,
+    /// Steps of optimizers that have a bound of their own.
+    pub rates: BoundRates,
 }
 
 /// The tables of one optimizer's run.
@@ -104,8 +104,12 @@ impl<T: Real> Analysis<T> {
         let stream_prefixes = if streams { prefixes(planned, regret.prefixes) } else { Vec::new() };
         let needs_window =
             regret.has(Scale::Layer) || regret.has(Scale::Network) || (regret.has(Scale::Neuron) && !streams);
+        let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
+        if settings.rates.adagrad.is_some() {
+            tracker = tracker.with_coordinates();
+        }
         Self {
-            tracker: UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied())),
+            tracker,
             stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
             stream_prefixes,
             window: WindowRecorder::new(if needs_window { chosen } else { Vec::new() }),
@@ -143,7 +147,7 @@ impl<T: Real> Analysis<T> {
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             self.solve_window(examples, &mut progress);
         }
-        (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.sgd_rate);
+        (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
             progress("exploration");
             (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));

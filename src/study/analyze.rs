@@ -11,7 +11,8 @@ use crate::{
     activation::probe_rows,
     kernels::Real,
     loss::Loss,
-    optim::OptimizerConfig,
+    optim::{OptimizerConfig, Schedule},
+    taylor::BoundRates,
     trace::{self, TargetKind, read::is_double, replay},
 };
 use serde_json::json;
@@ -68,7 +69,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         batch,
         memory: options.memory,
         every: options.exploration.every.rounds(per_epoch).min(rounds),
-        sgd_rate: plain.then_some(config.learning_rate),
+        rates: BoundRates { sgd: plain.then_some(config.learning_rate), adagrad: None },
     };
     let probe = probe_rows(examples.len(), options.exploration.probe);
     write_probe(&folder, &probe)?;
@@ -158,6 +159,8 @@ fn optimizer_config(manifest: &trace::Manifest) -> OptimizerConfig {
     OptimizerConfig {
         name: name.trim_start_matches('.').to_owned(),
         learning_rate: rate.unwrap_or(0.0),
+        schedule: Schedule::Constant,
+        warmup: 0,
         settings: Default::default(),
     }
 }

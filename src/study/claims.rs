@@ -117,6 +117,7 @@ pub fn evaluate_with(run: &RunTables, thresholds: &Thresholds) -> Vec<Claim> {
     claims.extend(decays(run, &[Scale::Neuron], thresholds));
     claims.extend(bounds_hold(run, "sgd", thresholds));
     claims.extend(bounds_hold(run, "ogd", thresholds));
+    claims.extend(bounds_hold(run, "adagrad", thresholds));
     if let Some(sgd) = sgd {
         for other in &others {
             claims.extend(explores_more(run, sgd, other, thresholds));
@@ -433,6 +434,7 @@ fn bounds_hold(run: &RunTables, name: &str, t: &Thresholds) -> Option<Claim> {
     // The bound of projected descent is about comparators inside the ball that the iterates are kept in.
     let bound = |row: &RegretRow| match name {
         "sgd" => row.bound_sgd,
+        "adagrad" => row.bound_adagrad,
         _ => (row.comparator == Comparator::Ball).then_some(row.bound_zinkevich),
     };
     let named: Vec<&OptimizerTables> = run.optimizers.iter().filter(|tables| tables.summary.name == name).collect();

@@ -35,6 +35,9 @@ pub struct DataSection {
     /// Folder with the dataset's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Give each channel mean 0 and standard deviation 1 over the training set.
+    #[serde(default)]
+    pub standardize: bool,
     /// Rows at the end of the training set that are set aside for validation.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub validation: usize,
@@ -269,7 +272,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 /// The keys of each section.
 const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
-    ("data", &["dataset", "path", "validation"]),
+    ("data", &["dataset", "path", "standardize", "validation"]),
     ("network", &["layers", "weights"]),
     ("training", &["loss", "target", "batch_size", "epochs", "precision", "stop_at_train_accuracy"]),
     (

@@ -5,18 +5,23 @@
 //! - [`analysis`]: what is measured of one run
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1
-//! - [`environment`]: the machine; [`numbers`]: how numbers are printed
+//! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
+//! - [`environment`]: the machine; [`statistics`]: intervals and rank correlation; [`numbers`]: how numbers are printed
 
 pub mod analysis;
 pub mod analyze;
 pub mod claims;
 pub mod environment;
 pub mod experiment;
+pub mod explore;
 pub mod landscape;
 pub mod numbers;
 pub mod results;
 pub mod run;
+pub mod statistics;
 pub mod tables;
+pub mod trial;
+pub mod tune;
 
 pub use experiment::{Experiment, ExperimentError};
 pub use run::{Event, RunOptions, StudyError};

@@ -16,6 +16,7 @@ use crate::{
     loss::Loss,
     network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
+    taylor::BoundRates,
     trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
     train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
 };
@@ -123,7 +124,7 @@ impl StudyError {
                 | StudyError::Occupied { .. }
                 | StudyError::OtherExperiment { .. }
                 | StudyError::NotEmpty { .. }
-                | StudyError::Data(DataError::UnknownName { .. })
+                | StudyError::Data(DataError::UnknownName { .. } | DataError::Images(_))
         )
     }
 }
@@ -131,7 +132,10 @@ impl StudyError {
 /// Loads the data, checks that the network fits it, and returns both.
 pub fn resolve(experiment: &Experiment, data_dir: Option<&Path>) -> Result<(Dataset, Network), StudyError> {
     let folder = experiment.data.path.as_deref().or(data_dir);
-    let dataset = data::load(&experiment.data.dataset, folder)?;
+    let mut dataset = data::load(&experiment.data.dataset, folder)?;
+    if experiment.data.standardize {
+        dataset.standardize();
+    }
     let network = Network::new(input_shape(&dataset, &experiment.network.layers)?, &experiment.network.layers)?;
     let (needed, what) = match experiment.training.target {
         TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
@@ -159,17 +163,17 @@ fn input_shape(dataset: &Dataset, layers: &[LayerSpec]) -> Result<Shape, Network
 }
 
 /// A split as examples in the type that is trained in.
-struct TypedSplit<'a, T> {
+pub(super) struct TypedSplit<'a, T> {
     inputs: Vec<T>,
     split: &'a Split,
 }
 
 impl<'a, T: Real> TypedSplit<'a, T> {
-    fn new(split: &'a Split) -> Self {
+    pub fn new(split: &'a Split) -> Self {
         Self { inputs: convert(&split.inputs), split }
     }
 
-    fn examples(&self, target: TargetKind) -> Examples<'_, T> {
+    pub fn examples(&self, target: TargetKind) -> Examples<'_, T> {
         match target {
             TargetKind::Input => Examples::autoencoder(&self.inputs, self.split.features()),
             TargetKind::Label => Examples::classifier(&self.inputs, self.split.features(), &self.split.labels),
@@ -230,7 +234,11 @@ pub fn run(
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
     let resumed = prepare(experiment, options)?;
-    write_json(&options.out.join("environment.json"), &environment())?;
+    let mut environment = environment();
+    if let Some(standardization) = &dataset.standardization {
+        environment["standardization"] = json!(standardization);
+    }
+    write_json(&options.out.join("environment.json"), &environment)?;
     let kept: Vec<OptimizerSummary> = match resumed {
         true => read_summary(options.out).map(|s| s.optimizers).unwrap_or_default(),
         false => Vec::new(),
@@ -293,11 +301,15 @@ pub fn read_summary(run: &Path) -> Option<Summary> {
     serde_json::from_slice(&std::fs::read(run.join("summary.json")).ok()?).ok()
 }
 
-/// The experiment's initial weights: from its file, or seeded.
-pub(super) fn initial_weights<T: Real>(experiment: &Experiment, network: &Network) -> Result<Vec<T>, StudyError> {
+/// The experiment's initial weights: from its file, or by `seed`.
+pub(super) fn initial_weights<T: Real>(
+    experiment: &Experiment,
+    network: &Network,
+    seed: u64,
+) -> Result<Vec<T>, StudyError> {
     Ok(match &experiment.network.weights {
         Some(path) => read_weights(network, path)?,
-        None => he_uniform(network, experiment.seed),
+        None => he_uniform(network, seed),
     })
 }
 
@@ -325,8 +337,8 @@ impl Study<'_> {
         let (network, training) = (self.network, &self.experiment.training);
         let folder = self.options.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
-        let mut weights: Vec<T> = initial_weights(self.experiment, self.network)?;
-        let mut optimizer = config.build::<T>(network)?;
+        let mut weights: Vec<T> = initial_weights(self.experiment, self.network, self.experiment.seed)?;
+        let mut optimizer = config.build_for::<T>(network, self.planned_rounds())?;
         let (train_split, test_split) =
             (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
@@ -334,6 +346,7 @@ impl Study<'_> {
         let validation_set = validation_split.as_ref().map(|split| split.examples(training.target));
         let per_epoch = self.minibatches.rounds_per_epoch();
         let planned = self.planned_rounds();
+        let rate = config.rate(planned);
         events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
 
         let settings = AnalysisSettings {
@@ -342,7 +355,7 @@ impl Study<'_> {
             batch: training.batch_size,
             memory: self.options.memory,
             every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
-            sgd_rate: (config.name == "sgd").then_some(config.learning_rate),
+            rates: BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") },
         };
         let probe = probe_rows(train_set.len(), self.experiment.exploration.probe);
         write_probe(&folder, &probe)?;
@@ -385,7 +398,7 @@ impl Study<'_> {
                 epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                 let evaluated = Instant::now();
                 let on = |examples: &Examples<T>| evaluate(network, training.loss, weights, examples);
-                let row = epoch_row(epoch, config, on(&train_set), on(&test_set));
+                let row = epoch_row(epoch, rate.at(epoch * per_epoch), on(&train_set), on(&test_set));
                 validation.extend(validation_set.as_ref().map(&on).map(|found| ValidationRow {
                     epoch,
                     validation_loss: found.loss,
@@ -457,7 +470,7 @@ impl Study<'_> {
             training.target,
             training.batch_size,
             config,
-            &self.dataset.name,
+            self.dataset,
         )
         .map_err(fail)?;
         if train.inputs.len() * size_of::<f32>() <= EMBEDDED_DATA_BYTES {
@@ -484,10 +497,10 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     Ok(())
 }
 
-fn epoch_row(epoch: usize, config: &OptimizerConfig, train: Evaluation, test: Evaluation) -> EpochRow {
+fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, test: Evaluation) -> EpochRow {
     EpochRow {
         epoch,
-        learning_rate: config.learning_rate,
+        learning_rate,
         train_loss: train.loss,
         test_loss: test.loss,
         train_accuracy: train.accuracy,
@@ -575,8 +588,9 @@ fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> R
     let examples = split.examples(training.target);
     let mut all = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        let mut weights: Vec<T> = initial_weights(experiment, &network)?;
-        let mut optimizer = config.build::<T>(&network)?;
+        let mut weights: Vec<T> = initial_weights(experiment, &network, experiment.seed)?;
+        let planned = minibatches.rounds_per_epoch() * training.epochs;
+        let mut optimizer = config.build_for::<T>(&network, planned)?;
         let task = Training {
             network: &network,
             loss: training.loss,

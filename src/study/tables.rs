@@ -100,6 +100,9 @@ pub struct RegretRow {
     pub bound_zinkevich: f64,
     /// Empty unless the optimizer is plain SGD.
     pub bound_sgd: Option<f64>,
+    /// Empty unless the optimizer is diagonal AdaGrad; the column is absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub bound_adagrad: Option<f64>,
 }
 
 /// `units.csv`: one unit's result for its longest prefix.
@@ -207,6 +210,7 @@ pub mod columns {
         "distance",
         "bound_zinkevich",
         "bound_sgd",
+        "bound_adagrad",
     ];
     pub const UNITS: &[&str] = &[
         "scale",
@@ -225,6 +229,42 @@ pub mod columns {
         "gradient_bound",
         "slope",
         "slope_points",
+    ];
+    pub const TUNE: &[&str] = &["optimizer", "learning_rate", "seed", "rounds", "status", "train_loss", "test_loss"];
+    pub const EXPLORE: &[&str] = &[
+        "group",
+        "optimizer",
+        "factor",
+        "epsilon",
+        "learning_rate",
+        "seed",
+        "rounds",
+        "status",
+        "train_loss",
+        "test_loss",
+        "distance",
+        "mean_loss",
+        "taylor_optimum",
+        "mean_regret",
+        "novelty_coarse",
+        "switches_coarse",
+        "log_volume_coarse",
+        "log_det_coarse",
+        "novelty_fine",
+        "switches_fine",
+        "log_volume_fine",
+        "log_det_fine",
+    ];
+    pub const SIGNS: &[&str] = &[
+        "optimizer",
+        "seed",
+        "round",
+        "layer",
+        "cosine_rms",
+        "cosine_gradient",
+        "cosine_sign",
+        "cosine_full",
+        "sign_agreement",
     ];
     pub const NOVELTY: &[&str] = &["round", "min_hamming", "previous_hamming", "bits"];
     pub const NEURONS: &[&str] =

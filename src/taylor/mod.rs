@@ -28,4 +28,4 @@ pub mod units;
 pub mod window;
 
 pub use certificate::{Comparison, Optimum, StopReason};
-pub use regret::{RegretSettings, UnitResult};
+pub use regret::{BoundRates, RegretSettings, UnitResult};

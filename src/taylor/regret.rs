@@ -145,6 +145,23 @@ impl UnitResult {
         let start = self.distance * self.distance / (2.0 * eta);
         (start + 0.5 * eta * self.record.gradient_squares) / self.record.rounds as f64
     }
+
+    /// `(max_n |W^n - V|_inf^2 / (2 eta) + eta) sum_j |g_{1:N,j}| / N`, which diagonal AdaGrad with constant step `eta` satisfies
+    /// for any `V` (Duchi, Hazan and Singer 2011, theorem 5). `|W^n - V|_inf` is bounded by way of `W^1`.
+    pub fn bound_adagrad(&self, eta: f64) -> f64 {
+        let farthest = self.record.largest_displacement + self.distance;
+        let factor = farthest * farthest / (2.0 * eta) + eta;
+        factor * self.record.coordinate_norms / self.record.rounds as f64
+    }
+}
+
+/// Learning rates that bounds are computed for: each present only if the run was of that optimizer, at a constant rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BoundRates {
+    /// Step of plain SGD.
+    pub sgd: Option<f64>,
+    /// Step of diagonal AdaGrad.
+    pub adagrad: Option<f64>,
 }
 
 /// Decay exponent: the least-squares slope of log regret on log N over the prefixes beyond the first 30 rounds with positive
@@ -165,12 +182,8 @@ pub fn slope(points: &[(usize, f64)]) -> (Option<f64>, usize) {
 
 /// The rows of `regret.csv` and `units.csv`: network first, then layers, then neurons; per unit and comparator by prefix.
 ///
-/// `sgd_rate` is the step of plain SGD, for its bound.
-pub fn tables(
-    results: &[UnitResult],
-    settings: &RegretSettings,
-    sgd_rate: Option<f64>,
-) -> (Vec<RegretRow>, Vec<UnitRow>) {
+/// `rates` are those of the optimizers that have a bound of their own.
+pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRates) -> (Vec<RegretRow>, Vec<UnitRow>) {
     let mut sorted: Vec<&UnitResult> = results.iter().collect();
     sorted.sort_by_key(|r| (r.unit, r.comparator, r.record.rounds));
     let row = |r: &&UnitResult| RegretRow {
@@ -187,7 +200,8 @@ pub fn tables(
         distance: r.distance,
         bound_zinkevich: r.bound_zinkevich(settings.ball_factor),
         // A bound on the regret of all rounds says nothing certain about that of a sample.
-        bound_sgd: sgd_rate.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
+        bound_sgd: rates.sgd.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
+        bound_adagrad: rates.adagrad.filter(|_| !r.record.sampled).map(|eta| r.bound_adagrad(eta)),
     };
     let regret = sorted.iter().map(row).collect();
     let units = sorted

@@ -25,6 +25,10 @@ pub struct UnitRecord {
     pub gradient_bound: f64,
     /// `sum_n |g_n|^2`.
     pub gradient_squares: f64,
+    /// `max_n max_j |W^n_j - W^1_j|` over the coordinates `j`; 0 unless coordinates are tracked.
+    pub largest_displacement: f64,
+    /// `sum_j (sum_n g_nj^2)^(1/2)` over the coordinates `j`; 0 unless coordinates are tracked.
+    pub coordinate_norms: f64,
     /// Whether `mean_loss` is over a sample of the rounds only.
     pub sampled: bool,
 }
@@ -39,6 +43,16 @@ pub struct UnitTracker<T> {
     units: Vec<UnitRecord>,
     records: BTreeMap<usize, Vec<UnitRecord>>,
     rounds: usize,
+    /// Per weight, if coordinates are tracked.
+    coordinates: Option<Coordinates>,
+}
+
+/// What the AdaGrad bound needs of every weight.
+struct Coordinates {
+    /// `max_n |W^n_j - W^1_j|`.
+    displacement: Vec<f64>,
+    /// `sum_n g_nj^2`.
+    gradient_squares: Vec<f64>,
 }
 
 impl<T: Real> UnitTracker<T> {
@@ -52,7 +66,15 @@ impl<T: Real> UnitTracker<T> {
             units: vec![UnitRecord::default(); neurons + network.blocks().len() + 1],
             records: BTreeMap::new(),
             rounds: 0,
+            coordinates: None,
         }
+    }
+
+    /// Also tracks every weight by itself, for the bound of AdaGrad.
+    pub fn with_coordinates(mut self) -> Self {
+        let zeros = vec![0.0; self.network.parameters()];
+        self.coordinates = Some(Coordinates { displacement: zeros.clone(), gradient_squares: zeros });
+        self
     }
 
     /// The record of a unit for a prefix that was asked for and reached (or the last round).
@@ -75,7 +97,11 @@ impl<T: Real> UnitTracker<T> {
         if self.rounds > 0 {
             let (rounds, mean_loss) = (self.rounds, self.loss_sum / self.rounds as f64);
             let stamp = |unit: &UnitRecord| UnitRecord { rounds, mean_loss, ..*unit };
-            self.records.entry(rounds).or_insert_with(|| self.units.iter().map(stamp).collect());
+            let mut units: Vec<UnitRecord> = self.units.iter().map(stamp).collect();
+            if let Some(coordinates) = &self.coordinates {
+                coordinates.summarize(&self.network, &mut units);
+            }
+            self.records.entry(rounds).or_insert(units);
         }
     }
 
@@ -91,12 +117,47 @@ impl<T: Real> UnitTracker<T> {
     }
 }
 
+impl Coordinates {
+    fn observe<T: Real>(&mut self, weights: &[T], initial: &[T], gradient: &[T]) {
+        for (most, (w, start)) in self.displacement.iter_mut().zip(weights.iter().zip(initial)) {
+            *most = most.max((w.f64() - start.f64()).abs());
+        }
+        for (sum, g) in self.gradient_squares.iter_mut().zip(gradient) {
+            *sum += g.f64() * g.f64();
+        }
+    }
+
+    /// Fills in the units' summaries: neurons of all blocks, then the blocks, then the network.
+    fn summarize(&self, network: &Network, units: &mut [UnitRecord]) {
+        let neurons = units.len() - network.blocks().len() - 1;
+        let (mut at, mut all) = (0, (0.0_f64, 0.0));
+        for (b, block) in network.blocks().iter().enumerate() {
+            let mut layer = (0.0_f64, 0.0);
+            for neuron in 0..block.units {
+                let range = block.neuron(neuron);
+                let largest = self.displacement[range.clone()].iter().fold(0.0, |m: f64, d| m.max(*d));
+                let norms: f64 = self.gradient_squares[range].iter().map(|sum| sum.sqrt()).sum();
+                (units[at].largest_displacement, units[at].coordinate_norms) = (largest, norms);
+                layer = (layer.0.max(largest), layer.1 + norms);
+                at += 1;
+            }
+            (units[neurons + b].largest_displacement, units[neurons + b].coordinate_norms) = layer;
+            all = (all.0.max(layer.0), all.1 + layer.1);
+        }
+        let last = units.len() - 1;
+        (units[last].largest_displacement, units[last].coordinate_norms) = all;
+    }
+}
+
 impl<T: Real> Observer<T> for UnitTracker<T> {
     fn observe(&mut self, round: &Round<T>) {
         if self.initial.is_empty() {
             self.initial = round.weights.to_vec();
         }
         self.rounds = round.number;
+        if let Some(coordinates) = &mut self.coordinates {
+            coordinates.observe(round.weights, &self.initial, round.gradient);
+        }
         self.loss_sum += round.loss;
         let blocks = self.network.blocks();
         let neurons = self.units.len() - blocks.len() - 1;

@@ -241,8 +241,11 @@ fn read_data<T: Real>(
         let Some(dataset) = named else {
             return Err(malformed(folder, "has no inputs.npy and its manifest names no dataset; add one of the two"));
         };
-        let loaded =
+        let mut loaded =
             data::load(&dataset, data).map_err(|source| TraceError::Data { dataset: dataset.clone(), source })?;
+        if manifest.data.get("standardize").and_then(serde_json::Value::as_bool).unwrap_or(false) {
+            loaded.standardize();
+        }
         if loaded.train.features() != features {
             let found = loaded.train.features();
             return Err(malformed(folder, format!("\"input\" has {features} features, the dataset {found}")));

@@ -2,6 +2,7 @@
 
 use super::{FORMAT, Manifest, TargetKind};
 use crate::{
+    data::Dataset,
     files::write_atomically,
     kernels::Real,
     loss::Loss,
@@ -41,7 +42,7 @@ impl<T: Real> TraceWriter<T> {
         target: TargetKind,
         batch_size: usize,
         optimizer: &OptimizerConfig,
-        dataset: &str,
+        dataset: &Dataset,
     ) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let to_map = |value: serde_json::Value| match value {
@@ -57,7 +58,10 @@ impl<T: Real> TraceWriter<T> {
             rounds: 0,
             batch_size,
             optimizer: to_map(serde_json::to_value(optimizer).unwrap_or_default()),
-            data: to_map(serde_json::json!({ "dataset": dataset })),
+            data: to_map(match dataset.standardization {
+                None => serde_json::json!({ "dataset": dataset.name }),
+                Some(_) => serde_json::json!({ "dataset": dataset.name, "standardize": true }),
+            }),
         };
         Ok(Self {
             folder: folder.to_owned(),

@@ -2,13 +2,16 @@
 //!
 //! - [`round`]: one round's loss, gradient and linearization, computed from weights and a minibatch
 //! - [`train`]: the loop; [`mod@evaluate`]: loss and accuracy of a whole split
+//! - [`gradients`]: per-example and full-batch gradients, for optimizers that ask for them
 //!
 //! A trace is replayed through the same [`Round`]s, so everything that watches a training run can watch a trace.
 
 pub mod evaluate;
+pub mod gradients;
 pub mod round;
 
 pub use evaluate::{Evaluation, evaluate};
+pub use gradients::{FullGradient, sum_of_squared_gradients};
 pub use round::{Examples, Part, Round, RoundEngine};
 
 use crate::{data::Minibatches, kernels::Real, loss::Loss, network::Network, optim::Optimizer};
@@ -60,6 +63,8 @@ pub fn train<T: Real>(
     mut each_epoch: impl FnMut(usize, &[T]) -> ControlFlow<()>,
 ) -> (Ending, usize) {
     let mut engine = RoundEngine::new(training.network, training.loss, training.minibatches.batch_size());
+    let mut full =
+        optimizer.full_batch().then(|| FullGradient::new(training.network, training.loss, training.examples.len()));
     let mut done = 0;
     let mut ending = Ending::Complete;
     'training: for epoch in 0..training.epochs {
@@ -75,7 +80,16 @@ pub fn train<T: Real>(
             }
             let round = engine.round(number, epoch + 1, weights, rows);
             observers.iter_mut().for_each(|observer| observer.observe(&round));
-            optimizer.step(number, weights, engine.gradient());
+            if let Some(squares) = optimizer.squares() {
+                sum_of_squared_gradients(training.network, engine.parts(), squares);
+            }
+            match &mut full {
+                None => optimizer.step(number, weights, engine.gradient()),
+                Some(full) => {
+                    let gradient = full.compute(weights, &training.examples);
+                    optimizer.step(number, weights, gradient);
+                }
+            }
             done = number;
             if each_round(number, epoch + 1, loss).is_break() {
                 ending = Ending::Stopped { rounds: done };

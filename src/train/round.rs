@@ -193,6 +193,11 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         crate::kernels::real::sum_of_squares(&self.gradient).is_finite()
     }
 
+    /// The minibatch of the last computed round in consecutive shares, with their tapes and cotangents.
+    pub fn parts(&self) -> &[Part<T>] {
+        &self.parts
+    }
+
     /// The last computed round for observers.
     pub fn round<'b>(&'b self, number: usize, epoch: usize, weights: &'b [T], rows: &'b [u32]) -> Round<'b, T> {
         Round { number, epoch, rows, weights, gradient: &self.gradient, loss: self.mean_loss, parts: &self.parts }

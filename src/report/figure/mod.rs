@@ -8,7 +8,10 @@ pub mod exploration;
 pub mod landscape;
 pub mod neuron_map;
 pub mod regret;
+pub mod signs;
+pub mod study;
 pub mod training;
+pub mod tuning;
 
 use super::draw::{
     legend::{Entry, Sample},

@@ -321,7 +321,7 @@ fn retrain<T: Real>(
         TargetKind::Input => Examples::autoencoder(&inputs, features),
         TargetKind::Label => Examples::classifier(&inputs, features, &dataset.train.labels),
     };
-    let mut weights: Vec<T> = initial_weights(experiment, &network)?;
+    let mut weights: Vec<T> = initial_weights(experiment, &network, experiment.seed)?;
     let mut optimizer = config.build::<T>(&network).map_err(crate::study::StudyError::from)?;
     let task = Training {
         network: &network,

@@ -1,0 +1,140 @@
+//! `taylorscope explore`.
+
+use super::{STOP, Status, output, run::tuned_optimizers, tune};
+use crate::{
+    optim::OptimizerConfig,
+    report::study::exploration,
+    study::{
+        Experiment,
+        experiment::{parse, source},
+        explore::{ExploreEvent, ExploreOptions, SWEEP_END, claims, explore},
+        tune::TuneOptions,
+    },
+};
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Built-in experiment or experiment file
+    #[arg(default_value = "digits-autoencoder")]
+    experiment: String,
+    /// Folder of the study; one that holds it already is continued [default: runs/explore-NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Folder with the dataset's files
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Seeds of every comparison
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Rounds between configurations at the fine time scale [default: a tenth of an epoch]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u64).range(1..))]
+    fine: Option<u64>,
+    /// Folder of a finished `tune` with the rates to use [default: search them first]
+    #[arg(long, value_name = "DIR")]
+    tuned: Option<PathBuf>,
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Begin anew where the folder holds a study
+    #[arg(long)]
+    overwrite: bool,
+    /// Change any key of the experiment, e.g. --set exploration.probe=500; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+    super::set_threads(arguments.threads)?;
+    let (text, origin) = source(&arguments.experiment)?;
+    let mut settings = arguments.settings.clone();
+    settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
+    let experiment = parse(&text, &origin, &settings)?;
+    let out =
+        arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("explore-{}", experiment.name)));
+    let study = Study {
+        experiment,
+        out: &out,
+        data: arguments.data.as_deref(),
+        seeds: arguments.seeds as usize,
+        fine: arguments.fine.map(|rounds| rounds as usize),
+        tuned: arguments.tuned.as_deref(),
+        overwrite: arguments.overwrite,
+    };
+    study.run()
+}
+
+/// A study as asked for.
+pub struct Study<'a> {
+    pub experiment: Experiment,
+    pub out: &'a Path,
+    pub data: Option<&'a Path>,
+    pub seeds: usize,
+    pub fine: Option<usize>,
+    /// Where rates were tuned; they are searched in `out/tune` otherwise.
+    pub tuned: Option<&'a Path>,
+    pub overwrite: bool,
+}
+
+impl Study<'_> {
+    /// Tunes if need be, runs the study, renders its report, prints the claims.
+    pub fn run(mut self) -> anyhow::Result<Status> {
+        let folder = match self.tuned {
+            Some(folder) => folder.to_owned(),
+            None => {
+                add_sweep_end(&mut self.experiment)?;
+                let folder = self.out.join("tune");
+                let options = TuneOptions {
+                    out: &folder,
+                    data: self.data,
+                    seeds: 3,
+                    refinements: 2,
+                    overwrite: self.overwrite,
+                    stop: &STOP,
+                };
+                if tune::search(&self.experiment, &options)?.is_none() {
+                    return Ok(Status::Incomplete);
+                }
+                folder
+            }
+        };
+        self.experiment.optimizer = tuned_optimizers(&self.experiment, &folder)?;
+        let options = ExploreOptions {
+            out: self.out,
+            data: self.data,
+            seeds: self.seeds,
+            fine: self.fine,
+            overwrite: self.overwrite,
+            stop: &STOP,
+        };
+        let counter = output::Counter::new("runs");
+        let study = explore(&self.experiment, &options, &|event| match event {
+            ExploreEvent::Planned { runs, known } => counter.plan(runs, known),
+            ExploreEvent::Run { .. } => counter.count(),
+        })?;
+        counter.finish();
+        if !study.complete {
+            eprintln!("stopped; the same command continues the study in {}", self.out.display());
+            return Ok(Status::Incomplete);
+        }
+        let rendered = exploration(&self.experiment.name, &study, self.out)?;
+        for claim in claims::evaluate(&study) {
+            output::line(format!("{}: {}", claim.verdict, claim.text))?;
+            output::line(format!("    {}", claim.measured))?;
+        }
+        output::line(format!("report: {}", rendered.html.display()))?;
+        output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
+        Ok(Status::Done)
+    }
+}
+
+/// Adds momentum to an experiment with Adam, so that its rate is tuned, too: the sweep of epsilon ends there.
+fn add_sweep_end(experiment: &mut Experiment) -> anyhow::Result<()> {
+    let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);
+    if has("adam") && !has(SWEEP_END) {
+        experiment.optimizer.push(OptimizerConfig::named(SWEEP_END, None)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Decoding one PNG or JPEG file, grey or colour, to numbers between 0 and 1.
+//!
+//! The format is told by the first bytes, not by the name. Sizes are known from the header before any memory is taken
+//! for pixels.
+
+use std::fs;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG_MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
+
+/// More pixels than any image that a network would be trained on; it bounds the memory for one image.
+const MOST_PIXELS: usize = 1 << 26;
+
+/// What the header of an image file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub height: usize,
+    pub width: usize,
+    /// Whether it has colours; palettes count as such.
+    pub colour: bool,
+}
+
+/// An image file that cannot be used.
+#[derive(Debug, Error)]
+#[error("{}: {fault}", .path.display())]
+pub struct PictureError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with an image file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The system could not read it.
+    #[error("cannot be read ({0})")]
+    Io(io::Error),
+    /// It begins like neither of the two formats.
+    #[error("neither a PNG nor a JPEG file, whatever its name says")]
+    Format,
+    /// It is damaged or cut off, or uses a rare variant of its format.
+    #[error("cannot be decoded ({0})")]
+    Decode(String),
+    /// It is absurdly large.
+    #[error("{height}x{width} pixels are more than {MOST_PIXELS}")]
+    TooLarge { height: usize, width: usize },
+    /// Some of its pixels are transparent, so their colour depends on what lies behind.
+    #[error("has transparent pixels; lay it on a background first")]
+    Transparent,
+}
+
+impl Fault {
+    fn at(self, path: &Path) -> PictureError {
+        PictureError { path: path.to_owned(), fault: self }
+    }
+}
+
+/// Size and colour of an image file.
+pub fn read_header(path: &Path) -> Result<Header, PictureError> {
+    let bytes = fs::read(path).map_err(|error| Fault::Io(error).at(path))?;
+    let header = match format_of(&bytes) {
+        Some(Format::Png) => png_reader(&bytes).map(|(_, header)| header),
+        Some(Format::Jpeg) => jpeg_decoder(&bytes).map(|(_, header)| header),
+        None => Err(Fault::Format),
+    };
+    header.map_err(|fault| fault.at(path))
+}
+
+/// Decodes an image of `channels` 1 or 3 into `out: [channels, height, width]`. A grey image fills three channels
+/// alike; a colour image needs three.
+///
+/// # Panics
+///
+/// If `out` has not the size of the file's header (which [`read_header`] gives) in `channels` channels.
+pub fn decode(path: &Path, channels: usize, out: &mut [f32]) -> Result<(), PictureError> {
+    let bytes = fs::read(path).map_err(|error| Fault::Io(error).at(path))?;
+    let decoded = match format_of(&bytes) {
+        Some(Format::Png) => decode_png(&bytes),
+        Some(Format::Jpeg) => decode_jpeg(&bytes),
+        None => Err(Fault::Format),
+    };
+    let Pixels { samples, per_pixel } = decoded.map_err(|fault| fault.at(path))?;
+    assert_eq!(samples.len() / per_pixel * channels, out.len(), "the file has the size that its header had");
+    let size = out.len() / channels;
+    for (channel, plane) in out.chunks_exact_mut(size).enumerate() {
+        // Grey, or grey and alpha, has its one colour in the first sample.
+        let at = if per_pixel < 3 { 0 } else { channel };
+        for (x, pixel) in plane.iter_mut().zip(samples.chunks_exact(per_pixel)) {
+            *x = pixel[at];
+        }
+    }
+    Ok(())
+}
+
+enum Format {
+    Png,
+    Jpeg,
+}
+
+fn format_of(bytes: &[u8]) -> Option<Format> {
+    match bytes {
+        _ if bytes.starts_with(PNG_MAGIC) => Some(Format::Png),
+        _ if bytes.starts_with(JPEG_MAGIC) => Some(Format::Jpeg),
+        _ => None,
+    }
+}
+
+type PngReader<'a> = png::Reader<Cursor<&'a [u8]>>;
+type JpegReader<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
+
+/// Interleaved samples between 0 and 1.
+struct Pixels {
+    samples: Vec<f32>,
+    per_pixel: usize,
+}
+
+fn header(height: usize, width: usize, colour: bool) -> Result<Header, Fault> {
+    match height.checked_mul(width) {
+        Some(1..=MOST_PIXELS) => Ok(Header { height, width, colour }),
+        _ => Err(Fault::TooLarge { height, width }),
+    }
+}
+
+fn undecodable(error: impl std::fmt::Display) -> Fault {
+    Fault::Decode(error.to_string())
+}
+
+fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    // Palettes become colours, one to four bits become eight, a transparent colour becomes an alpha channel.
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let reader = decoder.read_info().map_err(undecodable)?;
+    let info = reader.info();
+    let colour = info.color_type != png::ColorType::Grayscale && info.color_type != png::ColorType::GrayscaleAlpha;
+    let header = header(info.height as usize, info.width as usize, colour)?;
+    Ok((reader, header))
+}
+
+fn decode_png(bytes: &[u8]) -> Result<Pixels, Fault> {
+    let (mut reader, _) = png_reader(bytes)?;
+    let (kind, depth) = reader.output_color_type();
+    let size = reader.output_buffer_size().ok_or_else(|| undecodable("its size overflows"))?;
+    let mut buffer = vec![0; size];
+    reader.next_frame(&mut buffer).map_err(undecodable)?;
+    let samples: Vec<f32> = match depth {
+        png::BitDepth::Sixteen => {
+            let pairs = buffer.chunks_exact(2);
+            pairs.map(|pair| f32::from(u16::from_be_bytes([pair[0], pair[1]])) / 65535.0).collect()
+        }
+        _ => buffer.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
+    };
+    let per_pixel = kind.samples();
+    let alpha = matches!(kind, png::ColorType::GrayscaleAlpha | png::ColorType::Rgba);
+    if alpha && samples.chunks_exact(per_pixel).any(|pixel| pixel[per_pixel - 1] < 1.0) {
+        return Err(Fault::Transparent);
+    }
+    Ok(Pixels { samples, per_pixel })
+}
+
+fn jpeg_decoder(bytes: &[u8]) -> Result<(JpegReader<'_>, Header), Fault> {
+    // Strict: a file that is cut off is an error, not an image that ends in grey.
+    let options = DecoderOptions::new_safe().set_strict_mode(true);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(undecodable)?;
+    let info = decoder.info().ok_or_else(|| undecodable("it has no header"))?;
+    let colour = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => false,
+        Some(ColorSpace::YCbCr | ColorSpace::RGB) => true,
+        other => return Err(undecodable(format!("its colours are {other:?}, not grey or RGB"))),
+    };
+    let header = header(usize::from(info.height), usize::from(info.width), colour)?;
+    decoder.set_options(options.jpeg_set_out_colorspace(if colour { ColorSpace::RGB } else { ColorSpace::Luma }));
+    Ok((decoder, header))
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, Fault> {
+    let (mut decoder, header) = jpeg_decoder(bytes)?;
+    if !is_whole_jpeg(bytes) {
+        return Err(undecodable("it is cut off: its last scan has no end"));
+    }
+    let samples = decoder.decode().map_err(undecodable)?;
+    let samples = samples.into_iter().map(|byte| f32::from(byte) / 255.0).collect();
+    Ok(Pixels { samples, per_pixel: if header.colour { 3 } else { 1 } })
+}
+
+/// Whether the last start of a scan is followed by an end of image. The decoder fills what a file that is cut off lacks
+/// with grey, even when it is strict. (Neither marker can occur in a scan's data, ITU-T T.81, B.1.1.5.)
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
+    last([0xff, 0xd9]) > last([0xff, 0xda])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// `tests/data/images`: files of Pillow's and the samples that Pillow reads from them, `[height][width][channels]`.
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images")
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        most: f64,
+        samples: Vec<Vec<Vec<f64>>>,
+    }
+
+    fn fault(bytes: &[u8]) -> Fault {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("image.png");
+        fs::write(&path, bytes).unwrap();
+        let result = read_header(&path).and_then(|found| {
+            let mut out = vec![0.0; 3 * found.height * found.width];
+            decode(&path, 3, &mut out)
+        });
+        result.unwrap_err().fault
+    }
+
+    #[test]
+    fn every_kind_of_file_has_pillows_samples() {
+        let text = fs::read_to_string(folder().join("expected.json")).unwrap();
+        let table: BTreeMap<String, Expected> = serde_json::from_str(&text).unwrap();
+        assert!(table.len() >= 8);
+        for (name, expected) in table {
+            let path = folder().join(&name);
+            let found = read_header(&path).unwrap();
+            let (height, width) = (expected.samples.len(), expected.samples[0].len());
+            let channels = expected.samples[0][0].len();
+            assert_eq!(found, Header { height, width, colour: channels == 3 }, "{name}");
+            let mut out = vec![f32::NAN; channels * height * width];
+            decode(&path, channels, &mut out).unwrap();
+            // Decoders of JPEG may round differently, by a step or two of 255.
+            let tolerance = if name.ends_with(".jpg") { 2.5 / 255.0 } else { 1e-6 };
+            for (at, x) in out.iter().enumerate() {
+                let (channel, pixel) = (at / (height * width), at % (height * width));
+                let value = expected.samples[pixel / width][pixel % width][channel] / expected.most;
+                assert!((f64::from(*x) - value).abs() <= tolerance, "{name}, entry {at}: {x}, Pillow has {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_grey_image_fills_three_channels_alike() {
+        let path = folder().join("grey.png");
+        let size = 5 * 4;
+        let (mut one, mut three) = (vec![0.0; size], vec![0.0; 3 * size]);
+        decode(&path, 1, &mut one).unwrap();
+        decode(&path, 3, &mut three).unwrap();
+        assert_eq!(three, [&one[..], &one, &one].concat());
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for name in ["rgb.png", "rgb.jpg", "progressive.jpg"] {
+            let bytes = fs::read(folder().join(name)).unwrap();
+            // The last chunk of a PNG file is empty: all pixels are there without it.
+            let tail = if name.ends_with(".png") { 12 } else { 0 };
+            for end in 0..bytes.len() - tail {
+                assert!(matches!(fault(&bytes[..end]), Fault::Format | Fault::Decode(_)), "{name}, {end} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn other_files_and_transparent_pixels_are_refused() {
+        assert!(matches!(fault(b""), Fault::Format));
+        assert!(matches!(fault(b"GIF89a"), Fault::Format));
+        assert!(matches!(fault(&fs::read(folder().join("transparent.png")).unwrap()), Fault::Transparent));
+        let missing = read_header(&folder().join("no such file.png")).unwrap_err();
+        assert!(matches!(missing.fault, Fault::Io(_)));
+    }
+
+    #[test]
+    fn a_header_that_promises_too_much_takes_no_memory() {
+        let mut bytes = fs::read(folder().join("grey.png")).unwrap();
+        // The width, and the checksum of the header, which is computed over its type and data.
+        bytes[16..20].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
+        let crc = crc32(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+        assert!(matches!(fault(&bytes), Fault::TooLarge { .. } | Fault::Decode(_)));
+    }
+
+    /// The checksum of PNG chunks (ISO 3309).
+    fn crc32(bytes: &[u8]) -> u32 {
+        let step = |crc: u32, _| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
+        !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+    }
+}

@@ -1,0 +1,37 @@
+use super::{Optimizer, Rate, Settings};
+use crate::kernels::Real;
+
+/// AdaGrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12,
+/// 2011), diagonal, as PyTorch has it.
+///
+/// `v += g^2`, `w -= learning_rate * g / (sqrt(v) + eps)`, coordinatewise, `v = 0` at first. With a constant rate it
+/// satisfies the bound `bound_adagrad` (`docs/theory.md`, section 3).
+pub struct AdaGrad<T> {
+    rate: Rate,
+    eps: T,
+    square: Vec<T>,
+}
+
+impl<T: Real> AdaGrad<T> {
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            rate: settings.rate,
+            eps: T::of(settings.get("eps")),
+            square: vec![T::ZERO; settings.network.parameters()],
+        }
+    }
+}
+
+impl<T: Real> Optimizer<T> for AdaGrad<T> {
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let (rate, eps) = (T::of(self.rate.at(round)), self.eps);
+        pulp::Arch::new().dispatch(|| {
+            for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {
+                *v += *g * *g;
+                // A weight whose gradient was always zero does not move, also with eps = 0.
+                let moved = rate * *g / (v.sqrt() + eps);
+                *w -= if *v > T::ZERO { moved } else { T::ZERO };
+            }
+        });
+    }
+}

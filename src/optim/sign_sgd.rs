@@ -1,0 +1,32 @@
+use super::{Optimizer, Rate, Settings};
+use crate::kernels::Real;
+
+/// Sign descent (Bernstein et al., "signSGD: compressed optimisation for non-convex problems", ICML 2018, algorithm 1).
+///
+/// `w -= learning_rate * sign(g)`, coordinatewise, with `sign(0) = 0`.
+pub struct SignSgd {
+    rate: Rate,
+}
+
+impl SignSgd {
+    pub fn new(settings: &Settings) -> Self {
+        Self { rate: settings.rate }
+    }
+}
+
+impl<T: Real> Optimizer<T> for SignSgd {
+    fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
+        let rate = T::of(self.rate.at(round));
+        pulp::Arch::new().dispatch(|| {
+            for (w, g) in weights.iter_mut().zip(gradient) {
+                *w -= if *g > T::ZERO {
+                    rate
+                } else if *g < T::ZERO {
+                    -rate
+                } else {
+                    T::ZERO
+                };
+            }
+        });
+    }
+}

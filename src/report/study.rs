@@ -1,0 +1,171 @@
+//! The page of a study of many runs: its claims, figures and tables.
+
+use super::{
+    ReportError, ReportOutput,
+    figure::{self, Figure, tuning},
+    page::{ClaimView, Fact, FigureView, Head, flatten, tidy, view},
+    table::Table,
+    unreadable, write_report,
+};
+use crate::study::{
+    claims::Claim,
+    explore::{Exploration, ExploreRow, Group, claims},
+    numbers::{count, display_name, number, setting},
+    statistics::Interval,
+    tune::Search,
+};
+use askama::Template;
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// What a page is made of.
+pub struct Content {
+    pub title: String,
+    /// One sentence that says what the study is.
+    pub lead: String,
+    pub facts: Vec<Fact>,
+    pub claims: Vec<Claim>,
+    pub figures: Vec<Figure>,
+    pub tables: Vec<Table>,
+}
+
+#[derive(Template)]
+#[template(path = "study.html")]
+struct Page<'a> {
+    head: Head,
+    lead: String,
+    facts: Vec<Fact>,
+    claims: Vec<ClaimView>,
+    figures: Vec<FigureView<'a>>,
+    tables: Vec<Table>,
+    experiment: String,
+    environment: Vec<Fact>,
+}
+
+/// Writes `out/report.html` and `out/figures/*`; experiment and environment are read from `out`.
+pub fn render(content: Content, out: &Path) -> Result<ReportOutput, ReportError> {
+    let read = |name: &str| {
+        let path = out.join(name);
+        fs::read_to_string(&path).map_err(|error| unreadable(&path, error))
+    };
+    let environment = serde_json::from_str(&read("environment.json")?).unwrap_or_default();
+    let page = Page {
+        head: Head::new(content.title),
+        lead: content.lead,
+        facts: content.facts,
+        claims: content.claims.into_iter().map(view).collect(),
+        figures: FigureView::all(&content.figures),
+        tables: content.tables,
+        experiment: read("experiment.toml")?,
+        environment: flatten(&environment),
+    };
+    let html = tidy(page.render()?)?;
+    write_report(out, &content.figures, &html)
+}
+
+/// The page of a learning-rate search in `out`.
+pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, ReportError> {
+    let seeds = search.points.iter().map(|row| row.seed).collect::<BTreeSet<_>>().len();
+    let rows = search
+        .tuned
+        .iter()
+        .map(|tuned| {
+            let maybe = |value: Option<f64>, text: fn(f64) -> String| value.map_or("–".to_owned(), text);
+            vec![
+                display_name(&tuned.optimizer),
+                maybe(tuned.learning_rate, setting),
+                maybe(tuned.train_loss, number),
+                count(tuned.rates as u64),
+                if tuned.at_end { "yes" } else { "no" }.to_owned(),
+            ]
+        })
+        .collect();
+    let table = Table {
+        title: "Best rates".into(),
+        columns: vec!["optimizer", "learning rate", "final training loss", "rates tried", "at an end of the range"],
+        text_columns: 1,
+        rows,
+        note:
+            "Losses are means over seeds, of the whole training set after the last round. tuned.toml is the experiment \
+               with these rates."
+                .into(),
+    };
+    let content = Content {
+        title: format!("{name}: learning-rate search"),
+        lead: "Every optimizer at many learning rates; the best has the least final training loss.".into(),
+        facts: vec![
+            ("points".into(), count(search.points.len() as u64)),
+            ("seeds per rate".into(), count(seeds as u64)),
+        ],
+        claims: Vec::new(),
+        figures: vec![tuning::draw(search)],
+        tables: vec![table],
+    };
+    render(content, out)
+}
+
+/// The page of an exploration study in `out`.
+pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<ReportOutput, ReportError> {
+    let seeds: BTreeSet<u64> = study.rows.iter().map(|row| row.seed).collect();
+    let diverged = study.rows.iter().filter(|row| row.status != "complete").count();
+    let mut figures = figure::study::figures(study);
+    figures.push(figure::signs::draw(study));
+    let content = Content {
+        title: format!("{name}: does RMS normalization explore?"),
+        lead: "Optimizers at tuned learning rates and around them, from the same seeds: how widely they explore activation \
+               configurations, and whether that goes with better losses."
+            .into(),
+        facts: vec![
+            ("runs".into(), count(study.rows.len() as u64)),
+            ("seeds".into(), count(seeds.len() as u64)),
+            ("diverged".into(), count(diverged as u64)),
+        ],
+        claims: claims::evaluate(study),
+        figures,
+        tables: vec![at_tuned_rates(study)],
+    };
+    render(content, out)
+}
+
+/// Losses, distance, Taylor optimum and regret at tuned rates, with intervals over seeds.
+fn at_tuned_rates(study: &Exploration) -> Table {
+    let interval = |label: &str, of: fn(&ExploreRow) -> Option<f64>| {
+        let mine = study.rows.iter().filter(|row| row.group == Group::Rate && row.factor == Some(1.0));
+        let values: Option<Vec<f64>> = mine.filter(|row| row.optimizer == label).map(of).collect();
+        values.and_then(|values| Interval::of(&values)).map_or("–".to_owned(), |interval| interval.to_string())
+    };
+    let rate = |label: &str| {
+        let tuned = study.rows.iter().find(|row| row.optimizer == label && row.factor == Some(1.0));
+        tuned.map_or("–".to_owned(), |row| setting(row.learning_rate))
+    };
+    let rows = claims::labels(study)
+        .iter()
+        .map(|label| {
+            vec![
+                display_name(label),
+                rate(label),
+                interval(label, |row| row.train_loss),
+                interval(label, |row| row.test_loss),
+                interval(label, |row| row.distance),
+                interval(label, |row| row.taylor_optimum),
+                interval(label, |row| row.mean_regret),
+            ]
+        })
+        .collect();
+    Table {
+        title: "At tuned rates".into(),
+        columns: vec![
+            "optimizer",
+            "learning rate",
+            "final train loss",
+            "final test loss",
+            "distance",
+            "Taylor optimum, neurons",
+            "regret, neurons",
+        ],
+        text_columns: 1,
+        rows,
+        note: "Means with 95% intervals over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
+               regret are means over neurons for the whole run, against the best weights anywhere."
+            .into(),
+    }
+}
