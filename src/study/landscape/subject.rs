@@ -322,7 +322,8 @@ fn retrain<T: Real>(
         TargetKind::Label => Examples::classifier(&inputs, features, &dataset.train.labels),
     };
     let mut weights: Vec<T> = initial_weights(experiment, &network, experiment.seed)?;
-    let mut optimizer = config.build::<T>(&network).map_err(crate::study::StudyError::from)?;
+    let planned = minibatches.rounds_per_epoch() * training.epochs;
+    let mut optimizer = config.build_for::<T>(&network, planned).map_err(crate::study::StudyError::from)?;
     let task = Training {
         network: &network,
         loss: training.loss,
