@@ -114,12 +114,17 @@ fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
         let folder = folder.clone().unwrap_or_else(|| tune::folder_of(&experiment.name));
         experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
     }
-    if !arguments.optimizers.is_empty() {
-        experiment.optimizer =
-            arguments.optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
+    replace_optimizers(&mut experiment, &arguments.optimizers)?;
+    Ok(experiment)
+}
+
+/// Puts the optimizers of `--optimizer`, if there are any, in the place of the experiment's.
+pub fn replace_optimizers(experiment: &mut Experiment, optimizers: &[String]) -> anyhow::Result<()> {
+    if !optimizers.is_empty() {
+        experiment.optimizer = optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
         experiment.check("--optimizer")?;
     }
-    Ok(experiment)
+    Ok(())
 }
 
 /// The optimizers that were tuned in `folder`, for the same task.

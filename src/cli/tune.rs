@@ -1,6 +1,6 @@
 //! `taylorscope tune`.
 
-use super::{STOP, Status, output, run::optimizer};
+use super::{STOP, Status, output, run::replace_optimizers};
 use crate::{
     report::study::tuning,
     study::{
@@ -50,11 +50,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     let mut settings = arguments.settings.clone();
     settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
     let mut experiment = parse(&text, &origin, &settings)?;
-    if !arguments.optimizers.is_empty() {
-        experiment.optimizer =
-            arguments.optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
-        experiment.check("--optimizer")?;
-    }
+    replace_optimizers(&mut experiment, &arguments.optimizers)?;
     let out = arguments.out.clone().unwrap_or_else(|| folder_of(&experiment.name));
     let options = TuneOptions {
         out: &out,

@@ -74,6 +74,19 @@ pub struct Thresholds {
     pub accuracy: f64,
 }
 
+impl Thresholds {
+    /// Whether a quantity that is `ratio` times another is clearly worse.
+    fn of_ratio(&self, ratio: f64) -> Verdict {
+        if ratio > self.clearly_worse {
+            Verdict::Supported
+        } else if ratio <= self.not_worse {
+            Verdict::NotSupported
+        } else {
+            Verdict::Undecided
+        }
+    }
+}
+
 impl Default for Thresholds {
     fn default() -> Self {
         Thresholds {
@@ -160,13 +173,7 @@ fn ends_worse(run: &RunTables, sgd: &OptimizerTables, other: &OptimizerTables, t
     let (measured, verdict) = match (final_loss(sgd), final_loss(other)) {
         (Some(worse), Some(better)) => {
             let ratio = worse / better;
-            let verdict = if ratio > t.clearly_worse {
-                Verdict::Supported
-            } else if ratio <= t.not_worse {
-                Verdict::NotSupported
-            } else {
-                Verdict::Undecided
-            };
+            let verdict = t.of_ratio(ratio);
             let measured = format!(
                 "Mean minibatch loss of the last 100 rounds: {} {}, {} {}; ratio {}. Supported above {}, not \
                  supported up to {}. Conditions: {conditions}.",
@@ -263,13 +270,7 @@ fn varies_more(run: &RunTables, sgd: &OptimizerTables, other: &OptimizerTables, 
     let (measured, verdict) = match (spread(sgd), spread(other)) {
         (Some(large), Some(small)) if small > 0.0 => {
             let ratio = large / small;
-            let verdict = if ratio > t.clearly_worse {
-                Verdict::Supported
-            } else if ratio <= t.not_worse {
-                Verdict::NotSupported
-            } else {
-                Verdict::Undecided
-            };
+            let verdict = t.of_ratio(ratio);
             let measured = format!(
                 "Standard deviation of the last {SPREAD_ROUNDS} minibatch losses: {} {}, {} {}; ratio {}. Supported above {}, \
                  not supported up to {}. Conditions: {conditions}.",

@@ -4,8 +4,9 @@
 //! as trials side by side use the cores better than threads inside one; results do not depend on the number of threads.
 
 use super::{
+    environment::environment,
     experiment::Experiment,
-    run::{StudyError, TypedSplit, initial_weights},
+    run::{StudyError, TypedSplit, initial_weights, write, write_json},
 };
 use crate::{
     data::{Dataset, Minibatches},
@@ -15,12 +16,54 @@ use crate::{
     train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
 };
 use std::{
+    ffi::OsStr,
     ops::ControlFlow,
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
+
+/// Whether the folder `out` holds trials of this experiment, with their results in `table`, that are to be continued.
+///
+/// # Errors
+///
+/// If it holds anything else that must not be lost; entries that `beside` accepts do not count.
+pub(super) fn continues(
+    experiment: &Experiment,
+    out: &Path,
+    table: &str,
+    overwrite: bool,
+    beside: impl Fn(&OsStr) -> bool,
+) -> Result<bool, StudyError> {
+    let fail = |source| StudyError::Write { path: out.to_owned(), source };
+    let config = out.join("experiment.toml");
+    let known = out.join(table).exists();
+    if config.exists() && known && !overwrite {
+        if std::fs::read_to_string(&config).map_err(fail)? != experiment.to_toml() {
+            return Err(StudyError::OtherExperiment { path: out.to_owned() });
+        }
+        return Ok(true);
+    }
+    if !config.exists() && out.exists() {
+        for entry in std::fs::read_dir(out).map_err(fail)? {
+            if !beside(&entry.map_err(fail)?.file_name()) {
+                return Err(StudyError::NotEmpty { path: out.to_owned() });
+            }
+        }
+    } else if config.exists() && !known && !overwrite {
+        return Err(StudyError::Occupied { path: out.to_owned() });
+    }
+    Ok(false)
+}
+
+/// Makes the folder of an experiment's trials, with what says which they are.
+pub(super) fn begin(experiment: &Experiment, out: &Path) -> Result<(), StudyError> {
+    std::fs::create_dir_all(out).map_err(|source| StudyError::Write { path: out.to_owned(), source })?;
+    write(&out.join("experiment.toml"), experiment.to_toml().as_bytes())?;
+    write_json(&out.join("environment.json"), &environment())
+}
 
 /// An experiment's data and network, on which trials run.
 pub struct Trials<'a, T> {

@@ -6,11 +6,10 @@
 //! points that are in `tune.csv` are not computed again.
 
 use super::{
-    environment::environment,
     experiment::{Experiment, Precision},
     run::{StudyError, resolve, set_aside, write, write_json},
     tables::{columns, read_rows, write_rows},
-    trial::{Trials, side_by_side},
+    trial::{Trials, begin, continues, side_by_side},
 };
 use crate::kernels::Real;
 use serde::{Deserialize, Serialize};
@@ -217,24 +216,13 @@ fn write_table(out: &Path, labels: &[String], rows: &mut [TuneRow]) -> Result<()
 
 /// Makes the folder ready and gives the points that it holds already.
 fn prepare(experiment: &Experiment, options: &TuneOptions) -> Result<Vec<TuneRow>, StudyError> {
-    let out = options.out;
-    let fail = |source| StudyError::Write { path: out.to_owned(), source };
-    let (config, table) = (out.join("experiment.toml"), out.join("tune.csv"));
-    let text = experiment.to_toml();
-    let mut known = Vec::new();
-    if config.exists() && table.exists() && !options.overwrite {
-        if std::fs::read_to_string(&config).map_err(fail)? != text {
-            return Err(StudyError::OtherExperiment { path: out.to_owned() });
-        }
-        known = read_rows(&table)?;
-    } else if !config.exists() && out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() {
-        return Err(StudyError::NotEmpty { path: out.to_owned() });
-    } else if config.exists() && !table.exists() && !options.overwrite {
-        return Err(StudyError::Occupied { path: out.to_owned() });
-    }
-    std::fs::create_dir_all(out).map_err(fail)?;
-    write(&config, text.as_bytes())?;
-    write_json(&out.join("environment.json"), &environment())?;
+    let (out, name) = (options.out, "tune.csv");
+    let table = out.join(name);
+    let known = match continues(experiment, out, name, options.overwrite, |_| false)? {
+        true => read_rows(&table)?,
+        false => Vec::new(),
+    };
+    begin(experiment, out)?;
     write_rows(&table, columns::TUNE, &known)?;
     Ok(known)
 }

@@ -5,9 +5,9 @@
 
 use super::{
     Optimum, direct, output,
-    preconditioner::Preconditioners,
+    preconditioner::{Preconditioners, solve_blocks},
     prefixes::{Effort, PrefixObjective},
-    regret::{RegretSettings, UnitId, UnitResult},
+    regret::{RegretSettings, UnitId, UnitResult, unit_results},
     subspace::Objective,
     units::UnitRecord,
     window::Window,
@@ -57,9 +57,7 @@ pub fn optima(
             _ => None,
         };
         let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record));
-        results.extend(found.into_iter().map(|(comparator, rounds, optimum)| {
-            UnitResult::new(unit, comparator, dimension, record(rounds), &optimum)
-        }));
+        results.extend(unit_results(unit, dimension, found, record));
         progress();
     }
     results
@@ -104,15 +102,8 @@ impl<'a> TaylorObjective<'a> {
 
     /// Applies the inverses of the blocks' Kronecker factors.
     fn precondition_blocks(&self, blocks: Range<usize>, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let mut out = Vec::with_capacity(residual.len());
-        let mut rest = residual;
-        for l in blocks {
-            let factors = self.windows.preconditioners.factors(l, self.rounds());
-            let (own, tail) = rest.split_at(factors.len());
-            out.extend(factors.solve(shift, own));
-            rest = tail;
-        }
-        out
+        let factors = blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()));
+        solve_blocks(factors, shift, residual)
     }
 }
 

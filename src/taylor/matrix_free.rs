@@ -11,9 +11,9 @@
 use super::{
     Optimum,
     gradients::{Gradients, NeuronObjective},
-    preconditioner::KroneckerFactors,
+    preconditioner::{KroneckerFactors, solve_blocks},
     prefixes::{Effort, PrefixObjective, optima},
-    regret::{RegretSettings, UnitId, UnitResult},
+    regret::{RegretSettings, UnitId, UnitResult, unit_results},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::Objective,
     units::UnitRecord,
@@ -109,14 +109,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         {
             return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual);
         }
-        let mut out = Vec::with_capacity(residual.len());
-        let mut rest = residual;
-        for factors in &self.preconditioners[self.moving.blocks.clone()] {
-            let (own, tail) = rest.split_at(factors.len());
-            out.extend(factors.solve(shift, own));
-            rest = tail;
-        }
-        out
+        solve_blocks(self.preconditioners[self.moving.blocks.clone()].iter(), shift, residual)
     }
 }
 
@@ -302,16 +295,4 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     fn effort(&self) -> Effort {
         Effort { tolerance: self.settings.tolerance, max_products: self.settings.max_products }
     }
-}
-
-fn unit_results(
-    unit: UnitId,
-    dimension: usize,
-    found: Vec<(Comparator, usize, Optimum)>,
-    record: impl Fn(usize) -> UnitRecord,
-) -> Vec<UnitResult> {
-    let result = |(comparator, rounds, optimum): (Comparator, usize, Optimum)| {
-        UnitResult::new(unit, comparator, dimension, record(rounds), &optimum)
-    };
-    found.into_iter().map(result).collect()
 }

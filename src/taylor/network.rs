@@ -6,7 +6,7 @@
 
 use super::{
     layer::{Windows, iterative_optima},
-    regret::{RegretSettings, UnitId, UnitResult},
+    regret::{RegretSettings, UnitId, UnitResult, unit_results},
     units::UnitRecord,
 };
 use crate::study::tables::Scale;
@@ -25,10 +25,7 @@ pub fn optima(
 ) -> Vec<UnitResult> {
     let network = windows.exact.network();
     let unit = unit();
-    iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, |n| record(unit, n))
-        .into_iter()
-        .map(|(comparator, rounds, optimum)| {
-            UnitResult::new(unit, comparator, network.parameters(), record(unit, rounds), &optimum)
-        })
-        .collect()
+    let record = |n| record(unit, n);
+    let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record);
+    unit_results(unit, network.parameters(), found, record)
 }

@@ -15,6 +15,22 @@ const CHEAP_WIDTH: usize = 128;
 /// Rounds whose inputs go into one product.
 const TOGETHER: usize = 8;
 
+/// Applies [`KroneckerFactors::solve`] of one block after the other to a residual of them all.
+pub(super) fn solve_blocks<'a>(
+    factors: impl Iterator<Item = &'a KroneckerFactors>,
+    shift: f64,
+    residual: &[f64],
+) -> Vec<f64> {
+    let mut out = Vec::with_capacity(residual.len());
+    let mut rest = residual;
+    for factors in factors {
+        let (own, tail) = rest.split_at(factors.len());
+        out.extend(factors.solve(shift, own));
+        rest = tail;
+    }
+    out
+}
+
 /// The Kronecker factors `mean M (x) mean x x'` of every block, for every prefix.
 pub struct Preconditioners {
     /// Per block: prefix length and factors, increasing.

@@ -208,10 +208,29 @@ impl<C: Real> Window<'_, C> {
         }
         scratch.next.iter_mut().for_each(|v| *v *= scale);
         std::mem::swap(&mut scratch.tangent, &mut scratch.next);
-        // From here on `tangent` holds cotangents.
-        for l in (start..last).rev() {
+        self.pull_down(group, span, stack, last - 1, scratch, sums);
+    }
+
+    /// Backward from the cotangents of block `top`'s output in `scratch.tangent`, `[rows, count, units]`: adds the products of
+    /// the blocks that move to `sums`.
+    fn pull_down(
+        &self,
+        group: &Group<C>,
+        span: Range<usize>,
+        stack: &Stack<C>,
+        top: usize,
+        scratch: &mut Scratch<C>,
+        sums: &mut [C],
+    ) {
+        let all = self.network().blocks();
+        let (count, start, batch) = (stack.count, stack.blocks.start, self.batch());
+        let rows = span.len() * batch;
+        for l in (start..=top).rev() {
             let block = &all[l];
-            multiply_rows(&mut scratch.tangent, self.slopes_of(group, span.clone(), l), count, block.units);
+            // The output is linear.
+            if l + 1 < all.len() {
+                multiply_rows(&mut scratch.tangent, self.slopes_of(group, span.clone(), l), count, block.units);
+            }
             let delta = &scratch.tangent[..rows * count * block.units];
             if stack.blocks.contains(&l) {
                 let x = self.inputs_of(group, span.clone(), l);
@@ -369,27 +388,7 @@ impl<C: Real> Window<'_, C> {
         let at = &moved[(group.first + span.start) * batch * outputs..][..rows * outputs];
         self.loss().apply_hessian(at, outputs, scale, &mut scratch.next);
         std::mem::swap(&mut scratch.tangent, &mut scratch.next);
-        for l in (start..=last).rev() {
-            let block = &all[l];
-            if l < last {
-                multiply_rows(&mut scratch.tangent, self.slopes_of(group, span.clone(), l), 1, block.units);
-            }
-            let delta = &scratch.tangent[..rows * block.units];
-            if stack.blocks.contains(&l) {
-                let x = self.inputs_of(group, span.clone(), l);
-                accumulate_outer(block, delta, x, rows, &mut sum[stacked_range(all, start, 1, l)]);
-            }
-            if l > start {
-                scratch.next.resize(rows * block.inputs, C::ZERO);
-                let (from, to) = (batch * block.units, batch * block.inputs);
-                for (r, index) in span.clone().enumerate() {
-                    let w = matrix(block, &self.states[group.first + index]);
-                    let delta = View::new(&delta[r * from..(r + 1) * from], batch, block.units);
-                    matmul(&mut scratch.next[r * to..(r + 1) * to], block.inputs, delta, w, false);
-                }
-                std::mem::swap(&mut scratch.tangent, &mut scratch.next);
-            }
-        }
+        self.pull_down(group, span, stack, last, scratch, sum);
     }
 }
 

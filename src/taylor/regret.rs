@@ -164,6 +164,19 @@ pub struct BoundRates {
     pub adagrad: Option<f64>,
 }
 
+/// The results of a unit with so many weights from the optima of its prefixes.
+pub(super) fn unit_results(
+    unit: UnitId,
+    dimension: usize,
+    found: Vec<(Comparator, usize, Optimum)>,
+    record: impl Fn(usize) -> UnitRecord,
+) -> Vec<UnitResult> {
+    let result = |(comparator, rounds, optimum): (Comparator, usize, Optimum)| {
+        UnitResult::new(unit, comparator, dimension, record(rounds), &optimum)
+    };
+    found.into_iter().map(result).collect()
+}
+
 /// Decay exponent: the least-squares slope of log regret on log N over the prefixes beyond the first 30 rounds with positive
 /// regret, and their number. Empty with fewer than two.
 pub fn slope(points: &[(usize, f64)]) -> (Option<f64>, usize) {

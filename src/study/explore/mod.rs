@@ -13,11 +13,10 @@ pub mod signs;
 
 use super::{
     analysis::{Analysis, AnalysisSettings},
-    environment::environment,
     experiment::{Experiment, Precision},
-    run::{StudyError, resolve, set_aside, write, write_json},
+    run::{StudyError, resolve, set_aside},
     tables::{Comparator, Scale, columns, read_rows, write_rows},
-    trial::{Outcome, Trials, side_by_side},
+    trial::{Outcome, Trials, begin, continues, side_by_side},
     tune::rounded,
 };
 use crate::{
@@ -389,40 +388,17 @@ type Tables = (Vec<ExploreRow>, Vec<SignRow>);
 
 /// Makes the folder ready and gives the rows that it holds already.
 fn prepare(experiment: &Experiment, options: &ExploreOptions) -> Result<Tables, StudyError> {
-    let out = options.out;
-    let fail = |source| StudyError::Write { path: out.to_owned(), source };
-    let (config, table, signs) = (out.join("experiment.toml"), out.join("explore.csv"), out.join("signs.csv"));
-    let text = experiment.to_toml();
-    let mut known = (Vec::new(), Vec::new());
-    if table.exists() && !options.overwrite {
-        if std::fs::read_to_string(&config).map_err(fail)? != text {
-            return Err(StudyError::OtherExperiment { path: out.to_owned() });
-        }
-        known = (read_rows(&table)?, read_rows(&signs)?);
-    } else if !config.exists() && holds_more_than_a_search(out).map_err(fail)? {
-        return Err(StudyError::NotEmpty { path: out.to_owned() });
-    } else if config.exists() && !options.overwrite {
-        return Err(StudyError::Occupied { path: out.to_owned() });
-    }
-    std::fs::create_dir_all(out).map_err(fail)?;
-    write(&config, text.as_bytes())?;
-    write_json(&out.join("environment.json"), &environment())?;
+    let (out, name) = (options.out, "explore.csv");
+    let (table, signs) = (out.join(name), out.join("signs.csv"));
+    // A study may begin with a search of its own.
+    let known = match continues(experiment, out, name, options.overwrite, |entry| entry == "tune")? {
+        true => (read_rows(&table)?, read_rows(&signs)?),
+        false => (Vec::new(), Vec::new()),
+    };
+    begin(experiment, out)?;
     write_rows(&signs, columns::SIGNS, &known.1)?;
     write_rows(&table, columns::EXPLORE, &known.0)?;
     Ok(known)
-}
-
-/// Whether a folder holds anything beside `tune`, the search that a study begins with.
-fn holds_more_than_a_search(out: &Path) -> std::io::Result<bool> {
-    if !out.exists() {
-        return Ok(false);
-    }
-    for entry in std::fs::read_dir(out)? {
-        if entry?.file_name() != "tune" {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]
