@@ -118,12 +118,12 @@ fn is_usage(error: &anyhow::Error) -> bool {
 
 /// Sets the number of threads for all parallel work.
 fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    if let Some(threads) = threads {
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(UsageError(format!("--threads must lie between 1 and {MAX_THREADS}")).into());
-        }
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    if threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
+        return Err(UsageError(format!("--threads must lie between 1 and {MAX_THREADS}")).into());
     }
+    // Zero stands for all cores. This thread is one of the pool's: rounds are short, and handing each to another thread and
+    // waiting for it would take longer than many of their steps.
+    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).use_current_thread().build_global()?;
     // faer's own threads would nest inside ours; every dense problem here is one of many.
     faer::set_global_parallelism(faer::Par::Seq);
     Ok(())

@@ -23,3 +23,7 @@ pub mod real;
 
 pub use matrix::{View, matmul};
 pub use real::Real;
+
+/// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small
+/// network's weights are several shares. Fixed, so that work is split the same for any number of threads.
+pub const SHARE: usize = 1 << 14;

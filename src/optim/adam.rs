@@ -1,5 +1,6 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::kernels::{Real, SHARE};
+use rayon::prelude::*;
 
 /// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment. AdamW
 /// (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) shrinks the weights by
@@ -53,16 +54,19 @@ impl<T: Real> Optimizer<T> for Adam<T> {
         let (beta1, rest1) = (T::of(self.beta1), T::of(1.0 - self.beta1));
         let (beta2, rest2) = (T::of(self.beta2), T::of(1.0 - self.beta2));
         let eps = self.eps;
-        pulp::Arch::new().dispatch(|| {
-            let moments = self.mean.iter_mut().zip(&mut self.square);
-            for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
-                *m = beta1 * *m + rest1 * *g;
-                *v = beta2 * *v + rest2 * *g * *g;
-                // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
-                // branch around the store: the loop vectorizes.)
-                let moved = step * *m / (v.sqrt() * root + eps);
-                *w = keep * *w - if *v > T::ZERO { moved } else { T::ZERO };
-            }
+        let moments = (self.mean.par_chunks_mut(SHARE), self.square.par_chunks_mut(SHARE)).into_par_iter();
+        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), moments).into_par_iter();
+        shares.for_each(|(weights, gradient, (mean, square))| {
+            pulp::Arch::new().dispatch(|| {
+                for ((w, (m, v)), g) in weights.iter_mut().zip(mean.iter_mut().zip(square)).zip(gradient) {
+                    *m = beta1 * *m + rest1 * *g;
+                    *v = beta2 * *v + rest2 * *g * *g;
+                    // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
+                    // branch around the store: the loop vectorizes.)
+                    let moved = step * *m / (v.sqrt() * root + eps);
+                    *w = keep * *w - if *v > T::ZERO { moved } else { T::ZERO };
+                }
+            });
         });
     }
 }

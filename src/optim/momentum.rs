@@ -1,5 +1,6 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::kernels::{Real, SHARE};
+use rayon::prelude::*;
 
 /// Gradient descent with momentum (Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch).
 ///
@@ -33,11 +34,15 @@ impl<T: Real> Momentum<T> {
 impl<T: Real> Optimizer<T> for Momentum<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, mu, nesterov) = (T::of(self.rate.at(round)), self.momentum, self.nesterov);
-        pulp::Arch::new().dispatch(|| {
-            for ((w, v), g) in weights.iter_mut().zip(&mut self.velocity).zip(gradient) {
-                *v = mu * *v + *g;
-                *w -= rate * if nesterov { *g + mu * *v } else { *v };
-            }
+        let velocity = self.velocity.par_chunks_mut(SHARE);
+        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), velocity).into_par_iter();
+        shares.for_each(|(weights, gradient, velocity)| {
+            pulp::Arch::new().dispatch(|| {
+                for ((w, v), g) in weights.iter_mut().zip(velocity).zip(gradient) {
+                    *v = mu * *v + *g;
+                    *w -= rate * if nesterov { *g + mu * *v } else { *v };
+                }
+            });
         });
     }
 }

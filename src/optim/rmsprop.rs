@@ -1,5 +1,6 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::kernels::{Real, SHARE};
+use rayon::prelude::*;
 
 /// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; centered: Graves, "Generating sequences with recurrent neural
 /// networks", 2013), as PyTorch has it.
@@ -66,15 +67,19 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
             return self.step_with_options(rate, weights, gradient);
         }
         let (alpha, eps) = (self.alpha, self.eps);
-        pulp::Arch::new().dispatch(|| {
-            let rest = T::ONE - alpha;
-            for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {
-                *v = alpha * *v + rest * *g * *g;
-                // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
-                // branch around the store: the loop vectorizes.)
-                let moved = rate * *g / (v.sqrt() + eps);
-                *w -= if *v > T::ZERO { moved } else { T::ZERO };
-            }
+        let square = self.square.par_chunks_mut(SHARE);
+        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), square).into_par_iter();
+        shares.for_each(|(weights, gradient, square)| {
+            pulp::Arch::new().dispatch(|| {
+                let rest = T::ONE - alpha;
+                for ((w, v), g) in weights.iter_mut().zip(square).zip(gradient) {
+                    *v = alpha * *v + rest * *g * *g;
+                    // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
+                    // branch around the store: the loop vectorizes.)
+                    let moved = rate * *g / (v.sqrt() + eps);
+                    *w -= if *v > T::ZERO { moved } else { T::ZERO };
+                }
+            });
         });
     }
 }

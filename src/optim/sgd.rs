@@ -1,5 +1,6 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::kernels::{Real, SHARE};
+use rayon::prelude::*;
 
 /// Plain stochastic gradient descent (Robbins and Monro 1951), `w -= learning_rate * g`.
 ///
@@ -17,10 +18,12 @@ impl Sgd {
 impl<T: Real> Optimizer<T> for Sgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let rate = T::of(self.rate.at(round));
-        pulp::Arch::new().dispatch(|| {
-            for (w, g) in weights.iter_mut().zip(gradient) {
-                *w -= rate * *g;
-            }
+        (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter().for_each(|(weights, gradient)| {
+            pulp::Arch::new().dispatch(|| {
+                for (w, g) in weights.iter_mut().zip(gradient) {
+                    *w -= rate * *g;
+                }
+            });
         });
     }
 }

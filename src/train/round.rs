@@ -2,7 +2,7 @@
 
 use crate::{
     kernels::{
-        Real,
+        Real, SHARE,
         conv::Scratch,
         passes::{Tape, forward_with, vjp_with},
     },
@@ -17,8 +17,6 @@ use std::ops::Range;
 const PARTS: usize = 2;
 /// The same for networks with convolutions, whose parts are large enough to be more of them.
 const CONVOLUTION_PARTS: usize = 8;
-/// Coordinates of the gradient that are summed over the parts at once.
-const SHARE: usize = 1 << 17;
 
 /// Inputs and targets that rounds draw rows from.
 #[derive(Clone, Copy, Debug)]
