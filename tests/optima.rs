@@ -676,7 +676,7 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
             let run = Run::new(case, seed as u64, &settings);
             let exact = run.window();
             let fast = exact.to_f32();
-            let preconditioners = Preconditioners::new(&exact, PREFIXES);
+            let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
             let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
             let record = |id, n| run.record(id, n);
 
@@ -740,7 +740,7 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         let run = Run::new(case, 20 + seed as u64, &settings);
         let exact = run.window();
         let fast = exact.to_f32();
-        let preconditioners = Preconditioners::new(&exact, PREFIXES);
+        let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
         let record = |id, n| run.record(id, n);
         for n in PREFIXES {

@@ -144,7 +144,7 @@ pub fn curvature_factors<T: Real>(
             None
         }
     };
-    let mut factor: Vec<T> = match (shared, top) {
+    let factor: Vec<T> = match (shared, top) {
         (Some(mut shared), _) => {
             if compress && rank > inputs {
                 shared = compress_factor(&shared, rank, inputs);
@@ -159,8 +159,37 @@ pub fn curvature_factors<T: Real>(
         }
         (None, _) => unreachable!("only a factor per row has no shared product"),
     };
+    pull_factor(network, weights, tape, factor, rank, lowest, |l, values| visit(l, Factor::PerRow { values, rank }));
+}
+
+/// The derivatives of the output block's inputs in the pre-activations of every hidden block `l >= lowest`: calls `visit(l, C_l)`
+/// from the top down with `C_l: [rows, inputs of the output block, units of block l]`, so that the output Jacobian is `W C_l`.
+pub fn hidden_jacobians<T: Real>(
+    network: &Network,
+    weights: &[T],
+    tape: &Tape<T>,
+    lowest: usize,
+    visit: impl FnMut(usize, &[T]),
+) {
+    let inner = network.blocks()[network.blocks().len() - 1].inputs;
+    let mut identity = vec![T::ZERO; inner * inner];
+    identity.iter_mut().step_by(inner + 1).for_each(|v| *v = T::ONE);
+    pull_factor(network, weights, tape, identity.repeat(tape.rows), inner, lowest, visit);
+}
+
+/// Pulls `factor: [rows, rank, inputs of the output block]` down through the hidden blocks; `visit(l, values)` sees `[rows, rank, units]`.
+fn pull_factor<T: Real>(
+    network: &Network,
+    weights: &[T],
+    tape: &Tape<T>,
+    mut factor: Vec<T>,
+    rank: usize,
+    lowest: usize,
+    mut visit: impl FnMut(usize, &[T]),
+) {
+    let rows = tape.rows;
     let mut next: Vec<T> = Vec::new();
-    for l in (lowest..last).rev() {
+    for l in (lowest..network.blocks().len() - 1).rev() {
         let units = network.blocks()[l].units;
         for (row, slopes) in factor.chunks_exact_mut(rank * units).zip(tape.slopes[l].chunks_exact(units)) {
             for line in row.chunks_exact_mut(units) {
@@ -169,7 +198,7 @@ pub fn curvature_factors<T: Real>(
                 }
             }
         }
-        visit(l, Factor::PerRow { values: &factor, rank });
+        visit(l, &factor);
         if l > lowest {
             let block = &network.blocks()[l];
             next.resize(rows * rank * block.inputs, T::ZERO);

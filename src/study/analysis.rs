@@ -234,7 +234,8 @@ impl<T: Real> Analysis<T> {
             return;
         }
         let fast = clock.time("linearization", || exact.to_f32());
-        let preconditioners = clock.time("linearization", || Preconditioners::new(&exact, &lengths));
+        let preconditioners =
+            clock.time("linearization", || Preconditioners::new(&exact, &lengths, settings.has(Scale::Network)));
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
         if settings.has(Scale::Layer) {
             progress("layer scale");

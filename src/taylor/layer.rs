@@ -5,7 +5,7 @@
 
 use super::{
     Optimum, direct, output,
-    preconditioner::{Preconditioners, solve_blocks},
+    preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
     prefixes::{Effort, PrefixObjective},
     regret::{RegretSettings, UnitId, UnitResult, unit_results},
     subspace::Objective,
@@ -100,10 +100,8 @@ impl<'a> TaylorObjective<'a> {
         1.0 / (self.rounds() * self.windows.exact.batch()) as f64
     }
 
-    /// Applies the inverses of the blocks' Kronecker factors.
-    fn precondition_blocks(&self, blocks: Range<usize>, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let factors = blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()));
-        solve_blocks(factors, shift, residual)
+    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = &KroneckerFactors> {
+        blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()))
     }
 }
 
@@ -163,13 +161,14 @@ impl Objective for TaylorObjective<'_> {
         let last = self.windows.exact.network().blocks().len() - 1;
         let eliminate = self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1;
         if !eliminate {
-            return self.precondition_blocks(self.blocks.clone(), shift, residual);
+            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(shift, r));
         }
         // The output block is known exactly: the others move it along with them, and what is left to itself goes first.
         let hidden = self.blocks.start..last;
         let output = self.windows.preconditioners.factors(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
-        let mut moved = self.precondition_blocks(hidden.clone(), shift, inner);
+        let mut moved =
+            solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(shift, r));
         let alone = output.solve(shift, outer);
         if dot(&alone, outer) > dot(&moved, inner) {
             return vec![0.0; inner.len()].into_iter().chain(alone).collect();

@@ -109,7 +109,8 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         {
             return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual);
         }
-        solve_blocks(self.preconditioners[self.moving.blocks.clone()].iter(), shift, residual)
+        let blocks = self.preconditioners[self.moving.blocks.clone()].iter();
+        solve_blocks(blocks, residual, |block, r| block.solve(shift, r))
     }
 }
 

@@ -1,31 +1,43 @@
 //! The Kronecker factors `mean M (x) mean x x'` of every block, which precondition the large problems
 //! (`docs/theory.md`, section 4).
+//!
+//! At network scale the output block goes along with the hidden ones (`super::layer`), and a hidden block feels only the curvature that the
+//! output block cannot take over: the Schur complement. With `x` the block's inputs, `h` those of the output block and `J` the output
+//! Jacobian, it is approximated by
+//!
+//! `S = mean M (x) mean x x' - c (mean J)'(mean J) (x) (mean x h') (mean h h')^-1 (mean h x')`,
+//!
+//! `c` the curvature of the loss in the output. The second term has low rank in the inputs, so its inverse costs little more than
+//! the first's. It halves the products of a search.
 
 use super::window::{Window, WindowRound};
 use crate::kernels::{
     View,
-    dense::{Factor, append_with_ones, curvature_factors},
+    dense::{Factor, append_with_ones, curvature_factors, hidden_jacobians, matrix},
     matmul,
 };
-use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
+use crate::network::Block;
+use faer::{Mat, MatRef, Scale, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
 
 /// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix grew fourfold.
 const CHEAP_WIDTH: usize = 128;
 /// Rounds whose inputs go into one product.
 const TOGETHER: usize = 8;
+/// The mean Jacobian is taken over every so manieth round: it changes slowly.
+const JACOBIAN_EVERY: usize = 4;
 
-/// Applies [`KroneckerFactors::solve`] of one block after the other to a residual of them all.
+/// Applies `solve` of one block after the other to a residual of them all.
 pub(super) fn solve_blocks<'a>(
     factors: impl Iterator<Item = &'a KroneckerFactors>,
-    shift: f64,
     residual: &[f64],
+    solve: impl Fn(&KroneckerFactors, &[f64]) -> Vec<f64>,
 ) -> Vec<f64> {
     let mut out = Vec::with_capacity(residual.len());
     let mut rest = residual;
     for factors in factors {
         let (own, tail) = rest.split_at(factors.len());
-        out.extend(factors.solve(shift, own));
+        out.extend(solve(factors, own));
         rest = tail;
     }
     out
@@ -38,12 +50,21 @@ pub struct Preconditioners {
 }
 
 impl Preconditioners {
-    /// Averages over all rounds of each prefix.
-    pub fn new(window: &Window<f64>, prefixes: &[usize]) -> Self {
+    /// Averages over all rounds of each prefix; with `beside_output` also what the hidden blocks share with the output block, for
+    /// [`KroneckerFactors::solve_beside_output`] (quadratic losses).
+    pub fn new(window: &Window<f64>, prefixes: &[usize], beside_output: bool) -> Self {
         let network = window.network();
         let blocks = network.blocks();
         let quadratic = window.loss().is_quadratic();
-        let mut sums: Vec<Moments> = blocks.iter().map(|b| Moments::zero(b.units, b.width())).collect();
+        let last = blocks.len() - 1;
+        let shared = beside_output && quadratic;
+        let zero = || -> Vec<Moments> {
+            let one = |(l, block): (usize, &Block)| {
+                Moments::zero(block.units, block.width(), (shared && l < last).then(|| &blocks[last]))
+            };
+            blocks.iter().enumerate().map(one).collect()
+        };
+        let mut sums = zero();
         let mut factors: Vec<Vec<(usize, KroneckerFactors)>> = blocks.iter().map(|_| Vec::new()).collect();
         let mut from = 0;
         for rounds in prefixes {
@@ -53,16 +74,26 @@ impl Preconditioners {
                 .par_chunks(new.len().div_ceil(8).max(1))
                 .with_max_len(1)
                 .map(|piece| {
-                    let mut part: Vec<Moments> = blocks.iter().map(|b| Moments::zero(b.units, b.width())).collect();
+                    let mut part = zero();
                     let mut inputs: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
                     for rounds in piece.chunks(TOGETHER) {
                         inputs.iter_mut().for_each(Vec::clear);
                         for index in rounds {
-                            window.with_round(*index, |round| add_curvature(window, &round, &mut part, &mut inputs));
+                            window.with_round(*index, |round| {
+                                add_curvature(window, &round, &mut part, &mut inputs);
+                                if shared && index % JACOBIAN_EVERY == 0 {
+                                    add_jacobians(window, &round, &mut part);
+                                }
+                            });
                         }
+                        let output =
+                            View::new(&inputs[last], inputs[last].len() / blocks[last].width(), blocks[last].width());
                         for ((block, x), moments) in blocks.iter().zip(&inputs).zip(&mut part) {
                             let view = View::new(x, x.len() / block.width(), block.width());
                             matmul(&mut moments.x, block.width(), view.t(), view, true);
+                            if let Some(shared) = &mut moments.shared {
+                                matmul(&mut shared.x, blocks[last].width(), view.t(), output, true);
+                            }
                         }
                     }
                     part
@@ -72,11 +103,11 @@ impl Preconditioners {
                 sums.iter_mut().zip(&part).for_each(|(sum, part)| sum.add(part));
             }
             let scale = 1.0 / (rounds * window.batch()) as f64;
+            let output = shared.then(|| sums[last].factors(scale, true, None));
             for (l, (list, sum)) in factors.iter_mut().zip(&sums).enumerate() {
-                let due = list.last().is_none_or(|(last, _)| *rounds >= 4 * last);
-                let exact = quadratic && l + 1 == blocks.len();
+                let due = list.last().is_none_or(|(before, _)| *rounds >= 4 * before);
                 if due || blocks[l].width() <= CHEAP_WIDTH {
-                    list.push((*rounds, sum.factors(scale, exact)));
+                    list.push((*rounds, sum.factors(scale, quadratic && l == last, output.as_ref())));
                 }
             }
         }
@@ -100,11 +131,26 @@ struct Moments {
     multiple: f64,
     /// `[width, width]`.
     x: Vec<f64>,
+    shared: Option<SharedMoments>,
+}
+
+/// Sums that couple a hidden block to the output block.
+struct SharedMoments {
+    /// Of `x h'`: `[width, width of the output block]`.
+    x: Vec<f64>,
+    /// Of the output Jacobian, `[outputs, units]`, over this many datapoints.
+    jacobian: Vec<f64>,
+    count: usize,
 }
 
 impl Moments {
-    fn zero(units: usize, width: usize) -> Self {
-        Self { units, width, m: Vec::new(), multiple: 0.0, x: vec![0.0; width * width] }
+    fn zero(units: usize, width: usize, output: Option<&Block>) -> Self {
+        let shared = output.map(|output| SharedMoments {
+            x: vec![0.0; width * output.width()],
+            jacobian: vec![0.0; output.units * units],
+            count: 0,
+        });
+        Self { units, width, m: Vec::new(), multiple: 0.0, x: vec![0.0; width * width], shared }
     }
 
     fn add(&mut self, other: &Self) {
@@ -115,15 +161,36 @@ impl Moments {
         }
         self.multiple += other.multiple;
         self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
+        if let (Some(shared), Some(other)) = (&mut self.shared, &other.shared) {
+            shared.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
+            shared.jacobian.iter_mut().zip(&other.jacobian).for_each(|(a, b)| *a += b);
+            shared.count += other.count;
+        }
     }
 
-    fn factors(&self, scale: f64, exact: bool) -> KroneckerFactors {
+    /// The factors, given those of the output block for a block that shares with it.
+    fn factors(&self, scale: f64, exact: bool, output: Option<&KroneckerFactors>) -> KroneckerFactors {
         let units = if self.m.is_empty() {
             Eigen { values: vec![self.multiple * scale; self.units], vectors: None }
         } else {
             Eigen::new(&self.m, self.units, scale)
         };
-        KroneckerFactors { units, inputs: Eigen::new(&self.x, self.width, scale), exact }
+        let inputs = Eigen::new(&self.x, self.width, scale);
+        let shared = self.shared.as_ref().zip(output).and_then(|(shared, output)| {
+            let (u, v, w) = (units.vectors.as_ref()?, inputs.vectors.as_ref()?, output.inputs.vectors.as_ref()?);
+            let jacobian =
+                MatRef::from_row_major_slice(&shared.jacobian, shared.jacobian.len() / self.units, self.units);
+            let jacobian = jacobian * u * Scale(output.units.top().sqrt() / shared.count.max(1) as f64);
+            let mut roots =
+                v.transpose() * MatRef::from_row_major_slice(&shared.x, self.width, w.nrows()) * w * Scale(scale);
+            let floor = TRUSTED * output.inputs.top();
+            for (j, value) in output.inputs.values.iter().enumerate() {
+                let factor = if *value > floor { 1.0 / value.sqrt() } else { 0.0 };
+                (0..self.width).for_each(|i| roots[(i, j)] *= factor);
+            }
+            Some(Shared { units: jacobian.transpose() * &jacobian, roots })
+        });
+        KroneckerFactors { units, inputs, exact, shared }
     }
 }
 
@@ -155,6 +222,23 @@ fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [
     }
 }
 
+/// Adds a round's output Jacobians to the moments of the hidden blocks.
+fn add_jacobians(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Moments]) {
+    let network = window.network();
+    let output = &network.blocks()[network.blocks().len() - 1];
+    let w = matrix(output, round.weights);
+    let rows = round.tape.rows;
+    hidden_jacobians(network, round.weights, round.tape, 0, |l, values| {
+        let Moments { units, shared: Some(shared), .. } = &mut moments[l] else { return };
+        let mut sum = vec![0.0; output.inputs * *units];
+        for row in values.chunks_exact(sum.len()) {
+            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+        }
+        matmul(&mut shared.jacobian, *units, w, View::new(&sum, output.inputs, *units), true);
+        shared.count += rows;
+    });
+}
+
 /// `sum_j values[j] v_j v_j'`; without vectors the standard basis.
 struct Eigen {
     values: Vec<f64>,
@@ -179,6 +263,11 @@ impl Eigen {
     }
 }
 
+/// Inputs that share less than this of their variance with the output block's inputs share nothing.
+const SMALLEST_SHARE: f64 = 1e-9;
+/// The output block takes over at most this share of a direction's curvature: both shares are estimates.
+const LARGEST_SHARE: f64 = 0.999;
+
 /// Curvature below this fraction of the largest is not trusted: there the mean of products differs from the product of means.
 const TRUSTED: f64 = 1e-5;
 
@@ -188,12 +277,21 @@ pub struct KroneckerFactors {
     inputs: Eigen,
     /// Whether the curvature is this product, not just about so: the output layer's under the mean squared error.
     exact: bool,
+    shared: Option<Shared>,
+}
+
+/// What a hidden block shares with the output block, in the eigenvectors of its own factors.
+struct Shared {
+    /// `c (mean J)'(mean J)`: `[units, units]`.
+    units: Mat<f64>,
+    /// `B: [width, width of the output block]` with `B B' = (mean x h') (mean h h')^-1 (mean h x')`.
+    roots: Mat<f64>,
 }
 
 impl KroneckerFactors {
     /// From the sums `m: [units, units]` and `x: [width, width]`, each with its scale; an approximation.
     pub(super) fn new(m: (&[f64], f64), units: usize, x: (&[f64], f64), width: usize) -> Self {
-        Self { units: Eigen::new(m.0, units, m.1), inputs: Eigen::new(x.0, width, x.1), exact: false }
+        Self { units: Eigen::new(m.0, units, m.1), inputs: Eigen::new(x.0, width, x.1), exact: false, shared: None }
     }
 
     /// Weights of the block.
@@ -223,22 +321,154 @@ impl KroneckerFactors {
 
     /// `(M (x) X + shift I)^-1 r` for `r: [units, width]`; directions without curvature are damped, not divided by zero.
     pub(super) fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let (rows, cols) = (self.units.values.len(), self.inputs.values.len());
-        let r = MatRef::from_row_major_slice(residual, rows, cols);
-        let rotate = |left: Option<MatRef<f64>>, r: Mat<f64>, right: Option<MatRef<f64>>| {
-            let r = if let Some(u) = left { u * r } else { r };
-            if let Some(v) = right { r * v } else { r }
-        };
-        let (u, v) = (self.units.vectors.as_ref().map(Mat::as_ref), self.inputs.vectors.as_ref().map(Mat::as_ref));
-        let mut hat = rotate(u.map(MatRef::transpose), r.to_owned(), v);
-        let trusted = if self.exact { 1e-14 } else { TRUSTED };
-        let floor = (trusted * self.units.top() * self.inputs.top()).max(f64::MIN_POSITIVE);
-        for j in 0..cols {
-            for i in 0..rows {
-                hat[(i, j)] /= self.units.values[i] * self.inputs.values[j] + shift + floor;
+        let mut hat = self.to_eigenvectors(residual);
+        let damping = shift + self.floor();
+        for (j, x) in self.inputs.values.iter().enumerate() {
+            for (i, m) in self.units.values.iter().enumerate() {
+                hat[(i, j)] /= m * x + damping;
             }
         }
-        let solved = rotate(u, hat, v.map(MatRef::transpose));
-        (0..rows * cols).map(|at| solved[(at / cols, at % cols)]).collect()
+        self.from_eigenvectors(hat)
+    }
+
+    /// The same with the curvature that is left when the output block follows: see the module's text.
+    ///
+    /// The shift goes to both factors (Martens and Grosse, "Optimizing neural networks with Kronecker-factored approximate
+    /// curvature", 2015, section 6.3), so that the sum of two products is diagonal in one basis: with `M + d_m = L L'` and `X + d_x = R R'`,
+    /// `S = (L (x) R) (I - sum_ij mu_i nu_j (u_i v_j)(u_i v_j)') (L (x) R)'`, where `mu, u` are the eigenvalues of
+    /// `L^-1 c (mean J)'(mean J) L'^-1`, and `nu, v` those of `R^-1 B B' R'^-1`, of which there are few.
+    pub(super) fn solve_beside_output(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+        let Some(Shared { units, roots }) = &self.shared else { return self.solve(shift, residual) };
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let ratio = (mean(&self.inputs.values) / mean(&self.units.values)).sqrt();
+        let damping = (shift + self.floor()).sqrt();
+        if !(ratio > 0.0 && ratio.is_finite() && damping > 0.0) {
+            return self.solve(shift, residual);
+        }
+        let inverse_root = |values: &[f64], damping: f64| -> Vec<f64> {
+            values.iter().map(|value| 1.0 / (value + damping).sqrt()).collect()
+        };
+        let left = inverse_root(&self.units.values, damping / ratio);
+        let right = inverse_root(&self.inputs.values, damping * ratio);
+        let b = Mat::from_fn(roots.nrows(), roots.ncols(), |i, j| right[i] * roots[(i, j)]);
+        let m = Mat::from_fn(left.len(), left.len(), |i, j| left[i] * units[(i, j)] * left[j]);
+        let gram = b.transpose() * &b;
+        let (Ok(inputs), Ok(units)) =
+            (SelfAdjointEigen::new(gram.as_ref(), Side::Lower), SelfAdjointEigen::new(m.as_ref(), Side::Lower))
+        else {
+            return self.solve(shift, residual);
+        };
+        let (nu, mu) = (inputs.S().column_vector(), units.S().column_vector());
+        let mut v = b * inputs.U();
+        for (j, nu) in nu.iter().enumerate() {
+            let factor = if *nu > SMALLEST_SHARE { 1.0 / nu.sqrt() } else { 0.0 };
+            (0..v.nrows()).for_each(|i| v[(i, j)] *= factor);
+        }
+        let mut hat = self.to_eigenvectors(residual);
+        let scale = |hat: &mut Mat<f64>| {
+            for (j, r) in right.iter().enumerate() {
+                left.iter().enumerate().for_each(|(i, l)| hat[(i, j)] *= l * r);
+            }
+        };
+        scale(&mut hat);
+        let mut core = units.U().transpose() * &hat * &v;
+        for (j, nu) in nu.iter().enumerate() {
+            for (i, mu) in mu.iter().enumerate() {
+                let taken = (mu * nu).clamp(0.0, LARGEST_SHARE);
+                core[(i, j)] *= taken / (1.0 - taken);
+            }
+        }
+        hat += units.U() * core * v.transpose();
+        scale(&mut hat);
+        self.from_eigenvectors(hat)
+    }
+
+    /// What is added to every shift.
+    fn floor(&self) -> f64 {
+        let trusted = if self.exact { 1e-14 } else { TRUSTED };
+        (trusted * self.units.top() * self.inputs.top()).max(f64::MIN_POSITIVE)
+    }
+
+    /// `U' r V` of `r: [units, width]`.
+    fn to_eigenvectors(&self, residual: &[f64]) -> Mat<f64> {
+        let r = MatRef::from_row_major_slice(residual, self.units.values.len(), self.inputs.values.len()).to_owned();
+        let r = if let Some(u) = &self.units.vectors { u.transpose() * r } else { r };
+        if let Some(v) = &self.inputs.vectors { r * v } else { r }
+    }
+
+    /// The inverse of [`KroneckerFactors::to_eigenvectors`].
+    fn from_eigenvectors(&self, hat: Mat<f64>) -> Vec<f64> {
+        let hat = if let Some(u) = &self.units.vectors { u * hat } else { hat };
+        let solved = if let Some(v) = &self.inputs.vectors { hat * v.transpose() } else { hat };
+        let cols = solved.ncols();
+        (0..self.len()).map(|at| solved[(at / cols, at % cols)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faer::linalg::solvers::{PartialPivLu, Solve};
+
+    /// Row-major `[rows, cols]` without structure.
+    fn wave(rows: usize, cols: usize, frequency: f64) -> Vec<f64> {
+        (0..rows * cols).map(|i| (i as f64 * frequency).sin()).collect()
+    }
+
+    fn gram(values: &[f64], rows: usize, cols: usize) -> Vec<f64> {
+        let mut out = vec![0.0; cols * cols];
+        matmul(&mut out, cols, View::new(values, rows, cols).t(), View::new(values, rows, cols), false);
+        out
+    }
+
+    #[test]
+    fn the_curvature_beside_the_output_block_is_inverted_as_a_dense_matrix() {
+        // Inputs x of a hidden block and h of the output block over 40 datapoints, of which half the Jacobians' square is their mean's.
+        let (units, width, inner, outputs, rows) = (3, 5, 4, 6, 40);
+        let (x, h) = (wave(rows, width, 0.37), wave(rows, inner, 0.71));
+        let jacobian = wave(outputs, units, 0.53);
+        let scale = 1.0 / rows as f64;
+        let mut cross = vec![0.0; width * inner];
+        matmul(&mut cross, inner, View::new(&x, rows, width).t(), View::new(&h, rows, inner), false);
+        let mut output = Moments::zero(outputs, inner, None);
+        (output.x, output.multiple) = (gram(&h, rows, inner), 0.25 * rows as f64);
+        let output = output.factors(scale, true, None);
+        let mut hidden = Moments { m: gram(&jacobian, outputs, units), ..Moments::zero(units, width, None) };
+        hidden.m.iter_mut().for_each(|v| *v *= 2.0 * 0.25 * rows as f64);
+        hidden.x = gram(&x, rows, width);
+        hidden.shared = Some(SharedMoments {
+            x: cross.clone(),
+            jacobian: jacobian.iter().map(|v| v * rows as f64).collect(),
+            count: rows,
+        });
+        let factors = hidden.factors(scale, false, Some(&output));
+
+        let shift = 1e-3;
+        let residual = wave(units, width, 1.9);
+        let found = factors.solve_beside_output(shift, &residual);
+
+        // The same from its definition: M (x) X with the shift shared out, less c J'J (x) (x h') (h h')^-1 (h x').
+        let dense = |values: &[f64], n: usize, factor: f64| Mat::from_fn(n, n, |i, j| values[i * n + j] * factor);
+        let (mut m, mut big) = (dense(&hidden.m, units, scale), dense(&hidden.x, width, scale));
+        let hh = dense(&gram(&h, rows, inner), inner, scale);
+        let xh = Mat::from_fn(width, inner, |i, j| cross[i * inner + j] * scale);
+        let taken = &xh * PartialPivLu::new(hh.as_ref()).solve(xh.transpose().to_owned());
+        let trace = |a: &Mat<f64>| (0..a.nrows()).map(|i| a[(i, i)]).sum::<f64>() / a.nrows() as f64;
+        let ratio = (trace(&big) / trace(&m)).sqrt();
+        let damping = (shift + factors.floor()).sqrt();
+        (0..units).for_each(|i| m[(i, i)] += damping / ratio);
+        (0..width).for_each(|i| big[(i, i)] += damping * ratio);
+        let square = gram(&jacobian, outputs, units);
+        let system = Mat::from_fn(units * width, units * width, |a, b| {
+            let ((i, k), (j, l)) = ((a / width, a % width), (b / width, b % width));
+            m[(i, j)] * big[(k, l)] - 0.25 * square[i * units + j] * taken[(k, l)]
+        });
+        let expected = PartialPivLu::new(system.as_ref()).solve(Mat::from_fn(units * width, 1, |i, _| residual[i]));
+        for (i, value) in found.iter().enumerate() {
+            assert!((value - expected[(i, 0)]).abs() < 1e-8 * expected.norm_max(), "{i}: {value} {}", expected[(i, 0)]);
+        }
+        // It is not the inverse without the output block.
+        let alone = factors.solve(shift, &residual);
+        assert!(alone.iter().zip(&found).any(|(a, b)| (a - b).abs() > 0.05 * expected.norm_max()));
     }
 }
