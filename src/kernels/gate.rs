@@ -30,7 +30,7 @@ impl<T> Gate<'_, T> {
 }
 
 /// The slopes that a code's three sides stand for.
-fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
+pub(super) fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
     match rectifier {
         Some(rectifier) => [T::ONE, T::of(rectifier.negative_slope()), T::of(rectifier.slope_at_zero())],
         None => [T::ONE; 3],

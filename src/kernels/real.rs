@@ -36,6 +36,8 @@ pub trait Real:
     fn exp(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
+    /// `self * factor + addend`, rounded once. Slow on machines without an instruction for it.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
 }
 
 macro_rules! real {
@@ -67,6 +69,10 @@ macro_rules! real {
             #[inline]
             fn is_finite(self) -> bool {
                 self.is_finite()
+            }
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                self.mul_add(factor, addend)
             }
         }
     };
