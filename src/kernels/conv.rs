@@ -362,8 +362,11 @@ mod tests {
     use super::*;
     use crate::network::Image;
 
+    fn image(channels: usize, height: usize, width: usize) -> Image {
+        Image { channels, height, width }
+    }
+
     fn geometries() -> impl Iterator<Item = Convolution> {
-        let image = |channels, height, width| Image { channels, height, width };
         [
             (image(1, 4, 5), 2, 3, 1, 1),
             (image(3, 5, 4), 4, 2, 0, 1),
@@ -439,6 +442,52 @@ mod tests {
                 }
             });
             assert!(seen.iter().all(|count| *count == 1));
+        }
+    }
+
+    #[test]
+    fn going_through_the_winners_is_the_dense_product() {
+        use crate::network::{LayerSpec, Network, Pooling, Rectifier};
+        let rectifiers = [None, Some(Rectifier::Relu), Some(Rectifier::LeakyRelu { slope: 0.1 }), Some(Rectifier::Abs)];
+        let pools = [(2, 2), (3, 2), (2, 3), (4, 4), (3, 3)];
+        for (rectifier, (size, stride)) in rectifiers.into_iter().flat_map(|r| pools.map(|pool| (r, pool))) {
+            let (side, rows) = (size + 2 * stride, 3);
+            let mut layers = vec![LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 }];
+            layers.extend(rectifier.map(LayerSpec::Rectifier));
+            layers.push(LayerSpec::Pool { pooling: Pooling::Max, size, stride });
+            layers.extend([LayerSpec::Flatten, LayerSpec::Dense { units: 2 }]);
+            let network = Network::new(image(2, side, side), &layers).unwrap();
+            let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
+            let c = block.convolution().unwrap();
+            let x = numbers(rows * c.input.len(), 0.7);
+            let mut tape = crate::kernels::passes::Tape::default();
+            crate::kernels::passes::forward(&network, &weights, &x, rows, &mut tape);
+            assert!(winners::sparse(block, &tape.gate(0)).is_some(), "{size} {stride}");
+            for lines in [1, 3] {
+                let values = numbers(rows * lines * block.features_out(), 0.2);
+                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+                let run = |pass: fn(
+                    &Block,
+                    &Convolution,
+                    Cotangents<f64>,
+                    usize,
+                    Option<(&[f64], &mut [f64])>,
+                    Option<(&[f64], &mut [f64])>,
+                    &mut Scratch<f64>,
+                )| {
+                    let mut gradient = vec![0.5; block.range().len()];
+                    let mut below = vec![0.0; rows * lines * block.features_in()];
+                    // Gradients are of one line only.
+                    let own = (lines == 1).then_some((&x[..], &mut gradient[..]));
+                    pass(block, c, cotangents, rows, own, Some((&weights, &mut below)), &mut Scratch::default());
+                    (gradient, below)
+                };
+                let (sparse, dense) = (run(backward), run(dense_backward));
+                let pairs = sparse.0.iter().zip(&dense.0).chain(sparse.1.iter().zip(&dense.1));
+                for (a, b) in pairs {
+                    assert!((a - b).abs() < 1e-12, "{rectifier:?}, pool {size} {stride}, {lines} lines: {a} {b}");
+                }
+            }
         }
     }
 }

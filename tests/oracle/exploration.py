@@ -23,7 +23,7 @@ def configurations(trace, rounds, probe):
 
 
 def winners(trace, rounds, probe):
-    """The same for the winners of max-pools, by their number in `trace.pools`: a place is a datapoint, a window and a place in it."""
+    """The same for the winners of max-pools: a place is a datapoint, a window and a place in it."""
     chosen, doubtful = [], []
     for r in rounds:
         steps = [s for s in forward(trace.blocks, trace.state(r), probe) if s.unclear is not None]

@@ -335,23 +335,29 @@ class Oracle:
             self.report.equal("slope", row["slope"], slope, 1e-6 * (1 + abs(slope or 0)), where)
 
     def check_exploration(self):
-        novelty, neurons = table(self.tables, "novelty.csv"), table(self.tables, "neurons.csv")
+        trace = self.trace
+        self.check_configurations("novelty.csv", "neurons.csv", trace.indices, exploration.configurations)
+        self.check_configurations("pool_novelty.csv", "pool_neurons.csv", trace.pools, exploration.winners)
+
+    def check_configurations(self, novelty_name, neurons_name, layers, configurations):
+        novelty, neurons = table(self.tables, novelty_name), table(self.tables, neurons_name)
         if not novelty:
             return
         rounds = [row["round"] for row in novelty]
         if max(rounds) >= self.trace.states:
-            self.report.notes.append(f"novelty.csv goes to round {max(rounds)}, the trace has {self.trace.states} states")
+            note = f"{novelty_name} goes to round {max(rounds)}, the trace has {self.trace.states} states"
+            self.report.notes.append(note)
             return
-        active, doubtful = exploration.configurations(self.trace, rounds, self.probe())
+        active, doubtful = configurations(self.trace, rounds, self.probe())
         doubts = sum(d.sum((1, 2)) for d in doubtful)
         nearest, previous, bits = exploration.novelty(active)
         for i, row in enumerate(novelty):
-            slack, where = 0.5 + doubts[i] + doubts[:i].max(initial=0), f"round {row['round']}"
+            slack, where = 0.5 + doubts[i] + doubts[:i].max(initial=0), f"{novelty_name} round {row['round']}"
             self.report.equal("min_hamming", row["min_hamming"], nearest[i], slack, where)
             slack = 0.5 + doubts[i] + (doubts[i - 1] if i else 0)
             self.report.equal("previous_hamming", row["previous_hamming"], previous[i], slack, where)
             self.report.equal("bits", row["bits"], bits, 0.5, where)
-        self.check_neurons("neurons.csv", neurons, self.trace.indices, active, doubtful)
+        self.check_neurons(neurons_name, neurons, layers, active, doubtful)
 
     def check_neurons(self, name, neurons, layers, active, doubtful):
         count = len(active[0])

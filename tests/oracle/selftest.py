@@ -295,14 +295,39 @@ def exploration_tables(net, run):
         pre = net.pre(states[r].astype(float), x[:PROBE])[:-1]
         on = ((k, m, i, p) for k, a in enumerate(pre) for i, p, m in np.argwhere(a > 0).tolist())
         configurations.append(set(on))
+    counts = [a.shape[2] for a in pre]
+    bits = sum(a.size for a in pre)
+    return measured(rounds, configurations, net.indices, counts, bits)
+
+
+def pool_tables(net, run):
+    """The same of the winners of the max-pool, found window by window."""
+    x, states = run[0].astype(float), run[3]
+    rounds = list(range(0, ROUNDS + 1, EVERY))
+    side = net.input[1]
+    configurations = []
+    for r in rounds:
+        images = RECTIFIERS[net.unit](net.pre(states[r].astype(float), x[:PROBE])[0]).reshape(PROBE, side, side, -1)
+        places = range(images.shape[3]), range(PROBE), range(net.pooled), range(net.pooled)
+        won = set()
+        for m, datapoint, i, j in itertools.product(*places):
+            window = images[datapoint, i * net.stride :, j * net.stride :, m][: net.size, : net.size]
+            won.add((0, m, datapoint, (i, j, int(np.argmax(window)))))
+        configurations.append(won)
+    bits = len(won) * net.size**2
+    return measured(rounds, configurations, [2], [images.shape[3]], bits)
+
+
+def measured(rounds, configurations, layers, counts, bits):
+    """Both tables of configurations as sets of (number of the layer, neuron, datapoint, place)."""
     novelty = []
     for n, current in enumerate(configurations):
         distances = [len(current ^ earlier) for earlier in configurations[:n]]
         row = [rounds[n], min(distances), distances[-1]] if n else [0, "", ""]
-        novelty.append(row + [sum(a.size for a in pre)])
+        novelty.append(row + [bits])
     neurons = []
-    for k, a in enumerate(pre):
-        for neuron in range(a.shape[2]):
+    for k, count in enumerate(counts):
+        for neuron in range(count):
             on = [{state[2:] for state in c if state[:2] == (k, neuron)} for c in configurations]
             gram = np.array([[len(a & b) for b in on] for a in on], float)
             values = np.linalg.eigvalsh(gram)[::-1]
@@ -310,9 +335,9 @@ def exploration_tables(net, run):
             volume = 0.5 * np.log(values[: min(50, rank)]).sum()
             determinant = 0.5 * np.linalg.slogdet(np.eye(len(gram)) + gram)[1]
             switches = sum(len(a ^ b) for a, b in zip(on, on[1:]))
-            fraction = sum(map(len, on)) / (a.shape[0] * a.shape[1] * len(on))
+            fraction = sum(map(len, on)) / (bits / sum(counts) * len(on))
             dead = str(not on[-1]).lower()
-            neurons.append([net.indices[k], neuron, switches, rank, volume, determinant, fraction, dead])
+            neurons.append([layers[k], neuron, switches, rank, volume, determinant, fraction, dead])
     return novelty, neurons
 
 
@@ -325,6 +350,7 @@ COLUMNS = {
     "novelty.csv": "round,min_hamming,previous_hamming,bits",
     "neurons.csv": "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead",
 }
+COLUMNS |= {f"pool_{name}": COLUMNS[name] for name in ("novelty.csv", "neurons.csv")}
 
 
 def write_table(folder, name, rows):
@@ -346,6 +372,8 @@ def make_run(folder, net, optimizer, seed, dtype):
         "novelty.csv": novelty,
         "neurons.csv": neurons,
     }
+    if any("max_pool" in layer for layer in net.layers):
+        tables["pool_novelty.csv"], tables["pool_neurons.csv"] = pool_tables(net, run)
     for name, rows in tables.items():
         write_table(folder, name, rows)
     np.save(folder / "probe.npy", np.arange(PROBE))

@@ -35,8 +35,8 @@ def read_safetensors(path):
 class Trace:
     """A recorded run. Round n = 1..N has weights `state(n - 1)` before its update.
 
-    `blocks` lists the layers with weights, each with the rectifier and the pool behind it; `indices` their places in
-    the layer list.
+    `blocks` lists the layers with weights, each with the rectifier and the pool behind it; `indices` are their places in
+    the layer list, `pools` those of the max-pools.
     """
 
     def __init__(self, folder):
@@ -76,6 +76,7 @@ class Trace:
         if not self.blocks or self.blocks[-1].slopes or self.blocks[-1].conv:
             raise BadTrace(f"{self.folder}: expected a dense, linear output")
         self.indices = [block.index for block in self.blocks]
+        self.pools = [i for i, layer in enumerate(layers) if isinstance(layer, dict) and "max_pool" in layer]
 
     def _read_data(self):
         path = self.folder / "inputs.npy"
