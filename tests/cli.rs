@@ -242,12 +242,20 @@ fn a_convolutional_network_is_measured_at_all_scales() {
     assert_eq!(summary["layers"][0], "conv 4, kernel 3, padding 1: 1x8x8 -> 4x8x8");
     assert!(workplace.read("run/report.html").contains("max_pool"));
     // Little memory means more work, not other results at layer and network scale.
-    workplace.run(&["run", "convnet.toml", "--memory", "1K", "--out", "small"]).exits(0);
+    let winners = ["--set", "exploration.pool_winners=true"];
+    workplace.run(&[&["run", "convnet.toml", "--memory", "1K", "--out", "small"][..], &winners].concat()).exits(0);
     let coarse = |run: &str| -> Vec<String> {
         let text = workplace.read(&format!("{run}/sgd/regret.csv"));
         text.lines().filter(|line| !line.starts_with("neuron")).map(str::to_owned).collect()
     };
     assert_eq!(coarse("small"), coarse("run"));
+    // The winners of the max-pool of 4 channels, 16 windows of 4 places each, stand apart from the neurons.
+    assert_eq!(workplace.read("small/sgd/novelty.csv"), workplace.read("run/sgd/novelty.csv"));
+    assert!(!workplace.path("run/sgd/pool_novelty.csv").exists());
+    let pools = |name: &str| table(&workplace.read(&format!("small/sgd/pool_{name}"))).1;
+    assert_eq!(pools("novelty.csv")[1][3], (200 * 4 * 16 * 4).to_string());
+    let of_layer_2 = |row: &Vec<String>| row[0] == "2" && row[6] == "0.25" && row[7] == "false";
+    assert!(pools("neurons.csv").len() == 4 && pools("neurons.csv").iter().all(of_layer_2));
     workplace.run(&["run", "convnet.toml", "--memory", "much"]).exits(2).says(&["8G"]);
 }
 

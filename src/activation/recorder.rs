@@ -5,9 +5,10 @@ use crate::{
         Real,
         bits::words,
         conv::Scratch,
+        gate::winning_place,
         passes::{Tape, forward_with},
     },
-    network::{Block, Network},
+    network::{Block, Network, Pool},
     train::{Observer, Round},
 };
 use rayon::prelude::*;
@@ -23,13 +24,13 @@ pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
     (0..count).map(|i| (i * len / count) as u32).collect()
 }
 
-/// A neuron whose states are recorded.
+/// A neuron whose states are recorded, or a channel of a max-pool whose winners are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neuron {
     /// Index in the layer list.
     pub layer: usize,
     pub neuron: usize,
-    /// Positions at which it acts on a datapoint: 1 for a dense layer.
+    /// Positions at which it acts on a datapoint: 1 for a dense layer; for a max-pool windows times places in a window.
     pub positions: usize,
 }
 
@@ -49,6 +50,21 @@ pub struct Configurations {
 }
 
 impl Configurations {
+    fn new(datapoints: usize, neurons: Vec<Neuron>) -> Self {
+        Self { rounds: Vec::new(), datapoints, bits: vec![Vec::new(); neurons.len()], neurons }
+    }
+
+    /// Appends the packed bits of all neurons, a piece of the datapoints after the other, as the configuration after `round` updates.
+    fn append(&mut self, round: usize, pieces: impl Iterator<Item = Vec<Packer>>) {
+        for piece in pieces {
+            let neurons = piece.into_iter().flat_map(|packer| packer.words);
+            for (bits, words) in self.bits.iter_mut().zip(neurons) {
+                bits.extend(words);
+            }
+        }
+        self.rounds.push(round);
+    }
+
     /// Words per row of neuron `m`.
     pub fn words(&self, m: usize) -> usize {
         words(self.places(m))
@@ -71,6 +87,9 @@ pub struct ActivationRecorder<T> {
     probe: Vec<T>,
     every: usize,
     pub configurations: Configurations,
+    /// The winners of the max-pools, one-hot, if they are recorded: bit `i` of row `n` of channel `m` of a pool says whether place
+    /// `i`, of a datapoint, window and place in the window, won.
+    pub winners: Option<Configurations>,
 }
 
 /// Buffers of a thread.
@@ -86,14 +105,21 @@ impl<T: Real> ActivationRecorder<T> {
             let (layer, positions) = (block.layer, block.positions());
             (0..block.units).map(move |neuron| Neuron { layer, neuron, positions })
         };
-        let neurons: Vec<Neuron> = network.hidden_blocks().iter().flat_map(of_block).collect();
-        let configurations = Configurations {
-            rounds: Vec::new(),
-            datapoints: probe.len() / network.inputs(),
-            bits: vec![Vec::new(); neurons.len()],
-            neurons,
+        let neurons = network.hidden_blocks().iter().flat_map(of_block).collect();
+        let configurations = Configurations::new(probe.len() / network.inputs(), neurons);
+        Self { network: network.clone(), probe, every: every.max(1), configurations, winners: None }
+    }
+
+    /// Records the winners of max-pools, too.
+    pub fn with_winners(mut self) -> Self {
+        let of_block = |block: &Block| {
+            let pool = block.max_pool()?;
+            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.size * pool.size);
+            Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions }))
         };
-        Self { network: network.clone(), probe, every: every.max(1), configurations }
+        let channels = self.network.hidden_blocks().iter().filter_map(of_block).flatten().collect();
+        self.winners = Some(Configurations::new(self.configurations.datapoints, channels));
+        self
     }
 
     /// Records the configuration at `weights`, those after `round` updates.
@@ -104,7 +130,8 @@ impl<T: Real> ActivationRecorder<T> {
         let datapoints = self.configurations.datapoints;
         let hidden = network.hidden_blocks();
         let size = if network.has_convolutions() { CONVOLUTION_PIECE } else { PIECE };
-        let pieces: Vec<Vec<Packer>> = (0..datapoints.div_ceil(size))
+        let with_winners = self.winners.is_some();
+        let pieces: Vec<[Vec<Packer>; 2]> = (0..datapoints.div_ceil(size))
             .into_par_iter()
             .map_init(
                 || Buffers { tape: Tape::default(), scratch: Scratch::default() },
@@ -112,23 +139,42 @@ impl<T: Real> ActivationRecorder<T> {
                     let rows = piece * size..datapoints.min((piece + 1) * size);
                     let x = &self.probe[rows.start * features..rows.end * features];
                     let mut packers: Vec<Packer> = hidden.iter().map(|block| Packer::new(block.units)).collect();
-                    forward_with(network, weights, x, rows.len(), tape, scratch, |l, _, a| packers[l].push(a));
+                    let positive = |a: &T| *a > T::ZERO;
+                    forward_with(network, weights, x, rows.len(), tape, scratch, |l, _, a| {
+                        packers[l].push(a, positive)
+                    });
                     packers.iter_mut().for_each(Packer::flush);
-                    packers
+                    let winners = if with_winners { pack_winners(network, tape) } else { Vec::new() };
+                    [packers, winners]
                 },
             )
             .collect();
-        for piece in pieces {
-            let neurons = piece.into_iter().flat_map(|packer| packer.words);
-            for (bits, words) in self.configurations.bits.iter_mut().zip(neurons) {
-                bits.extend(words);
-            }
+        let (units, winners): (Vec<_>, Vec<_>) = pieces.into_iter().map(<(_, _)>::from).unzip();
+        self.configurations.append(round, units.into_iter());
+        if let Some(all) = &mut self.winners {
+            all.append(round, winners.into_iter());
         }
-        self.configurations.rounds.push(round);
     }
 }
 
-/// Packs the signs of pre-activations, for all neurons of a block side by side.
+/// The winners on a tape, one-hot, pool by pool.
+fn pack_winners<T: Real>(network: &Network, tape: &Tape<T>) -> Vec<Packer> {
+    let pools = network.hidden_blocks().iter().zip(&tape.winners).filter_map(|(b, codes)| Some((b.max_pool()?, codes)));
+    let pack = |(pool, codes): (&Pool, &Vec<u8>)| {
+        let channels = pool.output.channels;
+        let mut packer = Packer::new(channels);
+        for window in codes.chunks_exact(channels) {
+            for place in 0..pool.size * pool.size {
+                packer.push(window, |code| winning_place(pool, *code) == place);
+            }
+        }
+        packer.flush();
+        packer
+    };
+    pools.map(pack).collect()
+}
+
+/// Packs states, for all neurons of a block side by side.
 struct Packer {
     /// Per neuron.
     words: Vec<Vec<u64>>,
@@ -142,12 +188,12 @@ impl Packer {
         Self { words: vec![Vec::new(); units], open: vec![0; units], filled: 0 }
     }
 
-    /// Adds the pre-activations `[positions, units]` of a datapoint.
-    fn push<T: Real>(&mut self, a: &[T]) {
-        for a in a.chunks_exact(self.open.len()) {
+    /// Adds the states `on` of the values `[positions, units]`.
+    fn push<V>(&mut self, values: &[V], on: impl Fn(&V) -> bool) {
+        for values in values.chunks_exact(self.open.len()) {
             let (open, bit) = (&mut self.open, self.filled);
             pulp::Arch::new().dispatch(|| {
-                open.iter_mut().zip(a).for_each(|(word, a)| *word |= u64::from(*a > T::ZERO) << bit);
+                open.iter_mut().zip(values).for_each(|(word, value)| *word |= u64::from(on(value)) << bit);
             });
             self.filled += 1;
             if self.filled == u64::BITS {
@@ -177,6 +223,65 @@ impl<T: Real> Observer<T> for ActivationRecorder<T> {
     fn finish(&mut self, final_weights: &[T], rounds: usize) {
         if self.configurations.rounds.last() != Some(&rounds) {
             self.record(rounds, final_weights);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Image, LayerSpec, Pooling, Rectifier};
+
+    /// A state by its definition: winners of windows, looked up in the pre-activations.
+    fn winner(a: &[f64], side: usize, units: usize, channel: usize, window: (usize, usize), stride: usize) -> usize {
+        let mut best = (0, f64::NEG_INFINITY);
+        for place in 0..4 {
+            let (y, x) = (window.0 * stride + place / 2, window.1 * stride + place % 2);
+            let z = a[(y * side + x) * units + channel].max(0.0);
+            if z > best.1 {
+                best = (place, z);
+            }
+        }
+        best.0
+    }
+
+    #[test]
+    fn winners_are_one_hot_and_reported_apart() {
+        for stride in [1, 2] {
+            let (side, units, datapoints) = (4, 3, 70);
+            let layers = [
+                LayerSpec::Conv { maps: units, kernel: 3, padding: 1, stride: 1 },
+                LayerSpec::Rectifier(Rectifier::Relu),
+                LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride },
+                LayerSpec::Flatten,
+                LayerSpec::Dense { units: 2 },
+            ];
+            let network = Network::new(Image { channels: 1, height: side, width: side }, &layers).unwrap();
+            // With some dead windows.
+            let weights: Vec<f64> = (0..network.parameters()).map(|i| (i as f64 * 1.7).sin() - 0.3).collect();
+            let probe: Vec<f64> = (0..datapoints * 16).map(|i| (i as f64 * 0.9).cos()).collect();
+            let mut recorder = ActivationRecorder::new(&network, probe.clone(), 1).with_winners();
+            recorder.record(0, &weights);
+            let (all, windows) = (recorder.winners.unwrap(), (side - 2) / stride + 1);
+            assert_eq!(all.neurons[1], Neuron { layer: 2, neuron: 1, positions: windows * windows * 4 });
+            assert_eq!(all.len_bits(), (datapoints * units * windows * windows * 4) as u64);
+            assert_eq!(recorder.configurations.neurons.len(), units, "the winners are no neurons");
+            let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
+            let mut checked = 0;
+            forward_with(&network, &weights, &probe, datapoints, &mut tape, &mut scratch, |_, row, a| {
+                for at in 0..units * windows * windows {
+                    let (channel, y, x) = (at % units, at / units / windows, at / units % windows);
+                    let won = winner(a, side, units, channel, (y, x), stride);
+                    for place in 0..4 {
+                        // The pieces of 64 datapoints fill whole words.
+                        let bit = (row * windows * windows + y * windows + x) * 4 + place;
+                        let state = all.bits[channel][bit / 64] >> (bit % 64) & 1;
+                        assert_eq!(state == 1, place == won, "datapoint {row}, channel {channel}, window {y} {x}");
+                        checked += 1;
+                    }
+                }
+            });
+            assert_eq!(checked as u64, all.len_bits());
         }
     }
 }

@@ -43,8 +43,8 @@ macro_rules! batch {
     };
 }
 
-/// The dataset as published: six files in one archive (whose MD5, the only sum on its page, is
-/// c32a1d4ab5d03f1284b67883e8d87530).
+/// The dataset as published: six files in one archive, whose MD5, the only sum on its page, is
+/// c32a1d4ab5d03f1284b67883e8d87530. MLDatasets.jl and GoMLX publish the SHA-256 of the archive that is given here.
 pub(super) const CIFAR10: Remote = Remote {
     name: "cifar10",
     mirrors: &["https://www.cs.toronto.edu/~kriz"],

@@ -9,6 +9,8 @@ use super::{
     Real, View,
     gate::{Gate, pull},
     matmul,
+    sparse::Entry,
+    winners,
 };
 use crate::network::{Block, Convolution};
 use std::ops::Range;
@@ -19,13 +21,14 @@ const TILE: usize = 1 << 17;
 /// Buffers of the convolution kernels, for reuse. They grow to what the largest layer needs.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<T> {
-    columns: Vec<T>,
+    pub(super) columns: Vec<T>,
     activations: Vec<T>,
-    weights: Vec<Vec<T>>,
+    pub(super) weights: Vec<Vec<T>>,
+    pub(super) entries: Vec<Vec<Entry<T>>>,
 }
 
 /// The first `len` elements of a buffer, grown if need be; they hold anything.
-fn at_least<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+pub(super) fn at_least<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::ZERO);
     }
@@ -77,7 +80,7 @@ fn overlap(c: &Convolution, y: usize, x: usize, i: usize) -> Option<(usize, usiz
 }
 
 /// The patches of some output rows of an image: `columns: [rows * output width, P]`.
-fn unfold<T: Real>(c: &Convolution, image: &[T], rows: Range<usize>, columns: &mut [T]) {
+pub(super) fn unfold<T: Real>(c: &Convolution, image: &[T], rows: Range<usize>, columns: &mut [T]) {
     let segment = c.kernel * c.input.channels;
     let mut segments = columns.chunks_exact_mut(segment);
     for y in rows {
@@ -101,7 +104,7 @@ fn unfold<T: Real>(c: &Convolution, image: &[T], rows: Range<usize>, columns: &m
 }
 
 /// Adds patches to the places of an image that they came from, the adjoint of [`unfold`].
-fn fold<T: Real>(c: &Convolution, columns: &[T], rows: Range<usize>, image: &mut [T]) {
+pub(super) fn fold<T: Real>(c: &Convolution, columns: &[T], rows: Range<usize>, image: &mut [T]) {
     pulp::Arch::new().dispatch(|| {
         let mut segments = columns.chunks_exact(c.kernel * c.input.channels);
         for y in rows.clone() {
@@ -154,7 +157,7 @@ pub fn apply<T: Real>(
     scratch: &mut Scratch<T>,
     mut visit: impl FnMut(usize, &mut [T]),
 ) {
-    let Scratch { columns, activations, weights } = scratch;
+    let Scratch { columns, activations, weights, .. } = scratch;
     let (units, patch, positions) = (block.units, block.inputs, block.positions());
     weights.resize_with(terms.len().max(weights.len()), Vec::new);
     terms.iter().zip(weights.iter_mut()).for_each(|(term, weights)| transpose(block, term.weights, weights));
@@ -201,6 +204,24 @@ pub struct Cotangents<'a, T> {
 /// Adds the gradient in the block's weights to `gradient: [units, P + 1]`, with the inputs `x: [rows, features in]` (one line only), and
 /// writes the cotangent of the inputs to `below: [rows * lines, features in]`.
 pub fn backward<T: Real>(
+    block: &Block,
+    c: &Convolution,
+    cotangents: Cotangents<T>,
+    rows: usize,
+    gradient: Option<(&[T], &mut [T])>,
+    below: Option<(&[T], &mut [T])>,
+    scratch: &mut Scratch<T>,
+) {
+    match winners::sparse(block, &cotangents.gate) {
+        Some((pool, winners)) => {
+            winners::backward(block, c, pool, winners, cotangents, rows, gradient, below, scratch);
+        }
+        None => dense_backward(block, c, cotangents, rows, gradient, below, scratch),
+    }
+}
+
+/// [`backward`] by dense products.
+fn dense_backward<T: Real>(
     block: &Block,
     c: &Convolution,
     cotangents: Cotangents<T>,
@@ -299,7 +320,7 @@ pub fn filter_gradients<T: Real>(
     let Cotangents { values, lines, gate } = cotangents;
     let (units, patch, positions, width) = (block.units, block.inputs, block.positions(), block.width());
     assert_eq!(out.len(), filters.len() * rows * lines * width, "a gradient per filter and line");
-    let Scratch { columns, activations, weights } = scratch;
+    let Scratch { columns, activations, weights, .. } = scratch;
     weights.resize_with(1.max(weights.len()), Vec::new);
     let delta = at_least(activations, positions * units);
     // [filters, lines, positions] of one datapoint.
@@ -341,8 +362,11 @@ mod tests {
     use super::*;
     use crate::network::Image;
 
+    fn image(channels: usize, height: usize, width: usize) -> Image {
+        Image { channels, height, width }
+    }
+
     fn geometries() -> impl Iterator<Item = Convolution> {
-        let image = |channels, height, width| Image { channels, height, width };
         [
             (image(1, 4, 5), 2, 3, 1, 1),
             (image(3, 5, 4), 4, 2, 0, 1),
@@ -418,6 +442,52 @@ mod tests {
                 }
             });
             assert!(seen.iter().all(|count| *count == 1));
+        }
+    }
+
+    #[test]
+    fn going_through_the_winners_is_the_dense_product() {
+        use crate::network::{LayerSpec, Network, Pooling, Rectifier};
+        let rectifiers = [None, Some(Rectifier::Relu), Some(Rectifier::LeakyRelu { slope: 0.1 }), Some(Rectifier::Abs)];
+        let pools = [(2, 2), (3, 2), (2, 3), (4, 4), (3, 3)];
+        for (rectifier, (size, stride)) in rectifiers.into_iter().flat_map(|r| pools.map(|pool| (r, pool))) {
+            let (side, rows) = (size + 2 * stride, 3);
+            let mut layers = vec![LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 }];
+            layers.extend(rectifier.map(LayerSpec::Rectifier));
+            layers.push(LayerSpec::Pool { pooling: Pooling::Max, size, stride });
+            layers.extend([LayerSpec::Flatten, LayerSpec::Dense { units: 2 }]);
+            let network = Network::new(image(2, side, side), &layers).unwrap();
+            let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
+            let c = block.convolution().unwrap();
+            let x = numbers(rows * c.input.len(), 0.7);
+            let mut tape = crate::kernels::passes::Tape::default();
+            crate::kernels::passes::forward(&network, &weights, &x, rows, &mut tape);
+            assert!(winners::sparse(block, &tape.gate(0)).is_some(), "{size} {stride}");
+            for lines in [1, 3] {
+                let values = numbers(rows * lines * block.features_out(), 0.2);
+                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+                let run = |pass: fn(
+                    &Block,
+                    &Convolution,
+                    Cotangents<f64>,
+                    usize,
+                    Option<(&[f64], &mut [f64])>,
+                    Option<(&[f64], &mut [f64])>,
+                    &mut Scratch<f64>,
+                )| {
+                    let mut gradient = vec![0.5; block.range().len()];
+                    let mut below = vec![0.0; rows * lines * block.features_in()];
+                    // Gradients are of one line only.
+                    let own = (lines == 1).then_some((&x[..], &mut gradient[..]));
+                    pass(block, c, cotangents, rows, own, Some((&weights, &mut below)), &mut Scratch::default());
+                    (gradient, below)
+                };
+                let (sparse, dense) = (run(backward), run(dense_backward));
+                let pairs = sparse.0.iter().zip(&dense.0).chain(sparse.1.iter().zip(&dense.1));
+                for (a, b) in pairs {
+                    assert!((a - b).abs() < 1e-12, "{rectifier:?}, pool {size} {stride}, {lines} lines: {a} {b}");
+                }
+            }
         }
     }
 }

@@ -17,6 +17,11 @@ pub enum Gate<'a, T> {
     Winners(&'a [u8]),
 }
 
+/// The place in the window, in row-major order, that a code of [`Gate::Winners`] names.
+pub fn winning_place(pool: &Pool, code: u8) -> usize {
+    usize::from(code) % (pool.size * pool.size)
+}
+
 impl<T> Gate<'_, T> {
     /// The gate of one datapoint of several.
     pub fn row(&self, row: usize, block: &Block) -> Self {
@@ -30,7 +35,7 @@ impl<T> Gate<'_, T> {
 }
 
 /// The slopes that a code's three sides stand for.
-fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
+pub(super) fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
     match rectifier {
         Some(rectifier) => [T::ONE, T::of(rectifier.negative_slope()), T::of(rectifier.slope_at_zero())],
         None => [T::ONE; 3],

@@ -8,7 +8,8 @@
 //! - [`matrix`]: strided matrix views and their product
 //! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
 //! - [`dense`]: dense blocks, and curvature factors of a stack of them
-//! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them
+//! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
+//!   which is all that a backward pass through a max-pool needs
 //! - [`gram`]: many weighted Gram matrices of the same vectors at once, in `f64`
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
@@ -20,6 +21,8 @@ pub mod gram;
 pub mod matrix;
 pub mod passes;
 pub mod real;
+pub mod sparse;
+mod winners;
 
 pub use matrix::{View, matmul};
 pub use real::Real;

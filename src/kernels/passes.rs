@@ -12,7 +12,7 @@ use super::{
     gate::{self, Gate},
     matmul,
 };
-use crate::network::{Block, Image, LinearMap, Network, Pool, Pooling, Shape};
+use crate::network::{Block, Image, LinearMap, Network, Shape};
 use std::ops::Range;
 
 /// What the forward pass leaves behind for the linear passes.
@@ -56,17 +56,13 @@ impl<T: Real> Tape<T> {
         self.winners.resize_with(hidden.len(), Vec::new);
         for (l, block) in hidden.iter().enumerate() {
             self.hidden[l].resize(rows * block.features_out(), T::ZERO);
-            match max_pool(block) {
+            match block.max_pool() {
                 Some(_) => self.winners[l].resize(rows * block.features_out(), 0),
                 None => self.slopes[l].resize(rows * block.activations(), T::ZERO),
             }
         }
         self.output.resize(rows * network.outputs(), T::ZERO);
     }
-}
-
-fn max_pool(block: &Block) -> Option<&Pool> {
-    block.pool.as_ref().filter(|pool| pool.pooling == Pooling::Max)
 }
 
 /// The image whose values a network's first block takes in another order than the data has them.
@@ -136,7 +132,7 @@ pub fn forward_with<T: Real>(
             conv::apply(block, c, &[term], rows, scratch, |row, a| {
                 visit(l, row, a);
                 let out = &mut out[row * pooled..][..pooled];
-                match max_pool(block) {
+                match block.max_pool() {
                     Some(pool) => gate::max_pool(block, pool, a, out, &mut winners[row * pooled..][..pooled]),
                     None => gate::rectify(block, a, out, &mut slopes[row * size..][..size]),
                 }

@@ -1,6 +1,7 @@
 //! The element types of the kernels.
 
 use std::{
+    borrow::Cow,
     fmt::{Debug, Display},
     iter::Sum,
     ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
@@ -36,10 +37,14 @@ pub trait Real:
     fn exp(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
+    /// The values themselves if they have this type already.
+    fn as_own(values: &[f32]) -> Option<&[Self]>;
+    /// `self * factor + addend`, rounded once. Slow on machines without an instruction for it.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
 }
 
 macro_rules! real {
-    ($type:ident) => {
+    ($type:ident, $as_own:expr) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -68,19 +73,31 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 self.is_finite()
             }
+            fn as_own(values: &[f32]) -> Option<&[Self]> {
+                ($as_own)(values)
+            }
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                self.mul_add(factor, addend)
+            }
         }
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, Some);
+real!(f64, |_| None);
 
 /// Converts a slice between element types (through `f64`, exactly when the target is wider).
 pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {
     values.iter().map(|v| T::of(v.f64())).collect()
 }
 
-/// The same into a buffer, whose contents it replaces.
+/// The same, without a copy where the type is the same.
+pub fn converted<T: Real>(values: &[f32]) -> Cow<'_, [T]> {
+    T::as_own(values).map_or_else(|| Cow::Owned(convert(values)), Cow::Borrowed)
+}
+
+/// [`convert`] into a buffer, whose contents it replaces.
 pub fn convert_into<S: Real, T: Real>(values: &[S], out: &mut Vec<T>) {
     out.clear();
     out.extend(values.iter().map(|v| T::of(v.f64())));

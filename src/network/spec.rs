@@ -2,7 +2,7 @@
 
 use super::{
     layers::{LayerSpec, Rectifier},
-    shape::{Convolution, Image, Pool, Shape},
+    shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;
 
@@ -64,6 +64,16 @@ impl Block {
             LinearMap::Dense { .. } => None,
             LinearMap::Convolution(convolution) => Some(convolution),
         }
+    }
+
+    /// The max-pool behind it, if there is one.
+    pub fn max_pool(&self) -> Option<&Pool> {
+        self.pool.as_ref().filter(|pool| pool.pooling == Pooling::Max)
+    }
+
+    /// Index of the pool behind it in the layer list, where there is one.
+    pub fn pool_layer(&self) -> usize {
+        self.layer + 1 + usize::from(self.rectifier.is_some())
     }
 
     /// Positions at which each neuron acts on a datapoint: 1 for a dense layer.

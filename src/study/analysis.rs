@@ -54,6 +54,8 @@ pub struct AnalysisSettings {
     pub batch: usize,
     /// Rounds between recorded activation configurations.
     pub every: usize,
+    /// Whether the winners of max-pools are recorded, too.
+    pub pool_winners: bool,
     /// Bytes that the analysis may take for linearized rounds of networks with convolutions.
     pub memory: usize,
     /// Steps of optimizers that have a bound of their own.
@@ -67,6 +69,8 @@ pub struct AnalysisTables {
     pub units: Vec<UnitRow>,
     pub novelty: Vec<NoveltyRow>,
     pub neurons: Vec<NeuronRow>,
+    /// The same of the winners of max-pools, if they were recorded.
+    pub pools: Option<(Vec<NoveltyRow>, Vec<NeuronRow>)>,
     /// Rounds analysed at layer and network scale.
     pub window_rounds: usize,
     /// How many of them were analysed, if not all.
@@ -113,8 +117,10 @@ impl<T: Real> Analysis<T> {
             stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
             stream_prefixes,
             window: WindowRecorder::new(if needs_window { chosen } else { Vec::new() }),
-            activations: (!probe.is_empty() && !network.hidden_blocks().is_empty())
-                .then(|| ActivationRecorder::new(network, probe, settings.every)),
+            activations: (!probe.is_empty() && !network.hidden_blocks().is_empty()).then(|| {
+                let recorder = ActivationRecorder::new(network, probe, settings.every);
+                if settings.pool_winners { recorder.with_winners() } else { recorder }
+            }),
             results: Vec::new(),
             clock: Clock::default(),
             network: network.clone(),
@@ -151,6 +157,7 @@ impl<T: Real> Analysis<T> {
         if let Some(activations) = &self.activations {
             progress("exploration");
             (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));
+            out.pools = activations.winners.as_ref().map(|all| self.clock.time("exploration", || explore(all)));
         }
         (out, self.clock)
     }

@@ -69,6 +69,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         batch,
         memory: options.memory,
         every: options.exploration.every.rounds(per_epoch).min(rounds),
+        pool_winners: options.exploration.pool_winners,
         rates: BoundRates { sgd: plain.then_some(config.learning_rate), adagrad: None },
     };
     let probe = probe_rows(examples.len(), options.exploration.probe);

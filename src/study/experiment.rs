@@ -229,11 +229,13 @@ pub struct ExplorationSection {
     pub probe: usize,
     /// Rounds between recorded configurations.
     pub every: Span,
+    /// Whether the winners of max-pools are recorded, too.
+    pub pool_winners: bool,
 }
 
 impl Default for ExplorationSection {
     fn default() -> Self {
-        Self { probe: 2000, every: Span::Epoch }
+        Self { probe: 2000, every: Span::Epoch, pool_winners: false }
     }
 }
 
@@ -290,7 +292,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "max_products",
         ],
     ),
-    ("exploration", &["probe", "every"]),
+    ("exploration", &["probe", "every", "pool_winners"]),
 ];
 
 /// The text of a built-in experiment or of a file, and what to call it in messages.

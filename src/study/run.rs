@@ -12,7 +12,7 @@ use crate::{
     activation::probe_rows,
     data::{self, DataError, Dataset, MinibatchError, Minibatches, Split},
     files::write_atomically,
-    kernels::{Real, real::convert},
+    kernels::{Real, real::converted},
     loss::Loss,
     network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
@@ -22,6 +22,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{
+    borrow::Cow,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -163,14 +164,14 @@ fn input_shape(dataset: &Dataset, layers: &[LayerSpec]) -> Result<Shape, Network
 }
 
 /// A split as examples in the type that is trained in.
-pub(super) struct TypedSplit<'a, T> {
-    inputs: Vec<T>,
+pub(super) struct TypedSplit<'a, T: Real> {
+    inputs: Cow<'a, [T]>,
     split: &'a Split,
 }
 
 impl<'a, T: Real> TypedSplit<'a, T> {
     pub fn new(split: &'a Split) -> Self {
-        Self { inputs: convert(&split.inputs), split }
+        Self { inputs: converted(&split.inputs), split }
     }
 
     pub fn examples(&self, target: TargetKind) -> Examples<'_, T> {
@@ -355,6 +356,7 @@ impl Study<'_> {
             batch: training.batch_size,
             memory: self.options.memory,
             every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
+            pool_winners: self.experiment.exploration.pool_winners,
             rates: BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") },
         };
         let probe = probe_rows(train_set.len(), self.experiment.exploration.probe);
@@ -494,6 +496,10 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     write_rows(&folder.join("units.csv"), columns::UNITS, &tables.units)?;
     write_rows(&folder.join("novelty.csv"), columns::NOVELTY, &tables.novelty)?;
     write_rows(&folder.join("neurons.csv"), columns::NEURONS, &tables.neurons)?;
+    if let Some((novelty, neurons)) = &tables.pools {
+        write_rows(&folder.join("pool_novelty.csv"), columns::NOVELTY, novelty)?;
+        write_rows(&folder.join("pool_neurons.csv"), columns::NEURONS, neurons)?;
+    }
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub(super) fn begin(experiment: &Experiment, out: &Path) -> Result<(), StudyErro
 }
 
 /// An experiment's data and network, on which trials run.
-pub struct Trials<'a, T> {
+pub struct Trials<'a, T: Real> {
     pub experiment: &'a Experiment,
     pub network: &'a Network,
     train: TypedSplit<'a, T>,

@@ -10,13 +10,28 @@ from linearize import forward
 
 
 def configurations(trace, rounds, probe):
-    """Per hidden layer: `active` [configuration, datapoint, unit] and `doubtful` of the same shape."""
+    """Per hidden layer: `active` [configuration, place, unit] and `doubtful` of the same shape.
+
+    A place is a datapoint, for a convolution a datapoint and a position.
+    """
     active, doubtful = [], []
     for r in rounds:
-        _, pre, doubts = forward(trace, trace.state(r), probe)
-        active.append([a > 0 for a in pre[:-1]])
-        doubtful.append(doubts[:-1])
+        steps = forward(trace.blocks, trace.state(r), probe)[:-1]
+        active.append([(s.pre > 0).reshape(-1, s.pre.shape[2]) for s in steps])
+        doubtful.append([s.doubtful.reshape(-1, s.pre.shape[2]) for s in steps])
     return [np.array(a) for a in zip(*active)], [np.array(d) for d in zip(*doubtful)]
+
+
+def winners(trace, rounds, probe):
+    """The same for the winners of max-pools: a place is a datapoint, a window and a place in it."""
+    chosen, doubtful = [], []
+    for r in rounds:
+        steps = [s for s in forward(trace.blocks, trace.state(r), probe) if s.unclear is not None]
+        last = [np.moveaxis(s.weights, 1, -1) for s in steps]
+        chosen.append([w.reshape(-1, w.shape[-1]) > 0 for w in last])
+        spread = [np.broadcast_to(np.moveaxis(s.unclear, 1, -1)[:, :, :, None], w.shape) for s, w in zip(steps, last)]
+        doubtful.append([d.reshape(-1, d.shape[-1]) for d in spread])
+    return [np.array(c) for c in zip(*chosen)], [np.array(d) for d in zip(*doubtful)]
 
 
 def novelty(active):

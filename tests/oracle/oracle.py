@@ -3,14 +3,18 @@
     python tests/oracle/oracle.py RUN                 a run made with --keep-trace
     python tests/oracle/oracle.py TRACE TABLES        a trace and the folder with its tables
 
-Needs numpy and scipy. Taylor optima are recomputed for a random sample of units, by dense linear algebra on
+Networks are dense or convolutional. A run whose regret was analysed on a sample of rounds says so in its experiment.toml; for
+the second form give --sample. Needs numpy and scipy. Taylor optima are recomputed for a random sample of units, by dense linear algebra on
 explicit Jacobians in float64; everything else for all rows. Prints the largest deviation of each kind and where it
 is, and exits with 1 if any is beyond its tolerance (2 if the input cannot be used).
 """
 
 import argparse
+import bisect
 import csv
+import json
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +83,8 @@ def table(folder, name):
 
 
 def unit_of(trace, row):
-    """The row's unit, with the number of its dense layer instead of the layer's index."""
-    k = None if row["layer"] is None else trace.dense.index(row["layer"])
+    """The row's unit, with the number of its layer among those with weights instead of the layer's index."""
+    k = None if row["layer"] is None else trace.indices.index(row["layer"])
     return row["scale"], k, row["neuron"]
 
 
@@ -130,6 +134,10 @@ class Norms:
 class Oracle:
     def __init__(self, trace, tables, arguments):
         self.trace, self.tables, self.arguments = trace, tables, arguments
+        count, window = arguments.sample or (trace.rounds, trace.rounds)
+        # Rounds that were analysed; those of a sample are evenly spaced, from the first.
+        self.sampled = count < window
+        self.analysed = [1 + i * window // count for i in range(count)] if self.sampled else range(1, trace.rounds + 1)
         self.report = Report()
         for name in ("rounds.csv", "units.csv", "novelty.csv", "neurons.csv"):
             if not (tables / name).exists():
@@ -164,7 +172,7 @@ class Oracle:
                 if sum(u[0] == scale for u in self.chosen) == self.arguments.units:
                     break
                 longest = self.affordable(units[i])
-                prefixes = sorted({r["rounds"] for r in rows[units[i]] if r["rounds"] <= longest})
+                prefixes = sorted({r["rounds"] for r in rows[units[i]] if self.length(r["rounds"]) <= longest})
                 if not prefixes:
                     skipped += 1
                     continue
@@ -173,6 +181,10 @@ class Oracle:
                 self.chosen[units[i]] = [r for r in rows[units[i]] if r["rounds"] in kept]
             if skipped:
                 self.report.notes.append(f"{skipped} units at {scale} scale are too large for dense linear algebra")
+
+    def length(self, n):
+        """How many of the rounds up to n were analysed."""
+        return bisect.bisect_right(self.analysed, n)
 
     def affordable(self, unit):
         """The longest prefix whose dense solution stays within the limits."""
@@ -197,6 +209,7 @@ class Oracle:
         problems = {u: problem(trace.loss, vector(u, start).size) for u in self.chosen}
         last = {u: max(r["rounds"] for r in rows) for u, rows in self.chosen.items()}
         prefixes = {row["rounds"] for row in self.regret}
+        analysed = set(self.analysed)
         self.losses, self.snapshots, self.doubts = [], {}, 0
         for n in range(1, trace.rounds + 1):
             linear = Round(trace, n - 1)
@@ -206,7 +219,8 @@ class Oracle:
             if n in prefixes:
                 self.snapshots[n] = norms.snapshot()
             for unit in [u for u in problems if n <= last[u]]:
-                problems[unit].add(linear, unit, vector(unit, start))
+                if n in analysed:
+                    problems[unit].add(linear, unit, vector(unit, start))
                 for row in self.chosen[unit]:
                     if row["rounds"] == n:
                         self.check_optimum(row, unit, problems[unit])
@@ -218,7 +232,9 @@ class Oracle:
         if self.doubts:
             note = f"{self.doubts} states in training lie within f32 rounding of a kink: gaps get the optima's tolerance"
             self.report.notes.append(note)
-        self.mean = np.cumsum(self.losses) / np.arange(1, len(self.losses) + 1)
+        chosen = [n - 1 for n in self.analysed if n <= len(self.losses)]
+        means = np.cumsum(self.losses[chosen]) / np.arange(1, len(chosen) + 1)
+        self.mean = {n + 1: mean for n, mean in zip(chosen, means)}
 
     def check_optimum(self, row, unit, exact):
         displacement = self.snapshots[row["rounds"]](unit)[0]
@@ -244,11 +260,11 @@ class Oracle:
 
     def check_row(self, row):
         where, n = label(row), row["rounds"]
-        if n > self.trace.rounds:
-            self.report.check("prefix within the run", np.inf, 1, where)
+        if n not in self.mean:
+            self.report.check("prefix ends with an analysed round", np.inf, 1, where)
             return
         displacement, gradient, squares = self.snapshots[n](unit_of(self.trace, row))
-        mean = self.mean[n - 1]
+        mean = self.mean[n]
         self.report.equal("mean_loss", row["mean_loss"], mean, 1e-5 * mean, where)
         difference = row["mean_loss"] - row["taylor_optimum"]
         self.report.equal("mean_regret = loss - optimum", row["mean_regret"], difference, 1e-9 * mean, where)
@@ -263,7 +279,8 @@ class Oracle:
 
         optimizer = self.trace.manifest["optimizer"]
         plain = optimizer["name"] == "sgd" and not optimizer.get("momentum") and not optimizer.get("schedule")
-        if not plain:
+        # A bound on the regret of all rounds says nothing certain about that of a sample.
+        if not plain or (self.sampled and n > self.analysed[0]):
             self.report.equal("bound_sgd", row["bound_sgd"], None, 0, where)
             return
         eta = optimizer["learning_rate"]
@@ -318,25 +335,31 @@ class Oracle:
             self.report.equal("slope", row["slope"], slope, 1e-6 * (1 + abs(slope or 0)), where)
 
     def check_exploration(self):
-        novelty, neurons = table(self.tables, "novelty.csv"), table(self.tables, "neurons.csv")
+        trace = self.trace
+        self.check_configurations("novelty.csv", "neurons.csv", trace.indices, exploration.configurations)
+        self.check_configurations("pool_novelty.csv", "pool_neurons.csv", trace.pools, exploration.winners)
+
+    def check_configurations(self, novelty_name, neurons_name, layers, configurations):
+        novelty, neurons = table(self.tables, novelty_name), table(self.tables, neurons_name)
         if not novelty:
             return
         rounds = [row["round"] for row in novelty]
         if max(rounds) >= self.trace.states:
-            self.report.notes.append(f"novelty.csv goes to round {max(rounds)}, the trace has {self.trace.states} states")
+            note = f"{novelty_name} goes to round {max(rounds)}, the trace has {self.trace.states} states"
+            self.report.notes.append(note)
             return
-        active, doubtful = exploration.configurations(self.trace, rounds, self.probe())
+        active, doubtful = configurations(self.trace, rounds, self.probe())
         doubts = sum(d.sum((1, 2)) for d in doubtful)
         nearest, previous, bits = exploration.novelty(active)
         for i, row in enumerate(novelty):
-            slack, where = 0.5 + doubts[i] + doubts[:i].max(initial=0), f"round {row['round']}"
+            slack, where = 0.5 + doubts[i] + doubts[:i].max(initial=0), f"{novelty_name} round {row['round']}"
             self.report.equal("min_hamming", row["min_hamming"], nearest[i], slack, where)
             slack = 0.5 + doubts[i] + (doubts[i - 1] if i else 0)
             self.report.equal("previous_hamming", row["previous_hamming"], previous[i], slack, where)
             self.report.equal("bits", row["bits"], bits, 0.5, where)
-        self.check_neurons(neurons, active, doubtful)
+        self.check_neurons(neurons_name, neurons, layers, active, doubtful)
 
-    def check_neurons(self, neurons, active, doubtful):
+    def check_neurons(self, name, neurons, layers, active, doubtful):
         count = len(active[0])
         work = sum(a.size for a in active) * count
         spectra = set(range(len(neurons)))
@@ -344,7 +367,7 @@ class Oracle:
             spectra = set(self.random.permutation(len(neurons))[: self.arguments.units].tolist())
         uncertain = 0
         for i, row in enumerate(neurons):
-            k, where = self.trace.dense.index(row["layer"]), label(row)
+            k, where = layers.index(row["layer"]), label(row)
             a, d = active[k][:, :, row["neuron"]], doubtful[k][:, :, row["neuron"]]
             doubts = d.sum()
             self.report.equal("switches", row["switches"], int((a[1:] != a[:-1]).sum()), 0.5 + 2 * doubts, where)
@@ -360,7 +383,7 @@ class Oracle:
                 self.report.equal("log_volume", row["log_volume"], volume, 1e-6 * (1 + abs(volume)), where)
                 self.report.equal("log_det", row["log_det"], determinant, 1e-8 * (1 + abs(determinant)), where)
         hidden = sum(a.shape[2] for a in active)
-        self.report.equal("number of rows in neurons.csv", len(neurons), hidden, 0.5, "")
+        self.report.equal(f"number of rows in {name}", len(neurons), hidden, 0.5, "")
         if uncertain:
             self.report.notes.append(f"{uncertain} neurons have states within f32 rounding of a kink: spectra not compared")
 
@@ -369,7 +392,8 @@ class Oracle:
             path = folder / "probe.npy"
             if path.exists():
                 rows = np.load(path)
-                return self.trace.inputs[rows] if rows.ndim == 1 else rows.reshape(len(rows), -1).astype(float)
+                shape = self.trace.inputs.shape[1:]
+                return self.trace.inputs[rows] if rows.ndim == 1 else rows.reshape(-1, *shape).astype(float)
         raise BadTrace(f"{self.tables}: probe.npy is missing")
 
 
@@ -406,8 +430,26 @@ def parser():
     p.add_argument("--max-dimension", type=int, default=3000, help="largest unit solved densely")
     p.add_argument("--work", type=float, default=1e12, help="floating-point operations for one unit")
     p.add_argument("--memory", type=float, default=1e8, help="Jacobian entries kept for one unit (cross-entropy)")
+    p.add_argument(
+        "--sample", type=int, nargs=2, metavar=("COUNT", "WINDOW"), help="regret is of COUNT rounds of the first WINDOW"
+    )
     p.add_argument("--verbose", action="store_true")
     return p
+
+
+def sample_of(run, trace, arguments):
+    """`(COUNT, WINDOW)` of the rounds that were analysed, from the run's experiment file."""
+    path = run / "experiment.toml"
+    if arguments.sample or not path.exists():
+        return arguments.sample
+    regret = tomllib.loads(path.read_text()).get("regret", {})
+    if "rounds" not in regret:
+        return None
+    manifest = json.loads((trace / "manifest.json").read_text())
+    per_epoch = manifest["rounds"] // tomllib.loads(path.read_text())["training"]["epochs"]
+    window = regret.get("window", "epoch")
+    window = {"all": manifest["rounds"], "epoch": per_epoch}.get(window, window)
+    return regret["rounds"], min(window, manifest["rounds"])
 
 
 def compare(trace, tables, arguments):
@@ -417,7 +459,11 @@ def compare(trace, tables, arguments):
 def main():
     arguments = parser().parse_args()
     try:
-        reports = {str(t): compare(t, tables, arguments) for t, tables in pairs(arguments.paths)}
+        reports = {}
+        for trace, tables in pairs(arguments.paths):
+            sample = sample_of(tables.parent, trace, arguments)
+            own = argparse.Namespace(**{**vars(arguments), "sample": sample})
+            reports[str(trace)] = compare(trace, tables, own)
     except (BadTrace, OSError, KeyError, TypeError, ValueError) as error:
         print(f"oracle: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

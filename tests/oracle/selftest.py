@@ -20,7 +20,8 @@ import numpy as np
 from scipy import optimize
 
 import oracle
-from linearize import Round
+from linearize import SLOPES, Block, Round, vector
+from tracefile import Trace
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -37,25 +38,36 @@ ROUNDS, BATCH, PROBE, EVERY = 60, 4, 15, 6
 
 
 class Net:
+    """A dense network. Behind its weights of one layer, flat, come those of the next; a neuron's end with its bias."""
+
     def __init__(self, sizes, unit, loss):
-        self.sizes, self.unit, self.loss = sizes, unit, loss
-        counts = [(i + 1) * o for i, o in zip(sizes, sizes[1:])]
-        self.edges = np.cumsum([0] + counts)
+        self.input, self.outputs_count, self.unit, self.loss = sizes[:1], sizes[-1], unit, loss
+        self.widths = [(o, i + 1) for i, o in zip(sizes, sizes[1:])]
+        self.indices = [2 * k for k in range(len(self.widths))]
+        self.layers = list(itertools.chain(*([{"dense": o}, unit] for o in sizes[1:])))[:-1]
+        self.edges = np.cumsum([0] + [o * i for o, i in self.widths])
 
     def matrices(self, w):
-        parts = zip(self.edges, self.edges[1:], self.sizes, self.sizes[1:])
-        return [w[a:b].reshape(o, i + 1) for a, b, i, o in parts]
+        return [w[a:b].reshape(shape) for a, b, shape in zip(self.edges, self.edges[1:], self.widths)]
+
+    def tensors(self, w):
+        """The tensors of a trace."""
+        result = {}
+        for index, m in zip(self.indices, self.matrices(w)):
+            result[f"{index}.weight"], result[f"{index}.bias"] = m[:, :-1], m[:, -1]
+        return result
 
     def pre(self, w, x):
+        """The pre-activations of all layers, [datapoints, places, units]."""
         result = []
         for m in self.matrices(w):
             a = x @ m[:, :-1].T + m[:, -1]
-            result.append(a)
+            result.append(a[:, None])
             x = RECTIFIERS[self.unit](a)
         return result
 
     def outputs(self, w, x):
-        return self.pre(w, x)[-1]
+        return self.pre(w, x)[-1][:, 0]
 
     def losses(self, f, y):
         if self.loss == "mse":
@@ -80,10 +92,48 @@ class Net:
         """scale, layer, neuron, indices of the unit's weights."""
         yield "network", "", "", np.arange(self.edges[-1])
         for k, (a, b) in enumerate(zip(self.edges, self.edges[1:])):
-            yield "layer", 2 * k, "", np.arange(a, b)
-            rows = np.arange(a, b).reshape(self.sizes[k + 1], -1)
-            for neuron, row in enumerate(rows):
-                yield "neuron", 2 * k, neuron, row
+            yield "layer", self.indices[k], "", np.arange(a, b)
+            for neuron, row in enumerate(np.arange(a, b).reshape(self.widths[k])):
+                yield "neuron", self.indices[k], neuron, row
+
+
+class ConvNet(Net):
+    """A convolution on images of 2 channels, a rectifier, a pool and a dense layer, position by position.
+
+    `pool` is the entry of the layer list, of windows that may overlap; the kernel is 3 x 3 with padding 1.
+    """
+
+    def __init__(self, side, maps, pool, unit, loss):
+        self.input, self.unit, self.loss, self.outputs_count = (2, side, side), unit, loss, 3
+        ((self.pooling, (self.size, self.stride)),) = pool.items()
+        self.pooled = (side - self.size) // self.stride + 1
+        self.widths = [(maps, 2 * 9 + 1), (3, maps * self.pooled**2 + 1)]
+        self.indices = [0, 4]
+        self.layers = [{"conv": {"maps": maps, "kernel": 3, "padding": 1, "stride": 1}}, unit]
+        self.layers += [{self.pooling: {"size": self.size, "stride": self.stride}}, "flatten", {"dense": 3}]
+        self.edges = np.cumsum([0] + [o * i for o, i in self.widths])
+
+    def tensors(self, w):
+        tensors = super().tensors(w)
+        tensors["0.weight"] = tensors["0.weight"].reshape(-1, 2, 3, 3)
+        return tensors
+
+    def pre(self, w, x):
+        filters, dense = self.matrices(w)
+        side = self.input[1]
+        padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+        a = np.zeros((len(x), side * side, len(filters)))
+        for y, column in itertools.product(range(side), repeat=2):
+            patch = padded[:, :, y : y + 3, column : column + 3].reshape(len(x), -1)
+            a[:, y * side + column] = patch @ filters[:, :-1].T + filters[:, -1]
+        images = RECTIFIERS[self.unit](a).reshape(len(x), side, side, -1)
+        pooled = np.zeros((len(x), len(filters), self.pooled, self.pooled))
+        for i, j in itertools.product(range(self.pooled), repeat=2):
+            window = images[:, i * self.stride :, j * self.stride :][:, : self.size, : self.size]
+            reduce = np.max if self.pooling == "max_pool" else np.mean
+            pooled[:, :, i, j] = reduce(window, axis=(1, 2))
+        out = pooled.reshape(len(x), -1) @ dense[:, :-1].T + dense[:, -1]
+        return [a, out[:, None]]
 
 
 # --- a run --------------------------------------------------------------------------------------------------------
@@ -91,11 +141,11 @@ class Net:
 
 def train(net, optimizer, seed, dtype):
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(40, net.sizes[0])).astype(dtype)
+    x = rng.normal(size=(40, *net.input)).astype(dtype)
     if net.loss == "mse":
-        y = x if net.sizes[0] == net.sizes[-1] else rng.normal(size=(40, net.sizes[-1])).astype(dtype)
+        y = x if net.input == (net.outputs_count,) else rng.normal(size=(40, net.outputs_count)).astype(dtype)
     else:
-        y = np.eye(net.sizes[-1])[rng.integers(net.sizes[-1], size=40)]
+        y = np.eye(net.outputs_count)[rng.integers(net.outputs_count, size=40)]
     batches = np.stack([rng.choice(40, BATCH, replace=False) for _ in range(ROUNDS)])
     w = (rng.normal(size=net.edges[-1]) * 0.7).astype(dtype)
     states, jacobians, second = [w], [], np.zeros(len(w))
@@ -121,32 +171,34 @@ def write_safetensors(path, tensors):
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
 
 
+def write_trace_files(folder, shards, inputs, targets, batches, manifest):
+    """A trace with these shards of tensors by name; the manifest is completed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for s, tensors in enumerate(shards):
+        write_safetensors(folder / f"weights-{s:05}.safetensors", tensors)
+    np.save(folder / "inputs.npy", inputs)
+    np.save(folder / "targets.npy", targets)
+    np.save(folder / "batches.npy", batches)
+    rounds, batch = batches.shape
+    known = {"format": 1, "rounds": rounds, "batch_size": batch, "data": {"name": "random"}}
+    known["optimizer"] = {"name": "sgd", "learning_rate": 0.05}
+    (folder / "manifest.json").write_text(json.dumps(known | manifest))
+
+
 def write_trace(folder, net, optimizer, run, shard=25):
     x, y, batches, states, _ = run
-    folder.mkdir(parents=True)
-    for s, start in enumerate(range(0, len(states), shard)):
-        part = [net.matrices(w) for w in states[start : start + shard]]
-        tensors = {}
-        for k in range(len(net.sizes) - 1):
-            tensors[f"{2 * k}.weight"] = np.stack([m[k][:, :-1] for m in part])
-            tensors[f"{2 * k}.bias"] = np.stack([m[k][:, -1] for m in part])
-        write_safetensors(folder / f"weights-{s:05}.safetensors", tensors)
-    np.save(folder / "inputs.npy", x)
-    np.save(folder / "targets.npy", y if net.loss == "mse" else y.argmax(1))
-    np.save(folder / "batches.npy", batches)
-    layers = [[{"dense": o}, net.unit] for o in net.sizes[1:]]
+    shards = []
+    for start in range(0, len(states), shard):
+        named = [net.tensors(w) for w in states[start : start + shard]]
+        shards.append({name: np.stack([tensors[name] for tensors in named]) for name in named[0]})
     manifest = {
-        "format": 1,
-        "input": [net.sizes[0]],
-        "layers": list(itertools.chain(*layers))[:-1],
+        "input": list(net.input),
+        "layers": net.layers,
         "loss": net.loss,
         "target": "input" if y is x else "label",
-        "rounds": ROUNDS,
-        "batch_size": BATCH,
         "optimizer": {"name": optimizer, "learning_rate": 0.05},
-        "data": {"name": "random"},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_trace_files(folder, shards, x, y if net.loss == "mse" else y.argmax(1), batches, manifest)
 
 
 # --- the tables, the slow way -------------------------------------------------------------------------------------
@@ -238,30 +290,54 @@ def regret_tables(net, optimizer, run):
 def exploration_tables(net, run):
     x, states = run[0].astype(float), run[3]
     rounds = list(range(0, ROUNDS + 1, EVERY))
-    configurations = []
+    configurations = []  # of (layer, neuron, datapoint, place)
     for r in rounds:
         pre = net.pre(states[r].astype(float), x[:PROBE])[:-1]
-        on = np.argwhere(np.concatenate([a > 0 for a in pre], 1))
-        configurations.append({(int(i), int(m)) for i, m in on})
-    widths = net.sizes[1:-1]
+        on = ((k, m, i, p) for k, a in enumerate(pre) for i, p, m in np.argwhere(a > 0).tolist())
+        configurations.append(set(on))
+    counts = [a.shape[2] for a in pre]
+    bits = sum(a.size for a in pre)
+    return measured(rounds, configurations, net.indices, counts, bits)
+
+
+def pool_tables(net, run):
+    """The same of the winners of the max-pool, found window by window."""
+    x, states = run[0].astype(float), run[3]
+    rounds = list(range(0, ROUNDS + 1, EVERY))
+    side = net.input[1]
+    configurations = []
+    for r in rounds:
+        images = RECTIFIERS[net.unit](net.pre(states[r].astype(float), x[:PROBE])[0]).reshape(PROBE, side, side, -1)
+        places = range(images.shape[3]), range(PROBE), range(net.pooled), range(net.pooled)
+        won = set()
+        for m, datapoint, i, j in itertools.product(*places):
+            window = images[datapoint, i * net.stride :, j * net.stride :, m][: net.size, : net.size]
+            won.add((0, m, datapoint, (i, j, int(np.argmax(window)))))
+        configurations.append(won)
+    bits = len(won) * net.size**2
+    return measured(rounds, configurations, [2], [images.shape[3]], bits)
+
+
+def measured(rounds, configurations, layers, counts, bits):
+    """Both tables of configurations as sets of (number of the layer, neuron, datapoint, place)."""
     novelty = []
     for n, current in enumerate(configurations):
         distances = [len(current ^ earlier) for earlier in configurations[:n]]
         row = [rounds[n], min(distances), distances[-1]] if n else [0, "", ""]
-        novelty.append(row + [PROBE * sum(widths)])
-    neurons, m = [], 0
-    for k, width in enumerate(widths):
-        for neuron in range(width):
-            on = [{i for i, unit in c if unit == m} for c in configurations]
+        novelty.append(row + [bits])
+    neurons = []
+    for k, count in enumerate(counts):
+        for neuron in range(count):
+            on = [{state[2:] for state in c if state[:2] == (k, neuron)} for c in configurations]
             gram = np.array([[len(a & b) for b in on] for a in on], float)
             values = np.linalg.eigvalsh(gram)[::-1]
             rank = int(np.sum(values > 1e-9 * max(values[0], 1)))
             volume = 0.5 * np.log(values[: min(50, rank)]).sum()
             determinant = 0.5 * np.linalg.slogdet(np.eye(len(gram)) + gram)[1]
             switches = sum(len(a ^ b) for a, b in zip(on, on[1:]))
-            fraction = sum(map(len, on)) / (PROBE * len(on))
-            neurons.append([2 * k, neuron, switches, rank, volume, determinant, fraction, str(not on[-1]).lower()])
-            m += 1
+            fraction = sum(map(len, on)) / (bits / sum(counts) * len(on))
+            dead = str(not on[-1]).lower()
+            neurons.append([layers[k], neuron, switches, rank, volume, determinant, fraction, dead])
     return novelty, neurons
 
 
@@ -274,6 +350,7 @@ COLUMNS = {
     "novelty.csv": "round,min_hamming,previous_hamming,bits",
     "neurons.csv": "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead",
 }
+COLUMNS |= {f"pool_{name}": COLUMNS[name] for name in ("novelty.csv", "neurons.csv")}
 
 
 def write_table(folder, name, rows):
@@ -283,8 +360,7 @@ def write_table(folder, name, rows):
         writer.writerows([[repr(float(c)) if isinstance(c, float) else c for c in row] for row in rows])
 
 
-def make_run(folder, sizes, unit, loss, optimizer, seed, dtype):
-    net = Net(sizes, unit, loss)
+def make_run(folder, net, optimizer, seed, dtype):
     run = train(net, optimizer, seed, dtype)
     write_trace(folder / "trace", net, optimizer, run)
     losses, regret, units = regret_tables(net, optimizer, run)
@@ -296,6 +372,8 @@ def make_run(folder, sizes, unit, loss, optimizer, seed, dtype):
         "novelty.csv": novelty,
         "neurons.csv": neurons,
     }
+    if any("max_pool" in layer for layer in net.layers):
+        tables["pool_novelty.csv"], tables["pool_neurons.csv"] = pool_tables(net, run)
     for name, rows in tables.items():
         write_table(folder, name, rows)
     np.save(folder / "probe.npy", np.arange(PROBE))
@@ -315,21 +393,23 @@ def passes_agree(case):
     layers = [np.column_stack([layer["weight"], layer["bias"]]) for layer in case["layers"]]
     targets = np.array(case["targets"])
     targets = targets if case["loss_name"] == "mse" else np.eye(case["sizes"][-1])[targets]
+    blocks = [Block(2 * k, slopes=SLOPES[case["unit"]] if k < hidden else None) for k in range(hidden + 1)]
     linear = Round(
         SimpleNamespace(
             loss=case["loss_name"],
-            units=[case["unit"]] * hidden + [None],
+            blocks=blocks,
             state=lambda index: layers,
             batch=lambda index: (np.array(case["inputs"]), targets),
         ),
         0,
     )
     if case["loss_name"] == "mse":
-        curvature = [2 * (j**2).mean(1) for j in linear.jacobians]
+        curvature = [2 * (j[:, :, 0] ** 2).mean(1) for j in linear.jacobians]
     else:
         p = np.exp(linear.outputs) / np.exp(linear.outputs).sum(1, keepdims=True)
-        mean = [np.einsum("io,ioa->ia", p, j) for j in linear.jacobians]
-        curvature = [np.einsum("io,ioa->ia", p, j**2) - m**2 for j, m in zip(linear.jacobians, mean)]
+        jacobians = [j[:, :, 0] for j in linear.jacobians]
+        mean = [np.einsum("io,ioa->ia", p, j) for j in jacobians]
+        curvature = [np.einsum("io,ioa->ia", p, j**2) - m**2 for j, m in zip(jacobians, mean)]
     same = [close(linear.loss, case["loss"])]
     for layer, gradient, q in zip(case["layers"], linear.gradient(), curvature):
         same += [close(gradient[:, :-1], layer["weight_gradient"]), close(gradient[:, -1], layer["bias_gradient"])]
@@ -337,30 +417,98 @@ def passes_agree(case):
     return all(same)
 
 
-def update(entry, state, g, n):
-    """The change of the weights in step n, from the textbook formulas."""
-    eta, epsilon = entry["learning_rate"], entry.get("epsilon")
-    if entry["name"] in ("momentum", "nesterov"):
+def convolutions_agree(case):
+    """The oracle's linearization has PyTorch's outputs, gradients, tangents and Jacobian of a convolutional network."""
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = case["shapes"]
+        tensors = {name: np.array(values).reshape(1, *shapes[name]) for name, values in case["weights"].items()}
+        batch = len(case["inputs"]) // int(np.prod(case["input"]))
+        targets = np.array(case["targets"])
+        write_trace_files(
+            Path(folder),
+            [tensors],
+            np.array(case["inputs"]).reshape(batch, *case["input"]),
+            targets.reshape(batch, -1) if case["loss_name"] == "mse" else targets,
+            np.arange(batch)[None],
+            {"input": case["input"], "layers": case["layers"], "loss": case["loss_name"], "target": "values"},
+        )
+        trace = Trace(folder)
+        linear = Round(trace, 0)
+
+    def matrices(tensors):
+        tensors = {name: np.array(values).reshape(shapes[name]) for name, values in tensors.items()}
+        pairs = ((tensors[f"{k}.weight"], tensors[f"{k}.bias"]) for k in trace.indices)
+        return [np.column_stack([weight.reshape(len(weight), -1), bias]) for weight, bias in pairs]
+
+    direction = vector(("network", None, None), matrices(case["direction"]))
+    same = [close(linear.loss, case["loss"]), close(linear.outputs.ravel(), case["outputs"])]
+    same += [close(ours, theirs) for ours, theirs in zip(linear.gradient(), matrices(case["gradients"]))]
+    same.append(close((linear.jacobian(("network", None, None)) @ direction).ravel(), case["tangent"], 1e-10))
+    same.append(close(linear.jacobian(("neuron", 0, 0)).ravel(), case["jacobian"]))
+    return all(same)
+
+
+def scheduled(entry, n):
+    """The learning rate of step n of the 50."""
+    warm = min(1.0, n / entry["warmup"]) if "warmup" in entry else 1.0
+    shape = {"cosine": (1 + np.cos(np.pi * (n - 1) / 50)) / 2, "inverse_sqrt": n**-0.5}
+    return entry["learning_rate"] * warm * shape.get(entry.get("schedule"), 1.0)
+
+
+def neurons_of(sizes):
+    """For each neuron of a dense network the places of its weights and its bias in a flat vector: 0.weight, 0.bias, ..."""
+    at = 0
+    for inputs, units in zip(sizes, sizes[1:]):
+        for a in range(units):
+            yield [*range(at + a * inputs, at + (a + 1) * inputs), at + units * inputs + a]
+        at += units * (inputs + 1)
+
+
+def update(entry, state, g, n, w, sizes):
+    """The change of the weights w in step n, from the textbook formulas."""
+    name, eta, epsilon = entry["name"], scheduled(entry, n), entry.get("epsilon")
+    settings = entry.get("settings", {})
+    if name in ("momentum", "nesterov"):
         state["m"] = entry["momentum"] * state.get("m", 0) + g
-        return -eta * (state["m"] if entry["name"] == "momentum" else g + entry["momentum"] * state["m"])
-    if entry["name"] == "adam":
+        return -eta * (state["m"] if name == "momentum" else g + entry["momentum"] * state["m"])
+    if name in ("adam", "adamw"):
         state["m"] = entry["beta1"] * state.get("m", 0) + (1 - entry["beta1"]) * g
         state["v"] = entry["beta2"] * state.get("v", 0) + (1 - entry["beta2"]) * g**2
         mean, square = state["m"] / (1 - entry["beta1"] ** n), state["v"] / (1 - entry["beta2"] ** n)
-        return -eta * mean / (np.sqrt(square) + epsilon)
-    if entry["name"] == "rmsprop":
-        state["v"] = entry["smoothing"] * state.get("v", 0) + (1 - entry["smoothing"]) * g**2
-        return -eta * g / (np.sqrt(state["v"]) + epsilon)
-    if entry["name"] == "adagrad":
+        return -eta * (mean / (np.sqrt(square) + epsilon) + settings.get("weight_decay", 0) * w)
+    if name == "rmsprop":
+        keep = entry["smoothing"]
+        state["v"] = keep * state.get("v", 0) + (1 - keep) * g**2
+        state["m"] = keep * state.get("m", 0) + (1 - keep) * g
+        spread = state["v"] - (state["m"] ** 2 if settings.get("centered") else 0)
+        state["b"] = entry.get("momentum", 0) * state.get("b", 0) + g / (np.sqrt(spread) + epsilon)
+        return -eta * state["b"]
+    if name == "adagrad":
         state["v"] = state.get("v", 0) + g**2
         return -eta * g / (np.sqrt(state["v"]) + epsilon)
-    return -eta * g
+    if name == "adagrad_full":
+        change = np.zeros_like(g)
+        for places in neurons_of(sizes):
+            key, part = places[0], g[places]
+            state[key] = state.get(key, 0) + np.outer(part, part)
+            values, vectors = np.linalg.eigh(state[key])
+            kept = values > 1e-14 * values.max()
+            root = np.sqrt(values[kept]) + epsilon
+            change[places] = -eta * vectors[:, kept] @ (vectors[:, kept].T @ part / root)
+        return change
+    if name == "rprop":
+        turn = np.sign(g * state.get("g", 0 * g))
+        factor = np.choose(turn.astype(int) + 1, [settings["eta_minus"], 1.0, settings["eta_plus"]])
+        state["s"] = np.clip(state.get("s", eta) * factor, settings["step_min"], settings["step_max"])
+        state["g"] = np.where(turn < 0, 0, g)
+        return -state["s"] * np.sign(state["g"])
+    return -eta * (np.sign(g) if name == "sign_sgd" else g)
 
 
-def optimizer_agrees(entry, initial, gradients):
+def optimizer_agrees(entry, initial, gradients, sizes):
     w, state, same = np.array(initial), {}, []
     for n, g in enumerate(np.array(gradients), 1):
-        w = w + update(entry, state, g, n)
+        w = w + update(entry, state, g, n, w, sizes)
         if str(n) in entry["weights"]:
             same.append(close(w, entry["weights"][str(n)]))
     return len(same) == 5 and all(same)
@@ -369,21 +517,26 @@ def optimizer_agrees(entry, initial, gradients):
 def check_data(expect):
     for case in json.loads((DATA / "passes.json").read_text())["cases"]:
         expect(passes_agree(case), f"passes.json: {case['unit']}, {case['loss_name']}, {case['sizes']}")
+    for case in json.loads((DATA / "convolutions.json").read_text())["cases"]:
+        expect(convolutions_agree(case), f"convolutions.json: {case['name']}")
     table = json.loads((DATA / "optimizers.json").read_text())
     gradients = {entry["name"]: entry["gradients"] for entry in table["optimizers"]}
     for entry in table["optimizers"] + table["replays"]:
         given = gradients[entry.get("gradients_of", entry["name"])]
-        expect(optimizer_agrees(entry, table["initial"], given), f"optimizers.json: {entry['name']}")
+        expect(optimizer_agrees(entry, table["initial"], given, table["sizes"]), f"optimizers.json: {entry['name']}")
 
 
 # --- the test -----------------------------------------------------------------------------------------------------
 
 RUNS = [
-    ((3, 3, 2, 3), "relu", "mse", "sgd", np.float64),
-    ((3, 4, 3), "relu", "mse", "rmsprop", np.float32),
-    ((3, 4, 2), "leaky_relu", "mse", "sgd", np.float64),
-    ((3, 4, 3), "abs", "cross_entropy", "sgd", np.float64),
-    ((3, 3, 3, 3), "relu", "cross_entropy", "rmsprop", np.float64),
+    (Net((3, 3, 2, 3), "relu", "mse"), "sgd", np.float64),
+    (Net((3, 4, 3), "relu", "mse"), "rmsprop", np.float32),
+    (Net((3, 4, 2), "leaky_relu", "mse"), "sgd", np.float64),
+    (Net((3, 4, 3), "abs", "cross_entropy"), "sgd", np.float64),
+    (Net((3, 3, 3, 3), "relu", "cross_entropy"), "rmsprop", np.float64),
+    (ConvNet(4, 2, {"max_pool": (2, 2)}, "relu", "cross_entropy"), "sgd", np.float64),
+    (ConvNet(5, 2, {"max_pool": (3, 2)}, "leaky_relu", "mse"), "rmsprop", np.float64),
+    (ConvNet(4, 2, {"avg_pool": (2, 1)}, "abs", "cross_entropy"), "sgd", np.float32),
 ]
 UNCHECKED = {("rounds.csv", "epoch"), ("regret.csv", "attained"), ("units.csv", "attained"), ("units.csv", "iterations")}
 KEYS = {"scale", "layer", "neuron", "comparator", "rounds", "round"}
@@ -426,11 +579,11 @@ def main():
 
     check_data(expect)
     with tempfile.TemporaryDirectory() as temporary:
-        for number, (*description, dtype) in enumerate(RUNS):
+        for number, (net, optimizer, dtype) in enumerate(RUNS):
             folder = Path(temporary) / str(number)
-            tables = make_run(folder, *description, seed=number, dtype=dtype)
+            tables = make_run(folder, net, optimizer, seed=number, dtype=dtype)
             report = oracle.compare(folder / "trace", folder, arguments)
-            name = f"run {number}: {description}, {np.dtype(dtype).name}"
+            name = f"run {number}: {net.layers}, {net.loss}, {optimizer}, {np.dtype(dtype).name}"
             report.print(name)
             expect(report.failed() == 0, f"{name} is accepted")
             for table, column, changed in mutations(tables):

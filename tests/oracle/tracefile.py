@@ -2,9 +2,12 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+from linearize import SLOPES, Block, Conv, Pool
 
 DTYPES = {"F32": "<f4", "F64": "<f8"}
 
@@ -30,10 +33,10 @@ def read_safetensors(path):
 
 
 class Trace:
-    """A recorded run of a dense network. Round n = 1..N has weights `state(n - 1)` before its update.
+    """A recorded run. Round n = 1..N has weights `state(n - 1)` before its update.
 
-    `dense` lists the index of each dense layer in the layer list, `units[k]` names what follows it
-    ("relu", "leaky_relu", "abs"; None for a linear output).
+    `blocks` lists the layers with weights, each with the rectifier and the pool behind it; `indices` are their places in
+    the layer list, `pools` those of the max-pools.
     """
 
     def __init__(self, folder):
@@ -48,35 +51,46 @@ class Trace:
         self._read_layers(self.manifest["layers"])
         self._read_data()
         self.shards = [read_safetensors(p) for p in sorted(folder.glob("weights-*.safetensors"))]
-        self.starts = np.cumsum([0] + [len(s[f"{self.dense[0]}.weight"]) for s in self.shards])
+        self.starts = np.cumsum([0] + [len(s[f"{self.indices[0]}.weight"]) for s in self.shards])
         self.states = int(self.starts[-1])
         self.single = any(t.dtype == np.float32 for t in self.shards[0].values())
         self._check()
 
     def _read_layers(self, layers):
-        self.dense, self.units = [], []
+        self.blocks = []
         for index, layer in enumerate(layers):
-            if isinstance(layer, dict) and set(layer) == {"dense"}:
-                self.dense.append(index)
-                self.units.append(None)
-            elif layer in ("relu", "leaky_relu", "abs") and self.dense and self.units[-1] is None:
-                self.units[-1] = layer
-            elif layer != "flatten":
-                raise BadTrace(f"{self.folder}: layer {index} is {layer}; the oracle knows dense networks only")
-        if not self.dense or self.units[-1] is not None or None in self.units[:-1]:
-            raise BadTrace(f"{self.folder}: expected rectifiers between dense layers and a linear output")
+            name, value = next(iter(layer.items())) if isinstance(layer, dict) else (layer, None)
+            last = self.blocks[-1] if self.blocks else None
+            if name == "dense":
+                self.blocks.append(Block(index))
+            elif name == "conv":
+                self.blocks.append(Block(index, conv=Conv(value["kernel"], value["padding"], value["stride"])))
+            elif name in SLOPES and last and not last.slopes and not last.pool:
+                slope = SLOPES[name] if value is None else (value, 1.0, value)
+                self.blocks[-1] = replace(last, slopes=slope)
+            elif name in ("max_pool", "avg_pool") and last and last.conv and not last.pool:
+                size, stride = (value, value) if isinstance(value, int) else (value["size"], value["stride"])
+                self.blocks[-1] = replace(last, pool=Pool(name == "max_pool", size, stride))
+            elif name != "flatten":
+                raise BadTrace(f"{self.folder}: layer {index} is {layer}, which the oracle does not know there")
+        if not self.blocks or self.blocks[-1].slopes or self.blocks[-1].conv:
+            raise BadTrace(f"{self.folder}: expected a dense, linear output")
+        self.indices = [block.index for block in self.blocks]
+        self.pools = [i for i, layer in enumerate(layers) if isinstance(layer, dict) and "max_pool" in layer]
 
     def _read_data(self):
         path = self.folder / "inputs.npy"
         if not path.exists():
             raise BadTrace(f"{path} is missing; the oracle cannot fetch a dataset by name")
         inputs = np.load(path).astype(np.float64)
-        self.inputs = inputs.reshape(len(inputs), -1)
+        flat = inputs.reshape(len(inputs), -1)
+        image = tuple(self.manifest["input"])
+        self.inputs = inputs.reshape(-1, *image) if any(block.conv for block in self.blocks) else flat
         if self.target == "input":
-            self.targets = self.inputs
+            self.targets = flat
             return
         self.targets = np.load(self.folder / "targets.npy")
-        outputs = self.manifest["layers"][self.dense[-1]]["dense"]
+        outputs = self.manifest["layers"][self.indices[-1]]["dense"]
         if self.targets.ndim == 1:
             self.targets = np.eye(outputs)[self.targets.astype(int)]
         self.targets = self.targets.astype(np.float64)
@@ -91,13 +105,13 @@ class Trace:
             raise BadTrace(f"{self.folder}: {self.states} weight states for {self.rounds} rounds")
 
     def state(self, index):
-        """The layers' [W b] matrices in float64, before update `index` (0-based)."""
+        """The layers' [W b] matrices in float64, before update `index` (0-based). A filter is a row, [channel, row, column]."""
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
         tensors, row = self.shards[shard], index - self.starts[shard]
         layers = []
-        for layer in self.dense:
+        for layer in self.indices:
             weight, bias = tensors[f"{layer}.weight"][row], tensors[f"{layer}.bias"][row]
-            layers.append(np.column_stack([weight, bias]).astype(np.float64))
+            layers.append(np.column_stack([weight.reshape(len(weight), -1), bias]).astype(np.float64))
         return layers
 
     def batch(self, index):

@@ -64,7 +64,7 @@ fn rows(context: &Context) -> Vec<Row> {
         rows.push(Row { title: "whole network".into(), scale: Scale::Network, layer: None });
     }
     for layer in context.layers_at(Scale::Layer) {
-        rows.push(Row { title: context.layer_name(layer), scale: Scale::Layer, layer: Some(layer) });
+        rows.push(Row { title: context.layer_title(layer), scale: Scale::Layer, layer: Some(layer) });
     }
     if !context.layers_at(Scale::Neuron).is_empty() {
         rows.push(Row { title: "mean over all neurons".into(), scale: Scale::Neuron, layer: None });

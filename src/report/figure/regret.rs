@@ -54,7 +54,7 @@ pub fn layers(context: &Context) -> Figure {
         plots.push(network);
     }
     for layer in context.layers_at(Scale::Layer) {
-        plots.push(plot(context, context.layer_name(layer), Scale::Layer, Some(layer)));
+        plots.push(plot(context, context.layer_title(layer), Scale::Layer, Some(layer)));
     }
     let caption = format!(
         "Average regret of the whole network and of each layer after N rounds ({} comparator), both axes \
@@ -71,7 +71,7 @@ pub fn neurons(context: &Context) -> Figure {
     let plots: Vec<Plot> = context
         .layers_at(Scale::Neuron)
         .into_iter()
-        .map(|layer| plot(context, context.layer_name(layer), Scale::Neuron, Some(layer)))
+        .map(|layer| plot(context, context.layer_title(layer), Scale::Neuron, Some(layer)))
         .collect();
     let caption = format!(
         "Average regret of single neurons after N rounds ({} comparator): the mean over each layer's neurons \
@@ -260,9 +260,13 @@ fn draw_panel(svg: &mut Svg, context: &Context, panel: &Panel, plot: &Plot, hide
             }
         }
         if let Some(scale) = scale {
-            let n = panel.x.min * (panel.x.max / panel.x.min).powf(0.86);
-            let (x, y) = panel.at(n, scale / n.sqrt());
-            if y > panel.frame.y + 16.0 && y < panel.frame.bottom() {
+            // Early on the guide lies above the curves, unless it is outside of the frame there.
+            let at = |share: f64| {
+                let n = panel.x.min * (panel.x.max / panel.x.min).powf(share);
+                panel.at(n, scale / n.sqrt())
+            };
+            let inside = |(_, y): &(f64, f64)| *y > panel.frame.y + 16.0 && *y < panel.frame.bottom();
+            if let Some((x, y)) = [0.14, 0.4, 0.86].map(at).into_iter().find(inside) {
                 svg.label((x, y - 6.0), "1/√N", Text::new(TICK, Anchor::Middle).colored(MUTED));
             }
         }

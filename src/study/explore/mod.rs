@@ -265,7 +265,7 @@ fn between(adam: &OptimizerConfig, momentum: &OptimizerConfig, epsilon: f64) -> 
 }
 
 /// What the runs of a study share.
-struct Study<'a, T> {
+struct Study<'a, T: Real> {
     trials: &'a Trials<'a, T>,
     planned: usize,
     coarse: usize,
@@ -334,6 +334,7 @@ impl<T: Real> Study<'_, T> {
             planned_rounds: self.planned,
             batch: experiment.training.batch_size,
             every: self.planned,
+            pool_winners: false,
             // For windows of networks with convolutions, which there is none of here.
             memory: 0,
             rates: BoundRates::default(),
