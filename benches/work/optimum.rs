@@ -30,8 +30,8 @@ use taylorscope::{
 
 /// The relative gap to reach.
 const TOLERANCE: f64 = 1e-4;
-/// Products that a search may take: more than any needs.
-const MAX_PRODUCTS: usize = 4096;
+/// Products that a search may take.
+const MAX_PRODUCTS: usize = 256;
 
 /// Commands:
 /// - `linearize`: tapes and preconditioners of all rounds, as [`layer::optima`] needs them;
