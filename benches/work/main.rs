@@ -38,7 +38,9 @@ fn main() -> Result<()> {
         println!("benches/peers/run runs this program beside its peers");
         return Ok(());
     };
-    rayon::ThreadPoolBuilder::new().num_threads(THREADS).build_global()?;
+    // As the program itself does.
+    rayon::ThreadPoolBuilder::new().num_threads(THREADS).use_current_thread().build_global()?;
+    faer::set_global_parallelism(faer::Par::Seq);
     let folder = Path::new(folder);
     let argument = |index: usize, name: &str| -> Result<&str> {
         rest.get(index).map(String::as_str).with_context(|| format!("work {kind} FOLDER lacks its argument {name}"))

@@ -30,14 +30,13 @@ use taylorscope::{
 
 /// The relative gap to reach.
 const TOLERANCE: f64 = 1e-4;
-/// Products that a search may take.
-const MAX_PRODUCTS: usize = 256;
 
 /// Commands:
 /// - `linearize`: tapes and preconditioners of all rounds, as [`layer::optima`] needs them;
-/// - `layers`, `network`: the certified optima;
+/// - `layers PRODUCTS`, `network PRODUCTS`: the certified optima, with so many products for each unit at most;
 /// - `product BLOCKS`: one product with the curvature, to compare with the peer's;
-/// - `cg BLOCKS SECONDS`, `adam BLOCKS SECONDS`: how many products plain conjugate gradients or Adam need for the same gap.
+/// - `cg BLOCKS SECONDS GAP`, `adam BLOCKS SECONDS GAP`: how many products plain conjugate gradients or Adam need for a relative
+///   gap, for at most so many seconds.
 ///
 /// BLOCKS is `0..1` for the first layer with weights.
 pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
@@ -65,13 +64,14 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 });
                 Ok(Answer { seconds, facts: json!({}) })
             }
-            ["layers"] => {
+            ["layers", products] => {
+                let settings = settings(Scale::Layer, products.parse()?);
                 let start = Instant::now();
                 let mut ends = Vec::new();
                 let results = layer::optima(
                     &windows,
                     &[rounds],
-                    &settings(Scale::Layer),
+                    &settings,
                     |unit, n| run.record_of(unit, n),
                     || ends.push(start.elapsed().as_secs_f64()),
                 );
@@ -80,9 +80,10 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 let found: Vec<Value> = results.iter().map(described).collect();
                 Ok(Answer { seconds: start.elapsed().as_secs_f64(), facts: json!({"each": seconds, "found": found}) })
             }
-            ["network"] => {
+            ["network", products] => {
+                let settings = settings(Scale::Network, products.parse()?);
                 let solve = || {
-                    network::optima(&windows, &[rounds], &settings(Scale::Network), |unit, n| run.record_of(unit, n))
+                    network::optima(&windows, &[rounds], &settings, |unit, n| run.record_of(unit, n))
                 };
                 let (seconds, results) = timed(solve);
                 Ok(Answer { seconds, facts: json!({"found": results.iter().map(described).collect::<Vec<_>>()}) })
@@ -97,14 +98,16 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 let size = norm(&convert(&image));
                 Ok(Answer { seconds, facts: json!({"form": form, "norm": size}) })
             }
-            ["cg", blocks, limit] => {
+            ["cg", blocks, seconds, gap] => {
                 let problem = Problem::new(&run, &exact, parse(blocks)?);
-                let (seconds, facts) = timed(|| problem.conjugate_gradients(limit.parse().unwrap_or(0.0)));
+                let (limit, gap) = (seconds.parse()?, gap.parse()?);
+                let (seconds, facts) = timed(|| problem.conjugate_gradients(limit, gap));
                 Ok(Answer { seconds, facts })
             }
-            ["adam", blocks, limit] => {
+            ["adam", blocks, seconds, gap] => {
                 let problem = Problem::new(&run, &exact, parse(blocks)?);
-                let (seconds, facts) = timed(|| problem.adam(limit.parse().unwrap_or(0.0)));
+                let (limit, gap) = (seconds.parse()?, gap.parse()?);
+                let (seconds, facts) = timed(|| problem.adam(limit, gap));
                 Ok(Answer { seconds, facts })
             }
             _ => bail!("there is no command {command}"),
@@ -117,12 +120,12 @@ fn parse(blocks: &str) -> Result<Range<usize>> {
     Ok(start.parse()?..end.parse()?)
 }
 
-fn settings(scale: Scale) -> RegretSettings {
+fn settings(scale: Scale, max_products: usize) -> RegretSettings {
     RegretSettings {
         scales: vec![scale],
         comparators: vec![Comparator::Unconstrained],
         tolerance: TOLERANCE,
-        max_products: MAX_PRODUCTS,
+        max_products,
         ..RegretSettings::default()
     }
 }
@@ -212,13 +215,13 @@ impl<'a> Problem<'a> {
     }
 
     /// Plain conjugate gradients from `W^1`, until the gap is reached or the time is up.
-    fn conjugate_gradients(&self, limit: f64) -> Value {
+    fn conjugate_gradients(&self, limit: f64, tolerance: f64) -> Value {
         let start = Instant::now();
         let mut u = vec![0.0; self.gradient.len()];
         let mut gradient = self.gradient.clone();
         let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
         let (mut products, mut gap) = (0, f64::INFINITY);
-        while gap > TOLERANCE && start.elapsed().as_secs_f64() < limit {
+        while gap > tolerance && start.elapsed().as_secs_f64() < limit {
             let image = self.product(&direction);
             products += 1;
             let square = dot(&gradient, &gradient);
@@ -233,7 +236,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Adam on the whole objective from `W^1`, at the best of a few rates, until the gap is reached or the time is up.
-    fn adam(&self, limit: f64) -> Value {
+    fn adam(&self, limit: f64, tolerance: f64) -> Value {
         const TRIAL: usize = 40;
         let rates = [1e-3, 1e-2, 1e-1];
         let start = Instant::now();
@@ -241,7 +244,7 @@ impl<'a> Problem<'a> {
         let trials = rates.map(|rate| (rate, value(rate)));
         let best = trials.into_iter().min_by(|a, b| a.1.1.total_cmp(&b.1.1)).expect("there are rates").0;
         let (products, value, gap) =
-            self.adam_at(best, |_, gap| gap > TOLERANCE && start.elapsed().as_secs_f64() < limit);
+            self.adam_at(best, |_, gap| gap > tolerance && start.elapsed().as_secs_f64() < limit);
         json!({"products": products, "relative_gap": gap, "value": value, "rate": best})
     }
 
