@@ -24,12 +24,16 @@ pub fn and_count(a: &[u64], b: &[u64]) -> u64 {
 /// row-major `[rows, rows]`.
 ///
 /// Uses the machine's popcount (AVX-512 VPOPCNTDQ or POPCNT) where there is one; the count is exact either way.
+///
+/// # Panics
+/// If `packed` has another length than `rows * words`.
 pub fn gram(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
+    assert_eq!(packed.len(), rows * words, "shapes differ");
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512vpopcntdq") && is_x86_feature_detected!("avx512f") {
-            // SAFETY: the features were just detected.
-            return unsafe { gram_avx512(packed, rows, words) };
+            // SAFETY: the features were just detected, and the length was checked.
+            return unsafe { avx512::gram(packed, rows, words) };
         }
         if is_x86_feature_detected!("popcnt") {
             // SAFETY: the feature was just detected.
@@ -54,15 +58,83 @@ fn gram_portable(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
-fn gram_avx512(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
+#[target_feature(enable = "popcnt")]
+fn gram_popcnt(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
     gram_portable(packed, rows, words)
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-fn gram_popcnt(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
-    gram_portable(packed, rows, words)
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    /// Words of a vector register.
+    const LANES: usize = 8;
+    /// Rows that meet as many others at a time: 16 counts for 8 loads, all in registers.
+    const BLOCK: usize = 4;
+    /// Words of a row that are counted before the next ones: those of two blocks stay in the first-level cache.
+    const PANEL: usize = 256;
+
+    /// [`super::gram`] in blocks of rows.
+    ///
+    /// # Safety
+    /// Needs AVX-512F and VPOPCNTDQ, and `packed` of `rows * words` words.
+    #[target_feature(enable = "avx512f,avx512vpopcntdq")]
+    pub unsafe fn gram(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
+        let mut gram = vec![0u64; rows * rows];
+        for panel in (0..words).step_by(PANEL) {
+            let length = PANEL.min(words - panel);
+            // Behind the last row, the last row again: its counts are not used.
+            let block = |first: usize| -> [&[u64]; BLOCK] {
+                std::array::from_fn(|i| &packed[(first + i).min(rows - 1) * words + panel..][..length])
+            };
+            for first in (0..rows).step_by(BLOCK) {
+                for second in (0..=first).step_by(BLOCK) {
+                    // SAFETY: the caller has the features; all slices have the same length.
+                    let counts = unsafe { counts(block(first), block(second)) };
+                    for (n, counts) in (first..rows).zip(counts) {
+                        for (k, count) in (second..=n).zip(counts) {
+                            gram[n * rows + k] += count;
+                        }
+                    }
+                }
+            }
+        }
+        for n in 0..rows {
+            for k in 0..n {
+                gram[k * rows + n] = gram[n * rows + k];
+            }
+        }
+        gram
+    }
+
+    /// `popcount(a AND b)` for all pairs of a row of `left` and a row of `right`.
+    ///
+    /// # Safety
+    /// Needs AVX-512F and VPOPCNTDQ, and rows of equal length.
+    #[target_feature(enable = "avx512f,avx512vpopcntdq")]
+    unsafe fn counts(left: [&[u64]; BLOCK], right: [&[u64]; BLOCK]) -> [[u64; BLOCK]; BLOCK] {
+        let mut sums = [[_mm512_setzero_si512(); BLOCK]; BLOCK];
+        let length = left[0].len();
+        let mut add = |word: usize, mask: u8| {
+            // SAFETY: the mask leaves out what lies behind the end of the row.
+            let load = |row: &[u64]| unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(word).cast()) };
+            let b = right.map(load);
+            for (sums, row) in sums.iter_mut().zip(left) {
+                let a = load(row);
+                for (sum, b) in sums.iter_mut().zip(b) {
+                    *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(_mm512_and_si512(a, b)));
+                }
+            }
+        };
+        let whole = length - length % LANES;
+        for word in (0..whole).step_by(LANES) {
+            add(word, 0xff);
+        }
+        if whole < length {
+            add(whole, (1u8 << (length - whole)) - 1);
+        }
+        sums.map(|sums| sums.map(|sum| _mm512_reduce_add_epi64(sum) as u64))
+    }
 }
 
 #[cfg(test)]
@@ -72,14 +144,16 @@ mod tests {
     #[test]
     fn the_gram_matrix_counts_common_bits() {
         let bit = |n: usize, i: usize| (n * 31 + i * i * 7 + i / 3) % 5 < 2;
-        let bits = 200;
-        let packed: Vec<u64> = (0..9).flat_map(|n| pack(bits, |i| bit(n, i))).collect();
-        let fast = gram(&packed, 9, words(bits));
-        assert_eq!(fast, gram_portable(&packed, 9, words(bits)));
-        for n in 0..9 {
-            for k in 0..9 {
-                let expected = (0..bits).filter(|i| bit(n, *i) && bit(k, *i)).count() as u64;
-                assert_eq!(fast[n * 9 + k], expected);
+        // Whole and broken blocks of rows and vectors of words.
+        for (rows, bits) in [(9, 200), (1, 64), (4, 512), (5, 513), (8, 1100), (3, 1), (0, 100)] {
+            let packed: Vec<u64> = (0..rows).flat_map(|n| pack(bits, |i| bit(n, i))).collect();
+            let fast = gram(&packed, rows, words(bits));
+            assert_eq!(fast, gram_portable(&packed, rows, words(bits)));
+            for n in 0..rows {
+                for k in 0..rows {
+                    let expected = (0..bits).filter(|i| bit(n, *i) && bit(k, *i)).count() as u64;
+                    assert_eq!(fast[n * rows + k], expected);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     },
     network::Block,
 };
+use std::borrow::Cow;
 
 /// A pre-activation that is nowhere on a piece larger than this many roundings of the sum it was computed from is taken
 /// as zero there: a unit that moves along its kink must not flicker.
@@ -43,23 +44,50 @@ impl<'a> Affine<'a> {
     /// With `x = sum_k x_k (t - l)^k` on a piece that begins at `l`, the weights are `(W + l D) + (t - l) D` there, so
     /// `a_k = (W + l D) x_k + D x_{k-1}`, with the biases at `x_0`'s constant 1.
     pub fn apply(&self, x: &Pieces) -> Pieces {
-        let (width, count) = (self.width(), x.len());
-        let mut planes: Vec<Vec<f64>> = (0..=x.degree()).map(|k| self.linear(x.plane(k), count, k == 0)).collect();
-        if let Some(step) = self.step {
-            planes.push(vec![0.0; count * width]);
-            for k in 0..=x.degree() {
-                let moved = self.map(step, x.plane(k), count, k == 0);
-                for (p, row) in moved.chunks_exact(width).enumerate() {
-                    let left = x.bounds()[p];
-                    let at = p * width..(p + 1) * width;
-                    planes[k][at.clone()].iter_mut().zip(row).for_each(|(a, d)| *a += left * d);
-                    planes[k + 1][at].iter_mut().zip(row).for_each(|(a, d)| *a += d);
-                }
+        self.apply_together(std::slice::from_ref(x)).swap_remove(0)
+    }
+
+    /// The same for several batches of pieces of one degree, with a matrix product for all of them.
+    pub fn apply_together(&self, x: &[Pieces]) -> Vec<Pieces> {
+        let (width, degree) = (self.width(), x[0].degree());
+        let count = x.iter().map(Pieces::len).sum();
+        let plane = |k: usize| match x {
+            [alone] => Cow::Borrowed(alone.plane(k)),
+            _ => Cow::Owned(x.iter().flat_map(|x| x.plane(k)).copied().collect::<Vec<f64>>()),
+        };
+        let lefts: Vec<f64> = x.iter().flat_map(|x| &x.bounds()[..x.len()]).copied().collect();
+        let mut planes: Vec<Vec<f64>> = Vec::with_capacity(degree + 2);
+        let mut moved: Option<Vec<f64>> = None;
+        for k in 0..=degree {
+            let x = plane(k);
+            let mut out = self.linear(&x, count, k == 0);
+            // What the moving weights added to the power above.
+            if let Some(moved) = moved.take() {
+                out.iter_mut().zip(&moved).for_each(|(a, d)| *a += d);
             }
+            if let Some(step) = self.step {
+                let direct = self.map(step, &x, count, k == 0);
+                for ((out, row), left) in out.chunks_exact_mut(width).zip(direct.chunks_exact(width)).zip(&lefts) {
+                    out.iter_mut().zip(row).for_each(|(a, d)| *a += left * d);
+                }
+                moved = Some(direct);
+            }
+            planes.push(out);
         }
-        let mut out = x.with_planes(width, planes);
-        self.clear_roundings(x, &mut out);
-        out
+        planes.extend(moved);
+        let mut from = 0;
+        let apart = x.iter().map(|x| {
+            let rows = from * width..(from + x.len()) * width;
+            from += x.len();
+            let own = match x.len() == count {
+                true => std::mem::take(&mut planes),
+                false => planes.iter().map(|plane| plane[rows.clone()].to_vec()).collect(),
+            };
+            let mut out = x.with_planes(width, own);
+            pulp::Arch::new().dispatch(|| self.clear_roundings(x, &mut out));
+            out
+        });
+        apart.collect()
     }
 
     /// Pre-activations that the layer gives, `[positions, neurons]`.
@@ -85,6 +113,7 @@ impl<'a> Affine<'a> {
     }
 
     /// Sets units to zero on pieces where nothing but rounding is left of them.
+    #[inline(always)]
     fn clear_roundings(&self, x: &Pieces, out: &mut Pieces) {
         let (width, neurons) = (self.width(), self.block.units);
         let mut sizes = vec![0.0; width];
@@ -100,8 +129,14 @@ impl<'a> Affine<'a> {
             let rounding = ROUNDINGS * f64::EPSILON * input;
             let farthest = left.abs().max(right.abs());
             for (position, sizes) in sizes.chunks_exact(neurons).enumerate() {
-                for (neuron, (size, [weights, step])) in sizes.iter().zip(&self.norms).enumerate() {
-                    if *size <= rounding * (weights + farthest * step) && *size != 0.0 {
+                // Almost never is there such a unit, which is seen faster without looking for it.
+                let excess = |(size, [weights, step]): (&f64, &[f64; 2])| size - rounding * (weights + farthest * step);
+                let least = sizes.iter().zip(&self.norms).map(excess).fold(f64::INFINITY, f64::min);
+                if least > 0.0 {
+                    continue;
+                }
+                for (neuron, pair) in sizes.iter().zip(&self.norms).enumerate() {
+                    if excess(pair) <= 0.0 && *pair.0 != 0.0 {
                         out.clear_unit(p, position * neurons + neuron);
                     }
                 }

@@ -66,6 +66,9 @@ pub const MERGE: f64 = 1e-12;
 /// Values per plane of a batch before it is taken on in parts.
 const BATCH_VALUES: usize = 1 << 20;
 
+/// Segments that go through the layers together, so that matrix products are large.
+const TOGETHER: usize = 32;
+
 /// A network whose weights rest or move along a line, `W + t D`, ready for any number of segments.
 #[derive(Clone, Debug)]
 pub struct Propagation<'a> {
@@ -79,6 +82,17 @@ enum Stage<'a> {
     Rectify(Rectify),
     MaxPool(MaxPool<'a>),
     AveragePool(&'a Pool),
+}
+
+impl Stage<'_> {
+    fn apply(&mut self, batch: &Pieces, kinks: &mut Vec<Kink>) -> Pieces {
+        match self {
+            Stage::Affine(layer) => layer.apply(batch),
+            Stage::Rectify(rectify) => rectify.apply(batch, &mut |kink| kinks.push(kink)),
+            Stage::MaxPool(pool) => pool.apply(batch, &mut |kink| kinks.push(kink)),
+            Stage::AveragePool(pool) => pool::average(pool, batch),
+        }
+    }
 }
 
 impl<'a> Propagation<'a> {
@@ -111,13 +125,7 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks(&self, segment: &Segment) -> Vec<Kink> {
-        let mut stages = self.stages(segment);
-        while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
-            stages.pop();
-        }
-        let mut kinks = Vec::new();
-        self.walk(segment, stages, &mut kinks, &mut |_| ());
-        ordered(kinks)
+        self.kinks_together(std::slice::from_ref(segment)).swap_remove(0)
     }
 
     /// The kinks of many segments, side by side on all threads.
@@ -125,7 +133,42 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks_of(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
-        segments.par_iter().map(|segment| self.kinks(segment)).collect()
+        let alike = |a: &Segment, b: &Segment| a.step.is_some() == b.step.is_some();
+        let group = |some: &[Segment]| -> Vec<Vec<Kink>> {
+            some.chunk_by(alike).flat_map(|alike| self.kinks_together(alike)).collect()
+        };
+        segments.par_chunks(TOGETHER).flat_map_iter(group).collect()
+    }
+
+    /// The kinks of segments that all move, or all rest: layer by layer, so that a layer is one matrix product for all of them.
+    fn kinks_together(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
+        let without_outputs = |segment| {
+            let mut stages = self.stages(segment);
+            while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
+                stages.pop();
+            }
+            stages
+        };
+        let mut stages: Vec<Vec<Stage>> = segments.iter().map(without_outputs).collect();
+        let mut batches: Vec<Pieces> = segments.iter().map(|segment| self.start(segment)).collect();
+        let mut kinks = vec![Vec::new(); segments.len()];
+        for i in 0..stages[0].len() {
+            if batches.iter().map(Pieces::values).sum::<usize>() > BATCH_VALUES {
+                // Too many pieces to keep at once: each segment goes on alone.
+                for ((stages, batch), kinks) in stages.iter_mut().zip(batches).zip(&mut kinks) {
+                    advance(&mut stages[i..], batch, kinks, &mut |_| ());
+                }
+                break;
+            }
+            if let Stage::Affine(layer) = stages[0][i] {
+                batches = layer.apply_together(&batches);
+                continue;
+            }
+            for ((stages, batch), kinks) in stages.iter_mut().zip(&mut batches).zip(&mut kinks) {
+                *batch = stages[i].apply(batch, kinks);
+            }
+        }
+        kinks.into_iter().map(ordered).collect()
     }
 
     fn stages(&self, segment: &Segment) -> Vec<Stage<'_>> {
@@ -150,20 +193,21 @@ impl<'a> Propagation<'a> {
     /// Takes the segment through the stages; `kinks` gets the kinks, out of order, `pieces` sees consecutive pieces with the
     /// last stage's units.
     fn walk(&self, segment: &Segment, mut stages: Vec<Stage>, kinks: &mut Vec<Kink>, pieces: &mut dyn FnMut(&Pieces)) {
+        advance(&mut stages, self.start(segment), kinks, pieces);
+    }
+
+    /// The segment as one piece of the first layer's inputs.
+    fn start(&self, segment: &Segment) -> Pieces {
         let Segment { input, step, from, to } = *segment;
         assert!(from <= to && (to - from).is_finite(), "a segment runs from a finite parameter to one not below it");
         assert_eq!(input.len(), self.network.inputs(), "the input has another length than the network's");
-        let mut planes = vec![input.to_vec()];
+        let mut planes = vec![in_network_order(self.network, input)];
         if let Some(step) = step {
-            planes[0].iter_mut().zip(step).for_each(|(x, v)| *x += from * v);
-            planes.push(step.to_vec());
+            let step = in_network_order(self.network, step);
+            planes[0].iter_mut().zip(&step).for_each(|(x, v)| *x += from * v);
+            planes.push(step);
         }
-        advance(
-            &mut stages,
-            Pieces::whole(from, to, planes.iter().map(|data| in_network_order(self.network, data)).collect()),
-            kinks,
-            pieces,
-        );
+        Pieces::whole(from, to, planes)
     }
 }
 
@@ -186,12 +230,7 @@ fn advance(stages: &mut [Stage], mut batch: Pieces, kinks: &mut Vec<Kink>, piece
             }
             return;
         }
-        batch = match &mut stages[i] {
-            Stage::Affine(layer) => layer.apply(&batch),
-            Stage::Rectify(rectify) => rectify.apply(&batch, &mut |kink| kinks.push(kink)),
-            Stage::MaxPool(pool) => pool.apply(&batch, &mut |kink| kinks.push(kink)),
-            Stage::AveragePool(pool) => pool::average(pool, &batch),
-        };
+        batch = stages[i].apply(&batch, kinks);
     }
     pieces(&batch);
 }

@@ -90,17 +90,29 @@ impl Rectify {
     /// States at the left end and crossings of units that are `value + slope u` on a piece.
     fn cross_lines(&self, a: &Pieces, p: usize, states: &mut [bool], crossings: &mut Vec<Crossing>) {
         let length = a.bounds()[p + 1] - a.bounds()[p];
-        for (unit, ((value, slope), active)) in a.row(0, p).iter().zip(a.row(1, p)).zip(states).enumerate() {
-            *active = *value > 0.0;
-            // Almost all units have one sign at both ends.
-            if value * (value + slope * length) > 0.0 {
-                continue;
-            }
-            // Less than `merge` away from the left end counts as at the left end.
-            if value.abs() <= slope.abs() * self.merge {
-                *active = *slope > 0.0;
-            } else if value * slope < 0.0 && -value / slope < length - self.merge {
-                crossings.push((-value / slope, unit));
+        let (values, slopes) = (a.row(0, p), a.row(1, p));
+        // Almost all units have one sign at both ends: blocks of units are passed over together.
+        let mut crossed = 0u64;
+        for (first, states) in states.chunks_mut(u64::BITS as usize).enumerate() {
+            let units = first * u64::BITS as usize;
+            let lines = values[units..].iter().zip(&slopes[units..]);
+            pulp::Arch::new().dispatch(|| {
+                crossed = 0;
+                for (bit, (active, (value, slope))) in states.iter_mut().zip(lines).enumerate() {
+                    *active = *value > 0.0;
+                    crossed |= u64::from(value * (value + slope * length) <= 0.0) << bit;
+                }
+            });
+            while crossed != 0 {
+                let bit = crossed.trailing_zeros() as usize;
+                crossed &= crossed - 1;
+                let (value, slope) = (values[units + bit], slopes[units + bit]);
+                // Less than `merge` away from the left end counts as at the left end.
+                if value.abs() <= slope.abs() * self.merge {
+                    states[bit] = slope > 0.0;
+                } else if value * slope < 0.0 && -value / slope < length - self.merge {
+                    crossings.push((-value / slope, units + bit));
+                }
             }
         }
     }
