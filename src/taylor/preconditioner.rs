@@ -321,14 +321,14 @@ impl KroneckerFactors {
 
     /// `(M (x) X + shift I)^-1 r` for `r: [units, width]`; directions without curvature are damped, not divided by zero.
     pub(super) fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let mut hat = self.to_eigenvectors(residual);
+        let mut hat = self.rotate(residual);
         let damping = shift + self.floor();
         for (j, x) in self.inputs.values.iter().enumerate() {
             for (i, m) in self.units.values.iter().enumerate() {
                 hat[(i, j)] /= m * x + damping;
             }
         }
-        self.from_eigenvectors(hat)
+        self.rotate_back(hat)
     }
 
     /// The same with the curvature that is left when the output block follows: see the module's text.
@@ -364,7 +364,7 @@ impl KroneckerFactors {
             let factor = if *nu > SMALLEST_SHARE { 1.0 / nu.sqrt() } else { 0.0 };
             (0..v.nrows()).for_each(|i| v[(i, j)] *= factor);
         }
-        let mut hat = self.to_eigenvectors(residual);
+        let mut hat = self.rotate(residual);
         let scale = |hat: &mut Mat<f64>| {
             for (j, r) in right.iter().enumerate() {
                 left.iter().enumerate().for_each(|(i, l)| hat[(i, j)] *= l * r);
@@ -380,7 +380,7 @@ impl KroneckerFactors {
         }
         hat += units.U() * core * v.transpose();
         scale(&mut hat);
-        self.from_eigenvectors(hat)
+        self.rotate_back(hat)
     }
 
     /// What is added to every shift.
@@ -390,14 +390,14 @@ impl KroneckerFactors {
     }
 
     /// `U' r V` of `r: [units, width]`.
-    fn to_eigenvectors(&self, residual: &[f64]) -> Mat<f64> {
+    fn rotate(&self, residual: &[f64]) -> Mat<f64> {
         let r = MatRef::from_row_major_slice(residual, self.units.values.len(), self.inputs.values.len()).to_owned();
         let r = if let Some(u) = &self.units.vectors { u.transpose() * r } else { r };
         if let Some(v) = &self.inputs.vectors { r * v } else { r }
     }
 
-    /// The inverse of [`KroneckerFactors::to_eigenvectors`].
-    fn from_eigenvectors(&self, hat: Mat<f64>) -> Vec<f64> {
+    /// The inverse of [`KroneckerFactors::rotate`].
+    fn rotate_back(&self, hat: Mat<f64>) -> Vec<f64> {
         let hat = if let Some(u) = &self.units.vectors { u * hat } else { hat };
         let solved = if let Some(v) = &self.inputs.vectors { hat * v.transpose() } else { hat };
         let cols = solved.ncols();
