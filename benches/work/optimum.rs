@@ -82,9 +82,7 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
             }
             ["network", products] => {
                 let settings = settings(Scale::Network, products.parse()?);
-                let solve = || {
-                    network::optima(&windows, &[rounds], &settings, |unit, n| run.record_of(unit, n))
-                };
+                let solve = || network::optima(&windows, &[rounds], &settings, |unit, n| run.record_of(unit, n));
                 let (seconds, results) = timed(solve);
                 Ok(Answer { seconds, facts: json!({"found": results.iter().map(described).collect::<Vec<_>>()}) })
             }

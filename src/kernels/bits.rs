@@ -115,25 +115,29 @@ mod avx512 {
     unsafe fn counts(left: [&[u64]; BLOCK], right: [&[u64]; BLOCK]) -> [[u64; BLOCK]; BLOCK] {
         let mut sums = [[_mm512_setzero_si512(); BLOCK]; BLOCK];
         let length = left[0].len();
-        let mut add = |word: usize, mask: u8| {
-            // SAFETY: the mask leaves out what lies behind the end of the row.
-            let load = |row: &[u64]| unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(word).cast()) };
-            let b = right.map(load);
+        for word in (0..length).step_by(LANES) {
+            let mask = if length - word >= LANES { 0xff } else { (1u8 << (length - word)) - 1 };
+            let mut b = [_mm512_setzero_si512(); BLOCK];
+            // Loops, not closures: those would be called without the features.
+            for (b, row) in b.iter_mut().zip(right) {
+                // SAFETY: the mask leaves out what lies behind the end of the row.
+                *b = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(word).cast()) };
+            }
             for (sums, row) in sums.iter_mut().zip(left) {
-                let a = load(row);
+                // SAFETY: as above.
+                let a = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(word).cast()) };
                 for (sum, b) in sums.iter_mut().zip(b) {
                     *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(_mm512_and_si512(a, b)));
                 }
             }
-        };
-        let whole = length - length % LANES;
-        for word in (0..whole).step_by(LANES) {
-            add(word, 0xff);
         }
-        if whole < length {
-            add(whole, (1u8 << (length - whole)) - 1);
+        let mut counts = [[0; BLOCK]; BLOCK];
+        for (counts, sums) in counts.iter_mut().zip(sums) {
+            for (count, sum) in counts.iter_mut().zip(sums) {
+                *count = _mm512_reduce_add_epi64(sum) as u64;
+            }
         }
-        sums.map(|sums| sums.map(|sum| _mm512_reduce_add_epi64(sum) as u64))
+        counts
     }
 }
 

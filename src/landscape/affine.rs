@@ -53,7 +53,7 @@ impl<'a> Affine<'a> {
         let count = x.iter().map(Pieces::len).sum();
         let plane = |k: usize| match x {
             [alone] => Cow::Borrowed(alone.plane(k)),
-            _ => Cow::Owned(x.iter().flat_map(|x| x.plane(k)).copied().collect::<Vec<f64>>()),
+            _ => Cow::Owned(x.iter().map(|x| x.plane(k)).collect::<Vec<_>>().concat()),
         };
         let lefts: Vec<f64> = x.iter().flat_map(|x| &x.bounds()[..x.len()]).copied().collect();
         let mut planes: Vec<Vec<f64>> = Vec::with_capacity(degree + 2);

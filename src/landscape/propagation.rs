@@ -67,7 +67,7 @@ pub const MERGE: f64 = 1e-12;
 const BATCH_VALUES: usize = 1 << 20;
 
 /// Segments that go through the layers together, so that matrix products are large.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 16;
 
 /// A network whose weights rest or move along a line, `W + t D`, ready for any number of segments.
 #[derive(Clone, Debug)]

@@ -120,7 +120,7 @@ def layers(bench):
     tasks = {"linearize": (ours, "linearize"), "ours": (ours, f"layers {PRODUCTS}"), "operator": (ours, "product 0..1")}
     tasks |= {f"product {l}": (peer, f"product {of}") for l, of in enumerate(blocks)}
     tasks |= {"limit": (bench.limits, "gemm")}
-    series = alternate(tasks, bench.repeats(2, 1), warm_up=0)
+    series = alternate(tasks, 1, warm_up=0)
     form = Check("the norm of a product with each layer's curvature", 1e-3)
     for l, of in enumerate(blocks):
         mine, other = ours.ask(f"product {of}"), series[f"product {l}"]
@@ -188,7 +188,7 @@ def gram(bench):
 def segments(bench):
     ours, peer = bench.ours("segments"), bench.peer("segments")
     tasks = {"ours": (ours, ""), "peer": (peer, "propagate"), "limit": (bench.limits, "gemm64")}
-    series = alternate(tasks, bench.repeats(15, 2))
+    series = alternate(tasks, bench.repeats(11, 2))
     counts, places = Check("kinks of every segment", 0.0), Check("sum of the places of all kinks", 1e-9)
     exact = series["ours"].facts[0]
     counts.compare(exact["kinks"], series["peer"].facts[0]["kinks"])
