@@ -32,7 +32,7 @@ use taylorscope::{
 const TOLERANCE: f64 = 1e-4;
 
 /// Commands:
-/// - `linearize`: tapes and preconditioners of all rounds, as [`layer::optima`] needs them;
+/// - `linearize layers`, `linearize network`: tapes and preconditioners of all rounds, as the optima need them;
 /// - `layers PRODUCTS`, `network PRODUCTS`: the certified optima, with so many products for each unit at most;
 /// - `product BLOCKS`: one product with the curvature, to compare with the peer's;
 /// - `cg BLOCKS SECONDS GAP`, `adam BLOCKS SECONDS GAP`: how many products plain conjugate gradients or Adam need for a relative
@@ -51,16 +51,17 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
     let examples = Examples::autoencoder(&inputs[..], network.inputs());
     let exact = run.linearize(&network, examples);
     let fast = exact.to_f32();
-    let preconditioners = Preconditioners::new(&exact, &[rounds]);
+    let preconditioners = Preconditioners::new(&exact, &[rounds], true);
     let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
     answer(|command| {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["linearize"] => {
+            ["linearize", scale] => {
                 let (seconds, ()) = timed(|| {
                     let exact = run.linearize(&network, examples);
                     let fast = exact.to_f32();
-                    std::hint::black_box((Preconditioners::new(&exact, &[rounds]), fast.rounds()));
+                    let preconditioners = Preconditioners::new(&exact, &[rounds], scale == "network");
+                    std::hint::black_box((preconditioners, fast.rounds()));
                 });
                 Ok(Answer { seconds, facts: json!({}) })
             }

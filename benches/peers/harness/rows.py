@@ -117,7 +117,7 @@ def optimum(bench):
 def layers(bench):
     rounds, ours, peer = optimum(bench)
     blocks = [f"{l}..{l + 1}" for l in range(LAYERS)]
-    tasks = {"linearize": (ours, "linearize"), "ours": (ours, f"layers {PRODUCTS}"), "operator": (ours, "product 0..1")}
+    tasks = {"linearize": (ours, "linearize layers"), "ours": (ours, f"layers {PRODUCTS}"), "operator": (ours, "product 0..1")}
     tasks |= {f"product {l}": (peer, f"product {of}") for l, of in enumerate(blocks)}
     tasks |= {"limit": (bench.limits, "gemm")}
     series = alternate(tasks, 1, warm_up=0)
@@ -132,7 +132,7 @@ def layers(bench):
 def network(bench):
     rounds, ours, peer = optimum(bench)
     whole = f"0..{LAYERS}"
-    tasks = {"linearize": (ours, "linearize"), "ours": (ours, f"network {PRODUCTS}"), "product": (peer, f"product {whole}")}
+    tasks = {"linearize": (ours, "linearize network"), "ours": (ours, f"network {PRODUCTS}"), "product": (peer, f"product {whole}")}
     series = alternate(tasks, 1, warm_up=0)
     form = Check("the norm of a product with the network's curvature", 1e-3)
     form.compare([ours.ask(f"product {whole}")["facts"]["norm"]], [series["product"].facts[0]["norm"]])
