@@ -136,10 +136,8 @@ def summary(results):
         lines.append(pair("convnet step, Adam", row["series"]["ours"], f"PyTorch {mode}", peer, 0.55, "ms", 1e3))
     if "streaming" in results:
         lines += streaming_lines(results["streaming"])
-    if {"layers", "needs"} <= set(results):
-        lines.append(layers_line(results))
-    if {"network", "needs"} <= set(results):
-        lines.append(network_line(results))
+    if "needs" in results:
+        lines += [layers_line(results), network_line(results)]
     if "exploration" in results:
         row = results["exploration"]
         series = row["series"]

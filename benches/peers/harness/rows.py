@@ -11,7 +11,7 @@ from .sides import Series, SideError, alternate
 # Rounds of the epoch whose Taylor losses are minimized.
 ROUNDS = 937
 # The relative gap to reach, and the products with the curvature that a search may take for it.
-GAP, PRODUCTS = 1e-4, 256
+GAP, PRODUCTS = 1e-4, 192
 SIZES, BATCH = (784, 50, 30, 20, 30, 50, 784), 64
 LAYERS = len(SIZES) - 1
 CONVOLUTION_BATCH = 128
@@ -143,7 +143,7 @@ def needs(bench):
     """How many products plain methods need for the gap that ours reached: counted with our products, under a time limit."""
     rounds = bench.size(ROUNDS, 64)
     ours = bench.ours("optimum", rounds)
-    limit = bench.size(15, 1)
+    limit = bench.size(8, 1)
     found = [bench.results[name]["series"]["ours"]["facts"]["found"] for name in ("layers", "network")]
     units = [(f"{l}..{l + 1}", found[0][l]) for l in range(LAYERS)] + [(f"0..{LAYERS}", found[1][0])]
     counts = {}
