@@ -7,7 +7,7 @@ use crate::{
     study::{
         Experiment,
         experiment::{parse, source},
-        explore::{ExploreEvent, ExploreOptions, SWEEP_END, claims, explore},
+        explore::{ExploreEvent, ExploreOptions, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore},
         tune::TuneOptions,
     },
 };
@@ -35,6 +35,9 @@ pub struct Arguments {
     tuned: Option<PathBuf>,
     #[arg(long)]
     epochs: Option<usize>,
+    /// Runs whose neurons' Taylor optima are measured, which takes longer than training
+    #[arg(long, value_enum, default_value_t)]
+    optima: OptimaOf,
     /// Threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -44,6 +47,15 @@ pub struct Arguments {
     /// Change any key of the experiment, e.g. --set exploration.probe=500; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum OptimaOf {
+    #[default]
+    All,
+    /// Those at tuned learning rates
+    Tuned,
+    None,
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
@@ -61,6 +73,11 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         seeds: arguments.seeds as usize,
         fine: arguments.fine.map(|rounds| rounds as usize),
         tuned: arguments.tuned.as_deref(),
+        optima: match arguments.optima {
+            OptimaOf::All => Optima::All,
+            OptimaOf::Tuned => Optima::Tuned,
+            OptimaOf::None => Optima::None,
+        },
         overwrite: arguments.overwrite,
     };
     study.run()
@@ -75,6 +92,7 @@ pub struct Study<'a> {
     pub fine: Option<usize>,
     /// Where rates were tuned; they are searched in `out/tune` otherwise.
     pub tuned: Option<&'a Path>,
+    pub optima: Optima,
     pub overwrite: bool,
 }
 
@@ -84,7 +102,7 @@ impl Study<'_> {
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),
             None => {
-                add_sweep_end(&mut self.experiment)?;
+                add_companions(&mut self.experiment)?;
                 let folder = self.out.join("tune");
                 let options = TuneOptions {
                     out: &folder,
@@ -106,6 +124,7 @@ impl Study<'_> {
             data: self.data,
             seeds: self.seeds,
             fine: self.fine,
+            optima: self.optima,
             overwrite: self.overwrite,
             stop: &STOP,
         };
@@ -130,11 +149,14 @@ impl Study<'_> {
     }
 }
 
-/// Adds momentum to an experiment with Adam, so that its rate is tuned, too: the sweep of epsilon ends there.
-fn add_sweep_end(experiment: &mut Experiment) -> anyhow::Result<()> {
-    let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);
-    if has("adam") && !has(SWEEP_END) {
-        experiment.optimizer.push(OptimizerConfig::named(SWEEP_END, None)?);
+/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the
+/// optimizer that steers Adam by what it explores.
+fn add_companions(experiment: &mut Experiment) -> anyhow::Result<()> {
+    for name in [SWEEP_END, STEERED] {
+        let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);
+        if has(UNSTEERED) && !has(name) {
+            experiment.optimizer.push(OptimizerConfig::named(name, None)?);
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
         RunOptions,
         claims::evaluate,
         experiment::{parse, source},
+        explore::Optima,
         landscape::{Along, LandscapeOptions, Subject, along, growth},
         results::RunTables,
     },
@@ -140,11 +141,19 @@ impl Reproduction {
     }
 }
 
+/// The settings of the study of `--full`: on MNIST some 300 trainings, for an hour or two on two cores.
+fn full_settings(quick: bool) -> Vec<String> {
+    let settings: &[&str] =
+        if quick { &[] } else { &["training.epochs=6", "exploration.probe=1000", "regret.neurons=2"] };
+    settings.iter().map(ToString::to_string).collect()
+}
+
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     super::set_threads(arguments.threads)?;
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
-    let parent =
-        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
+    // A study goes on in its folder.
+    let same = arguments.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
+    let parent = arguments.out.clone().unwrap_or_else(|| if same { default } else { run::free(default) });
     let mut status = Status::Done;
     if matches!(arguments.figure, Figure::Fig1 | Figure::All) {
         let name = Task::Autoencoder.experiment(arguments.quick);
@@ -158,13 +167,16 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             if reproduction.task == Task::Convnet {
                 continue;
             }
+            let mut settings = full_settings(arguments.quick);
+            settings.push(format!("seed={}", arguments.seed));
             let study = explore::Study {
-                experiment: parse(&text, &origin, &[format!("seed={}", arguments.seed)])?,
+                experiment: parse(&text, &origin, &settings)?,
                 out: &parent.join("fig5-full"),
                 data: arguments.data.as_deref(),
                 seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
                 fine: None,
                 tuned: None,
+                optima: if arguments.quick { Optima::All } else { Optima::Tuned },
                 overwrite: arguments.overwrite,
             };
             if study.run()? != Status::Done {

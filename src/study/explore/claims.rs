@@ -6,7 +6,7 @@
 //! *undecided* otherwise.
 
 use super::{
-    Exploration, ExploreRow, Group,
+    Exploration, ExploreRow, Group, STEERED, UNSTEERED,
     metrics::{METRICS, Metric},
 };
 use crate::study::{
@@ -41,6 +41,12 @@ pub fn evaluate(study: &Exploration) -> Vec<Claim> {
         }
     }
     claims.extend(sweep(study, &seeds));
+    if let Some(steered) = labels.iter().find(|label| is(label, STEERED)) {
+        claims
+            .extend(labels.iter().find(|label| is(label, UNSTEERED)).map(|adam| steers(study, &seeds, steered, adam)));
+        let others = labels.iter().filter(|label| *label != steered);
+        claims.extend(others.map(|other| ends_lower(study, &seeds, steered, other)));
+    }
     claims.push(goes_with_loss(study, &seeds, None));
     claims.extend(labels.iter().map(|label| goes_with_loss(study, &seeds, Some(label))));
     claims.extend(labels.iter().filter_map(|label| rms_is_nearer_to_sign(study, &seeds, label)));
@@ -140,12 +146,21 @@ fn conclude(id: String, text: String, lead: &str, measured: &[Measured], sign: f
     }
 }
 
+/// What `of` gives for `label` minus what it gives for `other`, each at its tuned rate from the same seed.
+fn difference_at_tuned_rates(
+    study: &Exploration,
+    label: &str,
+    other: &str,
+    seed: u64,
+    of: fn(&ExploreRow) -> Option<f64>,
+) -> Option<f64> {
+    let value = |label: &str| at_factor(&rates(study, label, seed), 1.0).and_then(of);
+    Some(value(label)? - value(other)?)
+}
+
 /// (a) Each at its own tuned rate.
 fn at_tuned_rates(study: &Exploration, seeds: &[u64], label: &str, vanilla: &str) -> Claim {
-    let measured = over_seeds(seeds, |metric, seed| {
-        let of = |label: &str| at_factor(&rates(study, label, seed), 1.0).and_then(metric.of);
-        Some(of(label)? - of(vanilla)?)
-    });
+    let measured = over_seeds(seeds, |metric, seed| difference_at_tuned_rates(study, label, vanilla, seed, metric.of));
     let name = display_name(label);
     conclude(
         format!("explores-more-{label}"),
@@ -240,6 +255,45 @@ fn sweep(study: &Exploration, seeds: &[u64]) -> Option<Claim> {
             seeds.len(),
         )
     })
+}
+
+/// What steering by switching does to exploration.
+fn steers(study: &Exploration, seeds: &[u64], steered: &str, adam: &str) -> Claim {
+    let (name, other) = (display_name(steered), display_name(adam));
+    conclude(
+        format!("steering-explores-more-than-{adam}"),
+        format!(
+            "At tuned learning rates, {name}, which steers {other} by what it explores, explores more than {other}."
+        ),
+        &format!("{name} minus {other}"),
+        &over_seeds(seeds, |metric, seed| difference_at_tuned_rates(study, steered, adam, seed, metric.of)),
+        1.0,
+        seeds.len(),
+    )
+}
+
+/// The open question: does an optimizer that uses exploration end better, at the same effort of tuning?
+fn ends_lower(study: &Exploration, seeds: &[u64], steered: &str, other: &str) -> Claim {
+    let over = |of: fn(&ExploreRow) -> Option<f64>| -> Option<Interval> {
+        let values = seeds.iter().map(|seed| difference_at_tuned_rates(study, steered, other, *seed, of));
+        values.collect::<Option<Vec<f64>>>().and_then(|values| Interval::of(&values))
+    };
+    let intervals = [over(|row| row.train_loss), over(|row| row.test_loss)];
+    let text = |interval: &Option<Interval>| interval.map_or("not measured from every seed".into(), |i| i.to_string());
+    let (name, them) = (display_name(steered), display_name(other));
+    Claim {
+        id: format!("steering-ends-lower-than-{other}"),
+        text: format!("At tuned learning rates, {name} ends with lower losses than {them}."),
+        measured: format!(
+            "Final loss of {name} minus that of {them} (mean and 95% interval over {}): training {}, test {}. Supported if both \
+             intervals lie below zero, not supported if neither does and one lies above.",
+            counted(seeds.len(), "seed"),
+            text(&intervals[0]),
+            text(&intervals[1])
+        ),
+        verdict: verdict(&intervals, -1.0),
+        source: "the closing question".into(),
+    }
 }
 
 /// (d) Across the runs over rates of each seed, or of one optimizer alone.

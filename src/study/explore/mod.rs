@@ -47,6 +47,20 @@ pub const EPSILONS: [f64; 8] = [1e-8, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 100.0];
 /// The optimizer that the sweep of epsilon ends at.
 pub const SWEEP_END: &str = "momentum";
 
+/// The optimizer that uses what it explores, and the one that it is without.
+pub const STEERED: &str = "explorer";
+pub const UNSTEERED: &str = "adam";
+
+/// Which runs have the Taylor optima of their neurons measured, the most expensive part of a study of larger networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optima {
+    #[default]
+    All,
+    /// Those at tuned rates.
+    Tuned,
+    None,
+}
+
 /// How to explore.
 #[derive(Clone, Copy, Debug)]
 pub struct ExploreOptions<'a> {
@@ -58,6 +72,7 @@ pub struct ExploreOptions<'a> {
     pub seeds: usize,
     /// Rounds between configurations at the fine time scale; `None` for a tenth of an epoch. The coarse one is the epoch.
     pub fine: Option<usize>,
+    pub optima: Optima,
     /// Begin anew where the folder holds another study.
     pub overwrite: bool,
     /// Set from outside to stop after the current rounds.
@@ -187,6 +202,7 @@ fn explore_in<T: Real>(
         planned,
         coarse: per_epoch,
         fine: options.fine.unwrap_or(per_epoch / 10).clamp(1, planned),
+        optima: options.optima,
         stop: options.stop,
     };
     let tables = Mutex::new((rows, signs));
@@ -231,7 +247,7 @@ fn conditions(experiment: &Experiment) -> Vec<Condition> {
         }
     }
     let named = |name: &str| experiment.optimizer.iter().position(|config| config.name == name);
-    if let (Some(adam), Some(momentum)) = (named("adam"), named(SWEEP_END)) {
+    if let (Some(adam), Some(momentum)) = (named(UNSTEERED), named(SWEEP_END)) {
         let label = &experiment.labels()[adam];
         for epsilon in EPSILONS {
             let config = between(&experiment.optimizer[adam], &experiment.optimizer[momentum], epsilon);
@@ -270,6 +286,7 @@ struct Study<'a, T: Real> {
     planned: usize,
     coarse: usize,
     fine: usize,
+    optima: Optima,
     stop: &'a AtomicBool,
 }
 
@@ -282,8 +299,9 @@ impl<T: Real> Study<'_, T> {
         examples.gather_inputs(&probe_rows(examples.len(), experiment.exploration.probe), &mut probe);
         let mut coarse = ActivationRecorder::new(network, probe.clone(), self.coarse);
         let mut fine = ActivationRecorder::new(network, probe, self.fine);
-        let mut analysis = self.analysis();
         let tuned = condition.factor == Some(1.0);
+        let wanted = self.optima == Optima::All || self.optima == Optima::Tuned && tuned;
+        let mut analysis = if wanted { self.analysis() } else { None };
         let mut signs = tuned.then(|| SignWatcher::new(network, loss, examples, self.planned));
         let mut observers: Vec<&mut dyn Observer<T>> = vec![&mut coarse, &mut fine];
         if let Some(analysis) = &mut analysis {
