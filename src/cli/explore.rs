@@ -143,6 +143,7 @@ impl Study<'_> {
             output::line(format!("{}: {}", claim.verdict, claim.text))?;
             output::line(format!("    {}", claim.measured))?;
         }
+        output::line(claims::RULE)?;
         output::line(format!("report: {}", rendered.html.display()))?;
         output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
         Ok(Status::Done)

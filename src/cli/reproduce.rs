@@ -144,7 +144,7 @@ impl Reproduction {
 /// The settings of the study of `--full`: on MNIST some 300 trainings, for an hour or two on two cores.
 fn full_settings(quick: bool) -> Vec<String> {
     let settings: &[&str] =
-        if quick { &[] } else { &["training.epochs=6", "exploration.probe=1000", "regret.neurons=2"] };
+        if quick { &[] } else { &["training.epochs=6", "exploration.probe=1000", "regret.neurons=1"] };
     settings.iter().map(ToString::to_string).collect()
 }
 

@@ -5,7 +5,7 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
-        panel::{Labels, Panel, cells},
+        panel::{LABEL, Labels, Panel, cells},
         style::{MUTED, SeriesStyle, fitted},
         svg::{Anchor, Rect, Svg, Text},
     },
@@ -58,9 +58,8 @@ pub fn draw(study: &Exploration) -> Figure {
                 let first = k % columns == 0;
                 let bottom = l + 1 == labels.len() && k + columns >= layers.len();
                 let heading = format!("layer {layer}");
-                let x = if bottom && k == layers.len() / 2 { "round n (log axis)" } else { "" };
                 let y = if first { "cosine" } else { "" };
-                let labelled = Labels { title: &heading, x, y, hide_x: !bottom, hide_y: !first };
+                let labelled = Labels { title: &heading, x: "", y, hide_x: !bottom, hide_y: !first };
                 panel.draw(&mut svg, labelled);
                 if first {
                     let name = fitted(&display_name(label), 11.0, height);
@@ -74,6 +73,8 @@ pub fn draw(study: &Exploration) -> Figure {
                 });
             }
         }
+        let at = (70.0 + 0.5 * (WIDTH - 86.0), top + rows as f64 * (height + gap.1) + 4.0);
+        svg.text(at, "round n (log axis)", Text::new(LABEL, Anchor::Middle));
         svg.finish("Cosine with the sign of the full gradient against round, a panel per layer and trajectory")
     });
     let caption = "RMS as sign: cosine of directions with the sign of the full gradient, per layer, along the runs of each \

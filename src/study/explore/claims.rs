@@ -1,9 +1,7 @@
 //! What the runs of the study say about hypothesis 1 of the paper, with 95% intervals over seeds.
 //!
 //! All comparisons are made *within* a seed, whose runs share weights and data order, and summarized over seeds: seeds are
-//! independent of each other, runs of one seed are not. One rule gives every verdict: *supported* if the intervals of
-//! all metrics lie on the claimed side of zero, *not supported* if none does and at least one lies on the other side,
-//! *undecided* otherwise.
+//! independent of each other, runs of one seed are not. One rule gives every verdict: [`RULE`].
 
 use super::{
     Exploration, ExploreRow, Group, STEERED, UNSTEERED,
@@ -21,6 +19,11 @@ use std::collections::BTreeSet;
 pub const NORMALIZED: [&str; 4] = ["rmsprop", "adam", "adamw", "batch_rms"];
 /// Vanilla gradient descent.
 pub const VANILLA: &str = "sgd";
+
+/// How the intervals of a claim give its verdict.
+pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported if none does \
+                        and at least one lies on the other side, and undecided otherwise. Intervals are Student's, at 95%, over \
+                        seeds; they are not corrected for the number of claims.";
 
 /// A metric's interval, or the reason why there is none.
 type Measured = (Metric, Option<Interval>);
@@ -131,14 +134,13 @@ fn describe(measured: &[Measured]) -> String {
 
 fn conclude(id: String, text: String, lead: &str, measured: &[Measured], sign: f64, seeds: usize) -> Claim {
     let intervals: Vec<Option<Interval>> = measured.iter().map(|(_, interval)| *interval).collect();
-    let side = if sign > 0.0 { "above" } else { "below" };
     Claim {
         id,
         text,
         measured: format!(
-            "{lead} (mean and 95% interval over {}): {}. Supported if every interval lies {side} zero, not supported if none \
-             does and one lies on the other side.",
+            "{lead} (mean and 95% interval over {}; claimed: {}): {}.",
             counted(seeds, "seed"),
+            if sign > 0.0 { "above zero" } else { "below zero" },
             describe(measured)
         ),
         verdict: verdict(&intervals, sign),
@@ -285,8 +287,7 @@ fn ends_lower(study: &Exploration, seeds: &[u64], steered: &str, other: &str) ->
         id: format!("steering-ends-lower-than-{other}"),
         text: format!("At tuned learning rates, {name} ends with lower losses than {them}."),
         measured: format!(
-            "Final loss of {name} minus that of {them} (mean and 95% interval over {}): training {}, test {}. Supported if both \
-             intervals lie below zero, not supported if neither does and one lies above.",
+            "Final loss of {name} minus that of {them} (mean and 95% interval over {}; claimed: below zero): training {}, test {}.",
             counted(seeds.len(), "seed"),
             text(&intervals[0]),
             text(&intervals[1])
@@ -355,8 +356,8 @@ fn rms_is_nearer_to_sign(study: &Exploration, seeds: &[u64], label: &str) -> Opt
         ),
         measured: format!(
             "Cosine with the sign of the full gradient, normalized minus plain, mean over the run (mean and 95% interval \
-             over {}): {}. The signs themselves are those of the minibatch's gradient either way; they agree with the full \
-             gradient's on {:.0}% of the weights. Supported if every interval lies above zero.",
+             over {}; claimed: above zero): {}. The signs themselves are those of the minibatch's gradient either way; they \
+             agree with the full gradient's on {:.0}% of the weights.",
             counted(seeds.len(), "seed"),
             texts.join(", "),
             100.0 * agreement
