@@ -189,11 +189,13 @@ fn explore_in<T: Real>(
     let conditions = conditions(experiment);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
     let (rows, signs) = prepare(experiment, options)?;
-    let runs: Vec<(&Condition, u64)> = seeds
+    let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))
         .filter(|(condition, seed)| !rows.iter().any(|row| row.is(condition, *seed)))
         .collect();
+    // Those at tuned rates come first: an interrupted study has what most claims rest on.
+    runs.sort_by_key(|(condition, _)| condition.factor != Some(1.0));
     let known = conditions.len() * seeds.len() - runs.len();
     events(ExploreEvent::Planned { runs: runs.len(), known });
     let per_epoch = planned / experiment.training.epochs;
