@@ -154,7 +154,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
                 interval(label, |row| row.test_loss),
                 interval(label, |row| row.distance),
                 interval(label, |row| row.taylor_optimum),
-                interval(label, |row| row.mean_regret),
+                interval(label, |row| Some(100.0 * row.mean_regret? / row.mean_loss?)),
             ]
         })
         .collect();
@@ -167,7 +167,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
             "final test loss",
             "distance",
             "Taylor optimum, neurons",
-            "regret, neurons",
+            "regret, neurons (% of loss)",
         ],
         text_columns: 1,
         rows,

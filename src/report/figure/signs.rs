@@ -17,7 +17,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A direction's name and its cosine.
+/// A direction's name and its cosine; the last one is no direction but the agreement of signs.
 type Direction = (&'static str, fn(&SignRow) -> f64);
 
 /// Cosines of minibatch directions with the sign of the full gradient, a panel per layer and trajectory.
@@ -28,11 +28,12 @@ pub fn draw(study: &Exploration) -> Figure {
         let all = study.signs.iter().map(|row| row.layer);
         all.collect::<BTreeSet<_>>().into_iter().collect()
     };
-    let directions: [Direction; 4] = [
+    let directions: [Direction; 5] = [
         ("RMS-normalized minibatch gradient", |row| row.cosine_rms),
         ("minibatch gradient", |row| row.cosine_gradient),
         ("sign of the minibatch gradient", |row| row.cosine_sign),
         ("full gradient", |row| row.cosine_full),
+        ("signs that agree (fraction of the weights)", |row| row.sign_agreement),
     ];
     let svg = (!labels.is_empty()).then(|| {
         let entries: Vec<Entry> = directions
@@ -58,7 +59,7 @@ pub fn draw(study: &Exploration) -> Figure {
                 let first = k % columns == 0;
                 let bottom = l + 1 == labels.len() && k + columns >= layers.len();
                 let heading = format!("layer {layer}");
-                let y = if first { "cosine" } else { "" };
+                let y = if first { "cosine, fraction" } else { "" };
                 let labelled = Labels { title: &heading, x: "", y, hide_x: !bottom, hide_y: !first };
                 panel.draw(&mut svg, labelled);
                 if first {
@@ -79,7 +80,8 @@ pub fn draw(study: &Exploration) -> Figure {
     });
     let caption = "RMS as sign: cosine of directions with the sign of the full gradient, per layer, along the runs of each \
                    optimizer at its tuned rate (means over seeds). The RMS-normalized gradient and the sign of the minibatch \
-                   gradient have the plain gradient's signs; they differ from it in the lengths of their coordinates."
+                   gradient have the plain gradient's signs; they differ from it in the lengths of their coordinates. The fifth line is the \
+                   fraction of the weights on which those signs are the full gradient's."
         .to_owned();
     let svg = svg.ok_or_else(|| "no run of the study has rows in signs.csv".to_owned());
     let sources = vec!["signs.csv".to_owned()];

@@ -224,7 +224,7 @@ fn at_equal_multiples(study: &Exploration, seeds: &[u64], label: &str, vanilla: 
             let of = |rows: &[&ExploreRow]| at_factor(rows, factor).and_then(metric.of);
             Some(of(&mine)? - of(&theirs)?)
         };
-        mean(super::FACTORS.into_iter().filter_map(difference))
+        mean(mine.iter().filter_map(|row| difference(row.factor?)))
     });
     let name = display_name(label);
     conclude(

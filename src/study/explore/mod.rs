@@ -38,10 +38,10 @@ use std::{
     },
 };
 
-/// Multiples of the tuned rate at which every optimizer runs; 1 is the tuned rate itself.
+/// Multiples of the tuned rate at which every optimizer runs, unless others are asked for; 1 is the tuned rate itself.
 pub const FACTORS: [f64; 6] = [0.1, 0.2, 0.5, 1.0, 1.5, 2.0];
 
-/// Values of Adam's epsilon between Adam and momentum.
+/// Values of Adam's epsilon between Adam and momentum, unless others are asked for.
 pub const EPSILONS: [f64; 8] = [1e-8, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 100.0];
 
 /// The optimizer that the sweep of epsilon ends at.
@@ -73,6 +73,10 @@ pub struct ExploreOptions<'a> {
     /// Rounds between configurations at the fine time scale; `None` for a tenth of an epoch. The coarse one is the epoch.
     pub fine: Option<usize>,
     pub optima: Optima,
+    /// Multiples of the tuned rates beside 1.
+    pub factors: &'a [f64],
+    /// Values of Adam's epsilon in the sweep.
+    pub epsilons: &'a [f64],
     /// Begin anew where the folder holds another study.
     pub overwrite: bool,
     /// Set from outside to stop after the current rounds.
@@ -186,7 +190,7 @@ fn explore_in<T: Real>(
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     let planned = trials.planned_rounds()?;
-    let conditions = conditions(experiment);
+    let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
     let (rows, signs) = prepare(experiment, options)?;
     let mut runs: Vec<(&Condition, u64)> = seeds
@@ -236,10 +240,13 @@ fn explore_in<T: Real>(
 }
 
 /// The settings of the study: every optimizer at multiples of its rate, and Adam's sweep of epsilon.
-fn conditions(experiment: &Experiment) -> Vec<Condition> {
+fn conditions(experiment: &Experiment, options: &ExploreOptions) -> Vec<Condition> {
+    let mut factors = [options.factors, &[1.0]].concat();
+    factors.sort_by(f64::total_cmp);
+    factors.dedup();
     let mut conditions = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        for factor in FACTORS {
+        for &factor in &factors {
             // The tuned rate itself stays as it is, to the bit.
             let rate = config.learning_rate;
             let learning_rate = if factor == 1.0 { rate } else { rounded(rate * factor, 4) };
@@ -251,7 +258,7 @@ fn conditions(experiment: &Experiment) -> Vec<Condition> {
     let named = |name: &str| experiment.optimizer.iter().position(|config| config.name == name);
     if let (Some(adam), Some(momentum)) = (named(UNSTEERED), named(SWEEP_END)) {
         let label = &experiment.labels()[adam];
-        for epsilon in EPSILONS {
+        for &epsilon in options.epsilons {
             let config = between(&experiment.optimizer[adam], &experiment.optimizer[momentum], epsilon);
             let (group, label) = (Group::Epsilon, label.clone());
             conditions.push(Condition { group, label, config, factor: None, epsilon: Some(epsilon) });
