@@ -77,6 +77,26 @@ fn a_study_goes_on_where_it_was_stopped_to_the_same_bytes() {
 }
 
 #[test]
+fn a_smaller_study_is_part_of_the_larger_one() {
+    let workplace = workplace();
+    let smaller = ["--factors", "0.5,2", "--epsilons", "1e-8,100", "--optima", "tuned"];
+    study(&workplace, "part", &smaller);
+    let (header, rows) = table(&workplace.read("part/explore.csv"));
+    assert_eq!(rows.len(), (3 * 3 + 2) * 2);
+    let optimum = header.iter().position(|name| name == "taylor_optimum").unwrap();
+    for row in rows.iter().filter(|row| row[7] == "complete") {
+        assert_eq!(row[optimum].is_empty(), row[2] != "1.0", "optima at the tuned rate only: {row:?}");
+    }
+    // The larger study goes on from its runs, and keeps them.
+    study(&workplace, "part", &[]);
+    let (_, all) = table(&workplace.read("part/explore.csv"));
+    assert_eq!(all.len(), (3 * 6 + 8) * 2);
+    assert!(rows.iter().all(|row| all.contains(row)));
+    let wrong = ["explore", "autoencoder.toml", "--tuned", "rates", "--out", "x", "--factors", "0.5,-1"];
+    workplace.run(&wrong).exits(2).says(&["positive numbers"]);
+}
+
+#[test]
 fn other_studies_and_full_folders_are_refused() {
     let workplace = workplace();
     study(&workplace, "study", &[]);

@@ -3,11 +3,12 @@
 use serde::Deserialize;
 use std::{collections::BTreeMap, ops::ControlFlow};
 use taylorscope::{
+    activation::ActivationRecorder,
     data::Minibatches,
     loss::{Loss, Targets},
     network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     optim::{OptimizerConfig, Schedule},
-    train::{Examples, FullGradient, RoundEngine, Training, sum_of_squared_gradients, train},
+    train::{Examples, FullGradient, RoundEngine, Switching, Training, sum_of_squared_gradients, train},
 };
 
 #[derive(Deserialize)]
@@ -338,4 +339,132 @@ fn rprop_steps_by_the_full_gradient() {
         ends.push(weights);
     }
     assert_close("the size of the minibatch", &ends[0], &ends[1], 1e-12);
+}
+
+/// What the loop tells about an update is what activations recorded before and after it say, also for filters behind pools.
+#[test]
+fn switching_is_that_of_recorded_configurations() {
+    let digits = taylorscope::data::load("digits", None).unwrap().train;
+    let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
+    let relu = LayerSpec::Rectifier(Rectifier::Relu);
+    let dense = |units| LayerSpec::Dense { units };
+    let pool = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
+    let conv = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 };
+    let problems = [
+        (Shape::from_sizes(&[64]).unwrap(), vec![dense(9), relu, dense(7), relu, dense(10)]),
+        (Shape::from_sizes(&[1, 8, 8]).unwrap(), vec![conv, relu, pool, LayerSpec::Flatten, dense(7), relu, dense(10)]),
+    ];
+    for (input, layers) in problems {
+        let network = Network::new(input, &layers).unwrap();
+        let (before, after): (Vec<f64>, Vec<f64>) = (he_uniform(&network, 3), he_uniform(&network, 4));
+        let rows: Vec<u32> = (0..13).map(|i| i * 101).collect();
+        let mut engine = RoundEngine::new(&network, Loss::CrossEntropy, rows.len());
+        engine.compute(&before, &Examples::classifier(&inputs, 64, &digits.labels), &rows);
+        let mut found = vec![f64::NAN; network.hidden_neurons().last().unwrap().end];
+        let mut switching = Switching::new(&network);
+        switching.before(&before, engine.parts());
+        switching.after(&after, engine.parts(), &mut found);
+
+        let mut minibatch = Vec::new();
+        Examples::classifier(&inputs, 64, &digits.labels).gather_inputs(&rows, &mut minibatch);
+        let mut recorder = ActivationRecorder::new(&network, minibatch, 1);
+        recorder.record(0, &before);
+        recorder.record(1, &after);
+        let configurations = recorder.configurations;
+        for (m, found) in found.iter().enumerate() {
+            let (was, is) = configurations.bits[m].split_at(configurations.words(m));
+            let switched: u32 = was.iter().zip(is).map(|(a, b)| (a ^ b).count_ones()).sum();
+            assert_eq!(*found, f64::from(switched) / configurations.places(m) as f64, "neuron {m}");
+        }
+        assert!(found.iter().filter(|fraction| **fraction > 0.0).count() > found.len() / 2);
+        switching.after(&before, engine.parts(), &mut found);
+        assert!(found.iter().all(|fraction| *fraction == 0.0), "no update, no switches");
+    }
+}
+
+/// The exploring optimizer through the training loop, against its formula on forward passes written out.
+#[test]
+fn explorer_scales_adams_steps_by_switching() {
+    let digits = taylorscope::data::load("digits", None).unwrap().train;
+    let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
+    let sizes = [64, 8, 6, 64];
+    let relu = LayerSpec::Rectifier(Rectifier::Relu);
+    let dense = |units| LayerSpec::Dense { units };
+    let network = Network::new(64, &[dense(8), relu, dense(6), relu, dense(64)]).unwrap();
+    let examples = Examples::autoencoder(&inputs, 64);
+    let minibatches = Minibatches::new(1500, 50, 0).unwrap();
+    let initial: Vec<f64> = he_uniform(&network, 0);
+    let (power, limit, memory, every, rate): (f64, f64, f64, usize, f64) = (0.7, 2.5, 0.8, 3, 0.02);
+    let settings = [("power", power), ("limit", limit), ("memory", memory), ("every", every as f64)];
+    let mut config = OptimizerConfig::named("explorer", Some(rate)).unwrap();
+    config.settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
+    let mut trained = initial.clone();
+    let task = Training { network: &network, loss: Loss::Mse, examples, minibatches: &minibatches, epochs: 2 };
+    let stop_after_50 =
+        |round: usize, _: usize, _: f64| if round == 50 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut optimizer = config.build::<f64>(&network).unwrap();
+    train(&task, &mut *optimizer, &mut trained, &mut [], stop_after_50, |_, _| ControlFlow::Continue(()));
+
+    // Which of the hidden neurons are active on a row.
+    let states = |weights: &[f64], row: u32| -> Vec<bool> {
+        let (mut x, mut rest, mut active) = (inputs[row as usize * 64..][..64].to_vec(), weights, Vec::new());
+        for pair in sizes[..3].windows(2) {
+            let (matrix, tail) = rest.split_at(pair[1] * (pair[0] + 1));
+            let affine = |w: &[f64]| w[..pair[0]].iter().zip(&x).map(|(w, x)| w * x).sum::<f64>() + w[pair[0]];
+            let a: Vec<f64> = matrix.chunks(pair[0] + 1).map(affine).collect();
+            active.extend(a.iter().map(|a| *a > 0.0));
+            (x, rest) = (a.iter().map(|a| a.max(0.0)).collect(), tail);
+        }
+        active
+    };
+    let mut weights = initial.clone();
+    let (mut mean, mut square) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
+    let (mut switching, mut factors) = ([0.0; 14], [1.0_f64; 14]);
+    let mut engine = RoundEngine::new(&network, Loss::Mse, 50);
+    let mut largest = 1.0_f64;
+    for round in 1..=50 {
+        let rows = minibatches.round(round).unwrap();
+        engine.compute(&weights, &examples, &rows);
+        let before: Vec<Vec<bool>> = rows.iter().map(|row| states(&weights, *row)).collect();
+        for (j, g) in engine.gradient().iter().enumerate() {
+            mean[j] = 0.9 * mean[j] + 0.1 * g;
+            square[j] = 0.999 * square[j] + 0.001 * g * g;
+            let (m, v) =
+                (mean[j] / (1.0 - 0.9_f64.powi(round as i32)), square[j] / (1.0 - 0.999_f64.powi(round as i32)));
+            // 8 neurons of 65 weights, then 6 of 9, then the output.
+            let factor = match j {
+                0..520 => factors[j / 65],
+                520..574 => factors[8 + (j - 520) / 9],
+                _ => 1.0,
+            };
+            weights[j] -= if v > 0.0 { factor * rate * m / (v.sqrt() + 1e-8) } else { 0.0 };
+        }
+        if round % every == 0 {
+            for (m, s) in switching.iter_mut().enumerate() {
+                let changed = rows.iter().zip(&before).filter(|(row, before)| states(&weights, **row)[m] != before[m]);
+                *s = memory * *s + (1.0 - memory) * changed.count() as f64 / 50.0;
+            }
+            for layer in [0..8, 8..14] {
+                let average = switching[layer.clone()].iter().sum::<f64>() / layer.len() as f64;
+                for m in layer {
+                    let wanted = if average > 0.0 { (average / switching[m]).powf(power) } else { 1.0 };
+                    factors[m] = wanted.min(limit).max(1.0 / limit);
+                    largest = largest.max(factors[m]);
+                }
+            }
+        }
+    }
+    assert!(largest > 1.2, "the neurons do not differ enough to tell: {largest}");
+    assert_close("explorer", &trained, &weights, 1e-9);
+
+    // Without a power it is Adam, to rounding.
+    let ends = ["explorer", "adam"].map(|name| {
+        let mut config = OptimizerConfig::named(name, Some(rate)).unwrap();
+        config.settings.extend((name == "explorer").then(|| ("power".to_owned(), 0.0)));
+        let mut weights = initial.clone();
+        let mut optimizer = config.build::<f64>(&network).unwrap();
+        train(&task, &mut *optimizer, &mut weights, &mut [], stop_after_50, |_, _| ControlFlow::Continue(()));
+        weights
+    });
+    assert_close("power = 0", &ends[0], &ends[1], 1e-12);
 }

@@ -1,13 +1,14 @@
 //! `taylorscope explore`.
 
-use super::{STOP, Status, output, run::tuned_optimizers, tune};
+use super::{STOP, Status, output, run::tuned_optimizers, task::Task, tune};
 use crate::{
     optim::OptimizerConfig,
     report::study::exploration,
     study::{
         Experiment,
-        experiment::{parse, source},
-        explore::{ExploreEvent, ExploreOptions, SWEEP_END, claims, explore},
+        explore::{
+            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore,
+        },
         tune::TuneOptions,
     },
 };
@@ -15,15 +16,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Built-in experiment or experiment file
-    #[arg(default_value = "digits-autoencoder")]
-    experiment: String,
+    #[command(flatten)]
+    task: Task,
     /// Folder of the study; one that holds it already is continued [default: runs/explore-NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder with the dataset's files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
     /// Seeds of every comparison
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
@@ -33,34 +30,47 @@ pub struct Arguments {
     /// Folder of a finished `tune` with the rates to use [default: search them first]
     #[arg(long, value_name = "DIR")]
     tuned: Option<PathBuf>,
-    #[arg(long)]
-    epochs: Option<usize>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Runs whose neurons' Taylor optima are measured, which takes longer than training
+    #[arg(long, value_enum, default_value_t)]
+    optima: OptimaOf,
+    /// Multiples of the tuned rates, beside 1 [default: 0.1,0.2,0.5,1.5,2]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = super::positive)]
+    factors: Option<Vec<f64>>,
+    /// Values of epsilon on the way from Adam to momentum [default: 1e-8,1e-5,1e-4,1e-3,1e-2,1e-1,1,100]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = super::positive)]
+    epsilons: Option<Vec<f64>>,
     /// Begin anew where the folder holds a study
     #[arg(long)]
     overwrite: bool,
-    /// Change any key of the experiment, e.g. --set exploration.probe=500; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum OptimaOf {
+    #[default]
+    All,
+    /// Those at tuned learning rates
+    Tuned,
+    None,
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
-    let (text, origin) = source(&arguments.experiment)?;
-    let mut settings = arguments.settings.clone();
-    settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
-    let experiment = parse(&text, &origin, &settings)?;
+    let experiment = arguments.task.begin([])?;
     let out =
         arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("explore-{}", experiment.name)));
     let study = Study {
         experiment,
         out: &out,
-        data: arguments.data.as_deref(),
+        data: arguments.task.data(),
         seeds: arguments.seeds as usize,
         fine: arguments.fine.map(|rounds| rounds as usize),
         tuned: arguments.tuned.as_deref(),
+        optima: match arguments.optima {
+            OptimaOf::All => Optima::All,
+            OptimaOf::Tuned => Optima::Tuned,
+            OptimaOf::None => Optima::None,
+        },
+        factors: arguments.factors.as_deref().unwrap_or(&FACTORS),
+        epsilons: arguments.epsilons.as_deref().unwrap_or(&EPSILONS),
         overwrite: arguments.overwrite,
     };
     study.run()
@@ -75,6 +85,9 @@ pub struct Study<'a> {
     pub fine: Option<usize>,
     /// Where rates were tuned; they are searched in `out/tune` otherwise.
     pub tuned: Option<&'a Path>,
+    pub optima: Optima,
+    pub factors: &'a [f64],
+    pub epsilons: &'a [f64],
     pub overwrite: bool,
 }
 
@@ -84,7 +97,7 @@ impl Study<'_> {
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),
             None => {
-                add_sweep_end(&mut self.experiment)?;
+                add_companions(&mut self.experiment)?;
                 let folder = self.out.join("tune");
                 let options = TuneOptions {
                     out: &folder,
@@ -106,6 +119,9 @@ impl Study<'_> {
             data: self.data,
             seeds: self.seeds,
             fine: self.fine,
+            optima: self.optima,
+            factors: self.factors,
+            epsilons: self.epsilons,
             overwrite: self.overwrite,
             stop: &STOP,
         };
@@ -124,17 +140,21 @@ impl Study<'_> {
             output::line(format!("{}: {}", claim.verdict, claim.text))?;
             output::line(format!("    {}", claim.measured))?;
         }
+        output::line(claims::RULE)?;
         output::line(format!("report: {}", rendered.html.display()))?;
         output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
         Ok(Status::Done)
     }
 }
 
-/// Adds momentum to an experiment with Adam, so that its rate is tuned, too: the sweep of epsilon ends there.
-fn add_sweep_end(experiment: &mut Experiment) -> anyhow::Result<()> {
-    let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);
-    if has("adam") && !has(SWEEP_END) {
-        experiment.optimizer.push(OptimizerConfig::named(SWEEP_END, None)?);
+/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the
+/// optimizer that steers Adam by what it explores.
+fn add_companions(experiment: &mut Experiment) -> anyhow::Result<()> {
+    for name in [SWEEP_END, STEERED] {
+        let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);
+        if has(UNSTEERED) && !has(name) {
+            experiment.optimizer.push(OptimizerConfig::named(name, None)?);
+        }
     }
     Ok(())
 }

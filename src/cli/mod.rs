@@ -11,6 +11,7 @@ mod output;
 mod report;
 mod reproduce;
 mod run;
+mod task;
 mod tune;
 
 use crate::study::{ExperimentError, StudyError, landscape::LandscapeError};
@@ -114,6 +115,12 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error
             .downcast_ref::<crate::data::DataError>()
             .is_some_and(|e| matches!(e, crate::data::DataError::UnknownName { .. }))
+}
+
+/// Parses a positive number.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "write positive numbers, such as 0.5 or 1e-8".to_owned())
 }
 
 /// Sets the number of threads for all parallel work.

@@ -7,6 +7,7 @@ use crate::{
         RunOptions,
         claims::evaluate,
         experiment::{parse, source},
+        explore::{EPSILONS, FACTORS, Optima},
         landscape::{Along, LandscapeOptions, Subject, along, growth},
         results::RunTables,
     },
@@ -17,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// Seeds of `--full` on the digits, and on MNIST.
 const QUICK_SEEDS: usize = 5;
 const FULL_SEEDS: usize = 3;
+/// Multiples of the tuned rates, and epsilons, of `--full` on MNIST.
+const FULL_FACTORS: [f64; 3] = [0.5, 1.0, 2.0];
+const FULL_EPSILONS: [f64; 4] = [1e-8, 1e-4, 1e-2, 100.0];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -140,11 +144,18 @@ impl Reproduction {
     }
 }
 
+/// The settings of the study of `--full`: on MNIST some 270 trainings of six epochs, about an hour on two cores.
+fn full_settings(quick: bool) -> Vec<String> {
+    let settings: &[&str] = if quick { &[] } else { &["training.epochs=6", "exploration.probe=1000"] };
+    settings.iter().map(ToString::to_string).collect()
+}
+
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     super::set_threads(arguments.threads)?;
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
-    let parent =
-        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { run::free(default) });
+    // A study goes on in its folder.
+    let same = arguments.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
+    let parent = arguments.out.clone().unwrap_or_else(|| if same { default } else { run::free(default) });
     let mut status = Status::Done;
     if matches!(arguments.figure, Figure::Fig1 | Figure::All) {
         let name = Task::Autoencoder.experiment(arguments.quick);
@@ -158,13 +169,18 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             if reproduction.task == Task::Convnet {
                 continue;
             }
+            let mut settings = full_settings(arguments.quick);
+            settings.push(format!("seed={}", arguments.seed));
             let study = explore::Study {
-                experiment: parse(&text, &origin, &[format!("seed={}", arguments.seed)])?,
+                experiment: parse(&text, &origin, &settings)?,
                 out: &parent.join("fig5-full"),
                 data: arguments.data.as_deref(),
                 seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
                 fine: None,
                 tuned: None,
+                optima: if arguments.quick { Optima::All } else { Optima::None },
+                factors: if arguments.quick { &FACTORS } else { &FULL_FACTORS },
+                epsilons: if arguments.quick { &EPSILONS } else { &FULL_EPSILONS },
                 overwrite: arguments.overwrite,
             };
             if study.run()? != Status::Done {

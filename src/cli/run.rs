@@ -1,6 +1,6 @@
 //! `taylorscope run`.
 
-use super::{STOP, Status, UsageError, memory::Memory, output, tune};
+use super::{STOP, Status, UsageError, memory::Memory, output, task::Task, tune};
 use crate::{
     optim::OptimizerConfig,
     report,
@@ -16,26 +16,17 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Built-in experiment or experiment file
-    #[arg(default_value = "digits-autoencoder")]
-    experiment: String,
+    #[command(flatten)]
+    task: Task,
     /// Run directory [default: runs/NAME, or the first free runs/NAME-2, ...]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder with the dataset's files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
     /// Seed of weights and data order
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
-    #[arg(long)]
-    epochs: Option<usize>,
     /// Optimizer and, if not its default, its learning rate; repeatable; replaces those of the experiment
     #[arg(long = "optimizer", value_name = "NAME[:RATE]")]
     optimizers: Vec<String>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
     #[command(flatten)]
     memory: Memory,
     /// Continue an interrupted run: optimizers that are complete are kept
@@ -47,9 +38,6 @@ pub struct Arguments {
     /// Keep weights and minibatches of every round in RUN/<optimizer>/trace
     #[arg(long)]
     keep_trace: bool,
-    /// Change any key of the experiment, e.g. --set regret.prefixes=10; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
     /// Take the optimizers with the learning rates that `tune` found, from DIR [default: runs/tune-NAME]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "optimizers")]
     tuned: Option<Option<PathBuf>>,
@@ -59,10 +47,9 @@ pub struct Arguments {
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
     let experiment = experiment(arguments)?;
     if arguments.train_only {
-        return plain(&experiment, arguments.data.as_deref());
+        return plain(&experiment, arguments.task.data());
     }
     let default = PathBuf::from("runs").join(&experiment.name);
     let out = match &arguments.out {
@@ -72,7 +59,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     };
     let options = RunOptions {
         out: &out,
-        data: arguments.data.as_deref(),
+        data: arguments.task.data(),
         keep_trace: arguments.keep_trace,
         overwrite: arguments.overwrite,
         resume: arguments.resume,
@@ -105,11 +92,7 @@ pub fn free(dir: PathBuf) -> PathBuf {
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
-    let (text, origin) = source(&arguments.experiment)?;
-    let mut settings = arguments.settings.clone();
-    settings.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
-    let mut experiment = parse(&text, &origin, &settings)?;
+    let mut experiment = arguments.task.begin(arguments.seed.map(|seed| format!("seed={seed}")))?;
     if let Some(folder) = &arguments.tuned {
         let folder = folder.clone().unwrap_or_else(|| tune::folder_of(&experiment.name));
         experiment.optimizer = tuned_optimizers(&experiment, &folder)?;

@@ -1,11 +1,10 @@
 //! `taylorscope tune`.
 
-use super::{STOP, Status, output, run::replace_optimizers};
+use super::{STOP, Status, output, run::replace_optimizers, task::Task};
 use crate::{
     report::study::tuning,
     study::{
         Experiment,
-        experiment::{parse, source},
         tune::{TuneEvent, TuneOptions, tune},
     },
 };
@@ -13,48 +12,32 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Built-in experiment or experiment file
-    #[arg(default_value = "digits-autoencoder")]
-    experiment: String,
+    #[command(flatten)]
+    task: Task,
     /// Folder of the search; one that holds it already is continued [default: runs/tune-NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Folder with the dataset's files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
     /// Seeds per learning rate
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// How often the spacing around the best rate is halved
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=8))]
     refine: u64,
-    #[arg(long)]
-    epochs: Option<usize>,
     /// Optimizer; repeatable; replaces those of the experiment
     #[arg(long = "optimizer", value_name = "NAME")]
     optimizers: Vec<String>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
     /// Begin anew where the folder holds a search
     #[arg(long)]
     overwrite: bool,
-    /// Change any key of the experiment, e.g. --set training.batch_size=32; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
-    let (text, origin) = source(&arguments.experiment)?;
-    let mut settings = arguments.settings.clone();
-    settings.extend(arguments.epochs.map(|epochs| format!("training.epochs={epochs}")));
-    let mut experiment = parse(&text, &origin, &settings)?;
+    let mut experiment = arguments.task.begin([])?;
     replace_optimizers(&mut experiment, &arguments.optimizers)?;
     let out = arguments.out.clone().unwrap_or_else(|| folder_of(&experiment.name));
     let options = TuneOptions {
         out: &out,
-        data: arguments.data.as_deref(),
+        data: arguments.task.data(),
         seeds: arguments.seeds as usize,
         refinements: arguments.refine as usize,
         overwrite: arguments.overwrite,

@@ -337,6 +337,16 @@ impl Network {
         &self.blocks[..self.blocks.len() - 1]
     }
 
+    /// The places of each hidden block's neurons in a list of all hidden neurons.
+    pub fn hidden_neurons(&self) -> Vec<Range<usize>> {
+        let mut next = 0;
+        let place = |block: &Block| {
+            next += block.units;
+            next - block.units..next
+        };
+        self.hidden_blocks().iter().map(place).collect()
+    }
+
     /// Whether any layer is a convolution.
     pub fn has_convolutions(&self) -> bool {
         self.blocks.iter().any(|b| b.convolution().is_some())

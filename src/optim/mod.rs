@@ -7,6 +7,7 @@ mod adagrad;
 mod adagrad_full;
 mod adam;
 mod batch_rms;
+mod explorer;
 mod momentum;
 mod ogd;
 mod rmsprop;
@@ -19,6 +20,7 @@ pub use adagrad::AdaGrad;
 pub use adagrad_full::AdaGradFull;
 pub use adam::Adam;
 pub use batch_rms::BatchRms;
+pub use explorer::Explorer;
 pub use momentum::Momentum;
 pub use ogd::Ogd;
 pub use rmsprop::RmsProp;
@@ -48,6 +50,14 @@ pub trait Optimizer<T: Real>: Send {
     /// minibatch are what observers see all the same, as regret is defined on them.
     fn full_batch(&self) -> bool {
         false
+    }
+
+    /// A buffer with an entry per hidden neuron, in the order of the layers, in rounds whose update is to be watched. After
+    /// [`step`](Self::step) of that round the loop fills it with the fraction of the minibatch's datapoints (for a filter: of
+    /// datapoints and positions) on which the update switched the neuron on or off. It takes two forward passes.
+    fn switching(&mut self, round: usize) -> Option<&mut [T]> {
+        let _ = round;
+        None
     }
 }
 
@@ -203,6 +213,21 @@ pub const REGISTRY: &[Entry] = &[
         0.001,
         Adam::decoupled,
         [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]
+    ),
+    entry!(
+        "explorer",
+        0.001,
+        Explorer::new,
+        [
+            BETA1,
+            BETA2,
+            EPS,
+            CORRECT_MEAN,
+            setting("power", 0.5, (-4.0, 4.0)),
+            setting("limit", 4.0, (1.0, f64::MAX)),
+            setting("memory", 0.9, (0.0, 1.0)),
+            setting("every", 10.0, (1.0, 1e9))
+        ]
     ),
     entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))]),
 ];

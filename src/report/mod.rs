@@ -3,7 +3,8 @@
 //! Equal tables give equal bytes. Tables that are absent are named in the place where they are missed; nothing
 //! else about a run can make the report fail.
 
-pub mod compare;
+pub mod advice;
+mod compare;
 pub mod draw;
 pub mod figure;
 mod landscape;

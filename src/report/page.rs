@@ -1,6 +1,7 @@
 //! The HTML page: views for the templates, and the page of one run.
 
 use super::{
+    advice,
     draw::png::{REGULAR, SEMIBOLD},
     figure::{Context, Figure},
     sentences,
@@ -96,6 +97,8 @@ struct RunPage<'a> {
     figures: Vec<FigureView<'a>>,
     finals: Table,
     splits: Table,
+    advice: Vec<Table>,
+    advice_legend: String,
     exploration: Table,
     layer_tables: Vec<Table>,
     worst_tables: Vec<Table>,
@@ -135,6 +138,8 @@ pub fn of_run(run: &RunTables, figures: &[Figure]) -> Result<String, askama::Err
         figures: FigureView::all(figures),
         finals: table::finals(&named),
         splits: table::splits(&split),
+        advice: advice::tables(&context),
+        advice_legend: advice::legend(),
         exploration: table::exploration(&context),
         layer_tables: table::layers(&context),
         worst_tables: table::worst(&context, WORST),

@@ -24,6 +24,8 @@ pub struct Content {
     pub lead: String,
     pub facts: Vec<Fact>,
     pub claims: Vec<Claim>,
+    /// How the claims are judged.
+    pub rule: &'static str,
     pub figures: Vec<Figure>,
     pub tables: Vec<Table>,
 }
@@ -35,6 +37,7 @@ struct Page<'a> {
     lead: String,
     facts: Vec<Fact>,
     claims: Vec<ClaimView>,
+    rule: &'static str,
     figures: Vec<FigureView<'a>>,
     tables: Vec<Table>,
     experiment: String,
@@ -53,6 +56,7 @@ pub fn render(content: Content, out: &Path) -> Result<ReportOutput, ReportError>
         lead: content.lead,
         facts: content.facts,
         claims: content.claims.into_iter().map(view).collect(),
+        rule: content.rule,
         figures: FigureView::all(&content.figures),
         tables: content.tables,
         experiment: read("experiment.toml")?,
@@ -85,18 +89,20 @@ pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, R
         text_columns: 1,
         rows,
         note:
-            "Losses are means over seeds, of the whole training set after the last round. tuned.toml is the experiment \
-               with these rates."
+            "Losses are means over seeds, of the whole training set after the last round. Rates above the lowest that diverged \
+               from any seed, and the last one below it, are not recommended. tuned.toml is the experiment with these rates."
                 .into(),
     };
     let content = Content {
         title: format!("{name}: learning-rate search"),
-        lead: "Every optimizer at many learning rates; the best has the least final training loss.".into(),
+        lead: "Every optimizer at many learning rates; the best has the least final training loss among those with a margin to \
+               divergence.".into(),
         facts: vec![
             ("points".into(), count(search.points.len() as u64)),
             ("seeds per rate".into(), count(seeds as u64)),
         ],
         claims: Vec::new(),
+        rule: "",
         figures: vec![tuning::draw(search)],
         tables: vec![table],
     };
@@ -120,6 +126,7 @@ pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<Report
             ("diverged".into(), count(diverged as u64)),
         ],
         claims: claims::evaluate(study),
+        rule: claims::RULE,
         figures,
         tables: vec![at_tuned_rates(study)],
     };
@@ -131,7 +138,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
     let interval = |label: &str, of: fn(&ExploreRow) -> Option<f64>| {
         let mine = study.rows.iter().filter(|row| row.group == Group::Rate && row.factor == Some(1.0));
         let values: Option<Vec<f64>> = mine.filter(|row| row.optimizer == label).map(of).collect();
-        values.and_then(|values| Interval::of(&values)).map_or("–".to_owned(), |interval| interval.to_string())
+        values.and_then(|values| Interval::of(&values)).map_or("–".to_owned(), |interval| interval.plus_minus())
     };
     let rate = |label: &str| {
         let tuned = study.rows.iter().find(|row| row.optimizer == label && row.factor == Some(1.0));
@@ -147,7 +154,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
                 interval(label, |row| row.test_loss),
                 interval(label, |row| row.distance),
                 interval(label, |row| row.taylor_optimum),
-                interval(label, |row| row.mean_regret),
+                interval(label, |row| Some(100.0 * row.mean_regret? / row.mean_loss?)),
             ]
         })
         .collect();
@@ -160,11 +167,11 @@ fn at_tuned_rates(study: &Exploration) -> Table {
             "final test loss",
             "distance",
             "Taylor optimum, neurons",
-            "regret, neurons",
+            "regret, neurons (% of loss)",
         ],
         text_columns: 1,
         rows,
-        note: "Means with 95% intervals over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
+        note: "Means with 95% intervals (±) over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
                regret are means over neurons for the whole run, against the best weights anywhere."
             .into(),
     }

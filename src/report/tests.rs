@@ -67,6 +67,23 @@ fn every_kind_of_run_renders_to_a_sound_page() {
 }
 
 #[test]
+fn advice_stands_with_its_numbers_for_every_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    sample::write(dir.path(), Kind::Autoencoder);
+    let html = report(dir.path());
+    let advice = html.split("<h3 id=\"advice\">").nth(1).unwrap().split("</section>").next().unwrap();
+    assert_eq!(advice.matches("<td class=\"text\">network</td>").count(), 3, "a row for each optimizer's network");
+    assert_eq!(advice.matches("<td class=\"text\">layer 10</td>").count(), 3);
+    assert!(advice.contains("<td>regret large</td>") || advice.contains("<td>optimum poor</td>"), "{advice}");
+    assert!(advice.contains(" of 50: "), "neurons are named");
+    // Where every neuron is dead, every region is bad.
+    sample::write(dir.path(), Kind::Dead);
+    let html = report(dir.path());
+    let advice = html.split("<h3 id=\"advice\">").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(advice.contains("50 of 50: 0, 1, 2, 3, …") && !advice.contains("<td>regret large</td>"), "{advice}");
+}
+
+#[test]
 fn equal_tables_give_equal_bytes() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let outputs = dirs.each_ref().map(|dir| {

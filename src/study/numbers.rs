@@ -101,6 +101,7 @@ pub fn display_name(label: &str) -> String {
         "sign_sgd" => "Sign SGD",
         "batch_rms" => "Batch RMS",
         "momentum" => "Momentum",
+        "explorer" => "Explorer",
         "nesterov" => "Nesterov",
         other => other,
     };

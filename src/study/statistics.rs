@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::numbers::number;
+use super::numbers::{number, significant};
 
 /// A mean over seeds with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +43,13 @@ impl Interval {
     /// Whether all of the interval lies below zero.
     pub fn is_negative(&self) -> bool {
         self.high < 0.0
+    }
+}
+
+impl Interval {
+    /// The interval as `mean ± half its length`.
+    pub fn plus_minus(&self) -> String {
+        format!("{} ± {}", number(self.mean), significant(0.5 * (self.high - self.low), 2))
     }
 }
 
@@ -133,6 +140,7 @@ mod tests {
         assert!(Interval::of(&[5.0, 5.1, 4.9]).unwrap().is_positive());
         assert!(Interval::of(&[-5.0, -5.1]).unwrap().is_negative());
         assert!(!Interval::of(&[5.0]).unwrap().is_positive(), "one value proves nothing");
+        assert_eq!(interval.plus_minus(), "2.00 ± 2.5");
         assert_eq!((Interval::of(&[]), Interval::of(&[f64::NAN])), (None, None));
     }
 

@@ -1,9 +1,9 @@
 //! Learning-rate search: a coarse logarithmic grid per optimizer, then finer rates around the best.
 //!
 //! Every point is one optimizer at one rate from one seed, trained as the experiment says; its value is the loss of the whole
-//! training set after the last round. A rate is judged by the mean over the seeds, and one that diverges from any of
-//! them is out. The search knows nothing but these values, so it takes the same steps again when it is resumed, and
-//! points that are in `tune.csv` are not computed again.
+//! training set after the last round. A rate is judged by the mean over the seeds. One that diverges from any of them is out,
+//! and so is every larger one, and the last rate below: it may diverge from the next seed. The search knows nothing but
+//! these values, so it takes the same steps again when it is resumed, and points that are in `tune.csv` are not computed again.
 
 use super::{
     experiment::{Experiment, Precision},
@@ -69,7 +69,7 @@ pub struct TuneRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tuned {
     pub optimizer: String,
-    /// The best rate; `None` if every rate diverged.
+    /// The best rate with a margin to those that diverge; `None` if there is none.
     pub learning_rate: Option<f64>,
     /// Mean over the seeds of the final training loss at that rate.
     pub train_loss: Option<f64>,
@@ -183,7 +183,6 @@ fn tune_in<T: Real>(
         let rows = table.lock().expect("no point panics while it holds the table");
         for (at, rate) in wanted {
             let values = seeds.iter().map(|seed| find(&rows, &labels[at], rate, *seed).and_then(|row| row.train_loss));
-            // A rate that diverges from one seed is not one to recommend.
             let sum = values.collect::<Option<Vec<f64>>>().map(|losses| losses.iter().sum::<f64>());
             searches[at].tell(rate, sum.map(|sum| sum / seeds.len() as f64));
         }
@@ -246,10 +245,27 @@ impl RateSearch {
         self.tried.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
 
-    /// The index of the best rate in `tried`; of equal ones the smallest.
-    fn best(&self) -> Option<usize> {
-        let finite = self.tried.iter().enumerate().filter_map(|(at, (_, value))| value.map(|value| (at, value)));
+    /// How many of `tried` lie below the first rate that diverges.
+    fn stable(&self) -> usize {
+        self.tried.iter().position(|(_, value)| value.is_none()).unwrap_or(self.tried.len())
+    }
+
+    /// The index of the best of the first `count` rates; of equal ones the smallest.
+    fn best_of(&self, count: usize) -> Option<usize> {
+        let finite =
+            self.tried[..count].iter().enumerate().filter_map(|(at, (_, value))| value.map(|value| (at, value)));
         finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
+    }
+
+    /// The index of the best stable rate, around which to search.
+    fn best(&self) -> Option<usize> {
+        self.best_of(self.stable())
+    }
+
+    /// The index of the rate to recommend: the best that has another stable one between it and divergence.
+    fn recommended(&self) -> Option<usize> {
+        let stable = self.stable();
+        self.best_of(if stable < self.tried.len() { stable.saturating_sub(1) } else { stable })
     }
 
     /// Whether nothing was tried on one side of rate `at`.
@@ -265,9 +281,8 @@ impl RateSearch {
         let below = || -> Vec<f64> { [lowest / 10.0 * 3.0, lowest / 10.0].map(two_digits).to_vec() };
         let above = || -> Vec<f64> { [highest / 3.0 * 10.0, highest * 10.0].map(two_digits).to_vec() };
         match self.best() {
-            None if lowest > LIMITS.0 => below(),
+            None | Some(0) if lowest > LIMITS.0 => below(),
             None => Vec::new(),
-            Some(0) if lowest > LIMITS.0 => below(),
             Some(at) if at + 1 == self.tried.len() && highest < LIMITS.1 => above(),
             Some(at) => self.between(at),
         }
@@ -288,7 +303,7 @@ impl RateSearch {
     }
 
     fn result(&self, label: &str) -> Tuned {
-        let best = self.best();
+        let best = self.recommended();
         Tuned {
             optimizer: label.to_owned(),
             learning_rate: best.map(|at| self.tried[at].0),
@@ -363,6 +378,20 @@ mod tests {
         assert_eq!((tuned.learning_rate, tuned.at_end), (None, true));
         let (tuned, _) = search(0, |rate| (rate < 1e-6).then_some(1.0));
         assert!(tuned.learning_rate.unwrap() < 1e-6, "smaller rates are tried where all diverge");
+    }
+
+    #[test]
+    fn rates_at_the_edge_of_divergence_are_not_recommended() {
+        // A better loss beyond rates that diverge is luck of the seeds.
+        let island = |rate: f64| (!(0.5..2.0).contains(&rate)).then(|| -rate);
+        let (tuned, found) = search(2, island);
+        let stable: Vec<f64> = found.tried.iter().map(|(rate, _)| *rate).filter(|rate| *rate < 0.5).collect();
+        assert!(found.tried.iter().any(|(rate, value)| *rate >= 2.0 && value.is_some()), "the island was seen");
+        assert_eq!(tuned.learning_rate, Some(stable[stable.len() - 2]), "one stable rate is left as a margin");
+        assert!(tuned.learning_rate.unwrap() > 0.25);
+        // Where the best rate lies far below, divergence of large ones changes nothing.
+        let valley = |rate: f64| (rate < 0.5).then(|| (rate / 0.003).ln().powi(2));
+        assert_eq!(search(2, valley).0.learning_rate, Some(0.003));
     }
 
     #[test]

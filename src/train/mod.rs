@@ -3,16 +3,19 @@
 //! - [`round`]: one round's loss, gradient and linearization, computed from weights and a minibatch
 //! - [`train`]: the loop; [`mod@evaluate`]: loss and accuracy of a whole split
 //! - [`gradients`]: per-example and full-batch gradients, for optimizers that ask for them
+//! - [`switching`]: which neurons an update switched, for optimizers that ask for it
 //!
 //! A trace is replayed through the same [`Round`]s, so everything that watches a training run can watch a trace.
 
 pub mod evaluate;
 pub mod gradients;
 pub mod round;
+pub mod switching;
 
 pub use evaluate::{Evaluation, evaluate};
 pub use gradients::{FullGradient, sum_of_squared_gradients};
 pub use round::{Examples, Part, Round, RoundEngine};
+pub use switching::Switching;
 
 use crate::{data::Minibatches, kernels::Real, loss::Loss, network::Network, optim::Optimizer};
 use std::ops::ControlFlow;
@@ -65,6 +68,7 @@ pub fn train<T: Real>(
     let mut engine = RoundEngine::new(training.network, training.loss, training.minibatches.batch_size());
     let mut full =
         optimizer.full_batch().then(|| FullGradient::new(training.network, training.loss, training.examples.len()));
+    let mut switching = Switching::new(training.network);
     let mut done = 0;
     let mut ending = Ending::Complete;
     'training: for epoch in 0..training.epochs {
@@ -83,12 +87,19 @@ pub fn train<T: Real>(
             if let Some(squares) = optimizer.squares() {
                 sum_of_squared_gradients(training.network, engine.parts(), squares);
             }
+            let watched = optimizer.switching(number).is_some();
+            if watched {
+                switching.before(weights, engine.parts());
+            }
             match &mut full {
                 None => optimizer.step(number, weights, engine.gradient()),
                 Some(full) => {
                     let gradient = full.compute(weights, &training.examples);
                     optimizer.step(number, weights, gradient);
                 }
+            }
+            if let Some(switched) = optimizer.switching(number).filter(|_| watched) {
+                switching.after(weights, engine.parts(), switched);
             }
             done = number;
             if each_round(number, epoch + 1, loss).is_break() {

@@ -5,7 +5,7 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
-        panel::{Labels, Panel, cells},
+        panel::{LABEL, Labels, Panel, cells},
         style::{MUTED, SeriesStyle, fitted},
         svg::{Anchor, Rect, Svg, Text},
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A direction's name and its cosine.
+/// A direction's name and its cosine; the last one is no direction but the agreement of signs.
 type Direction = (&'static str, fn(&SignRow) -> f64);
 
 /// Cosines of minibatch directions with the sign of the full gradient, a panel per layer and trajectory.
@@ -28,11 +28,12 @@ pub fn draw(study: &Exploration) -> Figure {
         let all = study.signs.iter().map(|row| row.layer);
         all.collect::<BTreeSet<_>>().into_iter().collect()
     };
-    let directions: [Direction; 4] = [
+    let directions: [Direction; 5] = [
         ("RMS-normalized minibatch gradient", |row| row.cosine_rms),
         ("minibatch gradient", |row| row.cosine_gradient),
         ("sign of the minibatch gradient", |row| row.cosine_sign),
         ("full gradient", |row| row.cosine_full),
+        ("signs that agree (fraction of the weights)", |row| row.sign_agreement),
     ];
     let svg = (!labels.is_empty()).then(|| {
         let entries: Vec<Entry> = directions
@@ -58,9 +59,8 @@ pub fn draw(study: &Exploration) -> Figure {
                 let first = k % columns == 0;
                 let bottom = l + 1 == labels.len() && k + columns >= layers.len();
                 let heading = format!("layer {layer}");
-                let x = if bottom && k == layers.len() / 2 { "round n (log axis)" } else { "" };
-                let y = if first { "cosine" } else { "" };
-                let labelled = Labels { title: &heading, x, y, hide_x: !bottom, hide_y: !first };
+                let y = if first { "cosine, fraction" } else { "" };
+                let labelled = Labels { title: &heading, x: "", y, hide_x: !bottom, hide_y: !first };
                 panel.draw(&mut svg, labelled);
                 if first {
                     let name = fitted(&display_name(label), 11.0, height);
@@ -74,11 +74,14 @@ pub fn draw(study: &Exploration) -> Figure {
                 });
             }
         }
+        let at = (70.0 + 0.5 * (WIDTH - 86.0), top + rows as f64 * (height + gap.1) + 4.0);
+        svg.text(at, "round n (log axis)", Text::new(LABEL, Anchor::Middle));
         svg.finish("Cosine with the sign of the full gradient against round, a panel per layer and trajectory")
     });
     let caption = "RMS as sign: cosine of directions with the sign of the full gradient, per layer, along the runs of each \
                    optimizer at its tuned rate (means over seeds). The RMS-normalized gradient and the sign of the minibatch \
-                   gradient have the plain gradient's signs; they differ from it in the lengths of their coordinates."
+                   gradient have the plain gradient's signs; they differ from it in the lengths of their coordinates. The fifth line is the \
+                   fraction of the weights on which those signs are the full gradient's."
         .to_owned();
     let svg = svg.ok_or_else(|| "no run of the study has rows in signs.csv".to_owned());
     let sources = vec!["signs.csv".to_owned()];

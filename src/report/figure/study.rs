@@ -187,13 +187,15 @@ fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], n
     Some(svg.finish(name))
 }
 
-/// The means over seeds of abscissa and metric for each setting of a trace, by abscissa.
+/// The means over seeds of abscissa and metric for each setting of a trace, by abscissa; that of a logarithmic abscissa is
+/// geometric.
 fn means(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = trace
         .rows
         .chunk_by(|a, b| (a.learning_rate, a.epsilon) == (b.learning_rate, b.epsilon))
         .filter_map(|rows| {
-            let x = mean(rows.iter().filter_map(|row| (abscissa.of)(row)))?;
+            let xs = rows.iter().filter_map(|row| (abscissa.of)(row));
+            let x = if abscissa.log { mean(xs.map(f64::ln))?.exp() } else { mean(xs)? };
             Some((x, mean(rows.iter().filter_map(|row| (metric.of)(row)))?))
         })
         .collect();
@@ -207,7 +209,7 @@ fn against_distance(study: &Exploration) -> Figure {
     let svg = panels("study-distance", &by_optimizer(study), &abscissa, &METRICS[4..], name);
     let caption =
         "Exploration at the fine time scale against the distance travelled, over multiples of the tuned learning rate \
-                   (line: means over seeds). Optimizers are compared fairly where their lines lie above each other."
+                   (line: means over the seeds that did not diverge). Optimizers are compared fairly where their lines lie above each other."
             .to_owned();
     figure("study-distance", "Exploration against distance travelled", caption, svg)
 }

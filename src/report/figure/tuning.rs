@@ -19,6 +19,9 @@ use crate::{
 /// Losses beyond this many times the best of all optimizers lie above the frame.
 const CEILING: f64 = 20.0;
 
+/// Height of an optimizer's row of rates that diverged.
+const ROW: f64 = 7.0;
+
 /// Draws the points of a search.
 pub fn draw(search: &Search) -> Figure {
     let losses = search.points.iter().filter_map(|row| row.train_loss);
@@ -32,8 +35,8 @@ pub fn draw(search: &Search) -> Figure {
     let best: Vec<String> = search.tuned.iter().map(describe).collect();
     let caption = format!(
         "Learning-rate search. Loss over the whole training set after the last round: the mean over seeds (line) and \
-         their range (band), with each optimizer's best rate marked. Crosses at the upper edge: rates from which training \
-         diverged, for any seed. {}",
+         their range (band), with each optimizer's best rate marked. Bars at the upper edge, a row for each optimizer: rates at \
+         which training diverged from any seed. {}",
         best.join(" ")
     );
     Figure { id: "tuning", heading: "Learning-rate search", svg, caption, notes, sources: vec!["tune.csv".to_owned()] }
@@ -92,12 +95,16 @@ fn picture(search: &Search, least: f64, notes: &mut Vec<String>) -> String {
     if highest > ceiling {
         notes.push(format!("Losses up to {} lie above the frame.", number(highest)));
     }
-    let y = if least > 0.0 { Axis::log(least / 1.15, ceiling * 1.3) } else { Axis::from_zero(ceiling) };
+    // Room for the rows of rates that diverged.
+    let room = 1.3 + 0.12 * search.tuned.len() as f64;
+    let y = if least > 0.0 { Axis::log(least / 1.15, ceiling * room) } else { Axis::from_zero(ceiling * room) };
     let panel = Panel::new(Rect::new(72.0, top, WIDTH - 92.0, 275.0), Axis::log(low / 1.3, high * 1.3), y);
-    panel.draw(&mut svg, Labels { x: "learning rate", y: "final training loss", ..Labels::default() });
-    let edge = panel.frame.y + 9.0;
+    panel.draw(
+        &mut svg,
+        Labels { x: "learning rate (log axis)", y: "final training loss (log axis)", ..Labels::default() },
+    );
     panel.inside(&mut svg, |svg| {
-        for (tuned, style) in search.tuned.iter().zip(&styles) {
+        for (row, (tuned, style)) in search.tuned.iter().zip(&styles).enumerate() {
             let rates = rates(&search.points, &tuned.optimizer);
             let finite: Vec<(f64, (f64, f64, f64))> =
                 rates.iter().filter_map(|rate| rate.loss.map(|loss| (rate.rate, loss))).collect();
@@ -112,10 +119,8 @@ fn picture(search: &Search, least: f64, notes: &mut Vec<String>) -> String {
             }
             for rate in rates.iter().filter(|rate| rate.loss.is_none()) {
                 let (x, _) = panel.at(rate.rate, least);
-                for slope in [-1.0, 1.0] {
-                    let stroke = Stroke::solid(style.color, 1.4);
-                    svg.line((x - 3.5, edge - 3.5 * slope), (x + 3.5, edge + 3.5 * slope), stroke);
-                }
+                let top = panel.frame.y + 3.0 + ROW * row as f64;
+                svg.line((x, top), (x, top + ROW - 1.5), Stroke::solid(style.color, 3.5));
             }
         }
     });

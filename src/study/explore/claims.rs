@@ -1,12 +1,10 @@
 //! What the runs of the study say about hypothesis 1 of the paper, with 95% intervals over seeds.
 //!
 //! All comparisons are made *within* a seed, whose runs share weights and data order, and summarized over seeds: seeds are
-//! independent of each other, runs of one seed are not. One rule gives every verdict: *supported* if the intervals of
-//! all metrics lie on the claimed side of zero, *not supported* if none does and at least one lies on the other side,
-//! *undecided* otherwise.
+//! independent of each other, runs of one seed are not. One rule gives every verdict: [`RULE`].
 
 use super::{
-    Exploration, ExploreRow, Group,
+    Exploration, ExploreRow, Group, STEERED, UNSTEERED,
     metrics::{METRICS, Metric},
 };
 use crate::study::{
@@ -21,6 +19,11 @@ use std::collections::BTreeSet;
 pub const NORMALIZED: [&str; 4] = ["rmsprop", "adam", "adamw", "batch_rms"];
 /// Vanilla gradient descent.
 pub const VANILLA: &str = "sgd";
+
+/// How the intervals of a claim give its verdict.
+pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported if none does \
+                        and at least one lies on the other side, and undecided otherwise. Intervals are Student's, at 95%, over \
+                        seeds; they are not corrected for the number of claims.";
 
 /// A metric's interval, or the reason why there is none.
 type Measured = (Metric, Option<Interval>);
@@ -41,6 +44,12 @@ pub fn evaluate(study: &Exploration) -> Vec<Claim> {
         }
     }
     claims.extend(sweep(study, &seeds));
+    if let Some(steered) = labels.iter().find(|label| is(label, STEERED)) {
+        claims
+            .extend(labels.iter().find(|label| is(label, UNSTEERED)).map(|adam| steers(study, &seeds, steered, adam)));
+        let others = labels.iter().filter(|label| *label != steered);
+        claims.extend(others.map(|other| ends_lower(study, &seeds, steered, other)));
+    }
     claims.push(goes_with_loss(study, &seeds, None));
     claims.extend(labels.iter().map(|label| goes_with_loss(study, &seeds, Some(label))));
     claims.extend(labels.iter().filter_map(|label| rms_is_nearer_to_sign(study, &seeds, label)));
@@ -125,14 +134,13 @@ fn describe(measured: &[Measured]) -> String {
 
 fn conclude(id: String, text: String, lead: &str, measured: &[Measured], sign: f64, seeds: usize) -> Claim {
     let intervals: Vec<Option<Interval>> = measured.iter().map(|(_, interval)| *interval).collect();
-    let side = if sign > 0.0 { "above" } else { "below" };
     Claim {
         id,
         text,
         measured: format!(
-            "{lead} (mean and 95% interval over {}): {}. Supported if every interval lies {side} zero, not supported if none \
-             does and one lies on the other side.",
+            "{lead} (mean and 95% interval over {}; claimed: {}): {}.",
             counted(seeds, "seed"),
+            if sign > 0.0 { "above zero" } else { "below zero" },
             describe(measured)
         ),
         verdict: verdict(&intervals, sign),
@@ -140,12 +148,21 @@ fn conclude(id: String, text: String, lead: &str, measured: &[Measured], sign: f
     }
 }
 
+/// What `of` gives for `label` minus what it gives for `other`, each at its tuned rate from the same seed.
+fn difference_at_tuned_rates(
+    study: &Exploration,
+    label: &str,
+    other: &str,
+    seed: u64,
+    of: fn(&ExploreRow) -> Option<f64>,
+) -> Option<f64> {
+    let value = |label: &str| at_factor(&rates(study, label, seed), 1.0).and_then(of);
+    Some(value(label)? - value(other)?)
+}
+
 /// (a) Each at its own tuned rate.
 fn at_tuned_rates(study: &Exploration, seeds: &[u64], label: &str, vanilla: &str) -> Claim {
-    let measured = over_seeds(seeds, |metric, seed| {
-        let of = |label: &str| at_factor(&rates(study, label, seed), 1.0).and_then(metric.of);
-        Some(of(label)? - of(vanilla)?)
-    });
+    let measured = over_seeds(seeds, |metric, seed| difference_at_tuned_rates(study, label, vanilla, seed, metric.of));
     let name = display_name(label);
     conclude(
         format!("explores-more-{label}"),
@@ -207,7 +224,7 @@ fn at_equal_multiples(study: &Exploration, seeds: &[u64], label: &str, vanilla: 
             let of = |rows: &[&ExploreRow]| at_factor(rows, factor).and_then(metric.of);
             Some(of(&mine)? - of(&theirs)?)
         };
-        mean(super::FACTORS.into_iter().filter_map(difference))
+        mean(mine.iter().filter_map(|row| difference(row.factor?)))
     });
     let name = display_name(label);
     conclude(
@@ -240,6 +257,44 @@ fn sweep(study: &Exploration, seeds: &[u64]) -> Option<Claim> {
             seeds.len(),
         )
     })
+}
+
+/// What steering by switching does to exploration.
+fn steers(study: &Exploration, seeds: &[u64], steered: &str, adam: &str) -> Claim {
+    let (name, other) = (display_name(steered), display_name(adam));
+    conclude(
+        format!("steering-explores-more-than-{adam}"),
+        format!(
+            "At tuned learning rates, {name}, which steers {other} by what it explores, explores more than {other}."
+        ),
+        &format!("{name} minus {other}"),
+        &over_seeds(seeds, |metric, seed| difference_at_tuned_rates(study, steered, adam, seed, metric.of)),
+        1.0,
+        seeds.len(),
+    )
+}
+
+/// The open question: does an optimizer that uses exploration end better, at the same effort of tuning?
+fn ends_lower(study: &Exploration, seeds: &[u64], steered: &str, other: &str) -> Claim {
+    let over = |of: fn(&ExploreRow) -> Option<f64>| -> Option<Interval> {
+        let values = seeds.iter().map(|seed| difference_at_tuned_rates(study, steered, other, *seed, of));
+        values.collect::<Option<Vec<f64>>>().and_then(|values| Interval::of(&values))
+    };
+    let intervals = [over(|row| row.train_loss), over(|row| row.test_loss)];
+    let text = |interval: &Option<Interval>| interval.map_or("not measured from every seed".into(), |i| i.to_string());
+    let (name, them) = (display_name(steered), display_name(other));
+    Claim {
+        id: format!("steering-ends-lower-than-{other}"),
+        text: format!("At tuned learning rates, {name} ends with lower losses than {them}."),
+        measured: format!(
+            "Final loss of {name} minus that of {them} (mean and 95% interval over {}; claimed: below zero): training {}, test {}.",
+            counted(seeds.len(), "seed"),
+            text(&intervals[0]),
+            text(&intervals[1])
+        ),
+        verdict: verdict(&intervals, -1.0),
+        source: "the closing question".into(),
+    }
 }
 
 /// (d) Across the runs over rates of each seed, or of one optimizer alone.
@@ -301,8 +356,8 @@ fn rms_is_nearer_to_sign(study: &Exploration, seeds: &[u64], label: &str) -> Opt
         ),
         measured: format!(
             "Cosine with the sign of the full gradient, normalized minus plain, mean over the run (mean and 95% interval \
-             over {}): {}. The signs themselves are those of the minibatch's gradient either way; they agree with the full \
-             gradient's on {:.0}% of the weights. Supported if every interval lies above zero.",
+             over {}; claimed: above zero): {}. The signs themselves are those of the minibatch's gradient either way; they \
+             agree with the full gradient's on {:.0}% of the weights.",
             counted(seeds.len(), "seed"),
             texts.join(", "),
             100.0 * agreement

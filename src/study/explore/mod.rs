@@ -38,14 +38,28 @@ use std::{
     },
 };
 
-/// Multiples of the tuned rate at which every optimizer runs; 1 is the tuned rate itself.
+/// Multiples of the tuned rate at which every optimizer runs, unless others are asked for; 1 is the tuned rate itself.
 pub const FACTORS: [f64; 6] = [0.1, 0.2, 0.5, 1.0, 1.5, 2.0];
 
-/// Values of Adam's epsilon between Adam and momentum.
+/// Values of Adam's epsilon between Adam and momentum, unless others are asked for.
 pub const EPSILONS: [f64; 8] = [1e-8, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 100.0];
 
 /// The optimizer that the sweep of epsilon ends at.
 pub const SWEEP_END: &str = "momentum";
+
+/// The optimizer that uses what it explores, and the one that it is without.
+pub const STEERED: &str = "explorer";
+pub const UNSTEERED: &str = "adam";
+
+/// Which runs have the Taylor optima of their neurons measured, the most expensive part of a study of larger networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optima {
+    #[default]
+    All,
+    /// Those at tuned rates.
+    Tuned,
+    None,
+}
 
 /// How to explore.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +72,11 @@ pub struct ExploreOptions<'a> {
     pub seeds: usize,
     /// Rounds between configurations at the fine time scale; `None` for a tenth of an epoch. The coarse one is the epoch.
     pub fine: Option<usize>,
+    pub optima: Optima,
+    /// Multiples of the tuned rates beside 1.
+    pub factors: &'a [f64],
+    /// Values of Adam's epsilon in the sweep.
+    pub epsilons: &'a [f64],
     /// Begin anew where the folder holds another study.
     pub overwrite: bool,
     /// Set from outside to stop after the current rounds.
@@ -171,14 +190,16 @@ fn explore_in<T: Real>(
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     let planned = trials.planned_rounds()?;
-    let conditions = conditions(experiment);
+    let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
     let (rows, signs) = prepare(experiment, options)?;
-    let runs: Vec<(&Condition, u64)> = seeds
+    let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))
         .filter(|(condition, seed)| !rows.iter().any(|row| row.is(condition, *seed)))
         .collect();
+    // Those at tuned rates come first: an interrupted study has what most claims rest on.
+    runs.sort_by_key(|(condition, _)| condition.factor != Some(1.0));
     let known = conditions.len() * seeds.len() - runs.len();
     events(ExploreEvent::Planned { runs: runs.len(), known });
     let per_epoch = planned / experiment.training.epochs;
@@ -187,6 +208,7 @@ fn explore_in<T: Real>(
         planned,
         coarse: per_epoch,
         fine: options.fine.unwrap_or(per_epoch / 10).clamp(1, planned),
+        optima: options.optima,
         stop: options.stop,
     };
     let tables = Mutex::new((rows, signs));
@@ -218,10 +240,13 @@ fn explore_in<T: Real>(
 }
 
 /// The settings of the study: every optimizer at multiples of its rate, and Adam's sweep of epsilon.
-fn conditions(experiment: &Experiment) -> Vec<Condition> {
+fn conditions(experiment: &Experiment, options: &ExploreOptions) -> Vec<Condition> {
+    let mut factors = [options.factors, &[1.0]].concat();
+    factors.sort_by(f64::total_cmp);
+    factors.dedup();
     let mut conditions = Vec::new();
     for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        for factor in FACTORS {
+        for &factor in &factors {
             // The tuned rate itself stays as it is, to the bit.
             let rate = config.learning_rate;
             let learning_rate = if factor == 1.0 { rate } else { rounded(rate * factor, 4) };
@@ -231,9 +256,9 @@ fn conditions(experiment: &Experiment) -> Vec<Condition> {
         }
     }
     let named = |name: &str| experiment.optimizer.iter().position(|config| config.name == name);
-    if let (Some(adam), Some(momentum)) = (named("adam"), named(SWEEP_END)) {
+    if let (Some(adam), Some(momentum)) = (named(UNSTEERED), named(SWEEP_END)) {
         let label = &experiment.labels()[adam];
-        for epsilon in EPSILONS {
+        for &epsilon in options.epsilons {
             let config = between(&experiment.optimizer[adam], &experiment.optimizer[momentum], epsilon);
             let (group, label) = (Group::Epsilon, label.clone());
             conditions.push(Condition { group, label, config, factor: None, epsilon: Some(epsilon) });
@@ -270,6 +295,7 @@ struct Study<'a, T: Real> {
     planned: usize,
     coarse: usize,
     fine: usize,
+    optima: Optima,
     stop: &'a AtomicBool,
 }
 
@@ -282,8 +308,9 @@ impl<T: Real> Study<'_, T> {
         examples.gather_inputs(&probe_rows(examples.len(), experiment.exploration.probe), &mut probe);
         let mut coarse = ActivationRecorder::new(network, probe.clone(), self.coarse);
         let mut fine = ActivationRecorder::new(network, probe, self.fine);
-        let mut analysis = self.analysis();
         let tuned = condition.factor == Some(1.0);
+        let wanted = self.optima == Optima::All || self.optima == Optima::Tuned && tuned;
+        let mut analysis = if wanted { self.analysis() } else { None };
         let mut signs = tuned.then(|| SignWatcher::new(network, loss, examples, self.planned));
         let mut observers: Vec<&mut dyn Observer<T>> = vec![&mut coarse, &mut fine];
         if let Some(analysis) = &mut analysis {
