@@ -27,7 +27,12 @@ pub use schedule::{Rate, Schedule};
 pub use sgd::Sgd;
 pub use sign_sgd::SignSgd;
 
-use crate::{kernels::Real, network::Network, text::suggestion};
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+    network::Network,
+    text::suggestion,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -48,6 +53,13 @@ pub trait Optimizer<T: Real>: Send {
     /// minibatch are what observers see all the same, as regret is defined on them.
     fn full_batch(&self) -> bool {
         false
+    }
+
+    /// Hands over what it remembers from round to round, as [`crate::checkpoint::Persist`] has it. The default is for optimizers that
+    /// remember nothing.
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let _ = store;
+        Ok(())
     }
 }
 
