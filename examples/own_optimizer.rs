@@ -12,7 +12,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings},
         tables::Scale,
     },
-    taylor::{BoundRates, RegretSettings},
+    taylor::{BoundRates, RegretSettings, Work},
     train::{Examples, Training, train},
 };
 
@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch: minibatches.batch_size(),
         memory: 1 << 30,
         every: 10,
+        pool_winners: false,
         rates: BoundRates::default(),
     };
     let probe = digits.inputs[..500 * digits.features()].to_vec();
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("{done} rounds, {ending:?}");
 
-    let (tables, _) = analysis.complete(&examples, false, |_| ());
+    let (tables, _) = analysis.complete(&examples, &mut Work::to_the_end(), |_| ());
     println!("{:<8} {:>5} {:>14} {:>10} {:>10} {:>10}", "layer", "N", "comparator", "loss", "optimum", "regret");
     for row in tables.regret.iter().filter(|row| row.neuron.is_none()) {
         let layer = row.layer.map_or("network".into(), |layer| layer.to_string());

@@ -18,9 +18,12 @@
 //! exact linearization of a network, [`landscape`] for exact kinks along segments, and [`taylor`] for Taylor losses and their certified optima.
 
 pub mod activation;
+pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod files;
+#[cfg(test)]
+mod fuzz;
 pub mod kernels;
 pub mod landscape;
 pub mod loss;

@@ -243,7 +243,7 @@ fn a_convolutional_network_is_measured_at_all_scales() {
     assert!(workplace.read("run/report.html").contains("max_pool"));
     // Little memory means more work, not other results at layer and network scale.
     let winners = ["--set", "exploration.pool_winners=true"];
-    workplace.run(&[&["run", "convnet.toml", "--memory", "1K", "--out", "small"][..], &winners].concat()).exits(0);
+    workplace.run(&[&["run", "convnet.toml", "--memory", "20K", "--out", "small"][..], &winners].concat()).exits(0);
     let coarse = |run: &str| -> Vec<String> {
         let text = workplace.read(&format!("{run}/sgd/regret.csv"));
         text.lines().filter(|line| !line.starts_with("neuron")).map(str::to_owned).collect()

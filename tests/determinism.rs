@@ -3,17 +3,12 @@
 mod support;
 
 use std::{collections::BTreeMap, fs};
-use support::{Workplace, files};
+use support::{Workplace, files, results};
 
-/// All results of a run that may not differ: everything but times, the machine, and what shows them.
-fn results(workplace: &Workplace, run: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut all = files(&workplace.path(run));
-    all.retain(|name, _| {
-        !name.ends_with("timing.json")
-            && name != "environment.json"
-            && name != "report.html"
-            && !name.contains("/trace/")
-    });
+/// All results of a run that may not differ, apart from its trace.
+fn results_without_trace(workplace: &Workplace, run: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut all = results(workplace, run);
+    all.retain(|name, _| !name.contains("/trace/"));
     for table in ["rounds", "epochs", "regret", "units", "novelty", "neurons"] {
         assert!(all.contains_key(&format!("sgd/{table}.csv")), "{run} has no {table}.csv");
     }
@@ -21,7 +16,7 @@ fn results(workplace: &Workplace, run: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn assert_same(workplace: &Workplace, first: &str, second: &str) {
-    let (a, b) = (results(workplace, first), results(workplace, second));
+    let (a, b) = (results_without_trace(workplace, first), results_without_trace(workplace, second));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{first} and {second} have other files");
     for (name, bytes) in &a {
         assert!(*bytes == b[name], "{name} differs between {first} and {second}");
@@ -90,4 +85,25 @@ fn the_seed_decides_weights_and_order() {
     let default = run("default", &[]);
     assert_eq!(default, run("zero", &["--seed", "0"]));
     assert_ne!(default, run("one", &["--seed", "1"]));
+}
+
+#[test]
+fn the_order_of_optimizers_changes_no_result() {
+    let workplace = Workplace::new();
+    let run = |out: &str, order: [&str; 3]| {
+        let mut arguments = vec!["run", "autoencoder.toml", "--keep-trace", "--out", out];
+        order.iter().for_each(|name| arguments.extend(["--optimizer", name]));
+        workplace.run(&arguments).exits(0);
+    };
+    run("forth", ["sgd:1", "momentum:0.1", "adam:0.003"]);
+    run("back", ["adam:0.003", "momentum:0.1", "sgd:1"]);
+    for label in ["sgd", "momentum", "adam"] {
+        let folder = |out: &str| {
+            let mut all = files(&workplace.path(&format!("{out}/{label}")));
+            all.remove("timing.json");
+            all
+        };
+        assert!(folder("forth").contains_key("trace/manifest.json"));
+        assert!(folder("forth") == folder("back"), "{label}");
+    }
 }

@@ -16,7 +16,7 @@ use taylorscope::{
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
-        Comparison, RegretSettings, StopReason, UnitResult,
+        Comparison, RegretSettings, StopReason, UnitResult, Work,
         layer::{self, Windows, iterative_optima},
         matrix_free::MatrixFree,
         network as whole,
@@ -677,16 +677,18 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
             let exact = run.window();
             let fast = exact.to_f32();
             let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
-            let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
+            let work = &mut Work::to_the_end();
+            let (fast, preconditioners, stop) = (&fast, &preconditioners, work.stop());
+            let windows = Windows { exact: &exact, fast, preconditioners, stop };
             let record = |id, n| run.record(id, n);
 
             let per_unit = PREFIXES.len() * 2;
             assert_eq!(run.streamed.len(), count(&run.network, Scale::Neuron) * per_unit);
             check_results(&run, "stream", &run.streamed, &settings, settings.neuron_tolerance);
-            let layers = layer::optima(&windows, PREFIXES, &settings, record, || {});
+            let layers = layer::optima(&windows, PREFIXES, &settings, record, work).unwrap();
             assert_eq!(layers.len(), count(&run.network, Scale::Layer) * per_unit);
             check_results(&run, "direct", &layers, &settings, tolerance);
-            let networks = whole::optima(&windows, PREFIXES, &settings, record);
+            let networks = whole::optima(&windows, PREFIXES, &settings, record, work).unwrap();
             assert_eq!(networks.len(), per_unit);
             check_results(&run, "subspace", &networks, &settings, tolerance);
 
@@ -741,17 +743,19 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         let exact = run.window();
         let fast = exact.to_f32();
         let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
-        let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
+        let work = &mut Work::to_the_end();
+        let (fast, preconditioners, stop) = (&fast, &preconditioners, work.stop());
+        let windows = Windows { exact: &exact, fast, preconditioners, stop };
         let record = |id, n| run.record(id, n);
         for n in PREFIXES {
-            let neurons = neuron::optima(&exact, *n, &settings, |id| run.record(id, *n));
+            let neurons = neuron::optima(&exact, *n, &settings, |id| run.record(id, *n), work).unwrap();
             assert_eq!(neurons.len(), 2 * count(&run.network, Scale::Neuron));
             check_results(&run, "neuron", &neurons, &settings, settings.neuron_tolerance);
         }
-        let layers = layer::optima(&windows, PREFIXES, &settings, record, || {});
+        let layers = layer::optima(&windows, PREFIXES, &settings, record, work).unwrap();
         assert_eq!(layers.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Layer));
         check_results(&run, "subspace", &layers, &settings, settings.tolerance);
-        let networks = whole::optima(&windows, PREFIXES, &settings, record);
+        let networks = whole::optima(&windows, PREFIXES, &settings, record, work).unwrap();
         check_results(&run, "subspace", &networks, &settings, settings.tolerance);
         for block in run.network.blocks() {
             let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
@@ -790,7 +794,9 @@ fn optima_by_passes_are_those_of_the_dense_references() {
         let record = |id, n| run.record(id, n);
         let solve = |memory: usize| {
             let search = MatrixFree::new(sample, PREFIXES, &settings, memory);
-            (search.neurons(record), search.layers(record), search.network(record))
+            let work = &mut Work::to_the_end();
+            let neurons = search.neurons(record, work).unwrap();
+            (neurons, search.layers(record, work).unwrap(), search.network(record, work).unwrap())
         };
         let (neurons, layers, networks) = solve(1 << 30);
         assert_eq!(neurons.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Neuron));

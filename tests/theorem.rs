@@ -15,7 +15,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, RegretRow},
     },
-    taylor::{BoundRates, RegretSettings},
+    taylor::{BoundRates, RegretSettings, Work},
     train::{Ending, Examples, Training, train},
 };
 
@@ -114,6 +114,7 @@ impl Experiment {
             planned_rounds: planned,
             batch: BATCH,
             every: 1,
+            pool_winners: false,
             rates: BoundRates {
                 sgd: self.claimed.or(plain.then_some(self.optimizer.learning_rate)),
                 adagrad: self.claimed.or(self.optimizer.constant_rate_of("adagrad")),
@@ -141,7 +142,7 @@ impl Experiment {
             |_, _| ControlFlow::Continue(()),
         );
         assert_eq!((&ending, rounds), (&Ending::Complete, planned), "{}", self.name());
-        let (tables, _) = analysis.complete(&examples, false, |_| {});
+        let (tables, _) = analysis.complete(&examples, &mut Work::to_the_end(), |_| {});
         self.assert_complete(&tables);
         (tables, losses)
     }

@@ -6,9 +6,14 @@ use super::{
     timed,
     training::train_rounds,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
-use std::{borrow::Cow, ops::Range, path::Path, time::Instant};
+use std::{
+    borrow::Cow,
+    ops::{ControlFlow, Range},
+    path::Path,
+    time::Instant,
+};
 use taylorscope::{
     kernels::real::{axpy, convert, dot, norm},
     loss::Loss,
@@ -16,7 +21,7 @@ use taylorscope::{
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
-        Comparison, RegretSettings, UnitResult, certificate,
+        Comparison, Found, RegretSettings, UnitResult, Work, certificate,
         layer::{self, Windows},
         network,
         preconditioner::Preconditioners,
@@ -52,7 +57,8 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
     let exact = run.linearize(&network, examples);
     let fast = exact.to_f32();
     let preconditioners = Preconditioners::new(&exact, &[rounds], true);
-    let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
+    let stop = Work::to_the_end().stop();
+    let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
     answer(|command| {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
@@ -69,13 +75,15 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 let settings = settings(Scale::Layer, products.parse()?);
                 let start = Instant::now();
                 let mut ends = Vec::new();
-                let results = layer::optima(
-                    &windows,
-                    &[rounds],
-                    &settings,
-                    |unit, n| run.record_of(unit, n),
-                    || ends.push(start.elapsed().as_secs_f64()),
-                );
+                let each_layer = |_: &mut Found| {
+                    ends.push(start.elapsed().as_secs_f64());
+                    ControlFlow::Continue(())
+                };
+                let mut work = Work::to_the_end().kept(Found::default(), each_layer);
+                let record = |unit, n| run.record_of(unit, n);
+                let results = layer::optima(&windows, &[rounds], &settings, record, &mut work);
+                let results = results.map_err(|_| anyhow!("nobody halts the work"))?;
+                drop(work);
                 let from = std::iter::once(0.0).chain(ends.iter().copied());
                 let seconds: Vec<f64> = ends.iter().zip(from).map(|(end, start)| end - start).collect();
                 let found: Vec<Value> = results.iter().map(described).collect();
@@ -83,8 +91,12 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
             }
             ["network", products] => {
                 let settings = settings(Scale::Network, products.parse()?);
-                let solve = || network::optima(&windows, &[rounds], &settings, |unit, n| run.record_of(unit, n));
+                let solve = || {
+                    let record = |unit, n| run.record_of(unit, n);
+                    network::optima(&windows, &[rounds], &settings, record, &mut Work::to_the_end())
+                };
                 let (seconds, results) = timed(solve);
+                let results = results.map_err(|_| anyhow!("nobody halts the work"))?;
                 Ok(Answer { seconds, facts: json!({"found": results.iter().map(described).collect::<Vec<_>>()}) })
             }
             ["product", blocks] => {

@@ -56,6 +56,7 @@ pub fn serve(folder: &Path) -> Result<()> {
                     batch: BATCH,
                     every: rounds,
                     memory: 0,
+                    pool_winners: false,
                     rates: BoundRates::default(),
                 };
                 run(&mut [&mut Analysis::new(&network, Loss::Mse, settings, Vec::new())])

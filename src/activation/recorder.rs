@@ -1,6 +1,7 @@
 //! Recording activation configurations.
 
 use crate::{
+    checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real,
         bits::words,
@@ -224,6 +225,31 @@ impl<T: Real> Observer<T> for ActivationRecorder<T> {
         if self.configurations.rounds.last() != Some(&rounds) {
             self.record(rounds, final_weights);
         }
+    }
+}
+
+impl<T> Persist for ActivationRecorder<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.configurations.persist(store)?;
+        match &mut self.winners {
+            Some(winners) => store.part("winners", |store| winners.persist(store)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Persist for Configurations {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.counts("rounds", &mut self.rounds)?;
+        let words: Vec<usize> = (0..self.neurons.len()).map(|m| self.words(m)).collect();
+        for (m, (bits, words)) in self.bits.iter_mut().zip(words).enumerate() {
+            let name = format!("bits.{m}");
+            store.list(&name, bits)?;
+            if bits.len() != words * self.rounds.len() {
+                return Err(store.malformed(&name, format!("has no {} rows of {words} words", self.rounds.len())));
+            }
+        }
+        Ok(())
     }
 }
 

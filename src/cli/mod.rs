@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed on the way, 2 wrong usage.
 
 mod analyze;
+mod checkpoint;
 mod data;
 mod explore;
 mod landscape;
@@ -50,7 +51,7 @@ enum Command {
     Data(data::Arguments),
 }
 
-/// Set by Ctrl-C: the current round is finished, its results are written, then the program ends.
+/// Set by Ctrl-C and SIGTERM: the current round or search step is finished, state and results are written, then the program ends.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// More threads than any machine has; a larger number is a typing mistake.
@@ -78,7 +79,7 @@ pub fn main() -> ExitCode {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this round or analysis; press Ctrl-C again to end at once");
+        eprintln!("\nstopping: writing down what there is; press Ctrl-C again to end at once");
     });
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),

@@ -25,6 +25,8 @@ pub struct Progress {
     terminal: bool,
     label: String,
     rounds: usize,
+    /// Rounds that an earlier process did.
+    before: usize,
     started: Instant,
     last_line: Instant,
 }
@@ -33,13 +35,14 @@ impl Progress {
     pub fn new() -> Self {
         let now = Instant::now();
         let terminal = io::stderr().is_terminal();
-        Self { bar: None, terminal, label: String::new(), rounds: 0, started: now, last_line: now }
+        Self { bar: None, terminal, label: String::new(), rounds: 0, before: 0, started: now, last_line: now }
     }
 
     pub fn show(&mut self, event: Event) {
         match event {
             Event::Started { label, learning_rate, rounds } => {
-                (self.label, self.rounds, self.started) = (label.to_owned(), rounds, Instant::now());
+                (self.label, self.rounds, self.before) = (label.to_owned(), rounds, 0);
+                self.started = Instant::now();
                 eprintln!("{label}: learning rate {learning_rate}, {rounds} rounds");
                 if self.terminal {
                     let template = "{prefix} {bar:30} {pos}/{len} rounds, {elapsed}, ETA {eta}  {msg}";
@@ -49,6 +52,10 @@ impl Progress {
                     self.bar = Some(bar.with_style(style).with_prefix(label.to_owned()));
                 }
             }
+            Event::Resumed { label, rounds } => {
+                self.before = rounds;
+                eprintln!("{label}: goes on behind round {rounds}");
+            }
             Event::Kept { label } => eprintln!("{label}: complete, kept"),
             Event::Round { number, loss } => {
                 if let Some(bar) = &self.bar {
@@ -57,7 +64,7 @@ impl Progress {
                 } else if self.last_line.elapsed() > Duration::from_secs(5) {
                     self.last_line = Instant::now();
                     let spent = self.started.elapsed().as_secs_f64();
-                    let left = spent / number as f64 * (self.rounds - number) as f64;
+                    let left = spent / (number - self.before) as f64 * (self.rounds - number) as f64;
                     eprintln!("{}: round {number}/{}, loss {loss:.5}, ETA {left:.0} s", self.label, self.rounds);
                 }
             }

@@ -8,12 +8,16 @@ use crate::{
         claims::evaluate,
         experiment::{parse, source},
         explore::{EPSILONS, FACTORS, Optima},
+        keeper::Interval,
         landscape::{Along, LandscapeOptions, Subject, along, growth},
         results::RunTables,
     },
 };
 use clap::ValueEnum;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 /// Seeds of `--full` on the digits, and on MNIST.
 const QUICK_SEEDS: usize = 5;
@@ -198,7 +202,9 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             data: arguments.data.as_deref(),
             keep_trace: false,
             overwrite: arguments.overwrite,
-            resume: false,
+            // The same command goes on where it ended.
+            resume: !arguments.overwrite,
+            checkpoint: Interval::default(),
             memory: arguments.memory.bytes(),
             stop: &STOP,
         };
@@ -210,6 +216,9 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         }
         if summary.status != "complete" {
             status = Status::Incomplete;
+        }
+        if STOP.load(Ordering::SeqCst) {
+            break;
         }
     }
     Ok(status)

@@ -1,6 +1,6 @@
 //! `taylorscope run`.
 
-use super::{STOP, Status, UsageError, memory::Memory, output, task::Task, tune};
+use super::{STOP, Status, UsageError, checkpoint::Checkpoint, memory::Memory, output, task::Task, tune};
 use crate::{
     optim::OptimizerConfig,
     report,
@@ -29,7 +29,9 @@ pub struct Arguments {
     optimizers: Vec<String>,
     #[command(flatten)]
     memory: Memory,
-    /// Continue an interrupted run: optimizers that are complete are kept
+    #[command(flatten)]
+    checkpoint: Checkpoint,
+    /// Continue a run that was stopped or ended in any other way: what is complete is kept, the rest goes on from its last checkpoint
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Replace another run in the directory
@@ -63,6 +65,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         keep_trace: arguments.keep_trace,
         overwrite: arguments.overwrite,
         resume: arguments.resume,
+        checkpoint: arguments.checkpoint.interval(),
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
@@ -151,8 +154,8 @@ fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Status>
         let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
         let (label, last, mean) = (&trained.label, trained.last_loss, trained.mean_loss);
         output::line(format!("{label:<16} {median:.3} s/epoch  last-100 loss {last:.5}  mean loss {mean:.5}"))?;
-        if let Ending::Diverged { round } = trained.ending {
-            eprintln!("{label}: the loss of round {round} is not finite; try a smaller learning rate");
+        if let Ending::Diverged(what) = trained.ending {
+            eprintln!("{label}: {what}; try a smaller learning rate");
             status = Status::Incomplete;
         }
     }

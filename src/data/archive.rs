@@ -156,7 +156,7 @@ fn copy(source: &mut impl Read, partial: &Path) -> Result<(), ArchiveFault> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::super::checksum::digest;
@@ -191,6 +191,15 @@ pub(super) mod tests {
             builder.append(&header, *content).unwrap();
         }
         gzip(&builder.into_inner().unwrap())
+    }
+
+    /// An archive of two members, and whether such a one can be unpacked.
+    pub fn example() -> Vec<u8> {
+        tar_gz(&[("folder/two", TWO), ("readme.html", b"<html>"), ("one", ONE)])
+    }
+
+    pub fn unpacks(archive: &Path, folder: &Path) -> bool {
+        unpack(archive, &files(), folder, &mut |_| {}).is_ok()
     }
 
     /// Unpacks and gives the outcome and the names of all files in and below the parent of the folder.

@@ -19,7 +19,7 @@ use super::{DataError, Dataset, Split, folders};
 const IMAGE: [usize; 3] = [3, 32, 32];
 const PIXELS: usize = IMAGE[0] * IMAGE[1] * IMAGE[2];
 /// The label and the pixels.
-const RECORD: usize = 1 + PIXELS;
+pub(crate) const RECORD: usize = 1 + PIXELS;
 /// Records in a file as published.
 const RECORDS: usize = 10_000;
 
@@ -145,7 +145,12 @@ fn load_records(dir: Option<&Path>, records: usize) -> Result<Dataset, DataError
 }
 
 /// Appends the records of one file: pixels divided by 255, and labels.
-fn read_batch(path: &Path, records: usize, inputs: &mut Vec<f32>, labels: &mut Vec<u32>) -> Result<(), CifarError> {
+pub(crate) fn read_batch(
+    path: &Path,
+    records: usize,
+    inputs: &mut Vec<f32>,
+    labels: &mut Vec<u32>,
+) -> Result<(), CifarError> {
     let unreadable = |error| Fault::Io(error).at(path);
     let file = File::open(path).map_err(unreadable)?;
     let expected = records * RECORD;

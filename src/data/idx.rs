@@ -253,7 +253,7 @@ fn parse<const D: usize>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::io::Write;
 

@@ -17,7 +17,7 @@
 //! # Ok::<(), taylorscope::data::DataError>(())
 //! ```
 
-mod archive;
+pub(crate) mod archive;
 mod checksum;
 pub mod cifar;
 pub mod digits;

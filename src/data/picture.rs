@@ -18,6 +18,11 @@ const JPEG_MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
 
 /// More pixels than any image that a network would be trained on; it bounds the memory for one image.
 const MOST_PIXELS: usize = 1 << 26;
+/// Bytes that a byte of deflated data unpacks to at most: 258 for a match of two bits.
+const MOST_DEFLATED: usize = 1032;
+/// Pixels to a byte of a JPEG file at most: each block of 64 takes a bit at least (ITU-T T.81, F.1.2.1), and some components are
+/// stored at half the width and height.
+const MOST_JPEG: usize = 64 * 8 * 4;
 
 /// What the header of an image file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +148,9 @@ fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
     let info = reader.info();
     let colour = info.color_type != png::ColorType::Grayscale && info.color_type != png::ColorType::GrayscaleAlpha;
     let header = header(info.height as usize, info.width as usize, colour)?;
+    if info.raw_row_length().saturating_mul(header.height) > bytes.len().saturating_mul(MOST_DEFLATED) {
+        return Err(undecodable("it is too short for its pixels"));
+    }
     Ok((reader, header))
 }
 
@@ -179,6 +187,9 @@ fn jpeg_decoder(bytes: &[u8]) -> Result<(JpegReader<'_>, Header), Fault> {
         other => return Err(undecodable(format!("its colours are {other:?}, not grey or RGB"))),
     };
     let header = header(usize::from(info.height), usize::from(info.width), colour)?;
+    if header.height * header.width > bytes.len().saturating_mul(MOST_JPEG) {
+        return Err(undecodable("it is too short for its pixels"));
+    }
     decoder.set_options(options.jpeg_set_out_colorspace(if colour { ColorSpace::RGB } else { ColorSpace::Luma }));
     Ok((decoder, header))
 }

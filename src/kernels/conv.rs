@@ -466,23 +466,19 @@ mod tests {
             for lines in [1, 3] {
                 let values = numbers(rows * lines * block.features_out(), 0.2);
                 let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
-                let run = |pass: fn(
-                    &Block,
-                    &Convolution,
-                    Cotangents<f64>,
-                    usize,
-                    Option<(&[f64], &mut [f64])>,
-                    Option<(&[f64], &mut [f64])>,
-                    &mut Scratch<f64>,
-                )| {
+                let run = |sparse: bool| {
                     let mut gradient = vec![0.5; block.range().len()];
                     let mut below = vec![0.0; rows * lines * block.features_in()];
                     // Gradients are of one line only.
                     let own = (lines == 1).then_some((&x[..], &mut gradient[..]));
-                    pass(block, c, cotangents, rows, own, Some((&weights, &mut below)), &mut Scratch::default());
+                    let (below_of, scratch) = (Some((&weights[..], &mut below[..])), &mut Scratch::default());
+                    match sparse {
+                        true => backward(block, c, cotangents, rows, own, below_of, scratch),
+                        false => dense_backward(block, c, cotangents, rows, own, below_of, scratch),
+                    }
                     (gradient, below)
                 };
-                let (sparse, dense) = (run(backward), run(dense_backward));
+                let (sparse, dense) = (run(true), run(false));
                 let pairs = sparse.0.iter().zip(&dense.0).chain(sparse.1.iter().zip(&dense.1));
                 for (a, b) in pairs {
                     assert!((a - b).abs() < 1e-12, "{rectifier:?}, pool {size} {stride}, {lines} lines: {a} {b}");

@@ -54,6 +54,11 @@ impl WeightedGram {
         self.width
     }
 
+    /// All sums, in the order that they have in memory.
+    pub fn sums_mut(&mut self) -> &mut [f64] {
+        &mut self.sums
+    }
+
     /// Adds `rows` vectors `x: [rows, width]` with weights `q: [rows, planes]`.
     ///
     /// Work is split over the pairs of tiles, each of which is summed in the order of the rows, so the result does not

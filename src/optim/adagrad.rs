@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+};
 
 /// AdaGrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12,
 /// 2011), diagonal, as PyTorch has it.
@@ -33,5 +36,9 @@ impl<T: Real> Optimizer<T> for AdaGrad<T> {
                 *w -= if *v > T::ZERO { moved } else { T::ZERO };
             }
         });
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("square", &mut self.square)
     }
 }

@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+};
 use faer::{Mat, Side};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -72,6 +75,22 @@ impl<T: Real> Optimizer<T> for AdaGradFull {
                 *w -= T::of(rate * d);
             }
         }
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        for (number, neuron) in self.neurons.iter_mut().enumerate() {
+            store.part(&number.to_string(), |store| {
+                // Columns are contiguous.
+                let mut columns = |name: &str, matrix: &mut Mat<f64>| {
+                    (0..matrix.ncols()).try_for_each(|j| {
+                        store.part(name, |store| store.values(&j.to_string(), matrix.col_as_slice_mut(j)))
+                    })
+                };
+                columns("outer", &mut neuron.outer)?;
+                columns("inverse_root", &mut neuron.inverse_root)
+            })?;
+        }
+        Ok(())
     }
 }
 

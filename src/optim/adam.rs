@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::{Real, SHARE};
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::{Real, SHARE},
+};
 use rayon::prelude::*;
 
 /// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment. AdamW
@@ -68,5 +71,10 @@ impl<T: Real> Optimizer<T> for Adam<T> {
                 }
             });
         });
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("mean", &mut self.mean)?;
+        store.values("square", &mut self.square)
     }
 }

@@ -1,5 +1,8 @@
 use super::{Adam, Optimizer, Settings};
-use crate::kernels::Real;
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+};
 use std::ops::Range;
 
 /// Adam that steers the step of every hidden neuron by how its activation switches: an attempt of this project at the
@@ -87,5 +90,12 @@ impl<T: Real> Optimizer<T> for Explorer<T> {
 
     fn switching(&mut self, round: usize) -> Option<&mut [T]> {
         round.is_multiple_of(self.every).then_some(&mut self.measured)
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.part("adam", |store| self.adam.persist(store))?;
+        store.values("measured", &mut self.measured)?;
+        store.values("switching", &mut self.switching)?;
+        store.values("factors", &mut self.factors)
     }
 }

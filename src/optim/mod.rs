@@ -29,7 +29,12 @@ pub use schedule::{Rate, Schedule};
 pub use sgd::Sgd;
 pub use sign_sgd::SignSgd;
 
-use crate::{kernels::Real, network::Network, text::suggestion};
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+    network::Network,
+    text::suggestion,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -58,6 +63,13 @@ pub trait Optimizer<T: Real>: Send {
     fn switching(&mut self, round: usize) -> Option<&mut [T]> {
         let _ = round;
         None
+    }
+
+    /// Hands over what it remembers from round to round, as [`crate::checkpoint::Persist`] has it. The default is for optimizers that
+    /// remember nothing.
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let _ = store;
+        Ok(())
     }
 }
 

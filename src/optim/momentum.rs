@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::{Real, SHARE};
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::{Real, SHARE},
+};
 use rayon::prelude::*;
 
 /// Gradient descent with momentum (Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch).
@@ -44,5 +47,9 @@ impl<T: Real> Optimizer<T> for Momentum<T> {
                 }
             });
         });
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("velocity", &mut self.velocity)
     }
 }

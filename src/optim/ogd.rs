@@ -1,7 +1,10 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::{
-    Real,
-    real::{sum_of_squared_differences, sum_of_squares},
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::{
+        Real,
+        real::{sum_of_squared_differences, sum_of_squares},
+    },
 };
 use std::ops::Range;
 
@@ -52,6 +55,16 @@ impl<T: Real> Optimizer<T> for Ogd<T> {
                 let shrink = T::of(radius / distance);
                 w.iter_mut().zip(start).for_each(|(w, s)| *w = *s + shrink * (*w - *s));
             }
+        }
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("bounds", &mut self.bounds)?;
+        store.list("initial", &mut self.initial)?;
+        let weights = self.neurons.last().map_or(0, |range| range.end);
+        match self.initial.len() {
+            length if length == 0 || length == weights => Ok(()),
+            length => Err(store.malformed("initial", format!("has {length} values instead of {weights}"))),
         }
     }
 }

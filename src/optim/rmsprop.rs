@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::{Real, SHARE};
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::{Real, SHARE},
+};
 use rayon::prelude::*;
 
 /// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; centered: Graves, "Generating sequences with recurrent neural
@@ -81,5 +84,11 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
                 }
             });
         });
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("square", &mut self.square)?;
+        store.values("mean", &mut self.mean)?;
+        store.values("velocity", &mut self.velocity)
     }
 }

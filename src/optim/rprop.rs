@@ -1,5 +1,8 @@
 use super::{Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use crate::{
+    checkpoint::{Store, StoreError},
+    kernels::Real,
+};
 
 /// RProp (Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning", 1993), without weight
 /// backtracking, as PyTorch has it.
@@ -59,6 +62,11 @@ impl<T: Real> Optimizer<T> for RProp<T> {
 
     fn full_batch(&self) -> bool {
         true
+    }
+
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.values("steps", &mut self.steps)?;
+        store.values("previous", &mut self.previous)
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::study::{
     claims::{self, Claim, Verdict},
+    lock::Lock,
     numbers::{display_name, setting, significant},
     results::RunTables,
 };
@@ -127,6 +128,14 @@ pub fn of_run(run: &RunTables, figures: &[Figure]) -> Result<String, askama::Err
     let split: Vec<_> = context.series.iter().map(|s| (s.name.clone(), s.tables, context.comparator)).collect();
     let warning = match summary.status.as_str() {
         "complete" => String::new(),
+        "running" if Lock::is_taken(&run.dir) => {
+            "This run is still running: what follows covers the optimizers that are complete.".to_owned()
+        }
+        "running" => {
+            "This run ended before it was complete, and can be continued with --resume: what follows covers the optimizers \
+             that were."
+                .to_owned()
+        }
         status => format!("This run is {status}: what follows covers only the rounds that were done."),
     };
     let page = RunPage {

@@ -2,10 +2,14 @@
 
 use crate::{
     activation::{ActivationRecorder, explore},
+    checkpoint::{Persist, Store, StoreError},
     kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::Network,
-    study::tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
+    study::{
+        budget::window_bytes,
+        tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
+    },
     taylor::{
         BoundRates, RegretSettings, UnitResult,
         layer::{self, Windows},
@@ -17,6 +21,7 @@ use crate::{
         sample::Sample,
         units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},
+        work::{Halted, Work},
     },
     train::{Examples, Observer, Round},
 };
@@ -56,7 +61,7 @@ pub struct AnalysisSettings {
     pub every: usize,
     /// Whether the winners of max-pools are recorded, too.
     pub pool_winners: bool,
-    /// Bytes that the analysis may take for linearized rounds of networks with convolutions.
+    /// Bytes that the analysis may take for linearized rounds.
     pub memory: usize,
     /// Steps of optimizers that have a bound of their own.
     pub rates: BoundRates,
@@ -75,6 +80,8 @@ pub struct AnalysisTables {
     pub window_rounds: usize,
     /// How many of them were analysed, if not all.
     pub sampled_rounds: Option<usize>,
+    /// Whether the analysis was halted before its end.
+    pub halted: bool,
 }
 
 /// Watches a run: unit statistics, the neuron-scale closed form, the window, activations.
@@ -129,6 +136,11 @@ impl<T: Real> Analysis<T> {
         }
     }
 
+    /// Whether all minibatches of the window are of the first `rows` rows of the data, as a state that was read need not be.
+    pub fn draws_from(&self, rows: usize) -> bool {
+        self.window.rows.iter().all(|row| (*row as usize) < rows)
+    }
+
     fn solve_stream(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         let (settings, tracker) = (&self.settings.regret, &self.tracker);
@@ -136,22 +148,22 @@ impl<T: Real> Analysis<T> {
         self.results.extend(solved);
     }
 
-    /// Solves what needs the whole window and makes the tables. `progress` is told the phase that begins.
+    /// Solves what needs the whole window, as far as `work` goes, and makes the tables. `progress` is told the phase that begins.
     ///
-    /// `examples` are those that the rounds drew from. With `quick`, nothing is solved beyond what streamed.
+    /// `examples` are those that the rounds drew from.
     pub fn complete(
         mut self,
         examples: &Examples<T>,
-        quick: bool,
+        work: &mut Work,
         mut progress: impl FnMut(&str),
     ) -> (AnalysisTables, Clock) {
-        let mut out = AnalysisTables::default();
-        if !quick && !self.window.states.is_empty() {
+        let mut out = AnalysisTables { halted: work.is_halted(), ..AnalysisTables::default() };
+        if !out.halted && !self.window.states.is_empty() {
             progress("linearizing the window");
             let analysed = self.window.states.len();
             out.window_rounds = self.window.chosen[analysed - 1];
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
-            self.solve_window(examples, &mut progress);
+            out.halted = self.solve_window(examples, work, &mut progress).is_err();
         }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
@@ -162,7 +174,12 @@ impl<T: Real> Analysis<T> {
         (out, self.clock)
     }
 
-    fn solve_window(&mut self, examples: &Examples<T>, progress: &mut impl FnMut(&str)) {
+    fn solve_window(
+        &mut self,
+        examples: &Examples<T>,
+        work: &mut Work,
+        progress: &mut impl FnMut(&str),
+    ) -> Result<(), Halted> {
         let settings = &self.settings.regret;
         let rounds = self.window.states.len();
         let planned = self.window.chosen.len();
@@ -181,7 +198,15 @@ impl<T: Real> Analysis<T> {
                 }
             }
         };
-        if self.network.has_convolutions() {
+        let batch = self.settings.batch;
+        let dense = !self.network.has_convolutions();
+        let fits = dense && window_bytes(&self.network, self.loss, rounds, batch) <= self.settings.memory;
+        if !fits {
+            if dense {
+                progress(
+                    "the linearized window does not fit in --memory: rounds are linearized whenever they are needed",
+                );
+            }
             let clock = &mut self.clock;
             let sample = Sample {
                 network: &self.network,
@@ -193,19 +218,20 @@ impl<T: Real> Analysis<T> {
             };
             let memory = self.settings.memory;
             let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
-            if settings.has(Scale::Neuron) {
+            // The closed form of dense networks has streamed.
+            if settings.has(Scale::Neuron) && !(dense && self.loss.is_quadratic()) {
                 progress("neuron scale");
-                self.results.extend(clock.time("neuron_optima", || search.neurons(record)));
+                self.results.extend(clock.time("neuron_optima", || search.neurons(record, work))?);
             }
             if settings.has(Scale::Layer) {
                 progress("layer scale");
-                self.results.extend(clock.time("layer_optima", || search.layers(record)));
+                self.results.extend(clock.time("layer_optima", || search.layers(record, work))?);
             }
             if settings.has(Scale::Network) {
                 progress("network scale");
-                self.results.extend(clock.time("network_optima", || search.network(record)));
+                self.results.extend(clock.time("network_optima", || search.network(record, work))?);
             }
-            return;
+            return Ok(());
         }
 
         let inputs: Vec<f64> = convert(examples.inputs);
@@ -232,28 +258,60 @@ impl<T: Real> Analysis<T> {
         if settings.has(Scale::Neuron) && !self.loss.is_quadratic() {
             progress("neuron scale");
             for n in &lengths {
-                let found =
-                    clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, |unit| record(unit, *n)));
-                self.results.extend(found);
+                let record = |unit| record(unit, *n);
+                let found = clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, record, work));
+                self.results.extend(found?);
             }
         }
         if !settings.has(Scale::Layer) && !settings.has(Scale::Network) {
-            return;
+            return Ok(());
         }
         let fast = clock.time("linearization", || exact.to_f32());
         let preconditioners =
             clock.time("linearization", || Preconditioners::new(&exact, &lengths, settings.has(Scale::Network)));
-        let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners };
+        let stop = work.stop();
+        let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
         if settings.has(Scale::Layer) {
             progress("layer scale");
-            let found = clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, || {}));
-            self.results.extend(found);
+            let found = clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, work));
+            self.results.extend(found?);
         }
         if settings.has(Scale::Network) {
             progress("network scale");
-            let found = clock.time("network_optima", || network::optima(&windows, &lengths, settings, record));
-            self.results.extend(found);
+            let found = clock.time("network_optima", || network::optima(&windows, &lengths, settings, record, work));
+            self.results.extend(found?);
         }
+        Ok(())
+    }
+}
+
+/// Phases that time goes to while training runs.
+const STREAMED: [&str; 3] = ["streaming", "activations", "neuron_optima"];
+
+/// What was observed so far. Phases that come after the rounds have no state: what they find is kept by [`Work`].
+impl<T: Real> Persist for Analysis<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.part("tracker", |store| self.tracker.persist(store))?;
+        let mut streams = u64::from(self.stream.is_some());
+        store.number("streams", &mut streams)?;
+        // It is gone once training has ended.
+        if streams == 0 {
+            self.stream = None;
+        }
+        if let Some(stream) = &mut self.stream {
+            store.part("stream", |store| stream.persist(store))?;
+        }
+        store.part("window", |store| self.window.persist(store))?;
+        if let Some(activations) = &mut self.activations {
+            store.part("activations", |store| activations.persist(store))?;
+        }
+        UnitResult::persist(&mut self.results, store, "results")?;
+        for phase in STREAMED {
+            let mut seconds = self.clock.0.get(phase).copied().unwrap_or_default();
+            store.number(&format!("seconds.{phase}"), &mut seconds)?;
+            self.clock.0.insert(phase, seconds);
+        }
+        Ok(())
     }
 }
 
@@ -282,6 +340,8 @@ impl<T: Real> Observer<T> for Analysis<T> {
         if observed > 0 && self.stream_prefixes.binary_search(&observed).is_err() {
             self.solve_stream();
         }
+        // Its sums are large and of no more use.
+        self.stream = None;
         let Self { clock, activations, .. } = self;
         if let Some(activations) = activations
             && final_weights.iter().all(|w| w.is_finite())

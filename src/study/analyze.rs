@@ -4,15 +4,16 @@ use super::{
     analysis::{Analysis, AnalysisSettings},
     environment::{environment, peak_memory},
     experiment::{ExplorationSection, RegretSection},
-    run::{Event, Outcome, StudyError, read_summary, write, write_analysis, write_json, write_probe},
-    tables::{Comparator, RoundRow, Summary, columns, write_rows},
+    lock::Lock,
+    run::{Event, Outcome, StudyError, holds_something, read_summary, write, write_analysis, write_json, write_probe},
+    tables::{Comparator, RoundRow, SUMMARY_FORMAT, Summary, columns, write_rows},
 };
 use crate::{
     activation::probe_rows,
     kernels::Real,
     loss::Loss,
     optim::{OptimizerConfig, Schedule},
-    taylor::BoundRates,
+    taylor::{BoundRates, Work},
     trace::{self, TargetKind, read::is_double, replay},
 };
 use serde_json::json;
@@ -54,7 +55,22 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     let config = optimizer_config(manifest);
     let label = if config.name.is_empty() { "trace".to_owned() } else { config.name.clone() };
     let folder = options.out.join(&label);
-    prepare(options, &folder)?;
+    let name = options.trace.file_name().map_or_else(|| "trace".into(), |n| n.to_string_lossy().into_owned());
+    let mut summary = Summary {
+        format: SUMMARY_FORMAT,
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: 0,
+        status: "running".to_owned(),
+        dataset: trace.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
+        loss: manifest.loss.name().to_owned(),
+        target: if manifest.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
+        headline: if manifest.loss == Loss::Mse { Comparator::Unconstrained } else { Comparator::Ball },
+        layers: network.describe(),
+        optimizers: Vec::new(),
+    };
+    let _lock = prepare(options)?;
+    write_json(&options.out.join("summary.json"), &summary)?;
     std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
     events(Event::Started { label: &label, learning_rate: config.learning_rate, rounds });
 
@@ -87,9 +103,9 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
             false => ControlFlow::Continue(()),
         }
     })?;
-    let stopped = rows.len() < rounds;
     let (total, observed) = (start.elapsed().as_secs_f64(), analysis.clock.total());
-    let (tables, clock) = analysis.complete(&examples, stopped, |name| events(Event::Phase { name }));
+    let mut work = Work::until(options.stop);
+    let (tables, clock) = analysis.complete(&examples, &mut work, |name| events(Event::Phase { name }));
     write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rows)?;
     write_analysis(&folder, &tables)?;
     let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
@@ -104,51 +120,37 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     let text: String = described.into_iter().map(|part| part.unwrap_or_default()).collect();
     write(&options.out.join("experiment.toml"), text.as_bytes())?;
 
-    let (status, message) = match stopped {
+    let (status, message) = match tables.halted {
+        true if rows.len() == rounds => ("interrupted", Some(format!("stopped in the analysis of {rounds} rounds"))),
         true => ("interrupted", Some(format!("stopped after round {} of {rounds}", rows.len()))),
         false => ("complete", None),
     };
     let outcome = Outcome { config: &config, label: &label, status, message, per_epoch, tables: &tables };
     let result = outcome.summary(&network, &rows, None);
     events(Event::Finished { summary: &result });
-    let name = options.trace.file_name().map_or_else(|| "trace".into(), |n| n.to_string_lossy().into_owned());
-    let summary = Summary {
-        format: 1,
-        name,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: 0,
-        status: status.to_owned(),
-        dataset: trace.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
-        loss: manifest.loss.name().to_owned(),
-        target: if manifest.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
-        headline: if manifest.loss == Loss::Mse { Comparator::Unconstrained } else { Comparator::Ball },
-        layers: network.describe(),
-        optimizers: vec![result],
-    };
+    (summary.status, summary.optimizers) = (status.to_owned(), vec![result]);
     write_json(&options.out.join("summary.json"), &summary)?;
     Ok(summary)
 }
 
-/// Refuses a folder that holds something else; empties the optimizer folders of an analysis that is replaced.
-fn prepare(options: &AnalyzeOptions, folder: &Path) -> Result<(), StudyError> {
+/// Takes the folder, unless it holds something else; removes the results of an analysis that is replaced.
+fn prepare(options: &AnalyzeOptions) -> Result<Lock, StudyError> {
     let out = options.out;
     let fail = |source| StudyError::Write { path: out.to_owned(), source };
-    match read_summary(out) {
-        Some(_) if !options.overwrite => return Err(StudyError::Occupied { path: out.to_owned() }),
-        Some(old) => {
-            for label in old.optimizers.iter().map(|o| out.join(&o.label)).filter(|old| old.exists()) {
-                std::fs::remove_dir_all(label).map_err(fail)?;
-            }
-        }
-        None if out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() => {
-            return Err(StudyError::NotEmpty { path: out.to_owned() });
-        }
-        None => {}
+    if !out.join("summary.json").exists() && out.exists() && holds_something(out, |_| false)? {
+        return Err(StudyError::NotEmpty { path: out.to_owned() });
     }
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).map_err(fail)?;
+    std::fs::create_dir_all(out).map_err(fail)?;
+    let lock = Lock::take(out)?;
+    if let Some(old) = read_summary(out)? {
+        if !options.overwrite {
+            return Err(StudyError::Occupied { path: out.to_owned() });
+        }
+        for label in old.optimizers.iter().map(|o| out.join(&o.label)).filter(|old| old.exists()) {
+            std::fs::remove_dir_all(label).map_err(fail)?;
+        }
     }
-    Ok(())
+    Ok(lock)
 }
 
 /// The optimizer that the manifest names, for labels and bounds; it is never run.

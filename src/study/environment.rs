@@ -22,6 +22,20 @@ pub fn total_memory() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Bytes that are free on the disk of a folder, where the system tells.
+pub fn free_space(folder: &std::path::Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let disk = nix::sys::statvfs::statvfs(folder).ok()?;
+        Some((disk.blocks_available() as u64).saturating_mul(disk.fragment_size() as u64))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
 fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

@@ -13,9 +13,19 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// The version of the format that is written, and the newest that is read.
+pub const FORMAT: u32 = 1;
+
+fn current_format() -> u32 {
+    FORMAT
+}
+
 /// An experiment, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
+    /// Version of the format, [`FORMAT`] at most.
+    #[serde(default = "current_format")]
+    pub format: u32,
     pub name: String,
     #[serde(default)]
     pub seed: u64,
@@ -62,6 +72,16 @@ pub enum Precision {
     #[default]
     F32,
     F64,
+}
+
+impl Precision {
+    /// Of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => size_of::<f32>(),
+            Precision::F64 => size_of::<f64>(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -273,7 +293,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 
 /// The keys of each section.
 const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
+    ("", &["format", "name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
     ("data", &["dataset", "path", "standardize", "validation"]),
     ("network", &["layers", "weights"]),
     ("training", &["loss", "target", "batch_size", "epochs", "precision", "stop_at_train_accuracy"]),
@@ -338,6 +358,11 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
     for setting in settings {
         set(&mut table, setting)?;
     }
+    // Before its keys: a newer format may well have others.
+    if table.get("format").and_then(Value::as_integer).is_some_and(|found| found > i64::from(FORMAT)) {
+        let reason = format!("this version reads formats up to {FORMAT}; get a newer taylorscope");
+        return Err(ExperimentError::Value { origin: origin.into(), key: "format", reason });
+    }
     check_keys(&table, origin)?;
     let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
     experiment.regret.resolve(&experiment.network.layers);
@@ -368,6 +393,9 @@ impl Experiment {
         let fail =
             |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.format == 0 {
+            return fail("format", "must be 1");
+        }
         if self.name.is_empty() || !self.name.chars().all(plain) || self.name.starts_with('.') {
             return fail("name", "must consist of letters, digits, '-', '_' and '.', as it names a folder");
         }
@@ -461,6 +489,11 @@ impl Experiment {
         labels
     }
 
+    /// Whether the file `path` holds this very experiment, whatever version of the program wrote it.
+    pub fn is_in(&self, path: &Path) -> bool {
+        std::fs::read_to_string(path).is_ok_and(|text| parse(&text, "", &[]).is_ok_and(|found| found == *self))
+    }
+
     /// The experiment as a file again, all defaults written out.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("an experiment is always expressible as TOML")
@@ -503,6 +536,8 @@ mod tests {
             ("training.stop_at_train_accuracy=0.9", "only classifiers"),
             ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
+            ("format=2", "newer taylorscope"),
+            ("format=0", "must be 1"),
         ] {
             let error = built_in(&[setting]).expect_err(setting).to_string();
             assert!(error.contains(expected), "{setting}: {error}");

@@ -1,20 +1,25 @@
 //! Studies: an experiment, its runs, their tables, and what they say about the paper's claims.
 //!
 //! - [`experiment`]: the experiment file
-//! - [`run`]: trains and analyses; [`analyze`]: the same for a trace
+//! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is one process's at a
+//!   time ([`lock`]); [`analyze`]: the same for a trace
 //! - [`analysis`]: what is measured of one run
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1
 //! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
-//! - [`environment`]: the machine; [`statistics`]: intervals and rank correlation; [`numbers`]: how numbers are printed
+//! - [`environment`]: the machine; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank correlation; [`numbers`]: how numbers are printed
 
 pub mod analysis;
 pub mod analyze;
+pub mod budget;
 pub mod claims;
+mod course;
 pub mod environment;
 pub mod experiment;
 pub mod explore;
+pub mod keeper;
 pub mod landscape;
+pub mod lock;
 pub mod numbers;
 pub mod results;
 pub mod run;

@@ -48,8 +48,7 @@ impl RunTables {
     /// Reads the run directory `dir`.
     pub fn read(dir: &Path) -> Result<RunTables, TableError> {
         let path = dir.join("summary.json");
-        let text = fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-        let summary: Summary = serde_json::from_str(&text).map_err(|e| unreadable(&path, e.into()))?;
+        let summary = Summary::read(&path)?;
         let optimizers = summary
             .optimizers
             .iter()

@@ -1,36 +1,36 @@
 //! Running an experiment: train every optimizer, analyse, write the run directory.
 
 use super::{
-    analysis::{Analysis, AnalysisSettings, AnalysisTables},
-    environment::{environment, peak_memory},
+    analysis::AnalysisTables,
+    budget, course,
+    environment::environment,
     experiment::{Experiment, Precision},
+    keeper::Interval,
+    lock::{LOCK_FILE, Lock},
     tables::{
-        Comparator, EpochRow, OptimizerSummary, RoundRow, Summary, TableError, ValidationRow, columns, write_rows,
+        Comparator, EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows,
     },
 };
 use crate::{
-    activation::probe_rows,
+    checkpoint::CheckpointError,
     data::{self, DataError, Dataset, MinibatchError, Minibatches, Split},
-    files::write_atomically,
+    files::{is_partial, remove, write_atomically},
     kernels::{Real, real::converted},
     loss::Loss,
     network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::{OptimizerConfig, OptimizerError},
-    taylor::BoundRates,
-    trace::{TargetKind, TraceError, TraceWriter, write::write_npy},
-    train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
+    trace::{TargetKind, TraceError, write::write_npy},
+    train::{Ending, Evaluation, Examples, Training, train},
 };
 use serde_json::json;
 use std::{
     borrow::Cow,
+    ffi::OsStr,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
-
-/// Inputs and labels that a kept trace carries along, up to this many bytes.
-const EMBEDDED_DATA_BYTES: usize = 64 << 20;
 
 /// How to run, apart from what the experiment says.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,10 @@ pub struct RunOptions<'a> {
     pub keep_trace: bool,
     /// Replace another run in the directory.
     pub overwrite: bool,
-    /// Continue an interrupted run in the directory: finished optimizers are kept.
+    /// Continue the run in the directory: finished optimizers are kept, another goes on from its last checkpoint.
     pub resume: bool,
+    /// How often the state is written, to resume from.
+    pub checkpoint: Interval,
     /// Bytes that the analysis may take for linearized rounds.
     pub memory: usize,
     /// Set from outside to stop after the current round.
@@ -58,6 +60,11 @@ pub enum Event<'a> {
     Started {
         label: &'a str,
         learning_rate: f64,
+        rounds: usize,
+    },
+    /// The optimizer goes on behind so many rounds, from its last checkpoint.
+    Resumed {
+        label: &'a str,
         rounds: usize,
     },
     /// An optimizer's result was kept from an earlier run.
@@ -101,6 +108,8 @@ pub enum StudyError {
     Table(#[from] TableError),
     #[error(transparent)]
     Trace(#[from] TraceError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
     Write { path: PathBuf, source: std::io::Error },
     #[error(
@@ -111,6 +120,21 @@ pub enum StudyError {
     OtherExperiment { path: PathBuf },
     #[error("{path} is not empty and holds no run; choose another folder with --out")]
     NotEmpty { path: PathBuf },
+    #[error(
+        "the analysis keeps {needed} in memory, more than the {allowed} of --memory; analyse fewer rounds (regret.rounds, \
+         regret.window) or neurons (regret.neurons), or allow more"
+    )]
+    Memory { needed: String, allowed: String },
+    #[error(
+        "the run needs {needed} on the disk of {path}, which has {free} left; free some space, choose another folder with --out, or leave out --keep-trace"
+    )]
+    Disk { path: PathBuf, needed: String, free: String },
+    #[error("{path} is in use by process {process}; wait until that has ended, or choose another folder with --out")]
+    InUse { path: PathBuf, process: String },
+    #[error(
+        "{path} was begun without --keep-trace, so its trace would lack rounds; leave that out, or begin anew with --overwrite"
+    )]
+    NoTrace { path: PathBuf },
 }
 
 impl StudyError {
@@ -125,6 +149,9 @@ impl StudyError {
                 | StudyError::Occupied { .. }
                 | StudyError::OtherExperiment { .. }
                 | StudyError::NotEmpty { .. }
+                | StudyError::InUse { .. }
+                | StudyError::NoTrace { .. }
+                | StudyError::Memory { .. }
                 | StudyError::Data(DataError::UnknownName { .. } | DataError::Images(_))
         )
     }
@@ -182,37 +209,47 @@ impl<'a, T: Real> TypedSplit<'a, T> {
     }
 }
 
-/// Prepares the run directory; says whether finished optimizers in it may be kept.
-fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<bool, StudyError> {
+/// Prepares the run directory; says whether the results and checkpoints in it may be used.
+fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Lock, bool), StudyError> {
     let out = options.out;
     let fail = |source| StudyError::Write { path: out.to_owned(), source };
     let config = out.join("experiment.toml");
-    let mut resumed = false;
-    if config.exists() {
-        if options.resume {
-            let same = std::fs::read_to_string(&config).is_ok_and(|text| text == experiment.to_toml());
-            if !same {
-                return Err(StudyError::OtherExperiment { path: out.to_owned() });
-            }
-            resumed = true;
-        } else if !options.overwrite {
-            return Err(StudyError::Occupied { path: out.to_owned() });
-        }
-    } else if out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() {
+    if !config.exists() && out.exists() && holds_something(out, |_| false)? {
         return Err(StudyError::NotEmpty { path: out.to_owned() });
     }
     std::fs::create_dir_all(out).map_err(fail)?;
-    if !resumed {
+    let lock = Lock::take(out)?;
+    let resumed = config.exists() && options.resume;
+    if resumed {
+        if !experiment.is_in(&config) {
+            return Err(StudyError::OtherExperiment { path: out.to_owned() });
+        }
+    } else if config.exists() && !options.overwrite {
+        return Err(StudyError::Occupied { path: out.to_owned() });
+    } else {
+        // Ended at any point, this leaves nothing that could be taken for a result of the new experiment.
+        remove(&out.join("summary.json")).map_err(fail)?;
         for label in experiment.labels() {
             let folder = out.join(label);
             if folder.exists() {
                 std::fs::remove_dir_all(&folder).map_err(fail)?;
             }
         }
-        let _ = std::fs::remove_file(out.join("summary.json"));
         write(&config, experiment.to_toml().as_bytes())?;
     }
-    Ok(resumed)
+    Ok((lock, resumed))
+}
+
+/// Whether a folder has anything but a lock, unfinished files, and what `beside` accepts.
+pub(super) fn holds_something(folder: &Path, beside: impl Fn(&OsStr) -> bool) -> Result<bool, StudyError> {
+    let fail = |source| StudyError::Write { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        if name != LOCK_FILE && !is_partial(&name) && !beside(&name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StudyError> {
@@ -234,26 +271,27 @@ pub fn run(
     let (mut dataset, network) = resolve(experiment, options.data)?;
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
-    let resumed = prepare(experiment, options)?;
+    let regret = experiment.regret.settings(minibatches.rounds_per_epoch(), network.layers());
+    let planned = minibatches.rounds_per_epoch() * experiment.training.epochs;
+    let weight = experiment.training.precision.bytes();
+    let observed = budget::observed_bytes(&network, experiment.training.loss, &regret, planned, weight);
+    budget::check_memory(observed, options.memory)?;
+    let (_lock, resumed) = prepare(experiment, options)?;
     let mut environment = environment();
     if let Some(standardization) = &dataset.standardization {
         environment["standardization"] = json!(standardization);
     }
     write_json(&options.out.join("environment.json"), &environment)?;
-    let kept: Vec<OptimizerSummary> = match resumed {
-        true => read_summary(options.out).map(|s| s.optimizers).unwrap_or_default(),
-        false => Vec::new(),
-    };
     let headline = match experiment.training.loss {
         Loss::Mse => Comparator::Unconstrained,
         Loss::CrossEntropy => Comparator::Ball,
     };
     let mut summary = Summary {
-        format: 1,
+        format: SUMMARY_FORMAT,
         name: experiment.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: experiment.seed,
-        status: "interrupted".to_owned(),
+        status: "running".to_owned(),
         dataset: dataset.name.clone(),
         loss: experiment.training.loss.name().to_owned(),
         target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
@@ -261,45 +299,62 @@ pub fn run(
         layers: network.describe(),
         optimizers: Vec::new(),
     };
+    let labels = experiment.labels();
+    let path = options.out.join("summary.json");
+    if resumed {
+        let known = read_summary(options.out)?.map(|summary| summary.optimizers).unwrap_or_default();
+        summary.optimizers = known.into_iter().filter(OptimizerSummary::is_final).collect();
+    }
+    write_json(&path, &summary)?;
+    let sum: f64 = dataset.train.inputs.iter().map(|x| f64::from(*x)).sum();
     let study = Study {
         experiment,
         options,
         dataset: &dataset,
+        data: &format!("{} rows, the sum of all inputs is {sum}", dataset.train.len()),
         validation: validation.as_ref(),
         network: &network,
         minibatches: &minibatches,
     };
-    for (config, label) in experiment.optimizer.iter().zip(experiment.labels()) {
-        if let Some(done) = kept.iter().find(|o| o.label == label && o.status == "complete") {
-            events(Event::Kept { label: &label });
-            summary.optimizers.push(done.clone());
+    study.check_disk(&summary, observed)?;
+    for (config, label) in experiment.optimizer.iter().zip(&labels) {
+        if summary.optimizers.iter().any(|done| done.label == *label) {
+            course::clear(options.out, label)?;
+            events(Event::Kept { label });
             continue;
         }
         let result = match experiment.training.precision {
-            Precision::F32 => study.optimizer::<f32>(config, &label, events),
-            Precision::F64 => study.optimizer::<f64>(config, &label, events),
+            Precision::F32 => study.optimizer::<f32>(config, label, events),
+            Precision::F64 => study.optimizer::<f64>(config, label, events),
         }?;
         events(Event::Finished { summary: &result });
+        let is_final = result.is_final();
         summary.optimizers.push(result);
-        write_json(&options.out.join("summary.json"), &summary)?;
+        // In the order of the experiment, whatever was kept.
+        summary.optimizers.sort_by_key(|done| labels.iter().position(|label| *label == done.label));
+        write_json(&path, &summary)?;
+        if is_final {
+            course::clear(options.out, label)?;
+        }
         if options.stop.load(Ordering::SeqCst) {
             break;
         }
     }
-    let all = |status: &str| summary.optimizers.iter().all(|o| o.status == status);
     summary.status = match () {
-        () if summary.optimizers.len() == experiment.optimizer.len() && all("complete") => "complete",
         () if summary.optimizers.iter().any(|o| o.status == "failed") => "failed",
-        () => "interrupted",
+        () if summary.optimizers.len() < labels.len() => "interrupted",
+        () if summary.optimizers.iter().any(|o| !o.is_final()) => "interrupted",
+        () => "complete",
     }
     .to_owned();
-    write_json(&options.out.join("summary.json"), &summary)?;
+    write_json(&path, &summary)?;
     Ok(summary)
 }
 
-/// Reads `summary.json` of a run directory.
-pub fn read_summary(run: &Path) -> Option<Summary> {
-    serde_json::from_slice(&std::fs::read(run.join("summary.json")).ok()?).ok()
+/// Reads `summary.json` of a run directory; `None` if there is none.
+pub fn read_summary(run: &Path) -> Result<Option<Summary>, StudyError> {
+    let path = run.join("summary.json");
+    if path.exists() { Ok(Some(Summary::read(&path)?)) } else { Ok(None) }
 }
 
 /// The experiment's initial weights: from its file, or by `seed`.
@@ -315,171 +370,37 @@ pub(super) fn initial_weights<T: Real>(
 }
 
 /// An experiment with everything that its optimizers share.
-struct Study<'a> {
-    experiment: &'a Experiment,
-    options: &'a RunOptions<'a>,
-    dataset: &'a Dataset,
-    validation: Option<&'a Split>,
-    network: &'a Network,
-    minibatches: &'a Minibatches,
+#[derive(Clone, Copy)]
+pub(super) struct Study<'a> {
+    pub experiment: &'a Experiment,
+    pub options: &'a RunOptions<'a>,
+    pub dataset: &'a Dataset,
+    /// What tells the training data from others of the same name, for checkpoints.
+    pub data: &'a str,
+    pub validation: Option<&'a Split>,
+    pub network: &'a Network,
+    pub minibatches: &'a Minibatches,
 }
 
 impl Study<'_> {
-    fn planned_rounds(&self) -> usize {
+    /// Whether the disk has room for a checkpoint and for the traces that are still to be written.
+    fn check_disk(&self, summary: &Summary, observed: usize) -> Result<(), StudyError> {
+        let out = self.options.out;
+        let rounds = (self.planned_rounds() + 1).saturating_mul(self.network.parameters());
+        let trace = |label: &String| {
+            let data = self.dataset.train.inputs.len() * size_of::<f32>();
+            let data = if data <= course::EMBEDDED_DATA_BYTES { data } else { 0 };
+            let whole = rounds.saturating_mul(self.experiment.training.precision.bytes()).saturating_add(data);
+            whole.saturating_sub(budget::folder_bytes(&out.join(label).join("trace")))
+        };
+        let labels = self.experiment.labels();
+        let open = labels.iter().filter(|label| summary.optimizers.iter().all(|done| done.label != **label));
+        let traces = if self.options.keep_trace { open.map(trace).fold(0, usize::saturating_add) } else { 0 };
+        budget::check_disk(out, observed.saturating_add(traces))
+    }
+
+    pub fn planned_rounds(&self) -> usize {
         self.minibatches.rounds_per_epoch() * self.experiment.training.epochs
-    }
-
-    fn optimizer<T: Real>(
-        &self,
-        config: &OptimizerConfig,
-        label: &str,
-        events: &mut dyn FnMut(Event),
-    ) -> Result<OptimizerSummary, StudyError> {
-        let (network, training) = (self.network, &self.experiment.training);
-        let folder = self.options.out.join(label);
-        std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
-        let mut weights: Vec<T> = initial_weights(self.experiment, self.network, self.experiment.seed)?;
-        let mut optimizer = config.build_for::<T>(network, self.planned_rounds())?;
-        let (train_split, test_split) =
-            (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
-        let (train_set, test_set) = (train_split.examples(training.target), test_split.examples(training.target));
-        let validation_split = self.validation.map(TypedSplit::<T>::new);
-        let validation_set = validation_split.as_ref().map(|split| split.examples(training.target));
-        let per_epoch = self.minibatches.rounds_per_epoch();
-        let planned = self.planned_rounds();
-        let rate = config.rate(planned);
-        events(Event::Started { label, learning_rate: config.learning_rate, rounds: planned });
-
-        let settings = AnalysisSettings {
-            regret: self.experiment.regret.settings(per_epoch, network.layers()),
-            planned_rounds: planned,
-            batch: training.batch_size,
-            memory: self.options.memory,
-            every: self.experiment.exploration.every.rounds(per_epoch).min(planned),
-            pool_winners: self.experiment.exploration.pool_winners,
-            rates: BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") },
-        };
-        let probe = probe_rows(train_set.len(), self.experiment.exploration.probe);
-        write_probe(&folder, &probe)?;
-        let mut probe_inputs = Vec::new();
-        train_set.gather_inputs(&probe, &mut probe_inputs);
-        let mut analysis = Analysis::new(network, training.loss, settings, probe_inputs);
-        let mut trace = self.trace_writer::<T>(config, &folder)?;
-
-        let (mut rounds, mut epochs): (Vec<RoundRow>, Vec<EpochRow>) = (Vec::new(), Vec::new());
-        let mut validation: Vec<ValidationRow> = Vec::new();
-        let mut epoch_seconds = Vec::new();
-        let (start, mut epoch_start) = (Instant::now(), Instant::now());
-        let mut evaluation_seconds = 0.0;
-        let mut observers: Vec<&mut dyn Observer<T>> = vec![&mut analysis];
-        if let Some(trace) = &mut trace {
-            observers.push(trace);
-        }
-        let task = Training {
-            network,
-            loss: training.loss,
-            examples: train_set,
-            minibatches: self.minibatches,
-            epochs: training.epochs,
-        };
-        let events_cell = std::cell::RefCell::new(&mut *events);
-        let (ending, done) = train(
-            &task,
-            &mut *optimizer,
-            &mut weights,
-            &mut observers,
-            |number, epoch, loss| {
-                rounds.push(RoundRow { round: number, epoch, loss });
-                (events_cell.borrow_mut())(Event::Round { number, loss });
-                match self.options.stop.load(Ordering::SeqCst) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            },
-            |epoch, weights| {
-                epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
-                let evaluated = Instant::now();
-                let on = |examples: &Examples<T>| evaluate(network, training.loss, weights, examples);
-                let row = epoch_row(epoch, rate.at(epoch * per_epoch), on(&train_set), on(&test_set));
-                validation.extend(validation_set.as_ref().map(&on).map(|found| ValidationRow {
-                    epoch,
-                    validation_loss: found.loss,
-                    validation_accuracy: found.accuracy,
-                }));
-                (events_cell.borrow_mut())(Event::Epoch {
-                    epoch,
-                    train_loss: row.train_loss,
-                    test_loss: row.test_loss,
-                });
-                epochs.push(row);
-                evaluation_seconds += evaluated.elapsed().as_secs_f64();
-                epoch_start = Instant::now();
-                match training.stop_at_train_accuracy.zip(epochs.last().and_then(|row| row.train_accuracy)) {
-                    Some((goal, accuracy)) if accuracy >= goal => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            },
-        );
-        let total = start.elapsed().as_secs_f64();
-        let observed = analysis.clock.total();
-        write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rounds)?;
-        write_rows(&folder.join("epochs.csv"), columns::EPOCHS, &epochs)?;
-        if validation_set.is_some() {
-            write_rows(&folder.join("validation.csv"), columns::VALIDATION, &validation)?;
-        }
-        if let Some(trace) = trace {
-            let path = folder.join("trace");
-            trace.close().map_err(|source| StudyError::Write { path, source })?;
-        }
-
-        let stopped = matches!(ending, Ending::Stopped { .. }) && done < planned;
-        let (tables, clock) = analysis.complete(&train_set, stopped, |name| events(Event::Phase { name }));
-        write_analysis(&folder, &tables)?;
-        let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
-        phases["training"] = json!((total - observed - evaluation_seconds).max(0.0));
-        phases["evaluation"] = json!(evaluation_seconds);
-        let timing = json!({ "phases": phases, "epochs": epoch_seconds, "peak_memory_bytes": peak_memory() });
-        write_json(&folder.join("timing.json"), &timing)?;
-
-        let (status, message) = match ending {
-            Ending::Diverged { round } => ("failed", Some(divergence(config, round))),
-            Ending::Reached { epoch } => ("complete", Some(reached(training.stop_at_train_accuracy, epoch))),
-            Ending::Stopped { rounds } if rounds < planned => {
-                ("interrupted", Some(format!("stopped after round {rounds} of {planned}; continue with --resume")))
-            }
-            _ => ("complete", None),
-        };
-        let outcome = Outcome { config, label, status, message, per_epoch, tables: &tables };
-        Ok(outcome.summary(network, &rounds, epochs.last()))
-    }
-
-    fn trace_writer<T: Real>(
-        &self,
-        config: &OptimizerConfig,
-        folder: &Path,
-    ) -> Result<Option<TraceWriter<T>>, StudyError> {
-        if !self.options.keep_trace {
-            return Ok(None);
-        }
-        let training = &self.experiment.training;
-        let path = folder.join("trace");
-        let fail = |source| StudyError::Write { path: path.clone(), source };
-        let train = &self.dataset.train;
-        let writer = TraceWriter::new(
-            &path,
-            self.network,
-            training.loss,
-            training.target,
-            training.batch_size,
-            config,
-            self.dataset,
-        )
-        .map_err(fail)?;
-        if train.inputs.len() * size_of::<f32>() <= EMBEDDED_DATA_BYTES {
-            let labels = (training.target == TargetKind::Label).then_some(&train.labels[..]);
-            writer.write_data(&train.inputs, train.features(), labels).map_err(fail)?;
-        }
-        Ok(Some(writer))
     }
 }
 
@@ -503,7 +424,7 @@ pub(super) fn write_analysis(folder: &Path, tables: &AnalysisTables) -> Result<(
     Ok(())
 }
 
-fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, test: Evaluation) -> EpochRow {
+pub(super) fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, test: Evaluation) -> EpochRow {
     EpochRow {
         epoch,
         learning_rate,
@@ -512,19 +433,6 @@ fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, test: Evaluati
         train_accuracy: train.accuracy,
         test_accuracy: test.accuracy,
     }
-}
-
-fn divergence(config: &OptimizerConfig, round: usize) -> String {
-    let rate = config.learning_rate;
-    format!(
-        "the loss of round {round} is not finite with learning rate {rate}; everything before it is kept. Try a \
-         smaller rate, for example {}",
-        rate / 3.0
-    )
-}
-
-fn reached(goal: Option<f64>, epoch: usize) -> String {
-    format!("reached the training accuracy {} after epoch {epoch}", goal.unwrap_or(1.0))
 }
 
 /// How an optimizer's run went, for its summary.

@@ -167,6 +167,10 @@ pub enum TableError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot read {path}: {source}; is this a run directory of taylorscope?")]
     Read { path: PathBuf, source: csv::Error },
+    #[error(
+        "{path} has format {found}, but this version reads formats up to {SUMMARY_FORMAT}; get a newer taylorscope"
+    )]
+    Newer { path: PathBuf, found: u64 },
 }
 
 /// Writes `rows` as a CSV with a header, first beside `path`, then renamed over it.
@@ -271,17 +275,40 @@ pub mod columns {
         &["layer", "neuron", "switches", "rank", "log_volume", "log_det", "active_fraction", "dead"];
 }
 
+/// The version of `summary.json` that is written, and the newest that is read.
+pub const SUMMARY_FORMAT: u32 = 1;
+
+impl Summary {
+    /// Reads a `summary.json`.
+    pub fn read(path: &Path) -> Result<Summary, TableError> {
+        let fail = |source: std::io::Error| TableError::Read { path: path.to_owned(), source: source.into() };
+        let text = std::fs::read_to_string(path).map_err(fail)?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| fail(e.into()))?;
+        if let Some(found) = value["format"].as_u64().filter(|found| *found > u64::from(SUMMARY_FORMAT)) {
+            return Err(TableError::Newer { path: path.to_owned(), found });
+        }
+        serde_json::from_value(value).map_err(|e| fail(e.into()))
+    }
+}
+
+impl OptimizerSummary {
+    /// Whether nothing more is to be done: it is complete, or diverged as it always will.
+    pub fn is_final(&self) -> bool {
+        self.status == "complete" || self.status == "failed"
+    }
+}
+
 /// `summary.json`: what a run found, for `report` and for scripts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Version of this format; 1.
+    /// Version of this format, [`SUMMARY_FORMAT`].
     pub format: u32,
     /// Name of the experiment.
     pub name: String,
     /// Version of taylorscope that wrote the run.
     pub version: String,
     pub seed: u64,
-    /// `complete`, `interrupted` or `failed`.
+    /// `running`, `complete`, `interrupted` or `failed`.
     pub status: String,
     pub dataset: String,
     /// `mse` or `cross_entropy`.

@@ -6,10 +6,12 @@
 use super::{
     environment::environment,
     experiment::Experiment,
-    run::{StudyError, TypedSplit, initial_weights, write, write_json},
+    lock::Lock,
+    run::{StudyError, TypedSplit, holds_something, initial_weights, write, write_json},
 };
 use crate::{
     data::{Dataset, Minibatches},
+    files::remove,
     kernels::{Real, real::sum_of_squared_differences},
     network::Network,
     optim::OptimizerConfig,
@@ -25,44 +27,44 @@ use std::{
     },
 };
 
-/// Whether the folder `out` holds trials of this experiment, with their results in `table`, that are to be continued.
+/// Makes the folder `out` of an experiment's trials ours, and says whether it holds some of them, with their results in `table`, that are
+/// to be continued.
 ///
 /// # Errors
 ///
-/// If it holds anything else that must not be lost; entries that `beside` accepts do not count.
-pub(super) fn continues(
+/// If it is in use, or holds anything else that must not be lost; entries that `beside` accepts do not count.
+pub(super) fn begin(
     experiment: &Experiment,
     out: &Path,
     table: &str,
     overwrite: bool,
     beside: impl Fn(&OsStr) -> bool,
-) -> Result<bool, StudyError> {
+) -> Result<(Lock, bool), StudyError> {
     let fail = |source| StudyError::Write { path: out.to_owned(), source };
     let config = out.join("experiment.toml");
-    let known = out.join(table).exists();
-    if config.exists() && known && !overwrite {
-        if std::fs::read_to_string(&config).map_err(fail)? != experiment.to_toml() {
+    if !config.exists() && out.exists() && holds_something(out, beside)? {
+        return Err(StudyError::NotEmpty { path: out.to_owned() });
+    }
+    std::fs::create_dir_all(out).map_err(fail)?;
+    let lock = Lock::take(out)?;
+    let known = out.join(table);
+    let mut continued = false;
+    if config.exists() && !overwrite {
+        if !experiment.is_in(&config) {
             return Err(StudyError::OtherExperiment { path: out.to_owned() });
         }
-        return Ok(true);
-    }
-    if !config.exists() && out.exists() {
-        for entry in std::fs::read_dir(out).map_err(fail)? {
-            if !beside(&entry.map_err(fail)?.file_name()) {
-                return Err(StudyError::NotEmpty { path: out.to_owned() });
-            }
+        // A run has the same file; its results are in folders.
+        if !known.exists() && out.join("summary.json").exists() {
+            return Err(StudyError::Occupied { path: out.to_owned() });
         }
-    } else if config.exists() && !known && !overwrite {
-        return Err(StudyError::Occupied { path: out.to_owned() });
+        continued = known.exists();
+    } else {
+        // Ended at any point, this leaves nothing that could be taken for a result of the new experiment.
+        remove(&known).map_err(fail)?;
+        write(&config, experiment.to_toml().as_bytes())?;
     }
-    Ok(false)
-}
-
-/// Makes the folder of an experiment's trials, with what says which they are.
-pub(super) fn begin(experiment: &Experiment, out: &Path) -> Result<(), StudyError> {
-    std::fs::create_dir_all(out).map_err(|source| StudyError::Write { path: out.to_owned(), source })?;
-    write(&out.join("experiment.toml"), experiment.to_toml().as_bytes())?;
-    write_json(&out.join("environment.json"), &environment())
+    write_json(&out.join("environment.json"), &environment())?;
+    Ok((lock, continued))
 }
 
 /// An experiment's data and network, on which trials run.
@@ -161,7 +163,7 @@ impl<'a, T: Real> Trials<'a, T> {
         Ok(Some(Outcome {
             rounds,
             // A loss that is finite but far larger than before training is no result, either.
-            diverged: matches!(ending, Ending::Diverged { .. })
+            diverged: matches!(ending, Ending::Diverged(_))
                 || !losses.first().is_some_and(|first| train.loss <= WORSE * *first),
             last_loss: mean(&losses[losses.len().saturating_sub(100)..]),
             mean_loss: mean(&losses),

@@ -7,9 +7,10 @@
 
 use super::{
     experiment::{Experiment, Precision},
+    lock::Lock,
     run::{StudyError, resolve, set_aside, write, write_json},
     tables::{columns, read_rows, write_rows},
-    trial::{Trials, begin, continues, side_by_side},
+    trial::{Trials, begin, side_by_side},
 };
 use crate::kernels::Real;
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ fn tune_in<T: Real>(
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     trials.planned_rounds()?;
-    let known = prepare(experiment, options)?;
+    let (_lock, known) = prepare(experiment, options)?;
     let labels = experiment.labels();
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
     let table = Mutex::new(known);
@@ -214,16 +215,13 @@ fn write_table(out: &Path, labels: &[String], rows: &mut [TuneRow]) -> Result<()
 }
 
 /// Makes the folder ready and gives the points that it holds already.
-fn prepare(experiment: &Experiment, options: &TuneOptions) -> Result<Vec<TuneRow>, StudyError> {
+fn prepare(experiment: &Experiment, options: &TuneOptions) -> Result<(Lock, Vec<TuneRow>), StudyError> {
     let (out, name) = (options.out, "tune.csv");
     let table = out.join(name);
-    let known = match continues(experiment, out, name, options.overwrite, |_| false)? {
-        true => read_rows(&table)?,
-        false => Vec::new(),
-    };
-    begin(experiment, out)?;
+    let (lock, continued) = begin(experiment, out, name, options.overwrite, |_| false)?;
+    let known = if continued { read_rows(&table)? } else { Vec::new() };
     write_rows(&table, columns::TUNE, &known)?;
-    Ok(known)
+    Ok((lock, known))
 }
 
 /// The search of one rate: which to try next, given the values so far.

@@ -11,13 +11,14 @@ use super::{
     subspace::Objective,
     units::UnitRecord,
     window::Window,
+    work::{Halted, Work},
 };
 use crate::{
     kernels::real::{convert, dot},
     network::Block,
     study::tables::{Comparator, Scale},
 };
-use std::ops::Range;
+use std::{ops::Range, sync::atomic::AtomicBool};
 
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
@@ -34,16 +35,18 @@ pub struct Windows<'a> {
     /// In `f32`: the many products of the search.
     pub fast: &'a Window<'a, f32>,
     pub preconditioners: &'a Preconditioners,
+    /// Ends searches early once it is set.
+    pub stop: &'a AtomicBool,
 }
 
-/// Optima of every layer for the given prefixes.
+/// Optima of every layer for the given prefixes, each layer a piece of `work`.
 pub fn optima(
     windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
     record: impl Fn(UnitId, usize) -> UnitRecord,
-    mut progress: impl FnMut(),
-) -> Vec<UnitResult> {
+    work: &mut Work,
+) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();
     let blocks = windows.exact.network().blocks();
     for (l, block) in blocks.iter().enumerate() {
@@ -51,16 +54,20 @@ pub fn optima(
         let unit = unit(block);
         let quadratic = windows.exact.loss().is_quadratic();
         let record = |n| record(unit, n);
-        let closed = match quadratic {
-            true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record),
-            true if dimension <= DIRECT_WEIGHTS => Some(direct::optima(windows.exact, l, prefixes, settings, record)),
-            _ => None,
+        let search = || {
+            let closed = match quadratic {
+                true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record),
+                true if dimension <= DIRECT_WEIGHTS => {
+                    Some(direct::optima(windows.exact, l, prefixes, settings, record))
+                }
+                _ => None,
+            };
+            let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record));
+            unit_results(unit, dimension, found, record)
         };
-        let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record));
-        results.extend(unit_results(unit, dimension, found, record));
-        progress();
+        results.extend(work.piece(format!("layer {}", block.layer), search)?);
     }
-    results
+    Ok(results)
 }
 
 /// The optima of a range of blocks by subspace iteration.
@@ -72,7 +79,8 @@ pub fn iterative_optima(
     record: impl Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
-    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products };
+    let Windows { stop, .. } = *windows;
+    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products, stop };
     super::prefixes::optima(&mut objective, prefixes, settings, effort, record)
 }
 

@@ -17,6 +17,7 @@ use super::{
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::Objective,
     units::UnitRecord,
+    work::{Halted, Work},
 };
 use crate::{
     kernels::{
@@ -227,7 +228,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     fn by_passes(
         &self,
         moving: Moving,
-        effort: Effort,
+        effort: Effort<'_>,
         record: impl Fn(usize) -> UnitRecord,
     ) -> Vec<(Comparator, usize, Optimum)> {
         let mut objective = PassObjective {
@@ -242,58 +243,83 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         optima(&mut objective, self.prefixes, self.settings, effort, record)
     }
 
-    /// Optima of the selected neurons of every layer.
-    pub fn neurons(&self, record: impl Fn(UnitId, usize) -> UnitRecord) -> Vec<UnitResult> {
+    /// Optima of the selected neurons of every layer, those that are searched together a piece of `work`.
+    pub fn neurons(
+        &self,
+        record: impl Fn(UnitId, usize) -> UnitRecord,
+        work: &mut Work,
+    ) -> Result<Vec<UnitResult>, Halted> {
         let (sample, settings) = (&self.kept.sample, self.settings);
         let max_products = NEURON_PRODUCTS * settings.max_products;
-        let effort = Effort { tolerance: settings.neuron_tolerance, max_products };
+        let effort = Effort { tolerance: settings.neuron_tolerance, max_products, stop: work.stop() };
         let mut results = Vec::new();
         for (l, block) in sample.network.blocks().iter().enumerate() {
             let selected = settings.selected(block.units);
             let at_once = (self.memory / 2 / Gradients::bytes(sample, l).max(1)).min(selected.len());
             for neurons in selected.chunks(at_once.max(1)) {
-                let gradients = if at_once > 0 { Gradients::new(sample, l, neurons) } else { Vec::new() };
-                let mut gradients = gradients.into_iter();
-                for neuron in neurons {
-                    let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
-                    let record = |n| record(unit, n);
-                    let found = if let Some(gradients) = gradients.next() {
-                        let mut objective =
-                            NeuronObjective::new(sample, gradients, &self.preconditioners[l], self.prefixes);
-                        optima(&mut objective, self.prefixes, settings, effort, record)
-                    } else {
-                        let moving = Moving { blocks: l..l + 1, span: block.neuron(*neuron) };
-                        self.by_passes(moving, effort, record)
-                    };
-                    results.extend(unit_results(unit, block.width(), found, record));
-                }
+                let search = || {
+                    let gradients = if at_once > 0 { Gradients::new(sample, l, neurons) } else { Vec::new() };
+                    let (mut gradients, mut results) = (gradients.into_iter(), Vec::new());
+                    for neuron in neurons {
+                        let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
+                        let record = |n| record(unit, n);
+                        let found = if let Some(gradients) = gradients.next() {
+                            let mut objective =
+                                NeuronObjective::new(sample, gradients, &self.preconditioners[l], self.prefixes);
+                            optima(&mut objective, self.prefixes, settings, effort, record)
+                        } else {
+                            let moving = Moving { blocks: l..l + 1, span: block.neuron(*neuron) };
+                            self.by_passes(moving, effort, record)
+                        };
+                        results.extend(unit_results(unit, block.width(), found, record));
+                    }
+                    results
+                };
+                // How many are searched together decides how, and so what is found to the last bit.
+                let name = format!("neurons of {} from {}, {at_once} together", block.layer, neurons[0]);
+                results.extend(work.piece(name, search)?);
             }
         }
-        results
+        Ok(results)
     }
 
-    /// Optima of every layer.
-    pub fn layers(&self, record: impl Fn(UnitId, usize) -> UnitRecord) -> Vec<UnitResult> {
-        let mut results = Vec::new();
+    /// Optima of every layer, each a piece of `work`.
+    pub fn layers(
+        &self,
+        record: impl Fn(UnitId, usize) -> UnitRecord,
+        work: &mut Work,
+    ) -> Result<Vec<UnitResult>, Halted> {
+        let (mut results, effort) = (Vec::new(), self.effort(work));
         for (l, block) in self.kept.sample.network.blocks().iter().enumerate() {
             let unit = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
             let moving = Moving { blocks: l..l + 1, span: block.range() };
-            let found = self.by_passes(moving, self.effort(), |n| record(unit, n));
-            results.extend(unit_results(unit, block.range().len(), found, |n| record(unit, n)));
+            let search = || {
+                let found = self.by_passes(moving, effort, |n| record(unit, n));
+                unit_results(unit, block.range().len(), found, |n| record(unit, n))
+            };
+            results.extend(work.piece(format!("layer {}", block.layer), search)?);
         }
-        results
+        Ok(results)
     }
 
-    /// Optima of the network.
-    pub fn network(&self, record: impl Fn(UnitId, usize) -> UnitRecord) -> Vec<UnitResult> {
+    /// Optima of the network, a single piece of `work`.
+    pub fn network(
+        &self,
+        record: impl Fn(UnitId, usize) -> UnitRecord,
+        work: &mut Work,
+    ) -> Result<Vec<UnitResult>, Halted> {
         let network = self.kept.sample.network;
         let unit = UnitId { scale: Scale::Network, layer: None, neuron: None };
         let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
-        let found = self.by_passes(moving, self.effort(), |n| record(unit, n));
-        unit_results(unit, network.parameters(), found, |n| record(unit, n))
+        let effort = self.effort(work);
+        work.piece("network", || {
+            let found = self.by_passes(moving, effort, |n| record(unit, n));
+            unit_results(unit, network.parameters(), found, |n| record(unit, n))
+        })
     }
 
-    fn effort(&self) -> Effort {
-        Effort { tolerance: self.settings.tolerance, max_products: self.settings.max_products }
+    fn effort<'b>(&self, work: &Work<'b>) -> Effort<'b> {
+        let (tolerance, max_products) = (self.settings.tolerance, self.settings.max_products);
+        Effort { tolerance, max_products, stop: work.stop() }
     }
 }

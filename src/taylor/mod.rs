@@ -7,7 +7,8 @@
 //! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
 //!   a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns
-//! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit
+//! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit; [`work`]: long searches,
+//!   kept piece by piece
 
 pub mod certificate;
 mod direct;
@@ -26,6 +27,8 @@ pub mod sample;
 pub mod subspace;
 pub mod units;
 pub mod window;
+pub mod work;
 
 pub use certificate::{Comparison, Optimum, StopReason};
 pub use regret::{BoundRates, RegretSettings, UnitResult};
+pub use work::{Found, Halted, Work};

@@ -8,6 +8,7 @@ use super::{
     layer::{Windows, iterative_optima},
     regret::{RegretSettings, UnitId, UnitResult, unit_results},
     units::UnitRecord,
+    work::{Halted, Work},
 };
 use crate::study::tables::Scale;
 
@@ -16,16 +17,19 @@ fn unit() -> UnitId {
     UnitId { scale: Scale::Network, layer: None, neuron: None }
 }
 
-/// Optima of the network for the given prefixes.
+/// Optima of the network for the given prefixes, a single piece of `work`.
 pub fn optima(
     windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
     record: impl Fn(UnitId, usize) -> UnitRecord,
-) -> Vec<UnitResult> {
+    work: &mut Work,
+) -> Result<Vec<UnitResult>, Halted> {
     let network = windows.exact.network();
     let unit = unit();
     let record = |n| record(unit, n);
-    let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record);
-    unit_results(unit, network.parameters(), found, record)
+    work.piece("network", || {
+        let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record);
+        unit_results(unit, network.parameters(), found, record)
+    })
 }

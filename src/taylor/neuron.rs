@@ -14,8 +14,10 @@ use super::{
     regret::{RegretSettings, UnitId, UnitResult},
     units::{UnitRecord, UnitTracker},
     window::Window,
+    work::{Halted, Work},
 };
 use crate::{
+    checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
         dense::{Factor, affine, append_with_ones, curvature_factors},
@@ -29,6 +31,7 @@ use crate::{
     train::{Observer, Part, Round},
 };
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows gathered before they are added to the Gram matrices; fewer would reload the sums too often.
 const BUFFER_ROWS: usize = 2048;
@@ -263,33 +266,83 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
     }
 }
 
+impl<T: Real> Persist for NeuronStream<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.list("initial", &mut self.initial)?;
+        store.count("rounds", &mut self.rounds)?;
+        store.count("buffered", &mut self.buffered)?;
+        store.number("loss_sum", &mut self.loss_sum)?;
+        let weights = if self.rounds == 0 { 0 } else { self.network.parameters() };
+        if self.initial.len() != weights {
+            return Err(store.malformed("initial", "does not fit the network"));
+        }
+        for (l, layer) in self.layers.iter_mut().enumerate() {
+            store.part(&l.to_string(), |store| layer.persist(store, self.buffered))?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> LayerSums<T> {
+    /// `buffered` rows are waiting. They are kept as they are: adding them earlier would round the sums differently.
+    fn persist(&mut self, store: &mut Store, buffered: usize) -> Result<(), StoreError> {
+        store.values("gram", self.gram.sums_mut())?;
+        store.values("linear", &mut self.linear)?;
+        store.values("constant", &mut self.constant)?;
+        let widths = [self.gram.width(), self.gram.planes(), self.selected.len()];
+        for ((name, buffer), width) in
+            [("x", &mut self.x), ("q", &mut self.q), ("e", &mut self.e)].into_iter().zip(widths)
+        {
+            store.list(name, buffer)?;
+            if Some(buffer.len()) != buffered.checked_mul(width) {
+                return Err(store.malformed(name, format!("has no {buffered} rows of {width} values")));
+            }
+        }
+        // A shift that there is not yet is no number.
+        let mut warm: Vec<f64> = self.warm.iter().flatten().map(|shift| shift.unwrap_or(f64::NAN)).collect();
+        store.values("warm", &mut warm)?;
+        for (shifts, found) in self.warm.iter_mut().zip(warm.as_chunks().0) {
+            *shifts = found.map(|shift| (!shift.is_nan()).then_some(shift));
+        }
+        Ok(())
+    }
+}
+
 /// Newton steps per optimum at most.
 const MAX_STEPS: usize = 60;
 /// An unconstrained search of a loss without minimizer ends at this multiple of the displacement.
 pub const FAR: f64 = 1000.0;
 
-/// Optima of the selected neurons of every layer over the first `rounds` rounds of a window, for any loss.
+/// Optima of the selected neurons of every layer over the first `rounds` rounds of a window, for any loss; each layer a piece of
+/// `work`.
 pub fn optima(
     window: &Window<f64>,
     rounds: usize,
     settings: &RegretSettings,
     record: impl Fn(UnitId) -> UnitRecord,
-) -> Vec<UnitResult> {
+    work: &mut Work,
+) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();
     for (l, block) in window.network().blocks().iter().enumerate() {
-        let problem = LayerProblem::new(window, l, rounds, settings);
-        let records: Vec<UnitRecord> = problem.selected.iter().map(|a| record(unit(block, *a))).collect();
-        for comparator in &settings.comparators {
-            let comparisons: Vec<Comparison> =
-                records.iter().map(|r| settings.comparison(*comparator, r.displacement)).collect();
-            let tolerance = settings.neuron_tolerance * records.first().map_or(0.0, |r| r.mean_loss);
-            let optima = problem.minimize(&comparisons, tolerance);
-            results.extend(problem.selected.iter().zip(&records).zip(&optima).map(|((a, record), optimum)| {
-                UnitResult::new(unit(block, *a), *comparator, block.width(), *record, optimum)
-            }));
-        }
+        let stop = work.stop();
+        let search = || {
+            let problem = LayerProblem::new(window, l, rounds, settings);
+            let records: Vec<UnitRecord> = problem.selected.iter().map(|a| record(unit(block, *a))).collect();
+            let mut results = Vec::new();
+            for comparator in &settings.comparators {
+                let comparisons: Vec<Comparison> =
+                    records.iter().map(|r| settings.comparison(*comparator, r.displacement)).collect();
+                let tolerance = settings.neuron_tolerance * records.first().map_or(0.0, |r| r.mean_loss);
+                let optima = problem.minimize(&comparisons, tolerance, stop);
+                results.extend(problem.selected.iter().zip(&records).zip(&optima).map(|((a, record), optimum)| {
+                    UnitResult::new(unit(block, *a), *comparator, block.width(), *record, optimum)
+                }));
+            }
+            results
+        };
+        results.extend(work.piece(format!("neurons of {}, {rounds} rounds", block.layer), search)?);
     }
-    results
+    Ok(results)
 }
 
 /// The Taylor losses of the selected neurons of a layer: `T(u) = loss(f + g (<u, x> - s0))`.
@@ -414,7 +467,8 @@ impl<'a> LayerProblem<'a> {
     }
 
     /// Newton's method with a line search that never increases the objective, for all neurons side by side.
-    fn minimize(&self, comparisons: &[Comparison], tolerance: f64) -> Vec<Optimum> {
+    /// Ends early once `stop` is set.
+    fn minimize(&self, comparisons: &[Comparison], tolerance: f64, stop: &AtomicBool) -> Vec<Optimum> {
         let count = self.selected.len();
         // A separable problem has no minimizer: search inside a ball so large that it does not matter otherwise.
         let radius = |c: &Comparison| c.radius.unwrap_or(FAR * c.displacement);
@@ -439,7 +493,7 @@ impl<'a> LayerProblem<'a> {
                 }
                 gaps[*p] > tolerance && stops[*p] == StopReason::Iterations
             });
-            if open.is_empty() {
+            if open.is_empty() || stop.load(Ordering::Relaxed) {
                 break;
             }
             let mut gram = WeightedGram::new(self.width, open.len());

@@ -8,6 +8,7 @@ use super::{
     units::UnitRecord,
 };
 use crate::study::tables::Comparator;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Up to this many weights an iterative search is not limited by its budget of products.
 const SMALL: usize = 512;
@@ -20,11 +21,13 @@ pub trait PrefixObjective: Objective {
 
 /// How far and how long to search.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Effort<'a> {
     /// Relative gap to reach.
     pub tolerance: f64,
     /// Products with the curvature of all rounds that the prefixes share, per comparator.
     pub max_products: usize,
+    /// Ends the search early once it is set.
+    pub stop: &'a AtomicBool,
 }
 
 /// The optima by subspace iteration, prefix by prefix.
@@ -35,7 +38,7 @@ pub fn optima(
     effort: Effort,
     record: impl Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
-    let Effort { tolerance, max_products } = effort;
+    let Effort { tolerance, max_products, stop } = effort;
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; settings.comparators.len()];
     let mut found = Vec::new();
@@ -44,6 +47,9 @@ pub fn optima(
     let mut subspace = Subspace::new(max_products.clamp(48, 320).max(2 * small));
     let mut budget = Budget::new(prefixes, max_products, settings.comparators.len());
     for (index, rounds) in prefixes.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         objective.select(index);
         let record = record(*rounds);
         // The ball first: its problem is the better conditioned one, and its basis serves the other.
@@ -56,6 +62,7 @@ pub fn optima(
                 tolerance: tolerance * record.mean_loss,
                 max_products: budget.of(index, done).max(small),
                 far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
+                stop,
             };
             let optimum = minimize(objective, search, &starts[c], &mut subspace);
             starts[c].clone_from(&optimum.displacement);
@@ -85,7 +92,7 @@ impl<'a> Budget<'a> {
     fn of(&self, index: usize, done: usize) -> usize {
         let later: usize = self.prefixes[index + 1..].iter().sum();
         let rounds = later * self.comparators + self.prefixes[index] * (self.comparators - done);
-        (self.left / rounds).clamp(2, self.most)
+        (self.left / rounds).clamp(2.min(self.most), self.most)
     }
 
     fn spend(&mut self, products: usize, rounds: usize) {

@@ -1,7 +1,10 @@
 //! Regret: what a run is asked for, prefixes, bounds, decay exponents, and the table rows (`docs/theory.md`, section 3).
 
 use super::{Comparison, Optimum, units::UnitRecord};
-use crate::study::tables::{Comparator, RegretRow, Scale, UnitRow};
+use crate::{
+    checkpoint::{Store, StoreError},
+    study::tables::{Comparator, RegretRow, Scale, UnitRow},
+};
 
 /// What to compute, and how exactly.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,6 +155,67 @@ impl UnitResult {
         let farthest = self.record.largest_displacement + self.distance;
         let factor = farthest * farthest / (2.0 * eta) + eta;
         factor * self.record.coordinate_norms / self.record.rounds as f64
+    }
+}
+
+const SCALES: [Scale; 3] = [Scale::Network, Scale::Layer, Scale::Neuron];
+const COMPARATORS: [Comparator; 2] = [Comparator::Unconstrained, Comparator::Ball];
+
+impl UnitResult {
+    /// Numbers in its row of a checkpoint.
+    const NUMBERS: usize = 10 + UnitRecord::NUMBERS;
+
+    pub(super) fn to_numbers(&self) -> [f64; Self::NUMBERS] {
+        let place = |found: Option<usize>| found.map_or(-1.0, |at| at as f64);
+        let mut numbers = [0.0; Self::NUMBERS];
+        numbers[..10].copy_from_slice(&[
+            place(SCALES.iter().position(|scale| *scale == self.unit.scale)),
+            place(self.unit.layer),
+            place(self.unit.neuron),
+            place(COMPARATORS.iter().position(|comparator| *comparator == self.comparator)),
+            self.dimension as f64,
+            self.taylor_optimum,
+            self.gap,
+            f64::from(u8::from(self.attained)),
+            self.iterations as f64,
+            self.distance,
+        ]);
+        numbers[10..].copy_from_slice(&self.record.to_numbers());
+        numbers
+    }
+
+    /// `None` if the scale or the comparator is none.
+    fn from_numbers(numbers: &[f64; Self::NUMBERS]) -> Option<Self> {
+        let place = |number: f64| (number >= 0.0).then_some(number as usize);
+        let (head, record) = numbers.split_at(10);
+        Some(Self {
+            unit: UnitId { scale: *SCALES.get(place(head[0])?)?, layer: place(head[1]), neuron: place(head[2]) },
+            comparator: *COMPARATORS.get(place(head[3])?)?,
+            dimension: head[4] as usize,
+            record: UnitRecord::from_numbers(record.try_into().ok()?),
+            taylor_optimum: head[5],
+            gap: head[6],
+            attained: head[7] != 0.0,
+            iterations: head[8] as usize,
+            distance: head[9],
+        })
+    }
+
+    /// `None` if that is no list of results.
+    pub(super) fn all_from_numbers(numbers: &[f64]) -> Option<Vec<UnitResult>> {
+        let (rows, rest) = numbers.as_chunks();
+        rows.iter().map(UnitResult::from_numbers).collect::<Option<_>>().filter(|_| rest.is_empty())
+    }
+
+    /// Hands a list of results over to a checkpoint, or takes it from there.
+    pub fn persist(results: &mut Vec<UnitResult>, store: &mut Store, name: &str) -> Result<(), StoreError> {
+        let mut numbers: Vec<f64> = results.iter().flat_map(UnitResult::to_numbers).collect();
+        store.list(name, &mut numbers)?;
+        if store.is_reading() {
+            *results = UnitResult::all_from_numbers(&numbers)
+                .ok_or_else(|| store.malformed(name, "has a row that is no result of a unit"))?;
+        }
+        Ok(())
     }
 }
 

@@ -23,7 +23,10 @@ use faer::{
     linalg::solvers::{Llt, Solve},
 };
 use rayon::prelude::*;
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Best points that a reduced basis keeps at most: those of the last prefixes.
 const KEPT: usize = 12;
@@ -264,7 +267,7 @@ fn combine(vectors: &[Vec<f32>], coefficients: &[f64], factor: f64, out: &mut [f
 
 /// What a search is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Search {
+pub struct Search<'a> {
     pub comparison: Comparison,
     /// Absolute gap to reach.
     pub tolerance: f64,
@@ -272,6 +275,8 @@ pub struct Search {
     pub max_products: usize,
     /// Search radius of an unconstrained comparator when a minimizer need not exist.
     pub far: Option<f64>,
+    /// Ends the search early once it is set.
+    pub stop: &'a AtomicBool,
 }
 
 /// The lower bound on `F` over the ball that convexity gives at a point with value and gradient.
@@ -283,7 +288,8 @@ fn lower_bound(radius: f64, point: &[f64], value: f64, gradient: &[f64]) -> f64 
 ///
 /// `subspace` may hold a basis of an earlier search of the same objective over these or fewer rounds.
 pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], subspace: &mut Subspace) -> Optimum {
-    let Search { comparison, tolerance, max_products, far } = search;
+    let Search { comparison, tolerance, max_products, far, stop: halt } = search;
+    let halted = || halt.load(Ordering::Relaxed);
     let quadratic = objective.is_quadratic();
     let radius = comparison.radius.or(far);
     let mut u = vec![0.0; start.len()];
@@ -310,7 +316,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
     let mut stop = StopReason::Iterations;
     let mut target = if quadratic { 0.7 * tolerance } else { tolerance };
     for base in 0..MAX_BASES {
-        if gap <= tolerance || products >= max_products || radius == Some(0.0) {
+        if gap <= tolerance || products >= max_products || radius == Some(0.0) || halted() {
             break;
         }
         if quadratic {
@@ -322,7 +328,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             subspace.rounds = objective.rounds();
             target = (0.05 * gap).max(0.3 * tolerance);
         }
-        let model = Model { objective, comparison, radius, base: &u, gradient: &gradient, target };
+        let model = Model { objective, comparison, radius, base: &u, gradient: &gradient, target, halt };
         let (mut next, dual) = model.minimize(subspace, max_products, &mut products);
         clip(&mut next, radius);
         let step: Vec<f64> = next.iter().zip(&u).map(|(v, u)| v - u).collect();
@@ -389,6 +395,7 @@ struct Model<'a> {
     base: &'a [f64],
     gradient: &'a [f64],
     target: f64,
+    halt: &'a AtomicBool,
 }
 
 impl Model<'_> {
@@ -435,7 +442,7 @@ impl Model<'_> {
             warm = Some(3.0 * shift);
             let h = &small.displacement;
             *products = spent.get();
-            let done = *products >= max_products || k >= subspace.capacity;
+            let done = *products >= max_products || k >= subspace.capacity || self.halt.load(Ordering::Relaxed);
             since += 1;
             if since >= DUAL_EVERY || done {
                 since = 0;

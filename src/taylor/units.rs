@@ -2,6 +2,7 @@
 
 use super::regret::UnitId;
 use crate::{
+    checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real,
         real::{sum_of_squared_differences, sum_of_squares},
@@ -31,6 +32,38 @@ pub struct UnitRecord {
     pub coordinate_norms: f64,
     /// Whether `mean_loss` is over a sample of the rounds only.
     pub sampled: bool,
+}
+
+impl UnitRecord {
+    /// Numbers in its row of a checkpoint.
+    pub(super) const NUMBERS: usize = 8;
+
+    pub(super) fn to_numbers(self) -> [f64; Self::NUMBERS] {
+        [
+            self.rounds as f64,
+            self.mean_loss,
+            self.displacement,
+            self.gradient_bound,
+            self.gradient_squares,
+            self.largest_displacement,
+            self.coordinate_norms,
+            f64::from(u8::from(self.sampled)),
+        ]
+    }
+
+    pub(super) fn from_numbers(numbers: [f64; Self::NUMBERS]) -> Self {
+        let [rounds, mean_loss, displacement, gradient_bound, gradient_squares, largest, norms, sampled] = numbers;
+        Self {
+            rounds: rounds as usize,
+            mean_loss,
+            displacement,
+            gradient_bound,
+            gradient_squares,
+            largest_displacement: largest,
+            coordinate_norms: norms,
+            sampled: sampled != 0.0,
+        }
+    }
 }
 
 /// Watches every neuron, layer and the network, and records them at the given prefixes.
@@ -194,4 +227,39 @@ impl<T: Real> Observer<T> for UnitTracker<T> {
     fn finish(&mut self, _final_weights: &[T], _rounds: usize) {
         self.record_now();
     }
+}
+
+impl<T: Real> Persist for UnitTracker<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.list("initial", &mut self.initial)?;
+        store.number("loss_sum", &mut self.loss_sum)?;
+        store.count("rounds", &mut self.rounds)?;
+        let weights = if self.rounds == 0 { 0 } else { self.network.parameters() };
+        if self.initial.len() != weights {
+            return Err(store.malformed("initial", "does not fit the network"));
+        }
+        persist_records(store, "units", &mut self.units)?;
+        let mut recorded: Vec<usize> = self.records.keys().copied().collect();
+        store.counts("recorded", &mut recorded)?;
+        if store.is_reading() {
+            let blank = || vec![UnitRecord::default(); self.units.len()];
+            self.records = recorded.into_iter().map(|rounds| (rounds, blank())).collect();
+        }
+        store.part("records", |store| {
+            let mut records = self.records.iter_mut();
+            records.try_for_each(|(rounds, units)| persist_records(store, &rounds.to_string(), units))
+        })?;
+        let Some(coordinates) = &mut self.coordinates else { return Ok(()) };
+        store.values("coordinates.displacement", &mut coordinates.displacement)?;
+        store.values("coordinates.gradient_squares", &mut coordinates.gradient_squares)
+    }
+}
+
+fn persist_records(store: &mut Store, name: &str, records: &mut [UnitRecord]) -> Result<(), StoreError> {
+    let mut numbers: Vec<f64> = records.iter().flat_map(|record| record.to_numbers()).collect();
+    store.values(name, &mut numbers)?;
+    for (record, numbers) in records.iter_mut().zip(numbers.as_chunks().0) {
+        *record = UnitRecord::from_numbers(*numbers);
+    }
+    Ok(())
 }

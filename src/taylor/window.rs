@@ -4,6 +4,7 @@
 //! [`super::product`].
 
 use crate::{
+    checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
         dense::append_with_ones,
@@ -50,6 +51,25 @@ impl<T: Real> Observer<T> for WindowRecorder<T> {
             self.rows.extend_from_slice(round.rows);
             self.losses.push(round.loss);
         }
+    }
+}
+
+impl<T: Real> Persist for WindowRecorder<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let mut width = self.states.first().map_or(0, Vec::len);
+        store.count("width", &mut width)?;
+        store.list("rows", &mut self.rows)?;
+        store.list("losses", &mut self.losses)?;
+        match width {
+            0 => self.states.clear(),
+            _ => store.rows("states", &mut self.states, width)?,
+        }
+        let rounds = self.states.len();
+        let fits = self.losses.len() == rounds && rounds <= self.chosen.len();
+        if !fits || self.rows.len().checked_rem(rounds).unwrap_or(self.rows.len()) != 0 {
+            return Err(store.malformed("states", format!("{rounds} states do not fit the losses and minibatches")));
+        }
+        Ok(())
     }
 }
 

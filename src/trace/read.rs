@@ -159,9 +159,12 @@ fn read_states<T: Real>(folder: &Path, network: &Network, rounds: usize) -> Resu
 }
 
 /// An array of a `.npy` file with its shape, as `f64` (integers up to 2^53 are exact).
-fn read_npy(path: &Path) -> Result<(Vec<usize>, Vec<f64>), TraceError> {
+pub(crate) fn read_npy(path: &Path) -> Result<(Vec<usize>, Vec<f64>), TraceError> {
     let bytes = read_bytes(path)?;
     let broken = |e: std::io::Error| malformed(path, format!("not a readable .npy file: {e}"));
+    if !has_whole_header(&bytes) {
+        return Err(malformed(path, "not a readable .npy file: it ends within its header"));
+    }
     let file = npyz::NpyFile::new(&bytes[..]).map_err(broken)?;
     if file.order() != npyz::Order::C {
         return Err(malformed(path, "is in Fortran order; save numpy.ascontiguousarray(...)"));
@@ -191,6 +194,17 @@ fn read_npy(path: &Path) -> Result<(Vec<usize>, Vec<f64>), TraceError> {
         _ => return Err(malformed(path, format!("has type {plain}; use float32, float64 or an integer type"))),
     };
     Ok((shape, values.map_err(broken)?))
+}
+
+/// Whether the header of a `.npy` file is there, as long as its length field says (NumPy's format, versions 1 to 3). The reader takes
+/// memory for that length before it looks.
+fn has_whole_header(bytes: &[u8]) -> bool {
+    let length = match bytes.get(6..12) {
+        Some([1, _, low, high, ..]) => 10 + usize::from(u16::from_le_bytes([*low, *high])),
+        Some([2..=u8::MAX, _, a, b, c, d]) => 12 + u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        _ => return false,
+    };
+    length <= bytes.len()
 }
 
 /// Whole numbers below `end`, else an error that names the position.

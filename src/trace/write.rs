@@ -2,8 +2,9 @@
 
 use super::{FORMAT, Manifest, TargetKind};
 use crate::{
+    checkpoint::{Persist, Store, StoreError},
     data::Dataset,
-    files::write_atomically,
+    files::{remove, write_atomically},
     kernels::Real,
     loss::Loss,
     network::{Network, weights::encode_states},
@@ -19,9 +20,9 @@ use std::{
 /// A shard is written when it holds this many bytes of weights.
 const SHARD_BYTES: usize = 64 << 20;
 
-/// Writes weights in shards as rounds go by, and the rest at the end.
+/// Writes weights in shards as rounds go by, and the rest at the end. The manifest comes last: a folder without one has no trace.
 ///
-/// A failed write is remembered, not raised: training goes on, and [`TraceWriter::close`] returns the error.
+/// A write that fails is remembered, and nothing is taken in after it: see [`TraceWriter::failure`].
 pub struct TraceWriter<T> {
     folder: PathBuf,
     network: Network,
@@ -88,6 +89,26 @@ impl<T: Real> TraceWriter<T> {
         }
     }
 
+    /// Removes what the folder has beyond the shards that were written: traces of an earlier, longer run.
+    pub fn begin(&self) -> io::Result<()> {
+        remove(&self.folder.join("manifest.json"))?;
+        let mut shard = self.shards;
+        while self.shard_path(shard).exists() {
+            remove(&self.shard_path(shard))?;
+            shard += 1;
+        }
+        Ok(())
+    }
+
+    /// The first write that failed. The rounds of that shard are still here, so a checkpoint loses nothing.
+    pub fn failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
+    fn shard_path(&self, shard: usize) -> PathBuf {
+        self.folder.join(format!("weights-{shard:05}.safetensors"))
+    }
+
     fn push(&mut self, weights: &[T]) {
         self.pending.push(weights.to_vec());
         if self.pending.len() * weights.len() * size_of::<T>() >= SHARD_BYTES {
@@ -100,13 +121,16 @@ impl<T: Real> TraceWriter<T> {
             return;
         }
         let states: Vec<&[T]> = self.pending.iter().map(|s| &s[..]).collect();
-        let path = self.folder.join(format!("weights-{:05}.safetensors", self.shards));
         let written = encode_states(&self.network, &states, true)
             .map_err(io::Error::other)
-            .and_then(|bytes| write_atomically(&path, &bytes));
-        self.failure = written.err();
-        self.pending.clear();
-        self.shards += 1;
+            .and_then(|bytes| write_atomically(&self.shard_path(self.shards), &bytes));
+        match written {
+            Ok(()) => {
+                self.pending.clear();
+                self.shards += 1;
+            }
+            Err(failure) => self.failure = Some(failure),
+        }
     }
 
     /// Writes what is left and the manifest. The trace is complete when this returns without an error.
@@ -127,16 +151,31 @@ impl<T: Real> TraceWriter<T> {
 
 impl<T: Real> Observer<T> for TraceWriter<T> {
     fn observe(&mut self, round: &Round<T>) {
-        self.push(round.weights);
-        self.rows.extend_from_slice(round.rows);
-        self.losses.push(round.loss);
+        if self.failure.is_none() {
+            self.rows.extend_from_slice(round.rows);
+            self.losses.push(round.loss);
+            self.push(round.weights);
+        }
     }
 
     fn finish(&mut self, final_weights: &[T], _rounds: usize) {
         // A diverged run has no usable last state; the format allows to leave it out.
-        if final_weights.iter().all(|w| w.is_finite()) {
+        if self.failure.is_none() && final_weights.iter().all(|w| w.is_finite()) {
             self.push(final_weights);
         }
+    }
+}
+
+impl<T: Real> Persist for TraceWriter<T> {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.count("shards", &mut self.shards)?;
+        store.list("rows", &mut self.rows)?;
+        store.list("losses", &mut self.losses)?;
+        store.rows("pending", &mut self.pending, self.network.parameters())?;
+        if Some(self.rows.len()) != self.losses.len().checked_mul(self.manifest.batch_size) {
+            return Err(store.malformed("rows", "do not fit the losses"));
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Training: rounds, who watches them, and the loop that drives an optimizer.
 //!
 //! - [`round`]: one round's loss, gradient and linearization, computed from weights and a minibatch
-//! - [`train`]: the loop; [`mod@evaluate`]: loss and accuracy of a whole split
+//! - [`train`]: the loop, and [`Trainer`], its single rounds; [`mod@evaluate`]: loss and accuracy of a whole split
+//! - [`not_finite`]: where numbers stopped being finite
 //! - [`gradients`]: per-example and full-batch gradients, for optimizers that ask for them
 //! - [`switching`]: which neurons an update switched, for optimizers that ask for it
 //!
@@ -9,11 +10,13 @@
 
 pub mod evaluate;
 pub mod gradients;
+pub mod not_finite;
 pub mod round;
 pub mod switching;
 
 pub use evaluate::{Evaluation, evaluate};
 pub use gradients::{FullGradient, sum_of_squared_gradients};
+pub use not_finite::{NotFinite, Quantity};
 pub use round::{Examples, Part, Round, RoundEngine};
 pub use switching::Switching;
 
@@ -31,6 +34,17 @@ pub trait Observer<T: Real> {
     }
 }
 
+/// An observer that may be absent.
+impl<T: Real, O: Observer<T>> Observer<T> for Option<O> {
+    fn observe(&mut self, round: &Round<T>) {
+        self.iter_mut().for_each(|observer| observer.observe(round));
+    }
+
+    fn finish(&mut self, final_weights: &[T], rounds: usize) {
+        self.iter_mut().for_each(|observer| observer.finish(final_weights, rounds));
+    }
+}
+
 /// Why training ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
@@ -38,8 +52,8 @@ pub enum Ending {
     Complete,
     /// The goal was reached at the end of this epoch, earlier than planned.
     Reached { epoch: usize },
-    /// The loss or the gradient of this round is not finite. Observers have seen the rounds before it.
-    Diverged { round: usize },
+    /// Something in a round is not finite. Observers have seen the rounds before it.
+    Diverged(NotFinite),
     /// The caller asked to stop after this many rounds.
     Stopped { rounds: usize },
 }
@@ -51,6 +65,91 @@ pub struct Training<'a, T> {
     pub examples: Examples<'a, T>,
     pub minibatches: &'a Minibatches,
     pub epochs: usize,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Round `number` of `epoch` (both from 1) was shown to the observers, and the weights were updated. `last` says whether it is
+    /// the epoch's last one.
+    Done { number: usize, epoch: usize, loss: f64, last: bool },
+    /// The loss or the gradient of the round is not finite: nobody saw it, nothing changed.
+    Diverged(NotFinite),
+    /// All rounds were trained before.
+    Complete,
+}
+
+/// Training, a round at a time: what [`train()`] does in one go, for callers that want to do something between rounds.
+///
+/// Nothing but weights and optimizer goes from round to round, so training goes on from both behind any round.
+pub struct Trainer<'a, T> {
+    training: &'a Training<'a, T>,
+    engine: RoundEngine<'a, T>,
+    full: Option<FullGradient<'a, T>>,
+    switching: Switching<'a, T>,
+    done: usize,
+    /// The order of the rows in the current epoch.
+    order: Vec<u32>,
+}
+
+impl<'a, T: Real> Trainer<'a, T> {
+    /// Goes on behind the first `done` rounds.
+    pub fn new(training: &'a Training<'a, T>, done: usize) -> Self {
+        let engine = RoundEngine::new(training.network, training.loss, training.minibatches.batch_size());
+        let switching = Switching::new(training.network);
+        Self { training, engine, full: None, switching, done, order: Vec::new() }
+    }
+
+    /// Rounds that are done.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Trains one round.
+    pub fn round(
+        &mut self,
+        optimizer: &mut dyn Optimizer<T>,
+        weights: &mut [T],
+        observers: &mut [&mut dyn Observer<T>],
+    ) -> Step {
+        let Training { network, loss, examples, minibatches, epochs } = self.training;
+        let (per_epoch, batch) = (minibatches.rounds_per_epoch(), minibatches.batch_size());
+        let (epoch, place) = (self.done / per_epoch, self.done % per_epoch);
+        if epoch >= *epochs {
+            return Step::Complete;
+        }
+        if place == 0 || self.order.is_empty() {
+            self.order = minibatches.epoch(epoch);
+        }
+        let (engine, number) = (&mut self.engine, self.done + 1);
+        let rows = &self.order[place * batch..(place + 1) * batch];
+        engine.compute(weights, examples, rows);
+        // The loss can be finite while its gradient is not; with observers the sum is needed anyway.
+        if !engine.loss().is_finite() || (!observers.is_empty() && !engine.gradient_is_finite()) {
+            let (parts, gradient) = (engine.parts(), engine.gradient());
+            return Step::Diverged(NotFinite::find(number, network, weights, parts, gradient));
+        }
+        let round = engine.round(number, epoch + 1, weights, rows);
+        observers.iter_mut().for_each(|observer| observer.observe(&round));
+        if let Some(squares) = optimizer.squares() {
+            sum_of_squared_gradients(network, engine.parts(), squares);
+        }
+        let watched = optimizer.switching(number).is_some();
+        if watched {
+            self.switching.before(weights, engine.parts());
+        }
+        if optimizer.full_batch() {
+            let full = self.full.get_or_insert_with(|| FullGradient::new(network, *loss, examples.len()));
+            optimizer.step(number, weights, full.compute(weights, examples));
+        } else {
+            optimizer.step(number, weights, engine.gradient());
+        }
+        if let Some(switched) = optimizer.switching(number).filter(|_| watched) {
+            self.switching.after(weights, engine.parts(), switched);
+        }
+        self.done = number;
+        Step::Done { number, epoch: epoch + 1, loss: engine.loss(), last: place + 1 == per_epoch }
+    }
 }
 
 /// Trains in place and returns how it ended, and the number of completed rounds.
@@ -65,53 +164,21 @@ pub fn train<T: Real>(
     mut each_round: impl FnMut(usize, usize, f64) -> ControlFlow<()>,
     mut each_epoch: impl FnMut(usize, &[T]) -> ControlFlow<()>,
 ) -> (Ending, usize) {
-    let mut engine = RoundEngine::new(training.network, training.loss, training.minibatches.batch_size());
-    let mut full =
-        optimizer.full_batch().then(|| FullGradient::new(training.network, training.loss, training.examples.len()));
-    let mut switching = Switching::new(training.network);
-    let mut done = 0;
-    let mut ending = Ending::Complete;
-    'training: for epoch in 0..training.epochs {
-        let order = training.minibatches.epoch(epoch);
-        for rows in order.chunks_exact(training.minibatches.batch_size()) {
-            let number = done + 1;
-            engine.compute(weights, &training.examples, rows);
-            let loss = engine.loss();
-            // The loss can be finite while its gradient is not; with observers the sum is needed anyway.
-            if !loss.is_finite() || (!observers.is_empty() && !engine.gradient_is_finite()) {
-                ending = Ending::Diverged { round: number };
-                break 'training;
-            }
-            let round = engine.round(number, epoch + 1, weights, rows);
-            observers.iter_mut().for_each(|observer| observer.observe(&round));
-            if let Some(squares) = optimizer.squares() {
-                sum_of_squared_gradients(training.network, engine.parts(), squares);
-            }
-            let watched = optimizer.switching(number).is_some();
-            if watched {
-                switching.before(weights, engine.parts());
-            }
-            match &mut full {
-                None => optimizer.step(number, weights, engine.gradient()),
-                Some(full) => {
-                    let gradient = full.compute(weights, &training.examples);
-                    optimizer.step(number, weights, gradient);
+    let mut trainer = Trainer::new(training, 0);
+    let ending = loop {
+        match trainer.round(optimizer, weights, observers) {
+            Step::Complete => break Ending::Complete,
+            Step::Diverged(what) => break Ending::Diverged(what),
+            Step::Done { number, epoch, loss, last } => {
+                if each_round(number, epoch, loss).is_break() {
+                    break Ending::Stopped { rounds: number };
+                }
+                if last && each_epoch(epoch, weights).is_break() && epoch < training.epochs {
+                    break Ending::Reached { epoch };
                 }
             }
-            if let Some(switched) = optimizer.switching(number).filter(|_| watched) {
-                switching.after(weights, engine.parts(), switched);
-            }
-            done = number;
-            if each_round(number, epoch + 1, loss).is_break() {
-                ending = Ending::Stopped { rounds: done };
-                break 'training;
-            }
         }
-        if each_epoch(epoch + 1, weights).is_break() && epoch + 1 < training.epochs {
-            ending = Ending::Reached { epoch: epoch + 1 };
-            break;
-        }
-    }
-    observers.iter_mut().for_each(|observer| observer.finish(weights, done));
-    (ending, done)
+    };
+    observers.iter_mut().for_each(|observer| observer.finish(weights, trainer.done()));
+    (ending, trainer.done())
 }

@@ -219,6 +219,15 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+/// All results of a run that may not differ from those of an equal one: everything but times, the machine, and what shows them.
+pub fn results(workplace: &Workplace, run: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut all = files(&workplace.path(run));
+    all.retain(|name, _| {
+        !name.ends_with("timing.json") && !["environment.json", "report.html", ".lock"].contains(&&name[..])
+    });
+    all
+}
+
 /// Copies the files of one folder (no subfolders) to another.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

@@ -14,9 +14,10 @@ pub mod signs;
 use super::{
     analysis::{Analysis, AnalysisSettings},
     experiment::{Experiment, Precision},
+    lock::Lock,
     run::{StudyError, resolve, set_aside},
     tables::{Comparator, Scale, columns, read_rows, write_rows},
-    trial::{Outcome, Trials, begin, continues, side_by_side},
+    trial::{Outcome, Trials, begin, side_by_side},
     tune::rounded,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     kernels::Real,
     loss::Loss,
     optim::OptimizerConfig,
-    taylor::{BoundRates, RegretSettings},
+    taylor::{BoundRates, RegretSettings, Work},
     train::Observer,
 };
 use metrics::Metrics;
@@ -192,7 +193,7 @@ fn explore_in<T: Real>(
     let planned = trials.planned_rounds()?;
     let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
-    let (rows, signs) = prepare(experiment, options)?;
+    let (_lock, (rows, signs)) = prepare(experiment, options)?;
     let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))
@@ -330,7 +331,7 @@ impl<T: Real> Study<'_, T> {
         (row.train_loss, row.test_loss) = (Some(outcome.train.loss), Some(outcome.test.loss));
         (row.distance, row.mean_loss) = (Some(outcome.distance), Some(outcome.mean_loss));
         if let Some(analysis) = analysis {
-            let (tables, _) = analysis.complete(&examples, false, |_| ());
+            let (tables, _) = analysis.complete(&examples, &mut Work::to_the_end(), |_| ());
             let optima: Vec<f64> = tables.units.iter().map(|unit| unit.taylor_optimum).collect();
             row.taylor_optimum = super::results::mean(optima);
             row.mean_regret = row.taylor_optimum.map(|optimum| outcome.mean_loss - optimum);
@@ -415,18 +416,15 @@ fn write_tables(
 type Tables = (Vec<ExploreRow>, Vec<SignRow>);
 
 /// Makes the folder ready and gives the rows that it holds already.
-fn prepare(experiment: &Experiment, options: &ExploreOptions) -> Result<Tables, StudyError> {
+fn prepare(experiment: &Experiment, options: &ExploreOptions) -> Result<(Lock, Tables), StudyError> {
     let (out, name) = (options.out, "explore.csv");
     let (table, signs) = (out.join(name), out.join("signs.csv"));
     // A study may begin with a search of its own.
-    let known = match continues(experiment, out, name, options.overwrite, |entry| entry == "tune")? {
-        true => (read_rows(&table)?, read_rows(&signs)?),
-        false => (Vec::new(), Vec::new()),
-    };
-    begin(experiment, out)?;
+    let (lock, continued) = begin(experiment, out, name, options.overwrite, |entry| entry == "tune")?;
+    let known = if continued { (read_rows(&table)?, read_rows(&signs)?) } else { (Vec::new(), Vec::new()) };
     write_rows(&signs, columns::SIGNS, &known.1)?;
     write_rows(&table, columns::EXPLORE, &known.0)?;
-    Ok(known)
+    Ok((lock, known))
 }
 
 #[cfg(test)]

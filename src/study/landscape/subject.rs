@@ -107,7 +107,7 @@ impl Subject {
             false => source.into(),
         })?;
         let mut subject = Subject::of_experiment(&experiment, data)?;
-        let done = read_summary(dir).map(|summary| summary.optimizers).unwrap_or_default();
+        let done = read_summary(dir)?.map(|summary| summary.optimizers).unwrap_or_default();
         for run in &mut subject.runs {
             // A run may have ended before its last planned round.
             run.rounds = done.iter().find(|o| o.label == run.label).map_or(run.rounds, |o| o.rounds);

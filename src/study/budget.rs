@@ -1,0 +1,100 @@
+//! What a run will take of memory and disk, found out before it begins.
+
+use super::{StudyError, environment::free_space};
+use crate::{loss::Loss, network::Network, study::tables::Scale, taylor::RegretSettings};
+use std::path::Path;
+
+/// What the analysis of a run keeps in memory while training goes on, in bytes: the weights of the window's rounds, and the sums of
+/// the closed form at neuron scale. `size` is that of a weight.
+pub fn observed_bytes(network: &Network, loss: Loss, settings: &RegretSettings, planned: usize, size: usize) -> usize {
+    let streams = loss.is_quadratic() && settings.has(Scale::Neuron) && !network.has_convolutions();
+    let needs_window =
+        settings.has(Scale::Layer) || settings.has(Scale::Network) || (settings.has(Scale::Neuron) && !streams);
+    let rounds = if needs_window { settings.sampled(settings.window.min(planned)).len() } else { 0 };
+    let last = network.blocks().len() - 1;
+    let sums = network.blocks().iter().enumerate().map(|(l, block)| {
+        // Half of each symmetric matrix; all neurons of the output layer share one.
+        let planes = if l == last { 1 } else { settings.selected(block.units).len() };
+        planes.next_multiple_of(8) * block.width() * block.width() * size_of::<f64>() / 2
+    });
+    let sums: usize = if streams { sums.sum() } else { 0 };
+    rounds.saturating_mul(network.parameters() * size).saturating_add(sums)
+}
+
+/// What the linearization of so many rounds of a dense network takes in memory, in bytes: weights and activations in `f64` and in `f32`,
+/// and for the mean squared error the products of the output layer's weights and inputs with themselves.
+pub fn window_bytes(network: &Network, loss: Loss, rounds: usize, batch: usize) -> usize {
+    let hidden: usize = network.hidden_blocks().iter().map(|block| block.features_out()).sum();
+    let row = network.inputs() + 2 * hidden + network.outputs();
+    let output = &network.blocks()[network.blocks().len() - 1];
+    let squares = if loss.is_quadratic() { 2 * output.width() * output.width() } else { 0 };
+    let values = network.parameters() + batch * row + squares;
+    rounds.saturating_mul(values).saturating_mul(size_of::<f64>() + size_of::<f32>())
+}
+
+/// Fails if what must be kept in memory is more than `allowed`.
+pub(super) fn check_memory(needed: usize, allowed: usize) -> Result<(), StudyError> {
+    if needed > allowed { Err(StudyError::Memory { needed: size(needed), allowed: size(allowed) }) } else { Ok(()) }
+}
+
+/// Fails if the disk that `folder` is on has no room for `needed` bytes, where the system tells.
+pub(super) fn check_disk(folder: &Path, needed: usize) -> Result<(), StudyError> {
+    match free_space(folder) {
+        Some(free) if free < needed as u64 => Err(StudyError::Disk {
+            path: folder.to_owned(),
+            needed: size(needed),
+            free: size(usize::try_from(free).unwrap_or(usize::MAX)),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes below a folder.
+pub(super) fn folder_bytes(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len() as usize)).sum()
+}
+
+/// A number of bytes in words.
+fn size(bytes: usize) -> String {
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit < 4 {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
+    format!("{value:.digits$} {}", ["bytes", "KB", "MB", "GB", "TB"][unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{LayerSpec, Rectifier};
+
+    #[test]
+    fn the_autoencoder_of_the_paper_takes_what_it_was_seen_to_take() {
+        let dense = |units| LayerSpec::Dense { units };
+        let relu = LayerSpec::Rectifier(Rectifier::Relu);
+        let layers = [dense(50), relu, dense(30), relu, dense(20), relu, dense(30), relu, dense(50), relu, dense(784)];
+        let network = Network::new(784, &layers).unwrap();
+        let settings = RegretSettings { window: 937, ..RegretSettings::default() };
+        let observed = observed_bytes(&network, Loss::Mse, &settings, 937, 4);
+        // 937 states of 82,434 weights; 50 neurons with 785^2 / 2 sums each, and little ones.
+        let expected = 937 * network.parameters() * 4 + 56 * 785 * 785 * 4;
+        assert!(observed >= expected && observed < expected + (8 << 20), "{observed} {expected}");
+        let window = window_bytes(&network, Loss::Mse, 937, 64);
+        assert!((2usize << 30..3 << 30).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_size() {
+        let error = check_memory(3 << 30, 1 << 30).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("3.0 GB"), "{error}");
+        assert!(check_memory(5, 5).is_ok());
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_disk(folder.path(), 1).is_ok());
+        if free_space(folder.path()).is_some() {
+            let error = check_disk(folder.path(), usize::MAX / 2).unwrap_err();
+            assert!(!error.is_usage() && error.to_string().contains("TB"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Long searches, piece by piece: what is found is kept, and a search ends early when somebody asks for it.
+
+use super::UnitResult;
+use crate::checkpoint::{Persist, Store, StoreError};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// The work was halted; what it had found by then is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halted;
+
+/// What is found by which piece of work.
+#[derive(Clone, Debug, Default)]
+pub struct Found(BTreeMap<String, Vec<UnitResult>>);
+
+/// Called with everything found so far, whenever that is more; may break to halt.
+type Keep<'a> = Box<dyn FnMut(&mut Found) -> ControlFlow<()> + 'a>;
+
+/// The searches of an analysis. Each piece depends on nothing but its own problem, so pieces of an earlier process count.
+pub struct Work<'a> {
+    stop: &'a AtomicBool,
+    found: Found,
+    keep: Keep<'a>,
+}
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl<'a> Work<'a> {
+    /// Work that goes on to its end and is kept nowhere.
+    pub fn to_the_end() -> Self {
+        Self::until(&NEVER)
+    }
+
+    /// Work that halts once `stop` is set.
+    pub fn until(stop: &'a AtomicBool) -> Self {
+        Self { stop, found: Found::default(), keep: Box::new(|_| ControlFlow::Continue(())) }
+    }
+
+    /// Goes on from what was `found` before, and calls `keep` as more is.
+    pub fn kept(self, found: Found, keep: impl FnMut(&mut Found) -> ControlFlow<()> + 'a) -> Self {
+        Self { found, keep: Box::new(keep), ..self }
+    }
+
+    /// Searches look at this now and then, and end early with whatever they have once it is set.
+    pub fn stop(&self) -> &'a AtomicBool {
+        self.stop
+    }
+
+    /// Everything found so far.
+    pub fn into_found(self) -> Found {
+        self.found
+    }
+
+    pub fn is_halted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The results of the piece named `name`: those found before, else those of `search`.
+    pub fn piece(
+        &mut self,
+        name: impl ToString,
+        search: impl FnOnce() -> Vec<UnitResult>,
+    ) -> Result<Vec<UnitResult>, Halted> {
+        let name = name.to_string();
+        if let Some(found) = self.found.0.get(&name) {
+            return Ok(found.clone());
+        }
+        if self.is_halted() {
+            return Err(Halted);
+        }
+        let results = search();
+        // A search that was cut short found less than it should have.
+        if self.is_halted() {
+            return Err(Halted);
+        }
+        self.found.0.insert(name, results.clone());
+        match (self.keep)(&mut self.found) {
+            ControlFlow::Continue(()) => Ok(results),
+            ControlFlow::Break(()) => Err(Halted),
+        }
+    }
+}
+
+impl Persist for Found {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let numbers = |results: &Vec<UnitResult>| results.iter().flat_map(UnitResult::to_numbers).collect();
+        let mut table: BTreeMap<String, Vec<f64>> =
+            self.0.iter().map(|(name, results)| (name.clone(), numbers(results))).collect();
+        store.table(&mut table)?;
+        for (name, numbers) in table {
+            let results = UnitResult::all_from_numbers(&numbers)
+                .ok_or_else(|| store.malformed(&name, "has a row that is no result of a unit"))?;
+            self.0.insert(name, results);
+        }
+        Ok(())
+    }
+}
