@@ -50,6 +50,12 @@ def machine(results):
         f"Machine: {m['cpu']}, {m['cores']} cores, {m['memory'] / 2**30:.0f} GiB, {m['system']}; {m['rust']}; {m['python']}; {versions}."
         f" Measured on {', '.join(sorted({row['date'] for row in results.values()}))} at {commits}."
     )
+    loads = [row["load"] for row in results.values() if "load" in row]
+    if loads and max(loads) > 1.5 * m["cores"]:
+        text += (
+            f"\n\n**Other programs ran at the same time**: the load average was {min(loads):.1f} to {max(loads):.1f}, where these measurements alone make about"
+            f" {m['cores']}. Threads that wait for each other suffer most from that, PyTorch's more than ours, so measure again before relying on a ratio."
+        )
     if rates:
         text += (
             f"\n\nThe machine is shared and throttled: a product of two 2048 x 2048 matrices in `f32`, which faer does at about 400 GFLOP/s"
