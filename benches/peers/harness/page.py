@@ -6,17 +6,20 @@ import re
 from .sides import quartiles, ratios
 
 
-def write_page(results, path, notes):
-    """Writes the page; rows that were not measured are left out."""
+def write_page(results, path, notes, rows):
+    """Writes the page; those of `rows` that were not measured are named and left out."""
     own = sections(notes.read_text()) if notes.exists() else {}
     parts = [HEAD]
     if results:
-        parts += [machine(results), summary(results), limits(results)]
+        parts += [machine(results), *filter(None, [own.get("Conditions")]), summary(results), limits(results)]
     for name, (title, detail) in DETAILS.items():
         texts = [detail(results)] if set(name.split()) <= set(results) else []
         note = own.get(title)
         if texts:
             parts.append("\n\n".join([f"## {title}", *texts, *([note] if note else [])]))
+    missing = [name for name in rows if name not in results]
+    if missing:
+        parts.insert(1, f"**Not measured yet**: {', '.join(missing)} (`benches/peers/run --only ROW`).")
     if results:
         parts.append(checks(results))
     path.write_text("\n\n".join(parts) + "\n")
@@ -28,6 +31,8 @@ def sections(text):
     return {title.strip(): body.strip() for title, body in zip(parts[::2], parts[1::2])}
 
 
+# Rows of training alone.
+TRAINED = ["autoencoder-sgd", "autoencoder-adam", "convnet"]
 # Rows whose limit is that of large products.
 BY_PRODUCTS = {"autoencoder-sgd", "autoencoder-adam", "convnet", "streaming", "layers"}
 
@@ -50,6 +55,12 @@ def machine(results):
         f"Machine: {m['cpu']}, {m['cores']} cores, {m['memory'] / 2**30:.0f} GiB, {m['system']}; {m['rust']}; {m['python']}; {versions}."
         f" Measured on {', '.join(sorted({row['date'] for row in results.values()}))} at {commits}."
     )
+    loads = [row["load"] for row in results.values() if "load" in row]
+    if loads and max(loads) > 1.5 * m["cores"]:
+        text += (
+            f"\n\n**Other programs ran at the same time**: the load average was {min(loads):.1f} to {max(loads):.1f}, where these measurements alone make about"
+            f" {m['cores']}. Threads that wait for each other suffer most from that, PyTorch's more than ours, so measure again before relying on a ratio."
+        )
     if rates:
         text += (
             f"\n\nThe machine is shared and throttled: a product of two 2048 x 2048 matrices in `f32`, which faer does at about 400 GFLOP/s"
@@ -252,7 +263,7 @@ def limits(results):
 
 def training(results):
     rows = []
-    for name in ("autoencoder-sgd", "autoencoder-adam", "convnet"):
+    for name in (name for name in TRAINED if name in results):
         for side in ("ours", "eager", "compile"):
             one = results[name]["series"].get(side, {})
             if "error" in one:
@@ -405,7 +416,7 @@ def checks(results):
 
 # What each section needs, its title and its text.
 DETAILS = {
-    "autoencoder-sgd autoencoder-adam convnet": ("Training", training),
+    "convnet": ("Training", training),
     "streaming": ("Regret of every neuron", streaming),
     "layers needs": ("Taylor optima", optima),
     "exploration gram": ("Exploration", exploration),
