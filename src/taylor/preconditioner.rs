@@ -51,7 +51,7 @@ pub struct Preconditioners {
 
 impl Preconditioners {
     /// Averages over all rounds of each prefix; with `beside_output` also what the hidden blocks share with the output block, for
-    /// [`KroneckerFactors::solve_beside_output`] (quadratic losses).
+    /// preconditioning at network scale (quadratic losses).
     pub fn new(window: &Window<f64>, prefixes: &[usize], beside_output: bool) -> Self {
         let network = window.network();
         let blocks = network.blocks();
