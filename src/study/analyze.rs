@@ -95,14 +95,20 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     let mut analysis = Analysis::new(&network, manifest.loss, settings, probe_inputs);
     let mut rows: Vec<RoundRow> = Vec::new();
     let start = Instant::now();
-    replay(&trace, &network, &examples, &mut [&mut analysis], |number, epoch, loss| {
+    let replayed = replay(&trace, &network, &examples, &mut [&mut analysis], |number, epoch, loss| {
         rows.push(RoundRow { round: number, epoch, loss });
         events(Event::Round { number, loss });
         match options.stop.load(Ordering::SeqCst) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
-    })?;
+    });
+    if let Err(error) = replayed {
+        // Nothing is concluded from a bad trace, and the mended one finds the folder free. The error says more than a failure to clear would.
+        let _ = std::fs::remove_dir_all(&folder);
+        let _ = std::fs::remove_file(options.out.join("summary.json"));
+        return Err(error.into());
+    }
     let (total, observed) = (start.elapsed().as_secs_f64(), analysis.clock.total());
     let mut work = Work::until(options.stop);
     let (tables, clock) = analysis.complete(&examples, &mut work, |name| events(Event::Phase { name }));
