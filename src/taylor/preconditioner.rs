@@ -103,12 +103,19 @@ impl Preconditioners {
                 sums.iter_mut().zip(&part).for_each(|(sum, part)| sum.add(part));
             }
             let scale = 1.0 / (rounds * window.batch()) as f64;
-            let output = shared.then(|| sums[last].factors(scale, true, None));
-            for (l, (list, sum)) in factors.iter_mut().zip(&sums).enumerate() {
+            let wanted = |l: usize, list: &[(usize, KroneckerFactors)]| {
                 let due = list.last().is_none_or(|(before, _)| *rounds >= 4 * before);
-                if due || blocks[l].width() <= CHEAP_WIDTH {
-                    list.push((*rounds, sum.factors(scale, quadratic && l == last, output.as_ref())));
+                due || blocks[l].width() <= CHEAP_WIDTH
+            };
+            let keeps_output = wanted(last, &factors[last]);
+            let output = (shared || keeps_output).then(|| sums[last].factors(scale, quadratic, None));
+            for (l, (list, sum)) in factors[..last].iter_mut().zip(&sums).enumerate() {
+                if wanted(l, list) {
+                    list.push((*rounds, sum.factors(scale, false, output.as_ref())));
                 }
+            }
+            if keeps_output {
+                factors[last].extend(output.map(|output| (*rounds, output)));
             }
         }
         Self { blocks: factors }
