@@ -348,7 +348,7 @@ fn samples_have_the_values_gradients_and_curvatures_of_their_rounds() {
             let moving = Moving { blocks: unit.blocks.clone(), span: unit.span.clone() };
             let u = numbers.vector(unit.span.len());
             let at: Vec<f64> = part(&states[0], &unit).iter().zip(&u).map(|(w, u)| w + u).collect();
-            let found = sample.expand(rounds, &moving, &u);
+            let found = kept.expand(rounds, &moving, &u);
             let (mut value, mut slope, mut outputs) = (0.0, vec![0.0; u.len()], Vec::new());
             let direction: Vec<f64> = convert(&convert::<f64, f32>(&numbers.vector(u.len())));
             let mut product = vec![0.0; u.len()];

@@ -10,7 +10,7 @@ use taylorscope::{
     kernels::Real,
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
-    optim::{Optimizer, OptimizerConfig, REGISTRY, Schedule},
+    optim::{Optimizer, OptimizerConfig, Schedule, registry},
     train::{Examples, Step, Trainer, Training},
 };
 
@@ -66,7 +66,7 @@ fn resumes<T: Real>(config: &OptimizerConfig) {
 
 #[test]
 fn every_optimizer_resumes_to_the_same_weights() {
-    for entry in REGISTRY {
+    for entry in registry() {
         let mut config = OptimizerConfig::named(entry.name, Some(1e-3)).unwrap();
         // With everything that can be remembered.
         for (key, value) in [("momentum", 0.5), ("centered", 1.0), ("refresh", 4.0)] {

@@ -166,7 +166,13 @@ pub(crate) mod tests {
     const ONE: &[u8] = b"the first member";
     const TWO: &[u8] = b"the second one";
 
-    fn files() -> Vec<RemoteFile> {
+    fn files() -> &'static [RemoteFile] {
+        // The hashes live as long as the program: made once, however often archives are unpacked.
+        static FILES: std::sync::LazyLock<Vec<RemoteFile>> = std::sync::LazyLock::new(make_files);
+        &FILES
+    }
+
+    fn make_files() -> Vec<RemoteFile> {
         let file = |names: &'static [&'static str], content: &[u8]| RemoteFile {
             names,
             checksum: Checksum::Unpacked {
@@ -199,7 +205,7 @@ pub(crate) mod tests {
     }
 
     pub fn unpacks(archive: &Path, folder: &Path) -> bool {
-        unpack(archive, &files(), folder, &mut |_| {}).is_ok()
+        unpack(archive, files(), folder, &mut |_| {}).is_ok()
     }
 
     /// Unpacks and gives the outcome and the names of all files in and below the parent of the folder.
@@ -209,7 +215,7 @@ pub(crate) mod tests {
         fs::create_dir(&folder).unwrap();
         let archive = folder.join("archive.tar.gz");
         fs::write(&archive, bytes).unwrap();
-        let outcome = unpack(&archive, &files(), &folder, &mut |_| {}).map_err(|error| error.fault);
+        let outcome = unpack(&archive, files(), &folder, &mut |_| {}).map_err(|error| error.fault);
         if outcome.is_ok() {
             assert_eq!(fs::read(folder.join("one")).unwrap(), ONE);
             assert_eq!(fs::read(folder.join("two")).unwrap(), TWO);

@@ -48,6 +48,21 @@ impl<T: Real> Tape<T> {
         if self.winners[l].is_empty() { Gate::Slopes(&self.slopes[l]) } else { Gate::Winners(&self.winners[l]) }
     }
 
+    /// Bytes that a tape and its data take per datapoint.
+    pub fn bytes_per_row(network: &Network) -> usize {
+        let data = network.input().len();
+        let image = reordered(network).map_or(0, |image| image.len());
+        let (mut values, mut codes) = (data + image + network.outputs(), 0);
+        for block in network.hidden_blocks() {
+            values += block.features_out();
+            match block.max_pool() {
+                Some(_) => codes += block.features_out(),
+                None => values += block.activations(),
+            }
+        }
+        values * size_of::<T>() + codes
+    }
+
     fn resize(&mut self, network: &Network, rows: usize) {
         let hidden = network.hidden_blocks();
         self.rows = rows;

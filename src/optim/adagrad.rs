@@ -1,8 +1,10 @@
-use super::{Optimizer, Rate, Settings};
+use super::{Entry, Optimizer, Rate, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::Real,
 };
+
+pub(super) const ENTRIES: &[Entry] = &[entry!("adagrad", 0.01, AdaGrad::new, [setting("eps", 1e-10, (0.0, f64::MAX))])];
 
 /// AdaGrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12,
 /// 2011), diagonal, as PyTorch has it.

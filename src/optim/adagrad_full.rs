@@ -1,4 +1,4 @@
-use super::{Optimizer, Rate, Settings};
+use super::{Entry, Optimizer, Rate, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::Real,
@@ -6,6 +6,13 @@ use crate::{
 use faer::{Mat, Side};
 use rayon::prelude::*;
 use std::ops::Range;
+
+pub(super) const ENTRIES: &[Entry] = &[entry!(
+    "adagrad_full",
+    0.01,
+    AdaGradFull::new,
+    [setting("eps", 1e-10, (0.0, f64::MAX)), setting("refresh", 1.0, (1.0, 1e9))]
+)];
 
 /// Full-matrix AdaGrad (Duchi, Hazan and Singer, JMLR 12, 2011, algorithm 1) for every neuron by itself.
 ///

@@ -1,9 +1,23 @@
-use super::{Optimizer, Rate, Settings};
+use super::{EPS, Entry, Optimizer, Rate, Setting, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::{Real, SHARE},
 };
 use rayon::prelude::*;
+
+pub(super) const BETA1: Setting = setting("beta1", 0.9, (0.0, 1.0));
+pub(super) const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
+pub(super) const CORRECT_MEAN: Setting = setting("correct_mean", 1.0, (0.0, 1.0));
+
+pub(super) const ENTRIES: &[Entry] = &[
+    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
+    entry!(
+        "adamw",
+        0.001,
+        Adam::decoupled,
+        [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]
+    ),
+];
 
 /// Adam (Kingma and Ba 2015, algorithm 1), as PyTorch has it: `eps` outside the root of the corrected second moment. AdamW
 /// (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) shrinks the weights by

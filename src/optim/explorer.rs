@@ -1,9 +1,29 @@
-use super::{Adam, Optimizer, Settings};
+use super::{
+    Adam, EPS, Entry, Optimizer, Settings,
+    adam::{BETA1, BETA2, CORRECT_MEAN},
+    setting,
+};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::Real,
 };
 use std::ops::Range;
+
+pub(super) const ENTRIES: &[Entry] = &[entry!(
+    "explorer",
+    0.001,
+    Explorer::new,
+    [
+        BETA1,
+        BETA2,
+        EPS,
+        CORRECT_MEAN,
+        setting("power", 0.5, (-4.0, 4.0)),
+        setting("limit", 4.0, (1.0, f64::MAX)),
+        setting("memory", 0.9, (0.0, 1.0)),
+        setting("every", 10.0, (1.0, 1e9))
+    ]
+)];
 
 /// Adam that steers the step of every hidden neuron by how its activation switches: an attempt of this project at the
 /// paper's question whether exploring activation configurations helps design better optimizers (`docs/theory.md`, section 5).

@@ -1,33 +1,11 @@
 //! Optimizers: one a file, behind one trait, on flat weight vectors.
 //!
-//! To add one, write its file and add it to [`REGISTRY`]; the experiment file, the command line and the documentation
-//! of its settings follow from the entry. Defaults equal PyTorch's.
+//! To add one, write its file, with its type and its `ENTRIES`, and name both in one line of `optimizers!`; the experiment file,
+//! the command line and the searches follow from the entries. Defaults equal PyTorch's.
 
-mod adagrad;
-mod adagrad_full;
-mod adam;
-mod batch_rms;
-mod explorer;
-mod momentum;
-mod ogd;
-mod rmsprop;
-mod rprop;
 pub mod schedule;
-mod sgd;
-mod sign_sgd;
 
-pub use adagrad::AdaGrad;
-pub use adagrad_full::AdaGradFull;
-pub use adam::Adam;
-pub use batch_rms::BatchRms;
-pub use explorer::Explorer;
-pub use momentum::Momentum;
-pub use ogd::Ogd;
-pub use rmsprop::RmsProp;
-pub use rprop::RProp;
 pub use schedule::{Rate, Schedule};
-pub use sgd::Sgd;
-pub use sign_sgd::SignSgd;
 
 use crate::{
     checkpoint::{Store, StoreError},
@@ -177,72 +155,38 @@ macro_rules! entry {
     };
 }
 
-const MOMENTUM: Setting = setting("momentum", 0.9, (0.0, 1.0));
-const BETA1: Setting = setting("beta1", 0.9, (0.0, 1.0));
-const CORRECT_MEAN: Setting = setting("correct_mean", 1.0, (0.0, 1.0));
-const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
 const EPS: Setting = setting("eps", 1e-8, (0.0, f64::MAX));
 
+/// Declares the modules, and gathers what each registers in its `ENTRIES`.
+macro_rules! optimizers {
+    ($($module:ident::$optimizer:ident,)*) => {
+        $(
+            mod $module;
+            pub use $module::$optimizer;
+        )*
+
+        const REGISTRY: &[&[Entry]] = &[$($module::ENTRIES),*];
+    };
+}
+
+optimizers! {
+    sgd::Sgd,
+    momentum::Momentum,
+    rmsprop::RmsProp,
+    batch_rms::BatchRms,
+    sign_sgd::SignSgd,
+    rprop::RProp,
+    adagrad::AdaGrad,
+    adagrad_full::AdaGradFull,
+    adam::Adam,
+    explorer::Explorer,
+    ogd::Ogd,
+}
+
 /// All optimizers that can be named.
-pub const REGISTRY: &[Entry] = &[
-    entry!("sgd", 0.01, Sgd::new, []),
-    entry!("momentum", 0.01, Momentum::heavy_ball, [MOMENTUM]),
-    entry!("nesterov", 0.01, Momentum::nesterov, [MOMENTUM]),
-    entry!(
-        "rmsprop",
-        0.01,
-        RmsProp::new,
-        [
-            setting("alpha", 0.99, (0.0, 1.0)),
-            EPS,
-            setting("momentum", 0.0, (0.0, 1.0)),
-            setting("centered", 0.0, (0.0, 1.0))
-        ]
-    ),
-    entry!("batch_rms", 0.001, BatchRms::new, [EPS]),
-    entry!("sign_sgd", 0.001, SignSgd::new, []),
-    entry!(
-        "rprop",
-        0.01,
-        RProp::new,
-        [
-            setting("eta_minus", 0.5, (0.0, 1.0)),
-            setting("eta_plus", 1.2, (1.0, f64::MAX)),
-            setting("step_min", 1e-6, (0.0, f64::MAX)),
-            setting("step_max", 50.0, (0.0, f64::MAX))
-        ]
-    ),
-    entry!("adagrad", 0.01, AdaGrad::new, [setting("eps", 1e-10, (0.0, f64::MAX))]),
-    entry!(
-        "adagrad_full",
-        0.01,
-        AdaGradFull::new,
-        [setting("eps", 1e-10, (0.0, f64::MAX)), setting("refresh", 1.0, (1.0, 1e9))]
-    ),
-    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
-    entry!(
-        "adamw",
-        0.001,
-        Adam::decoupled,
-        [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]
-    ),
-    entry!(
-        "explorer",
-        0.001,
-        Explorer::new,
-        [
-            BETA1,
-            BETA2,
-            EPS,
-            CORRECT_MEAN,
-            setting("power", 0.5, (-4.0, 4.0)),
-            setting("limit", 4.0, (1.0, f64::MAX)),
-            setting("memory", 0.9, (0.0, 1.0)),
-            setting("every", 10.0, (1.0, 1e9))
-        ]
-    ),
-    entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))]),
-];
+pub fn registry() -> impl Iterator<Item = &'static Entry> {
+    REGISTRY.iter().copied().flatten()
+}
 
 /// An optimizer that cannot be built from its configuration.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -259,8 +203,8 @@ pub enum OptimizerError {
 
 /// The registry entry of a name.
 pub fn find(name: &str) -> Result<&'static Entry, OptimizerError> {
-    REGISTRY.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        let names: Vec<&str> = REGISTRY.iter().map(|entry| entry.name).collect();
+    registry().find(|entry| entry.name == name).ok_or_else(|| {
+        let names: Vec<&str> = registry().map(|entry| entry.name).collect();
         OptimizerError::Unknown { name: name.into(), suggestion: suggestion(name, &names) }
     })
 }

@@ -1,9 +1,21 @@
-use super::{Optimizer, Rate, Settings};
+use super::{EPS, Entry, Optimizer, Rate, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::{Real, SHARE},
 };
 use rayon::prelude::*;
+
+pub(super) const ENTRIES: &[Entry] = &[entry!(
+    "rmsprop",
+    0.01,
+    RmsProp::new,
+    [
+        setting("alpha", 0.99, (0.0, 1.0)),
+        EPS,
+        setting("momentum", 0.0, (0.0, 1.0)),
+        setting("centered", 0.0, (0.0, 1.0))
+    ]
+)];
 
 /// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; centered: Graves, "Generating sequences with recurrent neural
 /// networks", 2013), as PyTorch has it.

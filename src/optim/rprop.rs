@@ -1,8 +1,20 @@
-use super::{Optimizer, Rate, Settings};
+use super::{Entry, Optimizer, Rate, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
     kernels::Real,
 };
+
+pub(super) const ENTRIES: &[Entry] = &[entry!(
+    "rprop",
+    0.01,
+    RProp::new,
+    [
+        setting("eta_minus", 0.5, (0.0, 1.0)),
+        setting("eta_plus", 1.2, (1.0, f64::MAX)),
+        setting("step_min", 1e-6, (0.0, f64::MAX)),
+        setting("step_max", 50.0, (0.0, f64::MAX))
+    ]
+)];
 
 /// RProp (Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning", 1993), without weight
 /// backtracking, as PyTorch has it.

@@ -1,6 +1,8 @@
-use super::{Optimizer, Rate, Settings};
+use super::{Entry, Optimizer, Rate, Settings};
 use crate::kernels::{Real, SHARE};
 use rayon::prelude::*;
+
+pub(super) const ENTRIES: &[Entry] = &[entry!("sgd", 0.01, Sgd::new, [])];
 
 /// Plain stochastic gradient descent (Robbins and Monro 1951), `w -= learning_rate * g`.
 ///

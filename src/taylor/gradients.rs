@@ -6,7 +6,7 @@
 use super::{
     preconditioner::KroneckerFactors,
     prefixes::PrefixObjective,
-    sample::{Sample, Shard},
+    sample::{KeptSample, Sample, Shard},
     subspace::Objective,
 };
 use crate::kernels::{
@@ -37,7 +37,8 @@ impl Gradients {
     }
 
     /// Computes them for some neurons of a block.
-    pub fn new<T: Real>(sample: &Sample<T>, l: usize, neurons: &[usize]) -> Vec<Self> {
+    pub fn new<T: Real>(kept: &KeptSample<T>, l: usize, neurons: &[usize]) -> Vec<Self> {
+        let sample = &kept.sample;
         let (network, outputs) = (sample.network, sample.network.outputs());
         let block = &network.blocks()[l];
         let width = block.width();
@@ -52,14 +53,15 @@ impl Gradients {
                 .with_max_len(1)
                 .map(|shard| {
                     let mut scratch = Scratch::default();
-                    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut scratch);
+                    let linearized = kept.linearized(round, shard, &weights, &mut scratch);
+                    let Shard { x, tape } = &*linearized;
                     let mut values = vec![0.0; neurons.len() * tape.rows * outputs * width];
                     let mut below = Scratch::default();
-                    output_jacobians(network, &weights, &tape, l, &mut scratch, |at, jacobian| {
+                    output_jacobians(network, &weights, tape, l, &mut scratch, |at, jacobian| {
                         if at != l {
                             return;
                         }
-                        let input = tape.input(l, &x);
+                        let input = tape.input(l, x);
                         if let Some(c) = block.convolution() {
                             let cotangents = Cotangents { values: jacobian, lines: outputs, gate: tape.gate(l) };
                             let (rows, out) = (tape.rows, &mut values);
@@ -75,7 +77,7 @@ impl Gradients {
                             }
                         }
                     });
-                    (values, tape.output)
+                    (values, tape.output.clone())
                 })
                 .collect();
             for (n, (neuron, all)) in neurons.iter().zip(&mut all).enumerate() {

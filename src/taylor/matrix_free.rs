@@ -77,7 +77,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
-        let Expansion { value, gradient, outputs } = self.sample.sample.expand(self.rounds(), &self.moving, u);
+        let Expansion { value, gradient, outputs } = self.sample.expand(self.rounds(), &self.moving, u);
         if !self.is_quadratic() {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (u.to_vec(), outputs);
         }
@@ -92,7 +92,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         let current = known.0 == u && known.1.len() == self.prefixes[self.current] * self.sample.outputs_per_round();
         self.moved = match current {
             true => convert(&known.1),
-            false => convert(&self.sample.sample.expand(self.rounds(), &self.moving, u).outputs),
+            false => convert(&self.sample.expand(self.rounds(), &self.moving, u).outputs),
         };
     }
 
@@ -258,7 +258,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             let at_once = (self.memory / 2 / Gradients::bytes(sample, l).max(1)).min(selected.len());
             for neurons in selected.chunks(at_once.max(1)) {
                 let search = || {
-                    let gradients = if at_once > 0 { Gradients::new(sample, l, neurons) } else { Vec::new() };
+                    let gradients = if at_once > 0 { Gradients::new(&self.kept, l, neurons) } else { Vec::new() };
                     let (mut gradients, mut results) = (gradients.into_iter(), Vec::new());
                     for neuron in neurons {
                         let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };

@@ -154,67 +154,90 @@ impl<'a, T: Real> Sample<'a, T> {
             .collect()
     }
 
-    /// The mean of the Taylor losses over the first `rounds` rounds at the displacement `u` of what moves from `W^1`, in `f64`.
-    pub fn expand(&self, rounds: usize, moving: &Moving, u: &[f64]) -> Expansion {
-        let scale = 1.0 / (rounds * self.batch) as f64;
-        let at: Vec<f64> =
-            self.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
-        let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
-            let Shard { x, tape } = self.linearize(weights, round, shard, &mut buffers.scratch);
-            let mut direction = vec![0.0; weights.len()];
-            let own = direction[moving.span.clone()].iter_mut().zip(&weights[moving.span.clone()]);
-            own.zip(&at).for_each(|((d, w), v)| *d = v - w);
-            let blocks = moving.blocks.clone();
-            let scratch = &mut buffers.scratch;
-            let mut outputs = jvp_with(self.network, weights, &x, &tape, &direction, blocks.clone(), scratch);
-            outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
-            let top = buffers.deltas.last_mut().expect("a network has a block");
-            sum.value += self.loss_of(round, shard, &outputs, scale, top) * scale;
-            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
-            gradient[moving.reach(self.network)].fill(0.0);
-            vjp_with(self.network, weights, &x, &tape, deltas, blocks, gradient, scratch);
-            sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
-            sum.outputs.extend_from_slice(&outputs);
-        };
-        let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
-        let mut total = start();
-        for piece in self.pieces(0..rounds, start, visit) {
-            total.value += piece.value;
-            total.gradient.iter_mut().zip(&piece.gradient).for_each(|(sum, g)| *sum += g);
-            total.outputs.extend_from_slice(&piece.outputs);
-        }
-        total
+    /// Keeps the linearization of all rounds in `f32`, and also in `f64`, where that takes no more than `memory` bytes.
+    pub fn keep(self, memory: usize) -> KeptSample<'a, T> {
+        let single = self.tapes(memory);
+        let left = memory - single.len().min(1) * self.tape_bytes::<f32>();
+        KeptSample { sample: self, single, double: self.tapes(left) }
     }
 
-    /// Keeps the linearization of all rounds in `f32`, unless that takes more than `memory` bytes.
-    pub fn keep(self, memory: usize) -> KeptSample<'a, T> {
-        let per_row: usize = self.network.blocks().iter().map(|b| b.features_in() + b.features_out()).sum();
-        let slopes: usize = self.network.hidden_blocks().iter().map(|b| b.activations()).sum();
-        let needed = self.rounds() * self.batch * (per_row + slopes) * size_of::<f32>();
-        let tapes = if needed <= memory {
-            let start = Vec::new;
-            let visit = |round, shard, weights: &[f32], buffers: &mut Buffers<f32>, kept: &mut Vec<Shard<f32>>| {
-                kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
-            };
-            self.pieces(0..self.rounds(), start, visit).into_iter().flatten().collect()
-        } else {
-            Vec::new()
+    fn tape_bytes<C: Real>(&self) -> usize {
+        self.rounds() * self.batch * Tape::<C>::bytes_per_row(self.network)
+    }
+
+    /// All shards in order, or nothing if they take more than `memory` bytes.
+    fn tapes<C: Real>(&self, memory: usize) -> Vec<Shard<C>> {
+        if self.tape_bytes::<C>() > memory {
+            return Vec::new();
+        }
+        let visit = |round, shard, weights: &[C], buffers: &mut Buffers<C>, kept: &mut Vec<Shard<C>>| {
+            kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
         };
-        KeptSample { sample: self, tapes }
+        self.pieces(0..self.rounds(), Vec::new, visit).into_iter().flatten().collect()
     }
 }
 
-/// A sample for many products with its curvature, in `f32`.
+/// A sample for many evaluations in `f64`, and many more products with its curvature in `f32`.
 pub struct KeptSample<'a, T> {
     pub sample: Sample<'a, T>,
     /// By round and shard; empty if they would not fit.
-    tapes: Vec<Shard<f32>>,
+    single: Vec<Shard<f32>>,
+    double: Vec<Shard<f64>>,
 }
 
 impl<T: Real> KeptSample<'_, T> {
     /// Values in the outputs of a round.
     pub fn outputs_per_round(&self) -> usize {
         self.sample.batch * self.sample.network.outputs()
+    }
+
+    /// A shard of a round in `f64`, kept or linearized at the weights, which are those of the round.
+    pub fn linearized(
+        &self,
+        round: usize,
+        shard: usize,
+        weights: &[f64],
+        scratch: &mut Scratch<f64>,
+    ) -> Cow<'_, Shard<f64>> {
+        match self.double.get(round * self.sample.shards() + shard) {
+            Some(kept) => Cow::Borrowed(kept),
+            None => Cow::Owned(self.sample.linearize(weights, round, shard, scratch)),
+        }
+    }
+
+    /// The mean of the Taylor losses over the first `rounds` rounds at the displacement `u` of what moves from `W^1`, in `f64`.
+    pub fn expand(&self, rounds: usize, moving: &Moving, u: &[f64]) -> Expansion {
+        let sample = &self.sample;
+        let network = sample.network;
+        let scale = 1.0 / (rounds * sample.batch) as f64;
+        let at: Vec<f64> =
+            sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
+        let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
+            let kept = self.linearized(round, shard, weights, &mut buffers.scratch);
+            let Shard { x, tape } = &*kept;
+            let mut direction = vec![0.0; weights.len()];
+            let own = direction[moving.span.clone()].iter_mut().zip(&weights[moving.span.clone()]);
+            own.zip(&at).for_each(|((d, w), v)| *d = v - w);
+            let blocks = moving.blocks.clone();
+            let scratch = &mut buffers.scratch;
+            let mut outputs = jvp_with(network, weights, x, tape, &direction, blocks.clone(), scratch);
+            outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
+            let top = buffers.deltas.last_mut().expect("a network has a block");
+            sum.value += sample.loss_of(round, shard, &outputs, scale, top) * scale;
+            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
+            gradient[moving.reach(network)].fill(0.0);
+            vjp_with(network, weights, x, tape, deltas, blocks, gradient, scratch);
+            sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
+            sum.outputs.extend_from_slice(&outputs);
+        };
+        let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
+        let mut total = start();
+        for piece in sample.pieces(0..rounds, start, visit) {
+            total.value += piece.value;
+            total.gradient.iter_mut().zip(&piece.gradient).for_each(|(sum, g)| *sum += g);
+            total.outputs.extend_from_slice(&piece.outputs);
+        }
+        total
     }
 
     /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
@@ -232,7 +255,7 @@ impl<T: Real> KeptSample<'_, T> {
         let mut flat = vec![0.0; network.parameters()];
         flat[moving.span.clone()].copy_from_slice(direction);
         let visit = |round: usize, shard: usize, weights: &[f32], buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
-            let kept = match self.tapes.get(round * sample.shards() + shard) {
+            let kept = match self.single.get(round * sample.shards() + shard) {
                 Some(kept) => Cow::Borrowed(kept),
                 None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.scratch)),
             };
