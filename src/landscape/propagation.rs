@@ -165,7 +165,10 @@ impl<'a> Propagation<'a> {
                 continue;
             }
             for ((stages, batch), kinks) in stages.iter_mut().zip(&mut batches).zip(&mut kinks) {
-                *batch = stages[i].apply(batch, kinks);
+                match &mut stages[i..] {
+                    [Stage::Rectify(last)] => last.kinks(batch, &mut |kink| kinks.push(kink)),
+                    stages => *batch = stages[0].apply(batch, kinks),
+                }
             }
         }
         kinks.into_iter().map(ordered).collect()

@@ -36,8 +36,21 @@ impl Rectify {
     /// Batches of one segment must come in order: the states at the end of one are compared with the beginning of the
     /// next.
     pub fn apply(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) -> Pieces {
+        let mut out = Pieces::empty(a.bounds()[0], a.width(), a.degree());
+        // As many pieces come out as go in, and one more for every kink.
+        out.reserve(a.len() + a.len() / 2);
+        self.cut(a, kink, &mut |p, from, to, slopes| out.push_scaled(a, p, from, to, slopes));
+        out
+    }
+
+    /// The kinks alone, where nothing comes behind the rectifier.
+    pub fn kinks(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) {
+        self.cut(a, kink, &mut |_, _, _, _| ());
+    }
+
+    /// Goes through the pieces; `part` gets the parts `from..to` of piece `p` on which no unit changes its state, with the units' slopes.
+    fn cut(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink), part: &mut impl FnMut(usize, f64, f64, &[f64])) {
         let width = a.width();
-        let mut out = Pieces::empty(a.bounds()[0], width, a.degree());
         let negative = self.rectifier.negative_slope();
         let slope_of = |active: bool| if active { 1.0 } else { negative };
         let (mut states, mut slopes) = (vec![false; width], vec![0.0; width]);
@@ -67,7 +80,7 @@ impl Rectify {
             while let Some(&(first, _)) = rest.first() {
                 let together = rest.partition_point(|(at, _)| *at <= first + self.merge);
                 let at = left + first;
-                out.push_scaled(a, p, from, at, &slopes);
+                part(p, from, at, &slopes);
                 units.clear();
                 units.extend(rest[..together].iter().map(|(_, unit)| *unit));
                 units.sort_unstable();
@@ -80,11 +93,10 @@ impl Rectify {
                 }
                 (from, rest) = (at, &rest[together..]);
             }
-            out.push_scaled(a, p, from, right, &slopes);
+            part(p, from, right, &slopes);
             self.last.clear();
             self.last.extend_from_slice(&states);
         }
-        out
     }
 
     /// States at the left end and crossings of units that are `value + slope u` on a piece.

@@ -17,6 +17,8 @@ pub enum Kind {
     OneRound,
     /// All regrets negative.
     NegativeRegret,
+    /// As above, of optima of which nothing is certified but that losses are not negative.
+    Uncertified,
     /// All neurons dead, all regrets and gaps zero.
     Dead,
     /// Cross-entropy with accuracies on a small convolutional network, many epochs.
@@ -212,7 +214,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                 let mut mean_regret =
                     strict * share * wobble * losses[0] / count.powf(0.55) - 0.0004 * share * plan.vigour;
                 match kind {
-                    Kind::NegativeRegret => mean_regret = -0.1 * mean_regret.abs(),
+                    Kind::NegativeRegret | Kind::Uncertified => mean_regret = -0.1 * mean_regret.abs(),
                     Kind::Dead => mean_regret = 0.0,
                     _ => {}
                 }
@@ -225,7 +227,11 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                     mean_loss,
                     taylor_optimum: mean_loss - mean_regret,
                     mean_regret,
-                    gap: if kind == Kind::Dead { 0.0 } else { 1e-6 * mean_loss },
+                    gap: match kind {
+                        Kind::Dead => 0.0,
+                        Kind::Uncertified => mean_loss - mean_regret,
+                        _ => 1e-6 * mean_loss,
+                    },
                     attained: true,
                     distance: 40.0 * wobble,
                     bound_zinkevich: 3.0 * share * losses[0] / count.sqrt(),

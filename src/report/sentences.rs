@@ -34,7 +34,15 @@ fn regret(series: &Series, split: &Split) -> String {
     }
     let place = where_measured(split);
     let loss = number(split.mean_loss);
-    if split.regret < 0.0 {
+    if split.regret < 0.0 && split.regret + split.gap > 0.0 {
+        format!(
+            "Regret: {name} paid {loss} per round on average over {over}{place}; whether fixed weights would have paid \
+             less in the same regions is open: the best that were found pay {}, and the certified error of the solver \
+             is {} (a larger `regret.max_products` lowers it).",
+            number(split.taylor_optimum),
+            number(split.gap)
+        )
+    } else if split.regret < 0.0 {
         format!(
             "Regret: {name} paid {loss} per round on average over {over}{place}, {} less than the best fixed \
              weights in hindsight would have, so none of its loss is the optimizer's fault inside the regions \
@@ -69,13 +77,18 @@ fn analysed_rounds(series: &Series, split: &Split) -> usize {
 }
 
 fn region(series: &Series, split: &Split) -> String {
-    let share = percent(split.taylor_optimum / split.mean_loss);
-    format!(
-        "Region: {} ({share}) is the Taylor optimum, the least that fixed weights could pay in the smooth \
-         regions that {} visited; only other regions would lower it.",
-        number(split.taylor_optimum),
-        series.name
-    )
+    let share = |optimum: f64| format!("{} ({})", number(optimum), percent(optimum / split.mean_loss));
+    let (most, name) = (share(split.taylor_optimum), &series.name);
+    let optimum =
+        format!("the Taylor optimum, the least that fixed weights could pay in the smooth regions that {name} visited");
+    if split.gap > 0.1 * split.taylor_optimum {
+        let least = share(split.taylor_optimum - split.gap);
+        return format!(
+            "Region: {optimum}, lies between {least} and {most}, as far as the solver came; only other regions would \
+             lower it."
+        );
+    }
+    format!("Region: {most} is {optimum}; only other regions would lower it.")
 }
 
 fn exploration(series: &Series) -> String {

@@ -9,6 +9,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("diverged", Kind::Diverged),
     ("one-round", Kind::OneRound),
     ("negative", Kind::NegativeRegret),
+    ("uncertified", Kind::Uncertified),
     ("dead", Kind::Dead),
     ("classifier", Kind::Classifier),
     ("bare", Kind::Bare),
@@ -81,6 +82,22 @@ fn advice_stands_with_its_numbers_for_every_layer() {
     let html = report(dir.path());
     let advice = html.split("<h3 id=\"advice\">").nth(1).unwrap().split("</section>").next().unwrap();
     assert!(advice.contains("50 of 50: 0, 1, 2, 3, …") && !advice.contains("<td>regret large</td>"), "{advice}");
+}
+
+#[test]
+fn sentences_claim_no_more_than_is_certified() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = |kind, texts: [&str; 2]| {
+        sample::write(dir.path(), kind);
+        let html = report(dir.path());
+        texts.map(|text| html.contains(text))
+    };
+    let certain = ["so none of its loss is the optimizer", "is the Taylor optimum, the least"];
+    let open = ["would have paid less in the same regions is open", "lies between 0 (0%) and"];
+    assert_eq!(says(Kind::NegativeRegret, certain), [true, true]);
+    assert_eq!(says(Kind::NegativeRegret, open), [false, false]);
+    assert_eq!(says(Kind::Uncertified, certain), [false, false]);
+    assert_eq!(says(Kind::Uncertified, open), [true, true]);
 }
 
 #[test]
