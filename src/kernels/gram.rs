@@ -36,7 +36,8 @@ pub struct WeightedGram {
 pub struct GramScratch<T> {
     tiled: Vec<T>,
     occupied: Vec<u64>,
-    weights: Vec<T>,
+    /// In `f64`: converting them once costs less than converting them for every pair.
+    weights: Vec<f64>,
 }
 
 impl WeightedGram {
@@ -85,9 +86,9 @@ impl WeightedGram {
             },
         );
         weights.clear();
-        weights.resize(rows * self.padded, T::ZERO);
+        weights.resize(rows * self.padded, 0.0);
         for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
-            padded[..self.planes].copy_from_slice(row);
+            padded.iter_mut().zip(row).for_each(|(to, q)| *to = q.f64());
         }
         let padded = self.padded;
         // One task per row of tile pairs (t1, 0..=t1); the last rows are the longest, so they start first.
@@ -102,25 +103,30 @@ impl WeightedGram {
             let (tiled, occupied, weights) = (&tiled[..], &occupied[..], &weights[..]);
             let first = &tiled[t1 * rows * TILE..][..rows * TILE];
             let occupied_first = &occupied[t1 * words..][..words];
-            let mut list: Vec<u32> = Vec::with_capacity(rows);
-            let mut products: Vec<f64> = Vec::with_capacity(rows * PRODUCTS);
+            // Each number of the first tile as often as it is needed.
+            let first: Vec<[f64; PRODUCTS]> =
+                first.chunks_exact(TILE).map(|a| std::array::from_fn(|p| a[p / TILE].f64())).collect();
+            let (mut list, mut products) = (vec![0; rows], vec![[0.0; PRODUCTS]; rows]);
             for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
                 let second = &tiled[t2 * rows * TILE..][..rows * TILE];
-                list.clear();
-                products.clear();
-                for (w, (a, b)) in occupied_first.iter().zip(&occupied[t2 * words..][..words]).enumerate() {
-                    let mut both = a & b;
-                    while both != 0 {
-                        let i = w * 64 + both.trailing_zeros() as usize;
-                        both &= both - 1;
-                        list.push((i * padded) as u32);
-                        let a = [first[i * TILE].f64(), first[i * TILE + 1].f64()];
-                        let b = [second[i * TILE].f64(), second[i * TILE + 1].f64()];
-                        products.extend_from_slice(&[a[0] * b[0], a[0] * b[1], a[1] * b[0], a[1] * b[1]]);
+                let occupied_second = &occupied[t2 * words..][..words];
+                let both = occupied_first.iter().zip(occupied_second).map(|(a, b)| a & b);
+                let count = pulp::Arch::new().dispatch(|| {
+                    let mut count = 0;
+                    for (w, mut both) in both.enumerate() {
+                        while both != 0 {
+                            let i = w * 64 + both.trailing_zeros() as usize;
+                            both &= both - 1;
+                            let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
+                            let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
+                            (list[count], products[count]) = ((i * padded) as u32, product);
+                            count += 1;
+                        }
                     }
-                }
-                if !list.is_empty() {
-                    add_products(sums, padded, &list, &products, weights);
+                    count
+                });
+                if count > 0 {
+                    add_products(sums, padded, &list[..count], products[..count].as_flattened(), weights);
                 }
             }
         });
@@ -153,7 +159,7 @@ impl WeightedGram {
 }
 
 /// `sums[p, :] += sum_s products[s, p] * weights[list[s] .. + padded]` for the `PRODUCTS` products `p`.
-fn add_products<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[T]) {
+fn add_products(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         let (vectors, step) = (padded / LANES, GROUP);
@@ -163,13 +169,13 @@ fn add_products<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products
             // touches `count * LANES` elements from `offset`, which end inside a row and inside `sums`.
             unsafe {
                 match (vectors - start).min(step) {
-                    7 => avx512::add::<T, 7>(sums, padded, offset, list, products, weights),
-                    6 => avx512::add::<T, 6>(sums, padded, offset, list, products, weights),
-                    5 => avx512::add::<T, 5>(sums, padded, offset, list, products, weights),
-                    4 => avx512::add::<T, 4>(sums, padded, offset, list, products, weights),
-                    3 => avx512::add::<T, 3>(sums, padded, offset, list, products, weights),
-                    2 => avx512::add::<T, 2>(sums, padded, offset, list, products, weights),
-                    _ => avx512::add::<T, 1>(sums, padded, offset, list, products, weights),
+                    7 => avx512::add::<7>(sums, padded, offset, list, products, weights),
+                    6 => avx512::add::<6>(sums, padded, offset, list, products, weights),
+                    5 => avx512::add::<5>(sums, padded, offset, list, products, weights),
+                    4 => avx512::add::<4>(sums, padded, offset, list, products, weights),
+                    3 => avx512::add::<3>(sums, padded, offset, list, products, weights),
+                    2 => avx512::add::<2>(sums, padded, offset, list, products, weights),
+                    _ => avx512::add::<1>(sums, padded, offset, list, products, weights),
                 }
             }
         }
@@ -181,18 +187,12 @@ fn add_products<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products
         unsafe { add_avx2(sums, padded, list, products, weights) };
         return;
     }
-    add_scalar::<T, false>(sums, padded, list, products, weights);
+    add_scalar::<false>(sums, padded, list, products, weights);
 }
 
 /// The scalar twin, vectorized by the compiler: eight planes at a time. `FUSED` rounds as the SIMD kernel does.
 #[inline(always)]
-fn add_scalar<T: Real, const FUSED: bool>(
-    sums: &mut [f64],
-    padded: usize,
-    list: &[u32],
-    products: &[f64],
-    weights: &[T],
-) {
+fn add_scalar<const FUSED: bool>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
     for offset in (0..padded).step_by(LANES) {
         let mut accumulators = [[0.0f64; LANES]; PRODUCTS];
         for (p, accumulator) in accumulators.iter_mut().enumerate() {
@@ -202,7 +202,7 @@ fn add_scalar<T: Real, const FUSED: bool>(
             let row = &weights[*start as usize + offset..][..LANES];
             for (accumulator, product) in accumulators.iter_mut().zip(products) {
                 for (sum, q) in accumulator.iter_mut().zip(row) {
-                    *sum = if FUSED { product.mul_add(q.f64(), *sum) } else { *sum + product * q.f64() };
+                    *sum = if FUSED { product.mul_add(*q, *sum) } else { *sum + product * q };
                 }
             }
         }
@@ -214,40 +214,27 @@ fn add_scalar<T: Real, const FUSED: bool>(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn add_avx2<T: Real>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[T]) {
-    add_scalar::<T, true>(sums, padded, list, products, weights);
+fn add_avx2(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
+    add_scalar::<true>(sums, padded, list, products, weights);
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{LANES, PRODUCTS, Real};
+    use super::{LANES, PRODUCTS};
     use std::arch::x86_64::*;
-
-    /// Loads eight weights as `f64`.
-    ///
-    /// # Safety
-    /// Needs AVX-512F, and eight readable elements at `at`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx")]
-    unsafe fn load<T: Real>(at: *const T) -> __m512d {
-        // SAFETY: the caller guarantees eight elements; the size tells `f32` from `f64`, the only two types of `Real`.
-        unsafe {
-            if size_of::<T>() == 4 { _mm512_cvtps_pd(_mm256_loadu_ps(at.cast())) } else { _mm512_loadu_pd(at.cast()) }
-        }
-    }
 
     /// `V` vectors of planes from `offset`, all products, all listed rows.
     ///
     /// # Safety
     /// Needs AVX-512F; see the call for the bounds.
     #[target_feature(enable = "avx512f,avx")]
-    pub unsafe fn add<T: Real, const V: usize>(
+    pub unsafe fn add<const V: usize>(
         sums: &mut [f64],
         padded: usize,
         offset: usize,
         list: &[u32],
         products: &[f64],
-        weights: &[T],
+        weights: &[f64],
     ) {
         assert!(offset + V * LANES <= padded && sums.len() >= PRODUCTS * padded);
         assert!(products.len() >= list.len() * PRODUCTS);
@@ -264,7 +251,7 @@ mod avx512 {
                 let factors: [__m512d; PRODUCTS] =
                     std::array::from_fn(|p| _mm512_set1_pd(*products.as_ptr().add(s * PRODUCTS + p)));
                 for v in 0..V {
-                    let q = load(row.add(v * LANES));
+                    let q = _mm512_loadu_pd(row.add(v * LANES));
                     for (accumulators, factor) in accumulators.iter_mut().zip(factors) {
                         accumulators[v] = _mm512_fmadd_pd(factor, q, accumulators[v]);
                     }
@@ -318,13 +305,14 @@ mod tests {
     #[test]
     fn simd_and_scalar_kernels_agree_to_rounding() {
         let padded = 64;
+        let wide = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
         let (products, weights) = data(40, PRODUCTS, padded);
-        let products: Vec<f64> = products.iter().map(|v| f64::from(*v)).collect();
+        let (products, weights) = (wide(products), wide(weights));
         let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
         let mut fast = vec![0.5; PRODUCTS * padded];
         let mut slow = fast.clone();
         add_products(&mut fast, padded, &list, &products, &weights);
-        add_scalar::<f32, false>(&mut slow, padded, &list, &products, &weights);
+        add_scalar::<false>(&mut slow, padded, &list, &products, &weights);
         for (a, b) in fast.iter().zip(&slow) {
             assert!((a - b).abs() < 1e-13);
         }

@@ -1,6 +1,8 @@
 //! Strided matrix views and their product, on the `gemm` crate.
 
 use super::Real;
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// A borrowed matrix of `rows x cols` with element `(i, j)` at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,42 @@ impl<'a, T> View<'a, T> {
     pub fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
+
+    /// The elements, row by row.
+    pub fn to_vec(self) -> Vec<T>
+    where
+        T: Copy,
+    {
+        let at = |i: usize, j: usize| self.data[i * self.row_stride + j * self.col_stride];
+        (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| at(i, j))).collect()
+    }
+
+    /// Some of the rows, without copying.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn rows(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let data = self.data.get(range.start * self.row_stride..).unwrap_or_default();
+        Self { data, rows: range.len(), ..self }
+    }
+}
+
+/// Shares of the rows that [`matmul_shared`] works on side by side; fixed, so that results do not depend on the threads.
+const SHARES: usize = 8;
+
+/// `lhs rhs`, row-major, on all threads: for large products of problems that come one at a time.
+pub fn matmul_shared<T: Real>(lhs: View<T>, rhs: View<T>) -> Vec<T> {
+    let mut out = vec![T::ZERO; lhs.rows * rhs.cols];
+    if out.is_empty() {
+        return out;
+    }
+    let share = lhs.rows.div_ceil(SHARES);
+    out.par_chunks_mut(share * rhs.cols).with_max_len(1).enumerate().for_each(|(s, out)| {
+        let rows = s * share..s * share + out.len() / rhs.cols;
+        matmul(out, rhs.cols, lhs.rows(rows), rhs, false);
+    });
+    out
 }
 
 /// `out = lhs rhs`, or `out += lhs rhs` if `accumulate`; `out` is row-major with rows `out_stride` apart.
@@ -88,6 +126,21 @@ pub fn matmul<T: Real>(out: &mut [T], out_stride: usize, lhs: View<T>, rhs: View
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_of_rows_make_the_whole_product() {
+        let (m, k, n) = (21, 5, 3);
+        let a: Vec<f64> = (0..m * k).map(|i| (i as f64 * 0.37).sin()).collect();
+        let b: Vec<f64> = (0..k * n).map(|i| (i as f64 * 0.71).cos()).collect();
+        let at: Vec<f64> = (0..k * m).map(|i| a[i % m * k + i / m]).collect();
+        let mut whole = vec![0.0; m * n];
+        matmul(&mut whole, n, View::new(&a, m, k), View::new(&b, k, n), false);
+        for lhs in [View::new(&a, m, k), View::new(&at, k, m).t()] {
+            let found = matmul_shared(lhs, View::new(&b, k, n));
+            assert!(found.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-14));
+        }
+        assert!(matmul_shared(View::<f64>::new(&[], 0, k), View::new(&b, k, n)).is_empty());
+    }
 
     #[test]
     fn the_product_agrees_with_three_loops_on_strided_and_transposed_views() {

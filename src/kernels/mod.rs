@@ -24,7 +24,7 @@ pub mod real;
 pub mod sparse;
 mod winners;
 
-pub use matrix::{View, matmul};
+pub use matrix::{View, matmul, matmul_shared};
 pub use real::Real;
 
 /// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small

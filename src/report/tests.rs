@@ -3,7 +3,7 @@
 use super::sample::{self, Kind};
 use super::*;
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("autoencoder", Kind::Autoencoder),
     ("no-exploration", Kind::NoExploration),
     ("diverged", Kind::Diverged),

@@ -14,10 +14,10 @@ use super::window::{Window, WindowRound};
 use crate::kernels::{
     View,
     dense::{Factor, append_with_ones, curvature_factors, hidden_jacobians, matrix},
-    matmul,
+    matmul, matmul_shared,
 };
 use crate::network::Block;
-use faer::{Mat, MatRef, Scale, Side, linalg::solvers::SelfAdjointEigen};
+use faer::{MatRef, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
 
 /// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix grew fourfold.
@@ -65,7 +65,8 @@ impl Preconditioners {
             blocks.iter().enumerate().map(one).collect()
         };
         let mut sums = zero();
-        let mut factors: Vec<Vec<(usize, KroneckerFactors)>> = blocks.iter().map(|_| Vec::new()).collect();
+        // The moments of the prefixes that get factors; their eigendecompositions come afterwards, side by side.
+        let mut due: Vec<Vec<(usize, Moments)>> = blocks.iter().map(|_| Vec::new()).collect();
         let mut from = 0;
         for rounds in prefixes {
             let new: Vec<usize> = (from..*rounds).collect();
@@ -102,22 +103,25 @@ impl Preconditioners {
             for part in partial {
                 sums.iter_mut().zip(&part).for_each(|(sum, part)| sum.add(part));
             }
-            let scale = 1.0 / (rounds * window.batch()) as f64;
-            let wanted = |l: usize, list: &[(usize, KroneckerFactors)]| {
-                let due = list.last().is_none_or(|(before, _)| *rounds >= 4 * before);
-                due || blocks[l].width() <= CHEAP_WIDTH
-            };
-            let keeps_output = wanted(last, &factors[last]);
-            let output = (shared || keeps_output).then(|| sums[last].factors(scale, quadratic, None));
-            for (l, (list, sum)) in factors[..last].iter_mut().zip(&sums).enumerate() {
-                if wanted(l, list) {
-                    list.push((*rounds, sum.factors(scale, false, output.as_ref())));
+            for (l, (list, sum)) in due.iter_mut().zip(&sums).enumerate() {
+                let grown = list.last().is_none_or(|(before, _)| *rounds >= 4 * before);
+                if grown || blocks[l].width() <= CHEAP_WIDTH || (l == last && shared) {
+                    list.push((*rounds, sum.clone()));
                 }
             }
-            if keeps_output {
-                factors[last].extend(output.map(|output| (*rounds, output)));
-            }
         }
+        let scale = |rounds: usize| 1.0 / (rounds * window.batch()) as f64;
+        let decomposed = |list: Vec<(usize, Moments)>, exact, outputs: &[(usize, KroneckerFactors)]| {
+            let factors = |(rounds, sum): &(usize, Moments)| {
+                let output = outputs.iter().find(|(n, _)| n == rounds).map(|(_, output)| output);
+                (*rounds, sum.factors(scale(*rounds), exact, output))
+            };
+            list.par_iter().with_max_len(1).map(factors).collect::<Vec<_>>()
+        };
+        let output = due.pop().map(|list| decomposed(list, quadratic, &[])).unwrap_or_default();
+        let mut factors: Vec<_> =
+            due.into_par_iter().with_max_len(1).map(|list| decomposed(list, false, &output)).collect();
+        factors.push(output);
         Self { blocks: factors }
     }
 
@@ -129,6 +133,7 @@ impl Preconditioners {
 }
 
 /// Sums of `M` and `x x'` over rows.
+#[derive(Clone)]
 struct Moments {
     units: usize,
     width: usize,
@@ -142,6 +147,7 @@ struct Moments {
 }
 
 /// Sums that couple a hidden block to the output block.
+#[derive(Clone)]
 struct SharedMoments {
     /// Of `x h'`: `[width, width of the output block]`.
     x: Vec<f64>,
@@ -184,18 +190,24 @@ impl Moments {
         };
         let inputs = Eigen::new(&self.x, self.width, scale);
         let shared = self.shared.as_ref().zip(output).and_then(|(shared, output)| {
-            let (u, v, w) = (units.vectors.as_ref()?, inputs.vectors.as_ref()?, output.inputs.vectors.as_ref()?);
-            let jacobian =
-                MatRef::from_row_major_slice(&shared.jacobian, shared.jacobian.len() / self.units, self.units);
-            let jacobian = jacobian * u * Scale(output.units.top().sqrt() / shared.count.max(1) as f64);
-            let mut roots =
-                v.transpose() * MatRef::from_row_major_slice(&shared.x, self.width, w.nrows()) * w * Scale(scale);
+            let (u, v, w) = (units.vectors()?, inputs.vectors()?, output.inputs.vectors()?);
+            let inner = output.inputs.values.len();
+            let outputs = shared.jacobian.len() / self.units;
+            // c (mean J)'(mean J), in the eigenvectors of the units.
+            let jacobian = matmul_shared(View::new(&shared.jacobian, outputs, self.units), u.t());
+            let jacobian = View::new(&jacobian, outputs, self.units);
+            let mut square = matmul_shared(jacobian.t(), jacobian);
+            let mean = 1.0 / shared.count.max(1) as f64;
+            square.iter_mut().for_each(|v| *v *= output.units.top() * mean * mean);
+            let roots = matmul_shared(v, View::new(&shared.x, self.width, inner));
+            let mut roots = matmul_shared(View::new(&roots, self.width, inner), w.t());
             let floor = TRUSTED * output.inputs.top();
-            for (j, value) in output.inputs.values.iter().enumerate() {
-                let factor = if *value > floor { 1.0 / value.sqrt() } else { 0.0 };
-                (0..self.width).for_each(|i| roots[(i, j)] *= factor);
+            let inverse_root = |value: &f64| if *value > floor { scale / value.sqrt() } else { 0.0 };
+            let factors: Vec<f64> = output.inputs.values.iter().map(inverse_root).collect();
+            for row in roots.chunks_exact_mut(inner) {
+                row.iter_mut().zip(&factors).for_each(|(v, factor)| *v *= factor);
             }
-            Some(Shared { units: jacobian.transpose() * &jacobian, roots })
+            Some(Shared { units: square, roots, inner })
         });
         KroneckerFactors { units, inputs, exact, shared }
     }
@@ -249,7 +261,8 @@ fn add_jacobians(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [
 /// `sum_j values[j] v_j v_j'`; without vectors the standard basis.
 struct Eigen {
     values: Vec<f64>,
-    vectors: Option<Mat<f64>>,
+    /// One after the other.
+    vectors: Option<Vec<f64>>,
 }
 
 impl Eigen {
@@ -258,11 +271,17 @@ impl Eigen {
         match SelfAdjointEigen::new(view, Side::Lower) {
             Ok(eigen) => Self {
                 values: eigen.S().column_vector().iter().map(|v| (v * scale).max(0.0)).collect(),
-                vectors: Some(eigen.U().to_owned()),
+                vectors: Some(eigen.U().col_iter().flat_map(|v| v.iter().copied()).collect()),
             },
             // Not a good preconditioner any more, but the iteration stays correct.
             Err(_) => Self { values: vec![1.0; width], vectors: None },
         }
+    }
+
+    /// The matrix with the vectors as rows: it takes a vector to its coordinates.
+    fn vectors(&self) -> Option<View<'_, f64>> {
+        let width = self.values.len();
+        self.vectors.as_ref().map(|vectors| View::new(vectors, width, width))
     }
 
     fn top(&self) -> f64 {
@@ -290,9 +309,11 @@ pub struct KroneckerFactors {
 /// What a hidden block shares with the output block, in the eigenvectors of its own factors.
 struct Shared {
     /// `c (mean J)'(mean J)`: `[units, units]`.
-    units: Mat<f64>,
-    /// `B: [width, width of the output block]` with `B B' = (mean x h') (mean h h')^-1 (mean h x')`.
-    roots: Mat<f64>,
+    units: Vec<f64>,
+    /// `B: [width, inner]` with `B B' = (mean x h') (mean h h')^-1 (mean h x')`.
+    roots: Vec<f64>,
+    /// Width of the output block.
+    inner: usize,
 }
 
 impl KroneckerFactors {
@@ -311,29 +332,23 @@ impl KroneckerFactors {
         let mean = self.units.values.iter().sum::<f64>() / self.units.values.len() as f64;
         let floor = (TRUSTED * mean * self.inputs.top()).max(f64::MIN_POSITIVE);
         let width = residual.len();
-        let r = Mat::from_fn(width, 1, |i, _| residual[i]);
-        let mut hat = match &self.inputs.vectors {
-            Some(v) => v.transpose() * r,
-            None => r,
+        let mut hat = match self.inputs.vectors() {
+            Some(v) => matmul_shared(v, View::new(residual, width, 1)),
+            None => residual.to_vec(),
         };
-        for (i, value) in self.inputs.values.iter().enumerate() {
-            hat[(i, 0)] /= mean * value + shift + floor;
-        }
-        let solved = match &self.inputs.vectors {
-            Some(v) => v * hat,
+        hat.iter_mut().zip(&self.inputs.values).for_each(|(h, value)| *h /= mean * value + shift + floor);
+        match self.inputs.vectors() {
+            Some(v) => matmul_shared(v.t(), View::new(&hat, width, 1)),
             None => hat,
-        };
-        (0..width).map(|i| solved[(i, 0)]).collect()
+        }
     }
 
     /// `(M (x) X + shift I)^-1 r` for `r: [units, width]`; directions without curvature are damped, not divided by zero.
     pub(super) fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let mut hat = self.rotate(residual);
         let damping = shift + self.floor();
-        for (j, x) in self.inputs.values.iter().enumerate() {
-            for (i, m) in self.units.values.iter().enumerate() {
-                hat[(i, j)] /= m * x + damping;
-            }
+        for (row, x) in hat.chunks_exact_mut(self.units.values.len()).zip(&self.inputs.values) {
+            row.iter_mut().zip(&self.units.values).for_each(|(h, m)| *h /= m * x + damping);
         }
         self.rotate_back(hat)
     }
@@ -345,7 +360,8 @@ impl KroneckerFactors {
     /// `S = (L (x) R) (I - sum_ij mu_i nu_j (u_i v_j)(u_i v_j)') (L (x) R)'`, where `mu, u` are the eigenvalues of
     /// `L^-1 c (mean J)'(mean J) L'^-1`, and `nu, v` those of `R^-1 B B' R'^-1`, of which there are few.
     pub(super) fn solve_beside_output(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let Some(Shared { units, roots }) = &self.shared else { return self.solve(shift, residual) };
+        let Some(shared) = &self.shared else { return self.solve(shift, residual) };
+        let (count, width, inner) = (self.units.values.len(), self.inputs.values.len(), shared.inner);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let ratio = (mean(&self.inputs.values) / mean(&self.units.values)).sqrt();
         let damping = (shift + self.floor()).sqrt();
@@ -357,35 +373,43 @@ impl KroneckerFactors {
         };
         let left = inverse_root(&self.units.values, damping / ratio);
         let right = inverse_root(&self.inputs.values, damping * ratio);
-        let b = Mat::from_fn(roots.nrows(), roots.ncols(), |i, j| right[i] * roots[(i, j)]);
-        let m = Mat::from_fn(left.len(), left.len(), |i, j| left[i] * units[(i, j)] * left[j]);
-        let gram = b.transpose() * &b;
-        let (Ok(inputs), Ok(units)) =
-            (SelfAdjointEigen::new(gram.as_ref(), Side::Lower), SelfAdjointEigen::new(m.as_ref(), Side::Lower))
-        else {
-            return self.solve(shift, residual);
+        // Rows times their factors.
+        let scaled = |rows: &[f64], factors: &[f64]| -> Vec<f64> {
+            let rows = rows.chunks_exact(rows.len() / factors.len()).zip(factors);
+            rows.flat_map(|(row, factor)| row.iter().map(move |v| v * factor)).collect()
         };
-        let (nu, mu) = (inputs.S().column_vector(), units.S().column_vector());
-        let mut v = b * inputs.U();
-        for (j, nu) in nu.iter().enumerate() {
-            let factor = if *nu > SMALLEST_SHARE { 1.0 / nu.sqrt() } else { 0.0 };
-            (0..v.nrows()).for_each(|i| v[(i, j)] *= factor);
-        }
+        let b = scaled(&shared.roots, &right);
+        let b = View::new(&b, width, inner);
+        let mut m = scaled(&shared.units, &left);
+        m.chunks_exact_mut(count).for_each(|row| row.iter_mut().zip(&left).for_each(|(v, l)| *v *= l));
+        let (inputs, units) = rayon::join(
+            || Eigen::new(&matmul_shared(b.t(), b), inner, 1.0),
+            || Eigen::new(&m, count, 1.0),
+        );
+        let (Some(p), Some(u)) = (inputs.vectors(), units.vectors()) else { return self.solve(shift, residual) };
+        // The v_j as rows.
+        let v = matmul_shared(p, b.t());
+        let factor = |nu: &f64| if *nu > SMALLEST_SHARE { 1.0 / nu.sqrt() } else { 0.0 };
+        let v = scaled(&v, &inputs.values.iter().map(factor).collect::<Vec<f64>>());
+        let v = View::new(&v, inner, width);
+        let scale = |hat: &mut [f64]| {
+            for (row, r) in hat.chunks_exact_mut(count).zip(&right) {
+                row.iter_mut().zip(&left).for_each(|(h, l)| *h *= l * r);
+            }
+        };
         let mut hat = self.rotate(residual);
-        let scale = |hat: &mut Mat<f64>| {
-            for (j, r) in right.iter().enumerate() {
-                left.iter().enumerate().for_each(|(i, l)| hat[(i, j)] *= l * r);
-            }
-        };
         scale(&mut hat);
-        let mut core = units.U().transpose() * &hat * &v;
-        for (j, nu) in nu.iter().enumerate() {
-            for (i, mu) in mu.iter().enumerate() {
+        let core = matmul_shared(v, View::new(&hat, width, count));
+        let mut core = matmul_shared(View::new(&core, inner, count), u.t());
+        for (row, nu) in core.chunks_exact_mut(count).zip(&inputs.values) {
+            for (c, mu) in row.iter_mut().zip(&units.values) {
                 let taken = (mu * nu).clamp(0.0, LARGEST_SHARE);
-                core[(i, j)] *= taken / (1.0 - taken);
+                *c *= taken / (1.0 - taken);
             }
         }
-        hat += units.U() * core * v.transpose();
+        let core = matmul_shared(View::new(&core, inner, count), u);
+        let taken = matmul_shared(v.t(), View::new(&core, inner, count));
+        hat.iter_mut().zip(&taken).for_each(|(h, t)| *h += t);
         scale(&mut hat);
         self.rotate_back(hat)
     }
@@ -396,26 +420,40 @@ impl KroneckerFactors {
         (trusted * self.units.top() * self.inputs.top()).max(f64::MIN_POSITIVE)
     }
 
-    /// `U' r V` of `r: [units, width]`.
-    fn rotate(&self, residual: &[f64]) -> Mat<f64> {
-        let r = MatRef::from_row_major_slice(residual, self.units.values.len(), self.inputs.values.len()).to_owned();
-        let r = if let Some(u) = &self.units.vectors { u.transpose() * r } else { r };
-        if let Some(v) = &self.inputs.vectors { r * v } else { r }
+    /// `V' r' U: [width, units]` of `r: [units, width]`.
+    fn rotate(&self, residual: &[f64]) -> Vec<f64> {
+        let (units, width) = (self.units.values.len(), self.inputs.values.len());
+        let r = View::new(residual, units, width);
+        let rotated = self.units.vectors().map(|u| matmul_shared(u, r));
+        let r = rotated.as_ref().map_or(r, |rotated| View::new(rotated, units, width)).t();
+        match self.inputs.vectors() {
+            Some(v) => matmul_shared(v, r),
+            None => r.to_vec(),
+        }
     }
 
     /// The inverse of [`KroneckerFactors::rotate`].
-    fn rotate_back(&self, hat: Mat<f64>) -> Vec<f64> {
-        let hat = if let Some(u) = &self.units.vectors { u * hat } else { hat };
-        let solved = if let Some(v) = &self.inputs.vectors { hat * v.transpose() } else { hat };
-        let cols = solved.ncols();
-        (0..self.len()).map(|at| solved[(at / cols, at % cols)]).collect()
+    fn rotate_back(&self, hat: Vec<f64>) -> Vec<f64> {
+        let (units, width) = (self.units.values.len(), self.inputs.values.len());
+        let hat = match self.inputs.vectors() {
+            Some(v) => matmul_shared(v.t(), View::new(&hat, width, units)),
+            None => hat,
+        };
+        let hat = View::new(&hat, width, units).t();
+        match self.units.vectors() {
+            Some(u) => matmul_shared(u.t(), hat),
+            None => hat.to_vec(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use faer::linalg::solvers::{PartialPivLu, Solve};
+    use faer::{
+        Mat,
+        linalg::solvers::{PartialPivLu, Solve},
+    };
 
     /// Row-major `[rows, cols]` without structure.
     fn wave(rows: usize, cols: usize, frequency: f64) -> Vec<f64> {

@@ -8,9 +8,20 @@
 use super::certificate::{Comparison, Optimum, StopReason, gap};
 use crate::kernels::real::{dot, norm};
 use faer::{
-    Mat, MatRef, Side,
-    linalg::solvers::{Llt, SelfAdjointEigen, Solve},
+    Mat, MatMut, MatRef, Par, Side, Spec,
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::{
+        cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch},
+        solvers::SelfAdjointEigen,
+        triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
+    },
 };
+use std::cell::RefCell;
+
+thread_local! {
+    /// The matrix that is factorized, kept from system to system: fresh memory costs a tenth of the work.
+    static SYSTEM: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Up to this width the eigendecomposition is used, above it one Cholesky factorization per shift.
 const SPECTRAL_WIDTH: usize = 96;
@@ -42,7 +53,7 @@ impl Hessian {
     pub fn new(matrix: Vec<f64>, width: usize) -> Self {
         let mut hessian = Self::for_few_shifts(matrix, width);
         if hessian.active.len() <= SPECTRAL_WIDTH {
-            let compact = hessian.compact(0.0);
+            let compact = hessian.compact();
             hessian.spectrum = SelfAdjointEigen::new(compact.as_ref(), Side::Lower).ok().map(|eigen| Spectrum {
                 values: eigen.S().column_vector().iter().map(|v| v.max(0.0)).collect(),
                 vectors: eigen.U().to_owned(),
@@ -69,22 +80,39 @@ impl Hessian {
         self.matrix.chunks_exact(self.width).map(|row| dot(row, v)).collect()
     }
 
-    /// `H + shift I` on the active coordinates.
-    fn compact(&self, shift: f64) -> Mat<f64> {
-        let (n, width) = (self.active.len(), self.width);
-        // Symmetric, so its rows are its columns.
-        let mut compact = Mat::zeros(n, n);
-        for (j, source) in self.active.iter().enumerate() {
-            let row = &self.matrix[source * width..(source + 1) * width];
-            let column = compact.col_mut(j).try_as_col_major_mut().expect("columns are contiguous").as_slice_mut();
-            if n == width {
-                column.copy_from_slice(row);
+    /// `u = -(H + shift I)^-1 c` on the active coordinates, and `u' (H + shift I)^-1 u`, by a Cholesky factorization in `system`.
+    fn solve(&self, c: &[f64], shift: f64, system: &mut Vec<f64>) -> Option<(Vec<f64>, f64)> {
+        let n = self.active.len();
+        // What lies above the diagonal is never read.
+        system.resize((n * n).max(system.len()), 0.0);
+        let system = &mut system[..n * n];
+        for (j, (column, source)) in system.chunks_exact_mut(n.max(1)).zip(&self.active).enumerate() {
+            // Symmetric, so its rows are its columns.
+            let row = &self.matrix[source * self.width..(source + 1) * self.width];
+            if n == self.width {
+                column[j..].copy_from_slice(&row[j..]);
             } else {
-                column.iter_mut().zip(&self.active).for_each(|(to, from)| *to = row[*from]);
+                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = row[*from]);
             }
             column[j] += shift;
         }
-        compact
+        let mut factor = MatMut::from_column_major_slice_mut(system, n, n);
+        let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Spec::default()));
+        let (stack, none) = (MemStack::new(&mut memory), LltRegularization::default());
+        cholesky_in_place(factor.as_mut(), none, Par::Seq, stack, Spec::default()).ok()?;
+        let lower = factor.as_ref();
+        let mut u: Vec<f64> = c.iter().map(|c| -c).collect();
+        solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(&mut u, n, 1), Par::Seq);
+        solve_upper_triangular_in_place(lower.transpose(), MatMut::from_column_major_slice_mut(&mut u, n, 1), Par::Seq);
+        let mut half = u.clone();
+        solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(&mut half, n, 1), Par::Seq);
+        Some((u, dot(&half, &half)))
+    }
+
+    /// `H` on the active coordinates.
+    fn compact(&self) -> Mat<f64> {
+        let (active, n) = (&self.active, self.active.len());
+        Mat::from_fn(n, n, |i, j| self.matrix[active[i] * self.width + active[j]])
     }
 
     /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.
@@ -99,14 +127,7 @@ impl Hessian {
                 let product = hat.iter().zip(values).map(|(h, v)| h * h / (v + shift)).sum();
                 ((0..n).map(|j| u[(j, 0)]).collect::<Vec<f64>>(), product)
             }
-            None => {
-                let factor = Llt::new(self.compact(shift).as_ref(), Side::Lower).ok()?;
-                let u = factor.solve(Mat::from_fn(n, 1, |j, _| -c[j]));
-                let w = factor.solve(&u);
-                let u: Vec<f64> = (0..n).map(|j| u[(j, 0)]).collect();
-                let product = (0..n).map(|j| u[j] * w[(j, 0)]).sum();
-                (u, product)
-            }
+            None => SYSTEM.with_borrow_mut(|system| self.solve(&c, shift, system))?,
         };
         let mut u = vec![0.0; self.width];
         for (j, value) in self.active.iter().zip(compact) {
