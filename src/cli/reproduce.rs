@@ -182,7 +182,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
                 seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
                 fine: None,
                 tuned: None,
-                optima: if arguments.quick { Optima::All } else { Optima::None },
+                optima: if arguments.quick { Optima::All } else { Optima::Tuned },
                 factors: if arguments.quick { &FACTORS } else { &FULL_FACTORS },
                 epsilons: if arguments.quick { &EPSILONS } else { &FULL_EPSILONS },
                 overwrite: arguments.overwrite,

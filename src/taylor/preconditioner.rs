@@ -382,10 +382,8 @@ impl KroneckerFactors {
         let b = View::new(&b, width, inner);
         let mut m = scaled(&shared.units, &left);
         m.chunks_exact_mut(count).for_each(|row| row.iter_mut().zip(&left).for_each(|(v, l)| *v *= l));
-        let (inputs, units) = rayon::join(
-            || Eigen::new(&matmul_shared(b.t(), b), inner, 1.0),
-            || Eigen::new(&m, count, 1.0),
-        );
+        let (inputs, units) =
+            rayon::join(|| Eigen::new(&matmul_shared(b.t(), b), inner, 1.0), || Eigen::new(&m, count, 1.0));
         let (Some(p), Some(u)) = (inputs.vectors(), units.vectors()) else { return self.solve(shift, residual) };
         // The v_j as rows.
         let v = matmul_shared(p, b.t());

@@ -19,6 +19,8 @@ pub enum Sample {
     /// A filled and an open marker of no particular series.
     Filled,
     Open,
+    /// A thin upright line of no particular series.
+    Upright,
 }
 
 /// One entry of a legend.
@@ -41,7 +43,7 @@ impl Entry {
         match self.sample {
             Sample::Series(_) | Sample::Line(_) => 34.0,
             Sample::Patch(_) => 16.0,
-            Sample::Marker(_) | Sample::Filled | Sample::Open => 10.0,
+            Sample::Marker(_) | Sample::Filled | Sample::Open | Sample::Upright => 10.0,
         }
     }
 }
@@ -87,6 +89,10 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[Entry]) {
                 Sample::Line(stroke) => svg.line((left, middle), (right, middle), *stroke),
                 Sample::Marker(style) => style.mark(svg, center, 3.6, true),
                 Sample::Patch(fill) => svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, None),
+                Sample::Upright => {
+                    let (x, stroke) = (center.0, Stroke::solid(super::style::MUTED, 1.2));
+                    svg.line((x, middle - 6.0), (x, middle + 6.0), stroke);
+                }
                 Sample::Filled | Sample::Open => {
                     let style =
                         SeriesStyle { color: super::style::MUTED, dash: "", marker: super::style::Marker::Circle };

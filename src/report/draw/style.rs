@@ -18,6 +18,8 @@ pub const OPTIMUM: &str = "#56b4e9";
 pub const REGRET: &str = "#e69f00";
 /// Regret below zero.
 pub const NEGATIVE: &str = "#cc79a7";
+/// What a certificate leaves open.
+pub const UNSOLVED: &str = "#808080";
 
 /// The palette of Okabe and Ito, which readers with any colour vision can tell apart, yellow left out for
 /// its faintness on white.

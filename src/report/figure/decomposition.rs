@@ -6,23 +6,33 @@ use crate::{
         axis::Axis,
         legend::{self, Entry, Sample},
         panel::{LABEL, Labels, Panel, cells},
-        style::{INK, NEGATIVE, OPTIMUM, REGRET},
+        style::{INK, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
         svg::{Anchor, Rect, Stroke, Svg, Text},
     },
     study::{
-        numbers::{count, number},
+        numbers::{count, number, percent},
         results::mean,
         tables::{RegretRow, Scale},
     },
 };
 use std::collections::BTreeMap;
 
-/// One point of the split: prefix length, mean loss, Taylor optimum.
+/// A certified error above this share of the loss is drawn.
+const SHOWN: f64 = 0.01;
+
+/// One point of the split: prefix length, mean loss, Taylor optimum, and how low that may lie in truth.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     rounds: f64,
     loss: f64,
     optimum: f64,
+    least: f64,
+}
+
+impl Point {
+    fn is_open(&self) -> bool {
+        self.optimum - self.least > SHOWN * self.loss
+    }
 }
 
 /// One row of panels.
@@ -44,9 +54,11 @@ pub fn draw(context: &Context) -> Figure {
     let caption = format!(
         "Where the loss comes from. The black line is the mean loss of the first N rounds. Blue: the Taylor \
          optimum, what the smooth regions that training visited cost at their best fixed weights ({} \
-         comparator). Orange: the regret, what the optimizer paid on top. All panels share one loss axis; \
-         every prefix N has its own optimum.",
-        context.comparator
+         comparator). Orange: the regret, what the optimizer paid on top. Where the solver's certified error is \
+         more than {} of the loss, the optimum may lie anywhere in the hatched part, and the regret be as \
+         much larger. All panels share one loss axis; every prefix N has its own optimum.",
+        context.comparator,
+        percent(SHOWN)
     );
     Figure {
         id: "decomposition",
@@ -82,7 +94,8 @@ fn points<'a>(rows: impl Iterator<Item = &'a RegretRow>) -> Vec<Point> {
         .filter_map(|(rounds, rows)| {
             let loss = mean(rows.iter().map(|row| row.mean_loss))?;
             let optimum = mean(rows.iter().map(|row| row.taylor_optimum))?;
-            Some(Point { rounds: rounds as f64, loss, optimum })
+            let gap = mean(rows.iter().map(|row| if row.gap.is_finite() { row.gap } else { row.taylor_optimum }))?;
+            Some(Point { rounds: rounds as f64, loss, optimum, least: (optimum - gap).max(0.0) })
         })
         .collect()
 }
@@ -107,6 +120,10 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     if negative {
         entries.push(Entry::new(Sample::Patch(NEGATIVE.into()), "negative regret (loss below the optimum)"));
     }
+    let open = all().any(Point::is_open);
+    if open {
+        entries.push(Entry::new(Sample::Patch(UNSOLVED.into()), "not certified: optimum or regret"));
+    }
     let head = legend::height(&entries, width - 20.0);
     let top = head + 52.0;
     let (gap_x, gap_y, height) = (16.0, 30.0, 74.0);
@@ -114,7 +131,7 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let total = top + rows.len() as f64 * (height + gap_y) + 16.0;
     let mut svg = Svg::new("decomposition", width, total);
     legend::draw(&mut svg, (10.0, 4.0), width - 20.0, &entries);
-    let hatch = svg.hatch(NEGATIVE);
+    let hatches = Hatches { negative: svg.hatch(NEGATIVE), open: svg.hatch(UNSOLVED) };
 
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
     let first = all().map(|p| p.rounds).fold(last, f64::min);
@@ -153,9 +170,9 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
             svg.text(at, "not measured", Text::new(LABEL, Anchor::Middle));
             continue;
         }
-        panel.inside(&mut svg, |svg| stack(svg, &panel, points, &hatch));
+        panel.inside(&mut svg, |svg| stack(svg, &panel, points, &hatches));
         if points.len() == 1 {
-            bar(&mut svg, &panel, points[0], &hatch);
+            bar(&mut svg, &panel, points[0], &hatches);
         }
     }
     let middle = top + 0.5 * (rows.len() as f64 * (height + gap_y) - gap_y);
@@ -184,8 +201,14 @@ fn unequal_windows(data: &[Vec<Vec<Point>>]) -> Option<String> {
     })
 }
 
+/// Fills for what is not plain.
+struct Hatches {
+    negative: String,
+    open: String,
+}
+
 /// Optimum from zero, regret between optimum and loss, and both lines on top.
-fn stack(svg: &mut Svg, panel: &Panel, points: &[Point], hatch: &str) {
+fn stack(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches) {
     if points.len() < 2 {
         return;
     }
@@ -198,7 +221,14 @@ fn stack(svg: &mut Svg, panel: &Panel, points: &[Point], hatch: &str) {
     svg.polygon(&area, OPTIMUM, 0.75);
     for (upper, lower, positive) in bands(&losses, &optima) {
         let outline: Vec<(f64, f64)> = upper.into_iter().chain(lower.into_iter().rev()).collect();
-        svg.polygon(&outline, if positive { REGRET } else { hatch }, if positive { 0.8 } else { 1.0 });
+        let fill = if positive { REGRET } else { &hatches.negative };
+        svg.polygon(&outline, fill, if positive { 0.8 } else { 1.0 });
+    }
+    for pair in points.windows(2).filter(|pair| pair.iter().any(Point::is_open)) {
+        let corner = |p: &Point, value: f64| panel.at(p.rounds, value);
+        let [a, b] = [&pair[0], &pair[1]];
+        let outline = [corner(a, a.optimum), corner(b, b.optimum), corner(b, b.least), corner(a, a.least)];
+        svg.polygon(&outline, &hatches.open, 1.0);
     }
     svg.polyline(&optima, Stroke::solid("#0072b2", 1.2));
     svg.polyline(&losses, Stroke::solid(INK, 1.8));
@@ -235,12 +265,15 @@ fn bands(losses: &[(f64, f64)], optima: &[(f64, f64)]) -> Vec<(Points, Points, b
 }
 
 /// The split at a single prefix, as a bar in the middle of the panel.
-fn bar(svg: &mut Svg, panel: &Panel, point: Point, hatch: &str) {
+fn bar(svg: &mut Svg, panel: &Panel, point: Point, hatches: &Hatches) {
     let center = panel.frame.x + panel.frame.width / 2.0;
     let pixel = |value: f64| panel.at(1.0, value).1.max(panel.frame.y);
     let (floor, optimum, loss) = (panel.frame.bottom(), pixel(point.optimum), pixel(point.loss));
     svg.rect(Rect::new(center - 20.0, optimum, 40.0, (floor - optimum).max(0.0)), OPTIMUM, None);
-    let fill = if loss <= optimum { REGRET } else { hatch };
+    if point.is_open() {
+        svg.rect(Rect::new(center - 20.0, optimum, 40.0, pixel(point.least) - optimum), &hatches.open, None);
+    }
+    let fill = if loss <= optimum { REGRET } else { &hatches.negative };
     svg.rect(Rect::new(center - 20.0, loss.min(optimum), 40.0, (loss - optimum).abs()), fill, None);
     svg.line((center - 26.0, loss), (center + 26.0, loss), Stroke::solid(INK, 1.8));
 }

@@ -10,7 +10,7 @@ use crate::{
         svg::{Anchor, Rect, Stroke, Svg, Text},
     },
     study::{
-        numbers::{count, number},
+        numbers::{count, number, percent},
         results::{mean, quantile},
         tables::{RegretRow, Scale},
     },
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 
 /// The regret axis spans at most this factor below its top: smaller regrets are rounding, not signal.
 const DEPTH: f64 = 1e6;
+/// Certified errors of the solver above this share of what the regret may be are drawn.
+const SHOWN: f64 = 0.1;
 /// Bounds more than this factor above the largest regret are cut, so that the regrets keep their room.
 const HEADROOM: f64 = 30.0;
 /// Dashes of the two bounds, unlike those of the series.
@@ -34,6 +36,8 @@ const EARLY: f64 = 30.0;
 struct Curve {
     /// (N, regret), regret of any sign.
     regret: Vec<(f64, f64)>,
+    /// (N, regret, how large it may be in truth), where that is much more; empty at neuron scale.
+    open: Vec<(f64, f64, f64)>,
     /// (N, 10% quantile, 90% quantile) over neurons; empty above neuron scale.
     band: Vec<(f64, f64, f64)>,
     zinkevich: Vec<(f64, f64)>,
@@ -60,8 +64,10 @@ pub fn layers(context: &Context) -> Figure {
         "Average regret of the whole network and of each layer after N rounds ({} comparator), both axes \
          logarithmic. The grey line falls like 1/√N, the rate that the theory asks for: a curve must fall at \
          least as steeply. The Zinkevich bound is a guarantee for projected online gradient descent and only a \
-         yardstick for the others; the SGD bound is a guarantee for SGD with a constant step.",
-        context.comparator
+         yardstick for the others; the SGD bound is a guarantee for SGD with a constant step. A thin upright line \
+         shows how large a regret may be in truth, where the solver's certified error is more than {} of that.",
+        context.comparator,
+        percent(SHOWN)
     );
     figure(context, "regret-layers", "Average regret: network and layers", plots, caption)
 }
@@ -92,6 +98,12 @@ fn plot(context: &Context, title: String, scale: Scale, layer: Option<usize>) ->
             let n = rounds as f64;
             let regrets = || rows.iter().map(|row| row.mean_regret);
             curve.regret.extend(mean(regrets()).map(|regret| (n, regret)));
+            if scale != Scale::Neuron {
+                let most = rows[0].mean_regret + rows[0].gap;
+                if rows[0].gap > SHOWN * most {
+                    curve.open.push((n, rows[0].mean_regret, most));
+                }
+            }
             if scale == Scale::Neuron {
                 curve
                     .band
@@ -123,7 +135,7 @@ fn figure(context: &Context, id: &'static str, heading: &'static str, plots: Vec
 fn regret_axis(plots: &[Plot]) -> (Axis, bool) {
     let curves = || plots.iter().flat_map(|plot| &plot.curves);
     let regrets = || {
-        let means = curves().flat_map(|c| c.regret.iter().map(|p| p.1));
+        let means = curves().flat_map(|c| c.regret.iter().map(|p| p.1).chain(c.open.iter().map(|p| p.2)));
         let ends = curves().flat_map(|c| c.band.iter().flat_map(|b| [b.1, b.2]));
         means.chain(ends).filter(|regret| *regret > 0.0)
     };
@@ -156,7 +168,7 @@ fn picture(context: &Context, id: &str, heading: &str, plots: &[Plot], notes: &m
     if below > 0 {
         notes.push(format!(
             "{} of {} regrets are zero or negative (the optimizer, which moves, did as well as the best fixed \
-             weights or better). A logarithmic axis cannot show them: they stand as open markers in the strip \
+             weights that were found, or better). A logarithmic axis cannot show them: they stand as open markers in the strip \
              below it.",
             count(below as u64),
             count(curves().map(|c| c.regret.len()).sum::<usize>() as u64)
@@ -212,6 +224,9 @@ fn entries(context: &Context, plots: &[Plot], open: bool) -> Vec<Entry> {
         let stroke = Stroke::solid(MUTED, 1.4).dashed(SGD);
         entries.push(Entry::new(Sample::Line(stroke), "SGD bound"));
     }
+    if curves().any(|c| !c.open.is_empty()) {
+        entries.push(Entry::new(Sample::Upright, "not certified: the regret may be larger"));
+    }
     if open {
         entries.push(Entry::new(Sample::Open, "zero, negative or below the axis"));
     }
@@ -245,6 +260,15 @@ fn draw_panel(svg: &mut Svg, context: &Context, panel: &Panel, plot: &Plot, hide
         if let Some(scale) = scale {
             let guide = [panel.x.min, panel.x.max].map(|n| (n, scale / n.sqrt()));
             panel.curve(svg, &guide, Stroke::solid(MUTED, 1.4));
+        }
+        for (lane, (curve, series)) in styled().enumerate() {
+            // Side by side where several optimizers have the same prefixes.
+            let aside = 2.5 * (lane as f64 - 0.5 * (plot.curves.len() as f64 - 1.0));
+            for (n, regret, most) in curve.open.iter().filter(|open| open.2 >= panel.y.min) {
+                let (x, bottom) = panel.at(*n, regret.max(panel.y.min));
+                let (_, top) = panel.at(*n, *most);
+                svg.line((x + aside, bottom), (x + aside, top), Stroke::solid(series.style.color, 0.8).faded(0.7));
+            }
         }
         for (curve, series) in styled() {
             // The line breaks where the regret leaves the axis downwards.
