@@ -98,6 +98,9 @@ fn sentences_claim_no_more_than_is_certified() {
     assert_eq!(says(Kind::NegativeRegret, open), [false, false]);
     assert_eq!(says(Kind::Uncertified, certain), [false, false]);
     assert_eq!(says(Kind::Uncertified, open), [true, true]);
+    let drawn = ["not certified: optimum or regret", "not certified: the regret may be larger"];
+    assert_eq!(says(Kind::NegativeRegret, drawn), [false, false]);
+    assert_eq!(says(Kind::Uncertified, drawn), [true, true]);
 }
 
 #[test]
