@@ -36,14 +36,14 @@ pub(super) fn optima(
     let terms = window.linear_terms(prefixes, l..l + 1);
     let mut gram = WeightedGram::new(width, pairs.len());
     let (mut x, mut m, mut scratch) = (Vec::new(), Vec::new(), GramScratch::default());
-    let mut warm = vec![None; settings.comparators.len()];
-    let mut found = Vec::new();
+    let dimension = units * width;
+    // The matrix of a prefix, row-major, given that of the prefix before.
     let mut from = 0;
-    for (rounds, (constant, linear)) in prefixes.iter().zip(&terms) {
-        for start in (from..*rounds).step_by(32) {
+    let mut accumulate = |rounds: usize| {
+        for start in (from..rounds).step_by(32) {
             x.clear();
             m.clear();
-            let end = (start + 32).min(*rounds);
+            let end = (start + 32).min(rounds);
             let parts: Vec<(Vec<f64>, Vec<f64>)> = (start..end)
                 .into_par_iter()
                 .map(|index| window.with_round(index, |round| row_curvatures(window, l, &round, &pairs)))
@@ -54,9 +54,8 @@ pub(super) fn optima(
             }
             gram.accumulate(&x, &m, (end - start) * window.batch(), &mut scratch);
         }
-        from = *rounds;
+        from = rounds;
         let scale = 1.0 / (rounds * window.batch()) as f64;
-        let dimension = units * width;
         let mut matrix = vec![0.0; dimension * dimension];
         for first in (0..pairs.len()).step_by(TOGETHER) {
             let planes = first..pairs.len().min(first + TOGETHER);
@@ -67,19 +66,27 @@ pub(super) fn optima(
                 }
             }
         }
-        let hessian = Hessian::new(matrix, dimension);
-        let linear: Vec<f64> = linear.iter().map(|v| v / *rounds as f64).collect();
-        let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: constant / *rounds as f64 };
+        matrix
+    };
+    let mut warm = vec![None; settings.comparators.len()];
+    let mut found = Vec::new();
+    let mut matrix = prefixes.first().map(|rounds| accumulate(*rounds));
+    for (index, (rounds, (constant, linear))) in prefixes.iter().zip(&terms).enumerate() {
+        let Some(current) = matrix.take() else { break };
         let record = record(*rounds);
-        let solved: Vec<(Optimum, f64)> = settings
-            .comparators
-            .par_iter()
-            .zip(&warm)
-            .map(|(comparator, warm)| {
+        let solve = || -> Vec<(Optimum, f64)> {
+            let hessian = Hessian::new(current, dimension);
+            let linear: Vec<f64> = linear.iter().map(|v| v / *rounds as f64).collect();
+            let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: constant / *rounds as f64 };
+            let minimize = |(comparator, warm): (&Comparator, &Option<f64>)| {
                 let comparison = settings.comparison(*comparator, record.displacement);
                 quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm)
-            })
-            .collect();
+            };
+            settings.comparators.par_iter().zip(&warm).map(minimize).collect()
+        };
+        // A factorization takes one thread; the others see to the next prefix meanwhile.
+        let (solved, next) = rayon::join(solve, || prefixes.get(index + 1).map(|rounds| accumulate(*rounds)));
+        matrix = next;
         for ((comparator, warm), (optimum, shift)) in settings.comparators.iter().zip(&mut warm).zip(solved) {
             *warm = Some(shift);
             found.push((*comparator, *rounds, optimum));

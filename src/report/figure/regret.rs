@@ -100,7 +100,7 @@ fn plot(context: &Context, title: String, scale: Scale, layer: Option<usize>) ->
             curve.regret.extend(mean(regrets()).map(|regret| (n, regret)));
             if scale != Scale::Neuron {
                 let most = rows[0].mean_regret + rows[0].gap;
-                if rows[0].gap > SHOWN * most {
+                if most > 0.0 && rows[0].gap > SHOWN * most {
                     curve.open.push((n, rows[0].mean_regret, most));
                 }
             }
