@@ -2,8 +2,19 @@
 //!
 //! Shapes are row-major; [`super::passes`] has the conventions.
 
-use super::{Real, View, matmul, passes::Tape};
+use super::{
+    Real, View,
+    few::{self, Start},
+    matmul,
+    passes::Tape,
+};
 use crate::network::{Block, Network};
+use std::ops::Range;
+
+/// Rows up to which products without copies ([`few`]) are the faster ones; a power of two.
+const FEW: usize = 64;
+/// Outputs of [`few::combine`] that are transposed at a time: they stay in the first-level cache.
+const UNITS: usize = 24;
 
 /// The matrix of a block without its bias column: `[units, inputs]`.
 pub fn matrix<'a, T>(block: &Block, weights: &'a [T]) -> View<'a, T> {
@@ -15,7 +26,8 @@ fn biases<T: Real>(block: &Block, weights: &[T]) -> Vec<T> {
     weights[block.range()].chunks_exact(block.width()).map(|row| row[block.inputs]).collect()
 }
 
-/// `out[i, u] (+)= sum_j W[u, j] x[i, j] + b[u]`, the affine map of a block.
+/// `out[i, u] (+)= sum_j W[u, j] x[i, j] + b[u]`, the affine map of a block. A row of the result is the same to the bit whatever the
+/// other rows and their number.
 pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: &mut [T], accumulate: bool) {
     let bias = biases(block, weights);
     for row in out.chunks_exact_mut(block.units).take(rows) {
@@ -27,6 +39,34 @@ pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: 
     }
     let x = View::new(x, rows, block.inputs);
     matmul(out, block.units, x, matrix(block, weights).t(), true);
+}
+
+/// [`affine`] in whichever way is fastest for as many rows: their number has a share in the rounding.
+pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: &mut [T]) {
+    if rows > FEW {
+        return affine(block, weights, x, rows, out, false);
+    }
+    let (units, inputs, width) = (block.units, block.inputs, block.width());
+    let (weights, out) = (&weights[block.range()], &mut out[..rows * units]);
+    let (w, bias) = (View::strided(weights, units, inputs, width), &weights[inputs..]);
+    if inputs >= 2 * units {
+        return few::dots(out, View::new(x, rows, inputs), w, Some((bias, width)));
+    }
+    // Vectors along the datapoints, so that the weights are read as they lie; only activations are transposed.
+    let mut transposed = vec![[T::ZERO; FEW]; inputs];
+    for (i, row) in x.chunks_exact(inputs).take(rows).enumerate() {
+        transposed.iter_mut().zip(row).for_each(|(line, v)| line[i % FEW] = *v);
+    }
+    let x = View::strided(transposed.as_flattened(), inputs, rows, FEW);
+    let mut sums = [[T::ZERO; FEW]; UNITS];
+    for first in (0..units).step_by(UNITS) {
+        let some = first..units.min(first + UNITS);
+        let start = Start::PerRow(&bias[first * width..], width);
+        few::combine(sums.as_flattened_mut(), FEW, &[(w.rows(some.clone()), x)], start);
+        for (i, row) in out.chunks_exact_mut(units).enumerate() {
+            row[some.clone()].iter_mut().zip(&sums).for_each(|(out, line)| *out = line[i % FEW]);
+        }
+    }
 }
 
 /// `out[i, u] = sum_j W[u, j] x[i, j]`, with the biases added if `bias`.
@@ -57,13 +97,61 @@ pub fn accumulate_outer<T: Real>(block: &Block, delta: &[T], x: &[T], rows: usiz
     for (row, sum) in gradient.chunks_exact_mut(width).zip(sums) {
         row[block.inputs] += sum;
     }
-    matmul(gradient, width, View::new(delta, rows, block.units).t(), View::new(x, rows, block.inputs), true);
+    let (delta, x) = (View::new(delta, rows, block.units).t(), View::new(x, rows, block.inputs));
+    if rows <= FEW {
+        few::combine(gradient, width, &[(delta, x)], Start::Out);
+    } else {
+        matmul(gradient, width, delta, x, true);
+    }
+}
+
+/// A share of the datapoints as [`accumulate_outer`] takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'a, T> {
+    /// `[rows, units]`
+    pub delta: &'a [T],
+    /// `[rows, inputs]`
+    pub x: &'a [T],
+    pub rows: usize,
+}
+
+/// The gradient of some of a block's units, `gradient: [units, inputs + 1]`, summed over shares of the datapoints.
+pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Share<T>], gradient: &mut [T]) {
+    let width = block.width();
+    let terms: Vec<(View<T>, View<T>)> = shares
+        .iter()
+        .map(|share| {
+            let delta = View::new(share.delta, share.rows, block.units).columns(units.clone());
+            (delta.t(), View::new(share.x, share.rows, block.inputs))
+        })
+        .collect();
+    if shares.iter().all(|share| share.rows <= FEW) {
+        few::combine(gradient, width, &terms, Start::Zero);
+    } else {
+        for (t, (delta, x)) in terms.into_iter().enumerate() {
+            matmul(gradient, width, delta, x, t > 0);
+        }
+    }
+    let mut sums = vec![T::ZERO; units.len()];
+    for share in shares {
+        for row in share.delta.chunks_exact(block.units).take(share.rows) {
+            sums.iter_mut().zip(&row[units.clone()]).for_each(|(sum, d)| *sum += *d);
+        }
+    }
+    for (row, sum) in gradient.chunks_exact_mut(width).zip(sums) {
+        row[block.inputs] = sum;
+    }
 }
 
 /// `below = slopes * (delta W)`: the cotangent of the pre-activation below a block.
 pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], slopes: &[T], rows: usize, below: &mut Vec<T>) {
     below.resize(rows * block.inputs, T::ZERO);
-    matmul(below, block.inputs, View::new(delta, rows, block.units), matrix(block, weights), false);
+    let (delta, w) = (View::new(delta, rows, block.units), matrix(block, weights));
+    if rows <= FEW {
+        few::combine(below, block.inputs, &[(delta, w)], Start::Zero);
+    } else {
+        matmul(below, block.inputs, delta, w, false);
+    }
     pulp::Arch::new().dispatch(|| {
         for (d, slope) in below.iter_mut().zip(slopes) {
             *d *= *slope;

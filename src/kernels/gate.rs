@@ -94,7 +94,7 @@ fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit
 /// Output and slopes of one image, without a max-pool.
 pub fn rectify<T: Real>(block: &Block, a: &[T], out: &mut [T], slopes: &mut [T]) {
     pulp::Arch::new().dispatch(|| match block.rectifier {
-        Some(rectifier) => slopes.iter_mut().zip(a).for_each(|(slope, a)| *slope = rectifier.derivative(*a)),
+        Some(rectifier) => rectifier.derivatives(a, slopes),
         None => slopes.fill(T::ONE),
     });
     push(block, Gate::Slopes(slopes), a, out);

@@ -7,11 +7,11 @@ use std::ops::Range;
 /// A borrowed matrix of `rows x cols` with element `(i, j)` at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
-    data: &'a [T],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub(super) data: &'a [T],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
 }
 
 impl<'a, T> View<'a, T> {
@@ -55,6 +55,14 @@ impl<'a, T> View<'a, T> {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
         let data = self.data.get(range.start * self.row_stride..).unwrap_or_default();
         Self { data, rows: range.len(), ..self }
+    }
+
+    /// Some of the columns, without copying.
+    ///
+    /// # Panics
+    /// If there are no such columns.
+    pub fn columns(self, range: Range<usize>) -> Self {
+        self.t().rows(range).t()
     }
 }
 

@@ -5,7 +5,8 @@
 //! otherwise; callers split the work, in a way that does not depend on the number of threads.
 //!
 //! - [`real`]: the two element types, `f32` and `f64`
-//! - [`matrix`]: strided matrix views and their product
+//! - [`lanes`]: vectors of either on whatever the machine has
+//! - [`matrix`]: strided matrix views and their product; [`few`]: products with few rows, without the copies of a general product
 //! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
 //! - [`dense`]: dense blocks, and curvature factors of a stack of them
 //! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
@@ -16,17 +17,27 @@
 pub mod bits;
 pub mod conv;
 pub mod dense;
+pub mod few;
 pub mod gate;
 pub mod gram;
+pub mod lanes;
 pub mod matrix;
 pub mod passes;
 pub mod real;
 pub mod sparse;
 mod winners;
 
+pub use lanes::Lanes;
 pub use matrix::{View, matmul, matmul_shared};
 pub use real::Real;
 
 /// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small
 /// network's weights are several shares. Fixed, so that work is split the same for any number of threads.
-pub const SHARE: usize = 1 << 14;
+pub const SHARE: usize = 1 << 13;
+
+/// As many shares in a row for one thread as all threads do: for work that comes again and again on the same numbers, so that these
+/// stay in the cache of one core.
+pub fn in_a_row<I: rayon::iter::IndexedParallelIterator>(shares: I) -> rayon::iter::MinLen<I> {
+    let together = (shares.len() / rayon::current_num_threads()).max(1);
+    shares.with_min_len(together)
+}

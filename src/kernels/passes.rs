@@ -8,7 +8,7 @@
 use super::{
     Real, View,
     conv::{self, Cotangents, Scratch, Term},
-    dense::{accumulate_outer, affine, matrix, pull_back},
+    dense::{accumulate_outer, affine, matrix, pre_activations, pull_back},
     gate::{self, Gate},
     matmul,
 };
@@ -137,7 +137,7 @@ pub fn forward_with<T: Real>(
             _ => &before[l - 1],
         };
         let Some(out) = after.first_mut() else {
-            affine(block, weights, input, rows, &mut tape.output, false);
+            pre_activations(block, weights, input, rows, &mut tape.output);
             break;
         };
         let (slopes, winners) = (&mut tape.slopes[l], &mut tape.winners[l]);
@@ -154,15 +154,13 @@ pub fn forward_with<T: Real>(
             });
             continue;
         }
-        affine(block, weights, input, rows, out, false);
+        pre_activations(block, weights, input, rows, out);
         out.chunks_exact(block.units).enumerate().for_each(|(row, a)| visit(l, row, a));
         match block.rectifier {
             Some(rectifier) => {
                 pulp::Arch::new().dispatch(|| {
-                    for (a, slope) in out.iter_mut().zip(slopes) {
-                        *slope = rectifier.derivative(*a);
-                        *a *= *slope;
-                    }
+                    rectifier.derivatives(out, slopes);
+                    out.iter_mut().zip(slopes).for_each(|(a, slope)| *a *= *slope);
                 });
             }
             None => slopes.fill(T::ONE),

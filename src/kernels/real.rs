@@ -45,6 +45,7 @@ scalar!(u64, "U64");
 /// `f32` or `f64`.
 pub trait Real:
     Scalar
+    + super::Lanes
     + Debug
     + Display
     + PartialOrd
@@ -63,6 +64,10 @@ pub trait Real:
 {
     const ZERO: Self;
     const ONE: Self;
+    /// The smallest normal number. Arithmetic with numbers below it takes a hundred times as long on many machines.
+    const MIN_POSITIVE: Self;
+    /// As far above that as numbers are precise: times a learning rate, a number above it is normal still.
+    const NEGLIGIBLE: Self;
     /// The name in safetensors files and error texts, `f32` or `f64`.
     const NAME: &'static str;
     fn of(value: f64) -> Self;
@@ -71,6 +76,11 @@ pub trait Real:
     fn exp(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
+    /// Zero instead of a number below `floor` in size: decaying means would stay among the subnormal numbers for long.
+    #[inline(always)]
+    fn or_zero(self, floor: Self) -> Self {
+        if self.abs() < floor { Self::ZERO } else { self }
+    }
     /// The values themselves if they have this type already.
     fn as_own(values: &[f32]) -> Option<&[Self]>;
     /// `self * factor + addend`, rounded once. Slow on machines without an instruction for it.
@@ -82,6 +92,8 @@ macro_rules! real {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
+            const NEGLIGIBLE: Self = $type::MIN_POSITIVE / $type::EPSILON;
             const NAME: &'static str = stringify!($type);
             #[inline]
             fn of(value: f64) -> Self {

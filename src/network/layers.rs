@@ -44,6 +44,17 @@ impl Rectifier {
             T::of(self.slope_at_zero())
         }
     }
+
+    /// [`Rectifier::derivative`] of many at once.
+    #[inline(always)]
+    pub fn derivatives<T: Real>(self, a: &[T], slopes: &mut [T]) {
+        // Selections between numbers known beforehand, so that the loop vectorizes.
+        let (below, at_zero) = (T::of(self.negative_slope()), T::of(self.slope_at_zero()));
+        for (slope, a) in slopes.iter_mut().zip(a) {
+            let rest = if *a < T::ZERO { below } else { at_zero };
+            *slope = if *a > T::ZERO { T::ONE } else { rest };
+        }
+    }
 }
 
 /// One entry of the layer list of an experiment file.

@@ -1,7 +1,7 @@
 use super::{EPS, Entry, Optimizer, Rate, Setting, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE},
+    kernels::{Real, SHARE, in_a_row},
 };
 use rayon::prelude::*;
 
@@ -73,11 +73,11 @@ impl<T: Real> Optimizer<T> for Adam<T> {
         let eps = self.eps;
         let moments = (self.mean.par_chunks_mut(SHARE), self.square.par_chunks_mut(SHARE)).into_par_iter();
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), moments).into_par_iter();
-        shares.for_each(|(weights, gradient, (mean, square))| {
+        in_a_row(shares).for_each(|(weights, gradient, (mean, square))| {
             pulp::Arch::new().dispatch(|| {
                 for ((w, (m, v)), g) in weights.iter_mut().zip(mean.iter_mut().zip(square)).zip(gradient) {
-                    *m = beta1 * *m + rest1 * *g;
-                    *v = beta2 * *v + rest2 * *g * *g;
+                    *m = (beta1 * *m + rest1 * *g).or_zero(T::NEGLIGIBLE);
+                    *v = (beta2 * *v + rest2 * *g * *g).or_zero(T::MIN_POSITIVE);
                     // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
                     // branch around the store: the loop vectorizes.)
                     let moved = step * *m / (v.sqrt() * root + eps);

@@ -1,7 +1,7 @@
 use super::{Entry, Optimizer, Rate, Setting, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE},
+    kernels::{Real, SHARE, in_a_row},
 };
 use rayon::prelude::*;
 
@@ -46,10 +46,10 @@ impl<T: Real> Optimizer<T> for Momentum<T> {
         let (rate, mu, nesterov) = (T::of(self.rate.at(round)), self.momentum, self.nesterov);
         let velocity = self.velocity.par_chunks_mut(SHARE);
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), velocity).into_par_iter();
-        shares.for_each(|(weights, gradient, velocity)| {
+        in_a_row(shares).for_each(|(weights, gradient, velocity)| {
             pulp::Arch::new().dispatch(|| {
                 for ((w, v), g) in weights.iter_mut().zip(velocity).zip(gradient) {
-                    *v = mu * *v + *g;
+                    *v = (mu * *v + *g).or_zero(T::NEGLIGIBLE);
                     *w -= rate * if nesterov { *g + mu * *v } else { *v };
                 }
             });

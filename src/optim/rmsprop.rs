@@ -1,7 +1,7 @@
 use super::{EPS, Entry, Optimizer, Rate, Settings, setting};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE},
+    kernels::{Real, SHARE, in_a_row},
 };
 use rayon::prelude::*;
 
@@ -84,11 +84,11 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
         let (alpha, eps) = (self.alpha, self.eps);
         let square = self.square.par_chunks_mut(SHARE);
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), square).into_par_iter();
-        shares.for_each(|(weights, gradient, square)| {
+        in_a_row(shares).for_each(|(weights, gradient, square)| {
             pulp::Arch::new().dispatch(|| {
                 let rest = T::ONE - alpha;
                 for ((w, v), g) in weights.iter_mut().zip(square).zip(gradient) {
-                    *v = alpha * *v + rest * *g * *g;
+                    *v = (alpha * *v + rest * *g * *g).or_zero(T::MIN_POSITIVE);
                     // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
                     // branch around the store: the loop vectorizes.)
                     let moved = rate * *g / (v.sqrt() + eps);

@@ -1,5 +1,5 @@
 use super::{Entry, Optimizer, Rate, Settings};
-use crate::kernels::{Real, SHARE};
+use crate::kernels::{Real, SHARE, in_a_row};
 use rayon::prelude::*;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!("sgd", 0.01, Sgd::new, [])];
@@ -20,7 +20,8 @@ impl Sgd {
 impl<T: Real> Optimizer<T> for Sgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let rate = T::of(self.rate.at(round));
-        (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter().for_each(|(weights, gradient)| {
+        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter();
+        in_a_row(shares).for_each(|(weights, gradient)| {
             pulp::Arch::new().dispatch(|| {
                 for (w, g) in weights.iter_mut().zip(gradient) {
                     *w -= rate * *g;

@@ -4,6 +4,8 @@ use crate::{
     kernels::{
         Real, SHARE,
         conv::Scratch,
+        dense::{Share, outer_of_shares},
+        in_a_row,
         passes::{Tape, forward_with, vjp_with},
     },
     loss::{Loss, Targets},
@@ -17,6 +19,8 @@ use std::ops::Range;
 const PARTS: usize = 2;
 /// The same for networks with convolutions, whose parts are large enough to be more of them.
 const CONVOLUTION_PARTS: usize = 8;
+/// Coordinates of the gradient of a dense network that a task computes, for all parts.
+const PIECE: usize = 1 << 13;
 
 /// Inputs and targets that rounds draw rows from.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,13 @@ pub struct Part<T> {
     scratch: Scratch<T>,
 }
 
+impl<T: Real> Part<T> {
+    /// What the gradient of a dense block takes of this part.
+    fn share(&self, l: usize) -> Share<'_, T> {
+        Share { delta: &self.deltas[l], x: self.tape.input(l, &self.x), rows: self.rows.len() }
+    }
+}
+
 /// A round as observers see it: everything about `W^n` and the minibatch `B_n`, before the update.
 pub struct Round<'a, T> {
     /// 1-based.
@@ -120,22 +131,52 @@ pub struct RoundEngine<'a, T> {
     loss: Loss,
     batch: usize,
     parts: Vec<Part<T>>,
+    /// Of a dense network: consecutive units (block, units of the block) whose gradients are computed together.
+    pieces: Vec<Vec<(usize, Range<usize>)>>,
     gradient: Vec<T>,
     mean_loss: f64,
+}
+
+/// Cuts the units of a dense network into pieces of about [`PIECE`] coordinates; none if there are convolutions.
+fn pieces(network: &Network) -> Vec<Vec<(usize, Range<usize>)>> {
+    let (mut pieces, mut piece, mut size) = (Vec::new(), Vec::new(), 0);
+    if network.has_convolutions() {
+        return pieces;
+    }
+    for (l, block) in network.blocks().iter().enumerate() {
+        let mut first = 0;
+        while first < block.units {
+            // Whole groups of rows of the product.
+            let some = (PIECE - size).div_ceil(block.width()).next_multiple_of(8).min(block.units - first);
+            piece.push((l, first..first + some));
+            first += some;
+            size += some * block.width();
+            if size >= PIECE {
+                pieces.push(std::mem::take(&mut piece));
+                size = 0;
+            }
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
 }
 
 impl<'a, T: Real> RoundEngine<'a, T> {
     pub fn new(network: &'a Network, loss: Loss, batch: usize) -> Self {
         let parts = if network.has_convolutions() { CONVOLUTION_PARTS } else { PARTS };
         let size = batch.div_ceil(parts).max(1);
+        let pieces = pieces(network);
         let part = |start: usize| Part {
             rows: start..batch.min(start + size),
             deltas: vec![Vec::new(); network.blocks().len()],
-            gradient: vec![T::ZERO; network.parameters()],
+            // A dense network's gradient is computed for all parts at once.
+            gradient: if pieces.is_empty() { vec![T::ZERO; network.parameters()] } else { Vec::new() },
             ..Part::default()
         };
         let parts = (0..batch).step_by(size).map(part).collect();
-        Self { network, loss, batch, parts, gradient: vec![T::ZERO; network.parameters()], mean_loss: 0.0 }
+        Self { network, loss, batch, parts, pieces, gradient: vec![T::ZERO; network.parameters()], mean_loss: 0.0 }
     }
 
     /// Computes loss, tape, cotangents and gradient of the minibatch `rows` at `weights`.
@@ -159,13 +200,22 @@ impl<'a, T: Real> RoundEngine<'a, T> {
             let last = part.deltas.len() - 1;
             part.loss = loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
             part.gradient.fill(T::ZERO);
-            let all = 0..network.blocks().len();
+            let own = if part.gradient.is_empty() { 0..0 } else { 0..network.blocks().len() };
             let Part { x, tape, deltas, gradient, scratch, .. } = part;
-            vjp_with(network, weights, x, tape, deltas, all, gradient, scratch);
+            vjp_with(network, weights, x, tape, deltas, own, gradient, scratch);
         });
         self.mean_loss = self.parts.iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
+        if self.pieces.is_empty() {
+            self.sum_gradients();
+        } else {
+            self.compute_gradient();
+        }
+    }
+
+    /// The gradient from those of the parts.
+    fn sum_gradients(&mut self) {
         let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
-        self.gradient.par_chunks_mut(SHARE).enumerate().for_each(|(share, total)| {
+        in_a_row(self.gradient.par_chunks_mut(SHARE)).enumerate().for_each(|(share, total)| {
             let start = share * SHARE;
             pulp::Arch::new().dispatch(|| {
                 total.copy_from_slice(&first.gradient[start..start + total.len()]);
@@ -173,6 +223,28 @@ impl<'a, T: Real> RoundEngine<'a, T> {
                     total.iter_mut().zip(&part.gradient[start..]).for_each(|(sum, g)| *sum += *g);
                 }
             });
+        });
+    }
+
+    /// The gradient of a dense network from the parts' inputs and cotangents, piece by piece.
+    fn compute_gradient(&mut self) {
+        let (blocks, parts) = (self.network.blocks(), &self.parts);
+        let shares: Vec<Vec<Share<T>>> =
+            (0..blocks.len()).map(|l| parts.iter().map(|part| part.share(l)).collect()).collect();
+        let mut rest = &mut self.gradient[..];
+        let mut tasks = Vec::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            let size = piece.iter().map(|(l, units)| units.len() * blocks[*l].width()).sum();
+            let (own, behind) = rest.split_at_mut(size);
+            tasks.push((piece, own));
+            rest = behind;
+        }
+        in_a_row(tasks.into_par_iter()).for_each(|(piece, mut own)| {
+            for (l, units) in piece {
+                let (gradient, behind) = own.split_at_mut(units.len() * blocks[*l].width());
+                outer_of_shares(&blocks[*l], units.clone(), &shares[*l], gradient);
+                own = behind;
+            }
         });
     }
 
