@@ -44,10 +44,11 @@ pub fn combine<T: Real>(out: &mut [T], out_stride: usize, terms: &[(View<T>, Vie
     if let Start::PerRow(values, stride) = start {
         assert!((m - 1) * stride < values.len(), "too few numbers to start from");
     }
-    pulp::Arch::new().dispatch(Combine { out, out_stride, m, n, terms, start });
+    T::combine(Combine { out, out_stride, m, n, terms, start });
 }
 
-struct Combine<'a, T> {
+/// A checked call of [`combine`].
+pub struct Combine<'a, T> {
     out: &'a mut [T],
     out_stride: usize,
     m: usize,
@@ -239,10 +240,11 @@ pub fn dots<T: Real>(out: &mut [T], x: View<T>, w: View<T>, start: Option<(&[T],
     if let Some((values, stride)) = start {
         assert!(w.rows == 0 || (w.rows - 1) * stride < values.len(), "too few numbers to start from");
     }
-    pulp::Arch::new().dispatch(Dots { out: out.as_mut_ptr(), x, w, start });
+    T::dots(Dots { out: out.as_mut_ptr(), x, w, start });
 }
 
-struct Dots<'a, T> {
+/// A checked call of [`dots`].
+pub struct Dots<'a, T> {
     out: *mut T,
     x: View<'a, T>,
     w: View<'a, T>,

@@ -1,5 +1,6 @@
 //! Vectors of either element type, on whatever the machine has, for kernels that are written once for both.
 
+use super::few::{Combine, Dots};
 use pulp::{MemMask, Simd};
 
 /// An element type of vectors.
@@ -23,6 +24,13 @@ pub trait Lanes: Copy {
 
     /// The first `count` elements.
     fn first<S: Simd>(simd: S, count: usize) -> Self::Mask<S>;
+
+    /// Does the work on the best instructions there are. A method of the type, so that the many forms of the kernel are compiled with this
+    /// crate, and not again with every one that trains.
+    fn combine(work: Combine<Self>);
+
+    /// [`Lanes::combine`] for dot products.
+    fn dots(work: Dots<Self>);
 
     /// # Safety
     /// A vector of elements behind `from` must be readable.
@@ -83,6 +91,14 @@ macro_rules! lanes {
             fn first<S: Simd>(simd: S, count: usize) -> Self::Mask<S> {
                 // The mask alone: with it come calls that would cost more than masked instructions.
                 simd.$between(0, count as $bits).mask()
+            }
+
+            fn combine(work: Combine<Self>) {
+                pulp::Arch::new().dispatch(work);
+            }
+
+            fn dots(work: Dots<Self>) {
+                pulp::Arch::new().dispatch(work);
             }
 
             #[inline(always)]

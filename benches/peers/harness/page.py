@@ -42,7 +42,11 @@ Written by `benches/peers/run`, which installs the peers, builds the benchmarks,
 the same machine. Every program is warm when it is measured: imports, data, compilation and set-up do not count. Each side has two threads. Both begin
 with the same weights, data and order, and their results are compared while they are timed (last section). Times are medians with quartiles in
 brackets; a ratio is the median of the ratios of runs that followed each other. Memory is the peak of the whole process, the data and, for Python,
-the libraries included."""
+the libraries included.
+
+Python's side keeps the memory that it frees (`MALLOC_TRIM_THRESHOLD_` and its kin, see `benches/peers/run`), as ours does: with the settings of glibc, PyTorch
+and NumPy give it back and have it cleared anew all the time, which takes up to two thirds of theirs here. *Memory not kept* is PyTorch without these
+settings, as most people run it."""
 
 
 def machine(results):
@@ -134,6 +138,13 @@ def pair(work, ours, peer_name, peer, target, unit="s", scale=1.0):
     )
 
 
+def unset_line(row, unit, scale):
+    """PyTorch as it runs if nobody sets anything."""
+    if "unset" not in row["series"]:
+        return []
+    return [pair("the same", row["series"]["ours"], SIDES["unset"], row["series"]["unset"], None, unit, scale)]
+
+
 def summary(results):
     lines = []
     for name, work in (("autoencoder-sgd", "autoencoder epoch, SGD"), ("autoencoder-adam", "autoencoder epoch, Adam")):
@@ -141,10 +152,12 @@ def summary(results):
             row = results[name]
             mode, peer = fastest_peer(row)
             lines.append(pair(work, row["series"]["ours"], f"PyTorch {mode}", peer, 0.30))
+            lines += unset_line(row, "s", 1.0)
     if "convnet" in results:
         row = results["convnet"]
         mode, peer = fastest_peer(row)
         lines.append(pair("convnet step, Adam", row["series"]["ours"], f"PyTorch {mode}", peer, 0.55, "ms", 1e3))
+        lines += unset_line(row, "ms", 1e3)
     if "streaming" in results:
         lines += streaming_lines(results["streaming"])
     if "needs" in results:
@@ -261,15 +274,19 @@ def limits(results):
     return f"## Physical limits\n\n{text}\n\n{table(header, rows)}"
 
 
+# What the sides of a training row are called.
+SIDES = {"eager": "PyTorch eager", "compile": "PyTorch compile", "unset": "PyTorch eager, memory not kept"}
+
+
 def training(results):
     rows = []
     for name in (name for name in TRAINED if name in results):
-        for side in ("ours", "eager", "compile"):
+        for side in ("ours", *SIDES):
             one = results[name]["series"].get(side, {})
             if "error" in one:
-                rows.append([name, f"PyTorch {side}", "failed: " + one["error"].splitlines()[0], "", ""])
+                rows.append([name, SIDES[side], "failed: " + one["error"].splitlines()[0], "", ""])
             elif one:
-                label = "ours" if side == "ours" else f"PyTorch {side}, {one['facts']['implementation']} optimizer"
+                label = "ours" if side == "ours" else f"{SIDES[side]}, {one['facts']['implementation']} optimizer"
                 rows.append([name, label, f"{spread(one['seconds'], 1e3)} ms", f"{len(one['seconds'])}", megabytes(one["peak_bytes"])])
     return table(["work", "side", "time", "runs", "memory, MB"], rows)
 

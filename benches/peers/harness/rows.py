@@ -52,11 +52,12 @@ def result(series, checks, **more):
 
 
 def variants(bench, program, arguments):
-    """The eager and the compiled form of a program; a compiler that does not work here says why."""
+    """The eager and the compiled form of a program, and the eager one as it runs if nobody sets anything; a compiler that does not work here
+    says why."""
     sides, failed = {}, {}
-    for mode in ("eager", "compile"):
+    for mode in ("eager", "compile", "unset"):
         try:
-            sides[mode] = bench.peer(program, mode, *arguments)
+            sides[mode] = bench.peer(program, "eager" if mode == "unset" else mode, *arguments, keep=mode != "unset")
         except SideError as error:
             failed[mode] = {"error": str(error)}
     return sides, failed
@@ -117,6 +118,8 @@ def optimum(bench):
 def layers(bench):
     rounds, ours, peer = optimum(bench)
     blocks = [f"{l}..{l + 1}" for l in range(LAYERS)]
+    # The first product of all takes its memory from the system.
+    peer.ask(f"product {blocks[0]}")
     tasks = {"linearize": (ours, "linearize layers"), "ours": (ours, f"layers {PRODUCTS}"), "operator": (ours, "product 0..1")}
     tasks |= {f"product {l}": (peer, f"product {of}") for l, of in enumerate(blocks)}
     tasks |= {"limit": (bench.limits, "gemm")}
@@ -132,6 +135,7 @@ def layers(bench):
 def network(bench):
     rounds, ours, peer = optimum(bench)
     whole = f"0..{LAYERS}"
+    peer.ask(f"product {whole}")
     tasks = {"linearize": (ours, "linearize network"), "ours": (ours, f"network {PRODUCTS}"), "product": (peer, f"product {whole}")}
     series = alternate(tasks, 1, warm_up=0)
     form = Check("the norm of a product with the network's curvature", 1e-3)

@@ -1,6 +1,7 @@
 """Programs that are measured: each runs all the time and works when it is told to, one at a time."""
 
 import json
+import os
 import statistics
 import subprocess
 import time
@@ -12,9 +13,14 @@ REST = 0.25
 class Side:
     """A program that answers every line by a line of JSON: see `programs/worker.py`."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, environment=None):
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
         self.command = command
         self.peak = 0
