@@ -69,14 +69,19 @@ pub fn stack_states<T: Real>(
     tensors: &SafeTensors,
     states: Option<usize>,
 ) -> Result<Vec<Vec<T>>, WeightsError> {
-    let count = states.unwrap_or(1);
-    let mut out = vec![vec![T::ZERO; network.parameters()]; count];
+    let leading: Vec<usize> = states.into_iter().collect();
+    let shape = |tail: &[usize]| [&leading, tail].concat();
+    // The network may be one that the file does not bear out: no memory for its weights before they are known to be there.
+    let mut found = Vec::with_capacity(network.blocks().len());
     for block in network.blocks() {
+        let matrix = tensor(path, tensors, &weight_name(block), &shape(&file_shape(block)))?;
+        found.push((matrix, tensor(path, tensors, &bias_name(block), &shape(&[block.units]))?));
+    }
+    let mut out = vec![vec![T::ZERO; network.parameters()]; states.unwrap_or(1)];
+    for (block, (matrix, bias)) in network.blocks().iter().zip(&found) {
         let (width, inputs) = (block.width(), block.inputs);
-        let leading = states.map(|s| vec![s]).unwrap_or_default();
-        let shape = |tail: &[usize]| [leading.clone(), tail.to_vec()].concat();
-        let matrix: Vec<T> = values(path, tensors, &weight_name(block), &shape(&file_shape(block)))?;
-        let bias: Vec<T> = values(path, tensors, &bias_name(block), &shape(&[block.units]))?;
+        let matrix: Vec<T> = values(path, &weight_name(block), matrix)?;
+        let bias: Vec<T> = values(path, &bias_name(block), bias)?;
         for (s, state) in out.iter_mut().enumerate() {
             let target = &mut state[block.range()];
             for (u, row) in target.chunks_exact_mut(width).enumerate() {
@@ -114,7 +119,13 @@ pub fn bias_name(block: &Block) -> String {
     format!("{}.bias", block.layer)
 }
 
-fn values<T: Real>(path: &Path, tensors: &SafeTensors, name: &str, expected: &[usize]) -> Result<Vec<T>, WeightsError> {
+/// The tensor of that name, if it has the shape that it must have.
+fn tensor<'a>(
+    path: &Path,
+    tensors: &SafeTensors<'a>,
+    name: &str,
+    expected: &[usize],
+) -> Result<TensorView<'a>, WeightsError> {
     let tensor = tensors.tensor(name).map_err(|_| WeightsError::Missing {
         path: path.into(),
         name: name.into(),
@@ -128,6 +139,10 @@ fn values<T: Real>(path: &Path, tensors: &SafeTensors, name: &str, expected: &[u
             expected: expected.to_vec(),
         });
     }
+    Ok(tensor)
+}
+
+fn values<T: Real>(path: &Path, name: &str, tensor: &TensorView) -> Result<Vec<T>, WeightsError> {
     let data = tensor.data();
     let decoded: Vec<T> = match tensor.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|b| T::of(f64::from(f32::from_le_bytes(*b)))).collect(),
