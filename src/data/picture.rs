@@ -20,6 +20,8 @@ const JPEG_MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
 const MOST_PIXELS: usize = 1 << 26;
 /// Bytes that a byte of deflated data unpacks to at most: 258 for a match of two bits.
 const MOST_DEFLATED: usize = 1032;
+/// Bytes of a palette at most: three for each of 256 colours.
+const MOST_PALETTE: usize = 3 * 256;
 /// Pixels to a byte of a JPEG file at most: each block of 64 takes a bit at least (ITU-T T.81, F.1.2.1), and some components are
 /// stored at half the width and height.
 const MOST_JPEG: usize = 64 * 8 * 4;
@@ -150,6 +152,10 @@ fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
     let header = header(info.height as usize, info.width as usize, colour)?;
     if info.raw_row_length().saturating_mul(header.height) > bytes.len().saturating_mul(MOST_DEFLATED) {
         return Err(undecodable("it is too short for its pixels"));
+    }
+    // Relied on by the decoder, but not checked.
+    if info.palette.as_ref().is_some_and(|palette| palette.len() % 3 != 0 || palette.len() > MOST_PALETTE) {
+        return Err(undecodable("its palette is not a list of up to 256 colours"));
     }
     Ok((reader, header))
 }

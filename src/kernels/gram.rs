@@ -5,7 +5,7 @@
 //! of images and of rectifiers are mostly zero, so features are taken in tiles of two and a pair of tiles visits
 //! only the datapoints at which both are nonzero.
 
-use super::Real;
+use super::{Real, Symmetric};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -15,6 +15,8 @@ const TILE: usize = 2;
 const PRODUCTS: usize = TILE * TILE;
 /// `f64` lanes of a vector register.
 const LANES: usize = 8;
+/// Columns of a matrix that are read from the sums together: a line of the cache.
+const COLUMNS: usize = 8;
 /// Planes that one kernel call holds in registers: `PRODUCTS * GROUP` vectors of accumulators.
 const GROUP: usize = 7;
 
@@ -132,25 +134,29 @@ impl WeightedGram {
         });
     }
 
-    /// `scale * H_p` for some planes, as full symmetric row-major matrices `[width, width]`.
+    /// `scale * H_p` for some planes.
     ///
     /// Planes lie side by side in memory: several at once, best a multiple of eight from a multiple of eight, are read
     /// as fast as one.
-    pub fn matrices(&self, planes: Range<usize>, scale: f64) -> Vec<Vec<f64>> {
+    pub fn matrices(&self, planes: Range<usize>, scale: f64) -> Vec<Symmetric> {
         let width = self.width;
-        let mut out = vec![vec![0.0; width * width]; planes.len()];
-        let mut at = 0;
-        for t1 in 0..width.div_ceil(TILE) {
-            for t2 in 0..=t1 {
-                for (i, j) in (0..PRODUCTS).map(|p| (t1 * TILE + p / TILE, t2 * TILE + p % TILE)) {
-                    if i < width && j < width {
-                        let sums = &self.sums[at + planes.start..at + planes.end];
-                        for (matrix, sum) in out.iter_mut().zip(sums) {
-                            matrix[i * width + j] = scale * sum;
-                            matrix[j * width + i] = scale * sum;
-                        }
+        let mut out = vec![Symmetric::zeros(width); planes.len()];
+        // Columns whose sums are gathered for a row at a time: they are written together.
+        let mut gathered = vec![[0.0; COLUMNS]; planes.len()];
+        for left in (0..width).step_by(COLUMNS) {
+            let right = width.min(left + COLUMNS);
+            for row in 0..right {
+                let start = left.max(row);
+                for column in start..right {
+                    let (t1, t2) = (column / TILE, row / TILE);
+                    let product = (t1 * (t1 + 1) / 2 + t2) * PRODUCTS + column % TILE * TILE + row % TILE;
+                    let sums = &self.sums[product * self.padded..][planes.clone()];
+                    for (gathered, sum) in gathered.iter_mut().zip(sums) {
+                        gathered[column - start] = scale * sum;
                     }
-                    at += self.padded;
+                }
+                for (matrix, gathered) in out.iter_mut().zip(&gathered) {
+                    matrix.row_mut(row)[start - row..right - row].copy_from_slice(&gathered[..right - start]);
                 }
             }
         }
@@ -279,21 +285,19 @@ mod tests {
 
     #[test]
     fn every_plane_agrees_with_the_plain_sum() {
-        for (rows, width, planes) in [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17)] {
+        for (rows, width, planes) in [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17), (30, 21, 2)] {
             let (x, q) = data(rows, width, planes);
             let mut gram = WeightedGram::new(width, planes);
             let mut scratch = GramScratch::default();
             gram.accumulate(&x, &q, rows, &mut scratch);
             gram.accumulate(&x, &q, rows, &mut scratch);
             for plane in 0..planes {
-                let matrix = gram.matrices(plane..plane + 1, 1.0).swap_remove(0);
-                for (at, value) in matrix.iter().enumerate() {
-                    let (j, k) = (at / width, at % width);
+                let matrix = gram.matrices(plane..plane + 1, 0.5).swap_remove(0);
+                for (j, k) in (0..width).flat_map(|j| (j..width).map(move |k| (j, k))) {
+                    let value = matrix.get(j, k);
                     let expected: f64 = (0..rows)
                         .map(|i| {
-                            2.0 * f64::from(q[i * planes + plane])
-                                * f64::from(x[i * width + j])
-                                * f64::from(x[i * width + k])
+                            f64::from(q[i * planes + plane]) * f64::from(x[i * width + j]) * f64::from(x[i * width + k])
                         })
                         .sum();
                     assert!((value - expected).abs() < 1e-11, "{rows} {width} {planes}: {value} {expected}");

@@ -7,6 +7,7 @@
 //! - [`real`]: the two element types, `f32` and `f64`
 //! - [`lanes`]: vectors of either on whatever the machine has
 //! - [`matrix`]: strided matrix views and their product; [`few`]: products with few rows, without the copies of a general product
+//! - [`symmetric`]: symmetric matrices in half the memory
 //! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
 //! - [`dense`]: dense blocks, and curvature factors of a stack of them
 //! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
@@ -25,11 +26,13 @@ pub mod matrix;
 pub mod passes;
 pub mod real;
 pub mod sparse;
+pub mod symmetric;
 mod winners;
 
 pub use lanes::Lanes;
 pub use matrix::{View, matmul, matmul_shared};
 pub use real::Real;
+pub use symmetric::Symmetric;
 
 /// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small
 /// network's weights are several shares. Fixed, so that work is split the same for any number of threads.

@@ -3,7 +3,7 @@
 use crate::{
     activation::{ActivationRecorder, explore},
     checkpoint::{Persist, Store, StoreError},
-    kernels::{Real, real::convert},
+    kernels::{Real, SHARE, real::convert},
     loss::{Loss, Targets},
     network::Network,
     study::{
@@ -25,6 +25,7 @@ use crate::{
     },
     train::{Examples, Observer, Round},
 };
+use rayon::prelude::*;
 use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
 /// Seconds spent per phase.
@@ -234,9 +235,11 @@ impl<T: Real> Analysis<T> {
             return Ok(());
         }
 
-        let inputs: Vec<f64> = convert(examples.inputs);
-        let values: Vec<f64> = match examples.targets {
-            Targets::Values(values) if !examples.targets_are_inputs() => convert(values),
+        let clock = &mut self.clock;
+        let wide = |values: &[T]| -> Vec<f64> { values.par_iter().with_min_len(SHARE).map(|v| v.f64()).collect() };
+        let inputs = clock.time("linearization", || wide(examples.inputs));
+        let values = match examples.targets {
+            Targets::Values(values) if !examples.targets_are_inputs() => wide(values),
             _ => Vec::new(),
         };
         let wide = Examples {
@@ -249,8 +252,7 @@ impl<T: Real> Analysis<T> {
             },
             target_width: examples.target_width,
         };
-        let clock = &mut self.clock;
-        let states: Vec<Vec<f64>> = self.window.states.iter().map(|s| convert(s)).collect();
+        let states = clock.time("linearization", || self.window.states.par_iter().map(|s| convert(s)).collect());
         let (network, rows, batch) = (&self.network, &self.window.rows[..], self.settings.batch);
         let exact =
             clock.time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     kernels::{
-        View,
+        Symmetric, View,
         dense::{Factor, append_with_ones, curvature_factors},
         gram::{GramScratch, WeightedGram},
         matmul,
@@ -37,7 +37,7 @@ pub(super) fn optima(
     let mut gram = WeightedGram::new(width, pairs.len());
     let (mut x, mut m, mut scratch) = (Vec::new(), Vec::new(), GramScratch::default());
     let dimension = units * width;
-    // The matrix of a prefix, row-major, given that of the prefix before.
+    // The matrix of a prefix, given that of the prefix before.
     let mut from = 0;
     let mut accumulate = |rounds: usize| {
         for start in (from..rounds).step_by(32) {
@@ -56,13 +56,17 @@ pub(super) fn optima(
         }
         from = rounds;
         let scale = 1.0 / (rounds * window.batch()) as f64;
-        let mut matrix = vec![0.0; dimension * dimension];
+        let mut matrix = Symmetric::zeros(dimension);
         for first in (0..pairs.len()).step_by(TOGETHER) {
             let planes = first..pairs.len().min(first + TOGETHER);
             for ((a, b), part) in pairs[planes.clone()].iter().zip(gram.matrices(planes, scale)) {
-                for (j, row) in part.chunks_exact(width).enumerate() {
-                    matrix[(a * width + j) * dimension + b * width..][..width].copy_from_slice(row);
-                    matrix[(b * width + j) * dimension + a * width..][..width].copy_from_slice(row);
+                // `b <= a`: the block lies on or above the diagonal.
+                for j in 0..width {
+                    let (row, column) = (b * width + j, a * width);
+                    let to = matrix.row_mut(row);
+                    for k in if a == b { j } else { 0 }..width {
+                        to[column + k - row] = part.get(j, k);
+                    }
                 }
             }
         }
@@ -75,7 +79,7 @@ pub(super) fn optima(
         let Some(current) = matrix.take() else { break };
         let record = record(*rounds);
         let solve = || -> Vec<(Optimum, f64)> {
-            let hessian = Hessian::new(current, dimension);
+            let hessian = Hessian::new(current);
             let linear: Vec<f64> = linear.iter().map(|v| v / *rounds as f64).collect();
             let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: constant / *rounds as f64 };
             let minimize = |(comparator, warm): (&Comparator, &Option<f64>)| {
@@ -109,7 +113,7 @@ fn row_curvatures(
     append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
     let mut m = Vec::with_capacity(rows * pairs.len());
     let mut storage = Vec::new();
-    let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);
+    let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
     curvature_factors(network, round.weights, round.tape, top, l, true, |at, factor| {
         if at != l {
             return;

@@ -7,7 +7,7 @@ use super::{
     preconditioner::KroneckerFactors,
     prefixes::PrefixObjective,
     sample::{KeptSample, Sample, Shard},
-    subspace::Objective,
+    subspace::{Direction, Objective},
 };
 use crate::kernels::{
     Real,
@@ -221,7 +221,7 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         directions.iter().map(image).collect()
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
-        self.preconditioner.solve_row(shift, residual)
+    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
+        self.preconditioner.solve_row(shift, residual).into()
     }
 }

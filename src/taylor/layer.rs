@@ -8,13 +8,13 @@ use super::{
     preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
     prefixes::{Effort, PrefixObjective},
     regret::{RegretSettings, UnitId, UnitResult, unit_results},
-    subspace::Objective,
+    subspace::{Direction, Objective},
     units::UnitRecord,
     window::Window,
     work::{Halted, Work},
 };
 use crate::{
-    kernels::real::{convert, dot},
+    kernels::real::{convert, dot, norm},
     network::Block,
     study::tables::{Comparator, Scale},
 };
@@ -165,25 +165,29 @@ impl Objective for TaylorObjective<'_> {
         self.windows.fast.products(rounds, self.blocks.clone(), directions, &self.moved, self.scale())
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
         let last = self.windows.exact.network().blocks().len() - 1;
         let eliminate = self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1;
         if !eliminate {
-            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(shift, r));
+            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(shift, r)).into();
         }
         // The output block is known exactly: the others move it along with them, and what is left to itself goes first.
         let hidden = self.blocks.start..last;
         let output = self.windows.preconditioners.factors(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
-        let mut moved =
-            solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(shift, r));
+        let moved = solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(shift, r));
         let alone = output.solve(shift, outer);
         if dot(&alone, outer) > dot(&moved, inner) {
-            return vec![0.0; inner.len()].into_iter().chain(alone).collect();
+            return vec![0.0; inner.len()].into_iter().chain(alone).collect::<Vec<_>>().into();
         }
-        let image = self.windows.fast.output_image(0..self.rounds(), hidden, &convert(&moved), self.scale());
-        let rest: Vec<f64> = outer.iter().zip(&image).map(|(r, i)| r - f64::from(*i)).collect();
-        moved.extend(output.solve(shift, &rest));
-        moved
+        let (rounds, scale, fast) = (0..self.rounds(), self.scale(), self.windows.fast);
+        // Of length 1, in the range of `f32` whatever the residual.
+        let length = norm(&moved).max(f64::MIN_POSITIVE);
+        let mut direction: Vec<f32> = moved.iter().map(|v| (v / length) as f32).collect();
+        let known = fast.output_image(rounds.clone(), hidden, &direction, scale);
+        let rest: Vec<f64> = outer.iter().zip(&known.image).map(|(r, i)| r / length - f64::from(*i)).collect();
+        direction.extend(convert::<f64, f32>(&output.solve(shift, &rest)));
+        let image = fast.product_with(rounds, self.blocks.clone(), &direction, &known, scale);
+        Direction { vector: convert(&direction), image: Some(image) }
     }
 }

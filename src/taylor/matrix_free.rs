@@ -15,7 +15,7 @@ use super::{
     prefixes::{Effort, PrefixObjective, optima},
     regret::{RegretSettings, UnitId, UnitResult, unit_results},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
-    subspace::Objective,
+    subspace::{Direction, Objective},
     units::UnitRecord,
     work::{Halted, Work},
 };
@@ -103,15 +103,15 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         directions.iter().map(product).collect()
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
         let blocks = &self.sample.sample.network.blocks()[self.moving.blocks.clone()];
         if let [block] = blocks
             && self.moving.span != block.range()
         {
-            return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual);
+            return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual).into();
         }
         let blocks = self.preconditioners[self.moving.blocks.clone()].iter();
-        solve_blocks(blocks, residual, |block, r| block.solve(shift, r))
+        solve_blocks(blocks, residual, |block, r| block.solve(shift, r)).into()
     }
 }
 

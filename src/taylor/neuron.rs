@@ -197,10 +197,8 @@ impl<T: Real> NeuronStream<T> {
         let mut results = Vec::new();
         for (block, layer) in self.network.blocks().iter().zip(&mut self.layers) {
             let width = block.width();
-            let hessians = |planes| -> Vec<Hessian> {
-                let matrices = layer.gram.matrices(planes, scale);
-                matrices.into_iter().map(|matrix| Hessian::new(matrix, width)).collect()
-            };
+            let hessians =
+                |planes| -> Vec<Hessian> { layer.gram.matrices(planes, scale).into_iter().map(Hessian::new).collect() };
             let shared = (layer.gram.planes() == 1).then(|| hessians(0..1));
             let count = layer.selected.len();
             let linear = &layer.linear;
@@ -397,7 +395,7 @@ impl<'a> LayerProblem<'a> {
             for row in shift.chunks_exact(block.units) {
                 problem.shift.extend(problem.selected.iter().map(|a| row[*a]));
             }
-            problem.output.extend_from_slice(&round.tape.output);
+            problem.output.extend_from_slice(round.output);
             let top = Factor::Identity { scale: 1.0 };
             curvature_factors(network, round.weights, round.tape, top, l, false, |at, factor| {
                 if at != l {
@@ -506,7 +504,7 @@ impl<'a> LayerProblem<'a> {
                 .par_iter()
                 .enumerate()
                 .map(|(plane, p)| {
-                    let hessian = Hessian::new(gram.matrices(plane..plane + 1, 1.0).swap_remove(0), self.width);
+                    let hessian = Hessian::new(gram.matrices(plane..plane + 1, 1.0).swap_remove(0));
                     let bend = hessian.apply(&points[*p]);
                     let linear: Vec<f64> = at.gradients[*p].iter().zip(&bend).map(|(g, b)| g - b).collect();
                     let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };

@@ -11,7 +11,7 @@ use super::{
     units::UnitRecord,
     window::Window,
 };
-use crate::study::tables::Comparator;
+use crate::{kernels::Symmetric, study::tables::Comparator};
 use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
 
 /// The optima of the output layer for the given prefixes; `None` if the eigenvectors could not be computed.
@@ -36,13 +36,13 @@ pub(super) fn optima(
         from = *rounds;
         let scale = 2.0 / (outputs * rounds * window.batch()) as f64;
         let eigen = SelfAdjointEigen::new(MatRef::from_row_major_slice(&moments, width, width), Side::Lower).ok()?;
-        let mut curvature = vec![0.0; width * width];
+        let mut curvature = Symmetric::zeros(width);
         for (j, value) in eigen.S().column_vector().iter().enumerate() {
-            curvature[j * width + j] = (value * scale).max(0.0);
+            curvature.row_mut(j)[0] = (value * scale).max(0.0);
         }
         let columns = MatRef::from_row_major_slice(linear, outputs, width) * eigen.U();
         let lengths: Vec<f64> = (0..width).map(|j| columns.col(j).norm_l2() / *rounds as f64).collect();
-        let hessian = Hessian::new(curvature, width);
+        let hessian = Hessian::new(curvature);
         let quadratic = Quadratic { hessian: &hessian, linear: &lengths, constant: constant / *rounds as f64 };
         let record = record(*rounds);
         for (comparator, warm) in settings.comparators.iter().zip(&mut warm) {

@@ -24,8 +24,10 @@ use rayon::prelude::*;
 const CHEAP_WIDTH: usize = 128;
 /// Rounds whose inputs go into one product.
 const TOGETHER: usize = 8;
-/// The mean Jacobian is taken over every so manieth round: it changes slowly.
-const JACOBIAN_EVERY: usize = 4;
+/// The mean curvature and the mean Jacobian are taken over every so manieth round: they change slowly.
+const CURVATURE_EVERY: usize = 4;
+/// So many rounds all count for the mean curvature: short prefixes have no others.
+const ALL_CURVED: usize = 64;
 
 /// Applies `solve` of one block after the other to a residual of them all.
 pub(super) fn solve_blocks<'a>(
@@ -81,8 +83,14 @@ impl Preconditioners {
                         inputs.iter_mut().for_each(Vec::clear);
                         for index in rounds {
                             window.with_round(*index, |round| {
-                                add_curvature(window, &round, &mut part, &mut inputs);
-                                if shared && index % JACOBIAN_EVERY == 0 {
+                                for (l, (block, inputs)) in blocks.iter().zip(&mut inputs).enumerate() {
+                                    append_with_ones(round.tape.input(l, round.x), block.inputs, inputs);
+                                }
+                                let regular = index % CURVATURE_EVERY == 0;
+                                if regular || *index < ALL_CURVED {
+                                    add_curvature(window, &round, &mut part);
+                                }
+                                if shared && regular {
                                     add_jacobians(window, &round, &mut part);
                                 }
                             });
@@ -141,6 +149,8 @@ struct Moments {
     m: Vec<f64>,
     /// The sum of those multiples.
     multiple: f64,
+    /// Datapoints whose curvature has been added.
+    curved: usize,
     /// `[width, width]`.
     x: Vec<f64>,
     shared: Option<SharedMoments>,
@@ -163,7 +173,7 @@ impl Moments {
             jacobian: vec![0.0; output.units * units],
             count: 0,
         });
-        Self { units, width, m: Vec::new(), multiple: 0.0, x: vec![0.0; width * width], shared }
+        Self { units, width, m: Vec::new(), multiple: 0.0, curved: 0, x: vec![0.0; width * width], shared }
     }
 
     fn add(&mut self, other: &Self) {
@@ -173,6 +183,7 @@ impl Moments {
             self.m.iter_mut().zip(&other.m).for_each(|(a, b)| *a += b);
         }
         self.multiple += other.multiple;
+        self.curved += other.curved;
         self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
         if let (Some(shared), Some(other)) = (&mut self.shared, &other.shared) {
             shared.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
@@ -183,10 +194,11 @@ impl Moments {
 
     /// The factors, given those of the output block for a block that shares with it.
     fn factors(&self, scale: f64, exact: bool, output: Option<&KroneckerFactors>) -> KroneckerFactors {
+        let mean = 1.0 / self.curved.max(1) as f64;
         let units = if self.m.is_empty() {
-            Eigen { values: vec![self.multiple * scale; self.units], vectors: None }
+            Eigen { values: vec![self.multiple * mean; self.units], vectors: None }
         } else {
-            Eigen::new(&self.m, self.units, scale)
+            Eigen::new(&self.m, self.units, mean)
         };
         let inputs = Eigen::new(&self.x, self.width, scale);
         let shared = self.shared.as_ref().zip(output).and_then(|(shared, output)| {
@@ -213,15 +225,16 @@ impl Moments {
     }
 }
 
-/// Adds a round's curvatures to the moments, and appends its inputs of every block with their constant 1.
-fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Moments], inputs: &mut [Vec<f64>]) {
+/// Adds a round's curvatures to the moments.
+fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Moments]) {
     let network = window.network();
     let blocks = network.blocks();
     let rows = round.tape.rows;
     let mut storage = Vec::new();
-    let top = window.loss().hessian_factor(&round.tape.output, network.outputs(), &mut storage);
+    let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
     curvature_factors(network, round.weights, round.tape, top, 0, true, |l, factor| {
         let (moments, units) = (&mut moments[l], blocks[l].units);
+        moments.curved += rows;
         let (values, count, times) = match factor {
             Factor::Identity { scale } => {
                 moments.multiple += rows as f64 * scale * scale;
@@ -236,9 +249,6 @@ fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [
             matmul(&mut moments.m, units, view.t(), view, true);
         }
     });
-    for (l, (block, inputs)) in blocks.iter().zip(inputs).enumerate() {
-        append_with_ones(round.tape.input(l, round.x), block.inputs, inputs);
-    }
 }
 
 /// Adds a round's output Jacobians to the moments of the hidden blocks.

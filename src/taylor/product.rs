@@ -11,16 +11,17 @@
 //!
 //! all times `2/K`: a few products of the size of the output block per round instead of four per datapoint.
 
-use super::window::{Group, Window};
+use super::window::{Group, PulledError, Window};
 use crate::{
     kernels::{
         Real, View,
         dense::{accumulate_outer, affine, matrix},
         matmul,
+        real::dot,
     },
     network::Block,
 };
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 /// Directions that go through the rounds together at most.
 const TOGETHER: usize = 16;
@@ -59,6 +60,14 @@ impl<C: Real> Stack<C> {
 fn stacked_range(all: &[Block], stack_start: usize, count: usize, l: usize) -> Range<usize> {
     let base = all[stack_start].offset;
     (all[l].offset - base) * count..(all[l].range().end - base) * count
+}
+
+/// What a direction in the hidden blocks does to the output block, see [`Window::output_image`].
+pub struct OutputImage<C> {
+    /// The part of the product that belongs to the output block.
+    pub image: Vec<C>,
+    /// Per group the tangents of the last hidden layer, `[rows, units]`.
+    tangents: Vec<OnceLock<Vec<C>>>,
 }
 
 /// Buffers of one thread, kept from group to group.
@@ -106,18 +115,51 @@ impl<C: Real> Window<'_, C> {
     }
 
     /// The part of a product that belongs to the output block, for a direction in the hidden `blocks` only; mean squared error.
-    pub fn output_image(&self, rounds: Range<usize>, blocks: Range<usize>, direction: &[C], scale: f64) -> Vec<C> {
+    pub fn output_image(
+        &self,
+        rounds: Range<usize>,
+        blocks: Range<usize>,
+        direction: &[C],
+        scale: f64,
+    ) -> OutputImage<C> {
         assert!(self.loss().is_quadratic(), "only the mean squared error has images without outputs");
         let all = self.network().blocks();
         let output = &all[all.len() - 1];
         let stack = Stack::new(all, blocks, &[direction]);
         let factor = C::of(2.0 / output.units as f64 * scale);
-        self.sum_groups(rounds, output.range().len(), Scratch::default, |scratch, group, span, sum| {
+        let tangents: Vec<OnceLock<Vec<C>>> = vec![OnceLock::new(); self.groups()];
+        let image = self.sum_groups(rounds, output.range().len(), Scratch::default, |scratch, group, span, sum| {
             self.tangents(group, span.clone(), &stack, scratch);
             for (r, index) in span.clone().enumerate() {
                 self.add_output(group, index, r, &stack, factor, scratch, sum);
             }
-        })
+            tangents[self.number_of(group)].get_or_init(|| scratch.tangent.clone());
+        });
+        OutputImage { image, tangents }
+    }
+
+    /// [`Window::product`] of a direction whose part in the hidden blocks has been through [`Window::output_image`] for the same rounds:
+    /// what is known of it is not computed again. `blocks` ends with the output block.
+    pub fn product_with(
+        &self,
+        rounds: Range<usize>,
+        blocks: Range<usize>,
+        direction: &[C],
+        known: &OutputImage<C>,
+        scale: f64,
+    ) -> Vec<C> {
+        let all = self.network().blocks();
+        let stack = Stack::new(all, blocks, &[direction]);
+        let mut sums =
+            self.sum_groups(rounds.clone(), direction.len(), Scratch::default, |scratch, group, span, sums| {
+                let tangents = known.tangents[self.number_of(group)].get().expect("the image was over these rounds");
+                scratch.tangent.clone_from(tangents);
+                self.quadratic_pull(group, span, &stack, C::of(scale), scratch, sums);
+            });
+        let output = stacked_range(all, stack.blocks.start, 1, all.len() - 1);
+        sums[output].iter_mut().zip(&known.image).for_each(|(sum, image)| *sum += *image);
+        self.add_moments(rounds, &stack, scale, &mut sums);
+        sums
     }
 
     fn quadratic_products(
@@ -139,20 +181,7 @@ impl<C: Real> Window<'_, C> {
             }),
             false => vec![C::ZERO; width],
         };
-        if let Some(v) = stack.part(last) {
-            // V S, with S over all rounds at once.
-            let width = all[last].width();
-            let mut moments = vec![C::ZERO; width * width];
-            for round in &self.output_moments[rounds] {
-                moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += *s);
-            }
-            let factor = C::of(2.0 / all[last].units as f64 * scale);
-            moments.iter_mut().for_each(|s| *s *= factor);
-            let rows = count * all[last].units;
-            let range = stacked_range(all, blocks.start, count, last);
-            let (v, moments) = (View::new(v, rows, width), View::new(&moments, width, width));
-            matmul(&mut sums[range], width, v, moments, true);
-        }
+        self.add_moments(rounds, &stack, scale, &mut sums);
         let one = |d: usize| {
             let part = |l: usize| {
                 let size = all[l].range().len();
@@ -162,6 +191,24 @@ impl<C: Real> Window<'_, C> {
             blocks.clone().flat_map(part).collect()
         };
         (0..count).map(one).collect()
+    }
+
+    /// Adds `V S` to the output block's part of a product, with `S` over all rounds at once.
+    fn add_moments(&self, rounds: Range<usize>, stack: &Stack<C>, scale: f64, sums: &mut [C]) {
+        let all = self.network().blocks();
+        let last = all.len() - 1;
+        let Some(v) = stack.part(last) else { return };
+        let width = all[last].width();
+        let mut moments = vec![C::ZERO; width * width];
+        for round in &self.output_moments[rounds] {
+            moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += *s);
+        }
+        let factor = C::of(2.0 / all[last].units as f64 * scale);
+        moments.iter_mut().for_each(|s| *s *= factor);
+        let rows = stack.count * all[last].units;
+        let range = stacked_range(all, stack.blocks.start, stack.count, last);
+        let (v, moments) = (View::new(v, rows, width), View::new(&moments, width, width));
+        matmul(&mut sums[range], width, v, moments, true);
     }
 
     fn quadratic_group(
@@ -174,13 +221,33 @@ impl<C: Real> Window<'_, C> {
         sums: &mut [C],
     ) {
         let all = self.network().blocks();
+        let last = all.len() - 1;
+        self.tangents(group, span.clone(), stack, scratch);
+        if stack.blocks.contains(&last) {
+            let output = stacked_range(all, stack.blocks.start, stack.count, last);
+            let factor = C::of(2.0 / all[last].units as f64) * scale;
+            for (r, index) in span.clone().enumerate() {
+                self.add_output(group, index, r, stack, factor, scratch, &mut sums[output.clone()]);
+            }
+        }
+        self.quadratic_pull(group, span, stack, scale, scratch, sums);
+    }
+
+    /// From the tangents of the last hidden layer in `scratch.tangent` back through the hidden blocks.
+    fn quadratic_pull(
+        &self,
+        group: &Group<C>,
+        span: Range<usize>,
+        stack: &Stack<C>,
+        scale: C,
+        scratch: &mut Scratch<C>,
+        sums: &mut [C],
+    ) {
+        let all = self.network().blocks();
         let (count, last) = (stack.count, all.len() - 1);
-        let (batch, start) = (self.batch(), stack.blocks.start);
+        let batch = self.batch();
         let rows = span.len() * batch;
         let inner = all[last].inputs;
-        self.tangents(group, span.clone(), stack, scratch);
-        let moved_output = stack.part(last);
-        let output = stacked_range(all, start, count, last.min(stack.blocks.end - 1));
         let factor = C::of(2.0 / all[last].units as f64);
         scratch.next.resize(rows * count * inner, C::ZERO);
         for (r, index) in span.clone().enumerate() {
@@ -188,11 +255,11 @@ impl<C: Real> Window<'_, C> {
             let gram = View::new(&self.output_gram[group.first + index], inner, inner);
             let tangent = View::new(&scratch.tangent[part.clone()], batch * count, inner);
             matmul(&mut scratch.next[part.clone()], inner, tangent, gram, false);
-            let Some(v) = moved_output else { continue };
-            self.add_output(group, index, r, stack, factor * scale, scratch, &mut sums[output.clone()]);
+            let Some(v) = stack.part(last) else { continue };
             // (W' V) x, with the constant 1 of x in the last row.
             let w = matrix(&all[last], &self.states[group.first + index]);
             let (width, size) = (all[last].width(), all[last].range().len());
+            scratch.cross.resize(width * count * inner, C::ZERO);
             for d in 0..count {
                 let v = View::new(&v[d * size..(d + 1) * size], all[last].units, width);
                 matmul(&mut scratch.cross[d * inner..], count * inner, v.t(), w, false);
@@ -389,6 +456,51 @@ impl<C: Real> Window<'_, C> {
         self.loss().apply_hessian(at, outputs, scale, &mut scratch.next);
         std::mem::swap(&mut scratch.tangent, &mut scratch.next);
         self.pull_down(group, span, stack, last, scratch, sum);
+    }
+}
+
+impl Window<'_, f64> {
+    /// [`Window::linear_terms`] for hidden blocks; mean squared error.
+    ///
+    /// With `t` the tangents of the last hidden layer along `W^1 - W^n` and `r` the error of the outputs, the Taylor loss at `W^1` is
+    /// `|r + W t|^2 / K`: all that it needs of the outputs are `W'r` and `W'W`, which are known.
+    pub(super) fn hidden_linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
+        let all = self.network().blocks();
+        let last = all.len() - 1;
+        let span = all[blocks.start].offset..all[blocks.end - 1].range().end;
+        let (inner, batch) = (all[last].inputs, self.batch());
+        let errors = self.errors();
+        let mut total = vec![0.0; span.len() + 1];
+        let mut from = 0;
+        let term = |scratch: &mut Scratch<f64>, group: &Group<f64>, rounds: Range<usize>, sum: &mut [f64]| {
+            let (value, gradient) = sum.split_first_mut().expect("the value comes first");
+            for index in rounds {
+                let round = group.first + index;
+                let moved = self.initial()[span.clone()].iter().zip(&self.states[round][span.clone()]);
+                let back: Vec<f64> = moved.map(|(start, w)| start - w).collect();
+                let stack = Stack::new(all, blocks.clone(), &[&back]);
+                self.tangents(group, index..index + 1, &stack, scratch);
+                let tangent = &scratch.tangent[..batch * inner];
+                let gram = View::new(&self.output_gram[round], inner, inner);
+                scratch.next.resize(batch * inner, 0.0);
+                matmul(&mut scratch.next, inner, View::new(tangent, batch, inner), gram, false);
+                let PulledError { cotangent, square } = &errors[round];
+                *value += (square + dot(cotangent, tangent) + 0.5 * dot(&scratch.next, tangent)) / batch as f64;
+                for (next, error) in scratch.next.iter_mut().zip(cotangent) {
+                    *next = (*next + error) / batch as f64;
+                }
+                std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+                self.pull_down(group, index..index + 1, &stack, last - 1, scratch, gradient);
+            }
+        };
+        let mut terms = Vec::new();
+        for prefix in prefixes {
+            let new = self.sum_groups(from..*prefix, total.len(), Scratch::default, term);
+            total.iter_mut().zip(&new).for_each(|(sum, new)| *sum += new);
+            terms.push((total[0], total[1..].to_vec()));
+            from = *prefix;
+        }
+        terms
     }
 }
 

@@ -6,7 +6,10 @@
 //! "Computing a trust region step", 1983).
 
 use super::certificate::{Comparison, Optimum, StopReason, gap};
-use crate::kernels::real::{dot, norm};
+use crate::kernels::{
+    Symmetric,
+    real::{dot, norm},
+};
 use faer::{
     Mat, MatMut, MatRef, Par, Side, Spec,
     dyn_stack::{MemBuffer, MemStack},
@@ -33,9 +36,7 @@ const MAX_SHIFTS: usize = 60;
 /// The Hessian of a quadratic, prepared for systems `H + shift I`.
 #[derive(Clone, Debug)]
 pub struct Hessian {
-    width: usize,
-    /// Row-major and symmetric.
-    matrix: Vec<f64>,
+    matrix: Symmetric,
     /// Coordinates with a nonzero diagonal; the others are outside the range of a positive semidefinite matrix.
     active: Vec<usize>,
     floor: f64,
@@ -49,9 +50,9 @@ struct Spectrum {
 }
 
 impl Hessian {
-    /// Prepares a symmetric positive semidefinite row-major matrix `[width, width]`.
-    pub fn new(matrix: Vec<f64>, width: usize) -> Self {
-        let mut hessian = Self::for_few_shifts(matrix, width);
+    /// Prepares a positive semidefinite matrix.
+    pub fn new(matrix: Symmetric) -> Self {
+        let mut hessian = Self::for_few_shifts(matrix);
         if hessian.active.len() <= SPECTRAL_WIDTH {
             let compact = hessian.compact();
             hessian.spectrum = SelfAdjointEigen::new(compact.as_ref(), Side::Lower).ok().map(|eigen| Spectrum {
@@ -63,21 +64,20 @@ impl Hessian {
     }
 
     /// The same without an eigendecomposition: better if only a few shifts will be tried.
-    pub fn for_few_shifts(matrix: Vec<f64>, width: usize) -> Self {
-        assert_eq!(matrix.len(), width * width, "the matrix is not square");
-        let diagonal = |j: usize| matrix[j * width + j];
-        let active: Vec<usize> = (0..width).filter(|j| diagonal(*j) > 0.0).collect();
+    pub fn for_few_shifts(matrix: Symmetric) -> Self {
+        let diagonal = |j: usize| matrix.row(j)[0];
+        let active: Vec<usize> = (0..matrix.width()).filter(|j| diagonal(*j) > 0.0).collect();
         let floor = SHIFT_FLOOR * active.iter().map(|j| diagonal(*j)).sum::<f64>();
-        Self { width, matrix, active, floor, spectrum: None }
+        Self { matrix, active, floor, spectrum: None }
     }
 
     pub fn width(&self) -> usize {
-        self.width
+        self.matrix.width()
     }
 
     /// `H v`.
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
-        self.matrix.chunks_exact(self.width).map(|row| dot(row, v)).collect()
+        self.matrix.apply(v)
     }
 
     /// `u = -(H + shift I)^-1 c` on the active coordinates, and `u' (H + shift I)^-1 u`, by a Cholesky factorization in `system`.
@@ -87,12 +87,12 @@ impl Hessian {
         system.resize((n * n).max(system.len()), 0.0);
         let system = &mut system[..n * n];
         for (j, (column, source)) in system.chunks_exact_mut(n.max(1)).zip(&self.active).enumerate() {
-            // Symmetric, so its rows are its columns.
-            let row = &self.matrix[source * self.width..(source + 1) * self.width];
-            if n == self.width {
-                column[j..].copy_from_slice(&row[j..]);
+            // Symmetric: what lies right of the diagonal lies below it too.
+            let row = self.matrix.row(*source);
+            if n == self.width() {
+                column[j..].copy_from_slice(row);
             } else {
-                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = row[*from]);
+                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = row[from - source]);
             }
             column[j] += shift;
         }
@@ -112,7 +112,7 @@ impl Hessian {
     /// `H` on the active coordinates.
     fn compact(&self) -> Mat<f64> {
         let (active, n) = (&self.active, self.active.len());
-        Mat::from_fn(n, n, |i, j| self.matrix[active[i] * self.width + active[j]])
+        Mat::from_fn(n, n, |i, j| self.matrix.get(active[i], active[j]))
     }
 
     /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.
@@ -129,7 +129,7 @@ impl Hessian {
             }
             None => SYSTEM.with_borrow_mut(|system| self.solve(&c, shift, system))?,
         };
-        let mut u = vec![0.0; self.width];
+        let mut u = vec![0.0; self.width()];
         for (j, value) in self.active.iter().zip(compact) {
             u[*j] = value;
         }
@@ -167,7 +167,7 @@ impl Quadratic<'_> {
     /// The result carries the shift it ended with, to warm-start the next prefix.
     pub fn minimize(&self, comparison: Comparison, tolerance: f64, warm: Option<f64>) -> (Optimum, f64) {
         if norm(self.linear) == 0.0 || comparison.radius == Some(0.0) {
-            let u = vec![0.0; self.hessian.width];
+            let u = vec![0.0; self.hessian.width()];
             let gap = gap(&comparison, &u, self.linear);
             return (Optimum::new(u, self.constant, gap, 0, true, StopReason::Converged), 0.0);
         }
@@ -209,7 +209,7 @@ impl Quadratic<'_> {
             let aimed = 0.5 * tolerance / (distance * distance).max(1e-300);
             shift = aimed.min(0.2 * shift).max(floor);
         }
-        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width], MAX_SHIFTS, tolerance);
+        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width()], MAX_SHIFTS, tolerance);
         let (mut optimum, shift) = best.unwrap_or_else(|| (zero(), shift));
         optimum.iterations = optimum.iterations.max(1);
         (optimum, shift)
@@ -259,7 +259,7 @@ impl Quadratic<'_> {
                 break;
             }
         }
-        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width], MAX_SHIFTS, tolerance);
+        let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width()], MAX_SHIFTS, tolerance);
         best.unwrap_or_else(|| (zero(), shift))
     }
 }
@@ -286,7 +286,7 @@ mod tests {
         }
         // Values of order 1, so that absolute tolerances mean something.
         h.iter_mut().chain(&mut c).for_each(|v| *v /= rank as f64);
-        (Hessian::new(h, width), c)
+        (Hessian::new(Symmetric::from_fn(width, |i, j| h[i * width + j])), c)
     }
 
     fn minimum_on_fine_path(q: &Quadratic, radius: f64) -> f64 {
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_flat_quadratic_stays_at_the_center() {
-        let hessian = Hessian::new(vec![0.0; 9], 3);
+        let hessian = Hessian::new(Symmetric::zeros(3));
         let q = Quadratic { hessian: &hessian, linear: &[0.0; 3], constant: 0.7 };
         for radius in [None, Some(2.0), Some(0.0)] {
             let (optimum, _) = q.minimize(Comparison { radius, displacement: 0.0 }, 1e-9, None);

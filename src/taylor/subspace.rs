@@ -15,7 +15,7 @@ use super::{
     quadratic::{Hessian, Quadratic},
 };
 use crate::kernels::{
-    View, matmul,
+    Symmetric, View, matmul,
     real::{convert, dot, norm},
 };
 use faer::{
@@ -34,6 +34,9 @@ const KEPT: usize = 12;
 const MAX_BASES: usize = 40;
 /// Coordinates per piece of work on long vectors; fixed, so sums do not depend on the number of threads.
 const SHARE: usize = 4096;
+/// A known image is orthogonalized along with its direction if at least this share of the direction is new; of less, little but rounding
+/// would be left.
+const MOSTLY_KNOWN: f64 = 0.1;
 /// The dual point is sought after this many new basis vectors.
 const DUAL_EVERY: usize = 4;
 
@@ -51,7 +54,20 @@ pub trait Objective: Sync {
     /// The sum over rounds `from..rounds()` of the curvature times each direction, divided by [`Objective::rounds`].
     fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>>;
     /// An approximation of `(H + shift I)^-1 r`.
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Vec<f64>;
+    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction;
+}
+
+/// A direction to search along.
+pub struct Direction {
+    pub vector: Vec<f64>,
+    /// Its image under the curvature, where finding the direction has found most of it; then `vector` is made of `f32`.
+    pub image: Option<Vec<f32>>,
+}
+
+impl From<Vec<f64>> for Direction {
+    fn from(vector: Vec<f64>) -> Self {
+        Self { vector, image: None }
+    }
 }
 
 /// Directions with their images under the curvature. Rounded to `f32`, each with the image of the rounded direction;
@@ -161,28 +177,43 @@ impl Subspace {
         }
     }
 
-    /// Orthogonalizes `v` against the basis and adds it with its image; `false` if it lies in the span already.
-    fn extend(&mut self, objective: &dyn Objective, mut v: Vec<f64>) -> bool {
+    /// Orthogonalizes a direction against the basis and adds it with its image; `false` if it lies in the span already.
+    fn extend(&mut self, objective: &dyn Objective, direction: Direction) -> bool {
+        let mut v = direction.vector;
         let before = norm(&v);
         if !(before > 0.0 && before.is_finite()) {
             return false;
         }
-        v.iter_mut().for_each(|x| *x /= before);
+        // Images are linear: a known one goes along.
+        let mut known: Option<Vec<f64>> = direction.image.map(|image| convert(&image));
+        let scale = |v: &mut Vec<f64>, known: &mut Option<Vec<f64>>, length: f64| {
+            v.iter_mut().chain(known.iter_mut().flatten()).for_each(|x| *x /= length);
+        };
+        scale(&mut v, &mut known, before);
+        // The share of the direction that is new.
+        let mut new = 1.0;
         // Twice is enough (Parlett), once if little was taken away.
         for _ in 0..2 {
             let overlaps = dots(&self.basis, &v);
             combine(&self.basis, &overlaps, -1.0, &mut v);
+            if let Some(image) = &mut known {
+                combine(&self.images, &overlaps, -1.0, image);
+            }
             let length = norm(&v);
             if length < 1e-6 {
                 return false;
             }
-            v.iter_mut().for_each(|x| *x /= length);
+            scale(&mut v, &mut known, length);
+            new *= length;
             if length > 0.7 {
                 break;
             }
         }
         let direction: Vec<f32> = convert(&v);
-        let image = objective.images(0, &[&direction]).swap_remove(0);
+        let image = match known {
+            Some(image) if new >= MOSTLY_KNOWN => convert(&image),
+            _ => objective.images(0, &[&direction]).swap_remove(0),
+        };
         let (wide_direction, wide_image): (Vec<f64>, Vec<f64>) = (convert(&direction), convert(&image));
         self.basis.push(direction);
         self.images.push(image);
@@ -190,19 +221,6 @@ impl Subspace {
         self.squares.push(dots(&self.images, &wide_image));
         true
     }
-}
-
-/// A symmetric matrix from its lower triangle.
-fn full(triangle: &[Vec<f64>]) -> Vec<f64> {
-    let k = triangle.len();
-    let mut matrix = vec![0.0; k * k];
-    for (i, row) in triangle.iter().enumerate() {
-        for (j, value) in row.iter().enumerate() {
-            matrix[i * k + j] = *value;
-            matrix[j * k + i] = *value;
-        }
-    }
-    matrix
 }
 
 /// `<b, v>` for every vector.
@@ -328,7 +346,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             subspace.rounds = objective.rounds();
             target = (0.05 * gap).max(0.3 * tolerance);
         }
-        let model = Model { objective, comparison, radius, base: &u, gradient: &gradient, target, halt };
+        let model = Model { objective, comparison, radius, base: &u, value, gradient: &gradient, target, halt };
         let (mut next, dual) = model.minimize(subspace, max_products, &mut products);
         clip(&mut next, radius);
         let step: Vec<f64> = next.iter().zip(&u).map(|(v, u)| v - u).collect();
@@ -393,6 +411,7 @@ struct Model<'a> {
     comparison: Comparison,
     radius: Option<f64>,
     base: &'a [f64],
+    value: f64,
     gradient: &'a [f64],
     target: f64,
     halt: &'a AtomicBool,
@@ -400,7 +419,7 @@ struct Model<'a> {
 
 impl Model<'_> {
     /// Grows the subspace until the model's gap is at most the target; returns the model's minimizer and the point of
-    /// its best lower bound.
+    /// its best lower bound, if that is a bound worth knowing: losses are not negative anyway.
     fn minimize(
         &self,
         subspace: &mut Subspace,
@@ -408,21 +427,23 @@ impl Model<'_> {
         products: &mut usize,
     ) -> (Vec<f64>, Option<Vec<f64>>) {
         let spent = Cell::new(*products);
-        let grow = |subspace: &mut Subspace, v: Vec<f64>| {
-            let grown = subspace.extend(self.objective, v);
+        let grow = |subspace: &mut Subspace, direction: Direction| {
+            let grown = subspace.extend(self.objective, direction);
             spent.set(spent.get() + usize::from(grown));
             grown
         };
-        grow(subspace, self.base.to_vec());
+        grow(subspace, self.base.to_vec().into());
         if subspace.len() < 2 {
             grow(subspace, self.objective.precondition(0.0, self.gradient));
-            grow(subspace, self.gradient.to_vec());
+            grow(subspace, self.gradient.to_vec().into());
         }
         // The gradient of the model at u = B h is `offset + Y h`.
         let mut offset = self.gradient.to_vec();
         let at = dots(&subspace.basis, self.base);
         combine(&subspace.images, &at, -1.0, &mut offset);
         let offset_square = dot(&offset, &offset);
+        // The model at the center, `F(u) - <F'(u), u> + u'Hu / 2`.
+        let center = self.value - 0.5 * (dot(self.gradient, self.base) + dot(&offset, self.base));
         let mut slope = dots(&subspace.basis, &offset);
         let mut tilt = dots(&subspace.images, &offset);
         let ball = Comparison { radius: self.radius, ..self.comparison };
@@ -434,8 +455,7 @@ impl Model<'_> {
             if k == 0 {
                 return (self.base.to_vec(), None);
             }
-            let curvature = full(&subspace.curvature);
-            let hessian = Hessian::for_few_shifts(curvature, k);
+            let hessian = Hessian::for_few_shifts(Symmetric::from_fn(k, |i, j| subspace.curvature[j][i]));
             let quadratic = Quadratic { hessian: &hessian, linear: &slope, constant: 0.0 };
             let (small, shift) = quadratic.minimize(ball, 0.3 * self.target, warm);
             // The shift falls as the subspace grows; from a little above, few are tried, and none is too small.
@@ -449,7 +469,7 @@ impl Model<'_> {
                 let reach = self.comparison.certified_radius(small.distance);
                 let start = residual_norm(subspace, &tilt, offset_square, h);
                 let (bound, w) = best_bound(subspace, &hessian, &tilt, offset_square, reach, start);
-                dual = Some(w);
+                dual = (center + bound > 0.0).then_some(w);
                 if done || small.value - bound <= self.target {
                     subspace.remember(h);
                     if let Some(w) = &dual {
@@ -468,7 +488,7 @@ impl Model<'_> {
             combine(&subspace.images, h, 1.0, &mut residual);
             combine(&subspace.basis, h, shift, &mut residual);
             let direction = self.objective.precondition(shift, &residual);
-            if !grow(subspace, direction) && !grow(subspace, residual) {
+            if !grow(subspace, direction) && !grow(subspace, residual.into()) {
                 let mut v = vec![0.0; self.base.len()];
                 combine(&subspace.basis, h, 1.0, &mut v);
                 let w = dual.map(|w| {

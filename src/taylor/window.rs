@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
-        dense::append_with_ones,
+        dense::{append_with_ones, matrix},
         matmul,
         passes::{Tape, forward, jvp, vjp},
         real::convert,
@@ -17,12 +17,12 @@ use crate::{
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 /// Rows that a group of rounds has at least (or a single round).
 const GROUP_ROWS: usize = 256;
 /// Pieces that sums over rounds are split into; fixed, so that sums do not depend on the number of threads.
-const PIECES: usize = 8;
+const PIECES: usize = 16;
 
 /// Keeps the weights and rows of chosen rounds during training.
 #[derive(Clone, Debug)]
@@ -90,7 +90,10 @@ pub struct WindowRound<'a, C> {
     pub index: usize,
     pub weights: &'a [C],
     pub x: &'a [C],
+    /// Without the outputs.
     pub tape: &'a Tape<C>,
+    /// The network's output `[rows, outputs]`.
+    pub output: &'a [C],
 }
 
 /// The first rounds of a run, linearized, in the type `C` that is computed in.
@@ -107,6 +110,17 @@ pub struct Window<'a, C: Real> {
     pub(super) output_gram: Vec<Vec<C>>,
     /// Per round `sum_i x_i x_i'` of the output block's inputs with their constant 1, for such losses.
     pub(super) output_moments: Vec<Vec<C>>,
+    /// What the rounds' errors are to the hidden layers, for such losses; found when it is first needed.
+    errors: OnceLock<Vec<PulledError>>,
+}
+
+/// The error `r = f - y` of a round's outputs as the last hidden layer feels it, for losses whose Hessian is `(2/K) I`.
+#[derive(Clone, Debug)]
+pub(super) struct PulledError {
+    /// `(2/K) W_L' r`, `[rows, inputs of the output block]`.
+    pub(super) cotangent: Vec<f64>,
+    /// `sum_i |r_i|^2 / K`.
+    pub(super) square: f64,
 }
 
 impl<'a, C: Real> Window<'a, C> {
@@ -136,7 +150,18 @@ impl<'a, C: Real> Window<'a, C> {
             ),
             Loss::CrossEntropy => (Vec::new(), Vec::new()),
         };
-        Self { network, loss, examples, batch, states, rows, groups, output_gram, output_moments }
+        Self {
+            network,
+            loss,
+            examples,
+            batch,
+            states,
+            rows,
+            groups,
+            output_gram,
+            output_moments,
+            errors: OnceLock::new(),
+        }
     }
 
     pub fn network(&self) -> &Network {
@@ -165,6 +190,16 @@ impl<'a, C: Real> Window<'a, C> {
         &self.states[0]
     }
 
+    /// Groups of rounds.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Which of the groups this is: all but the last have the same number of rounds.
+    pub(super) fn number_of(&self, group: &Group<C>) -> usize {
+        group.first / self.groups[0].rounds
+    }
+
     /// The rows of the data in the first `rounds` minibatches.
     pub fn rows(&self, rounds: usize) -> &[u32] {
         &self.rows[..rounds * self.batch]
@@ -182,22 +217,24 @@ impl<'a, C: Real> Window<'a, C> {
     }
 
     fn visit_round<R>(&self, group: &Group<C>, r: usize, visit: impl FnOnce(WindowRound<C>) -> R) -> R {
-        let rows = r * self.batch..(r + 1) * self.batch;
-        let part = |values: &[C], total: usize| {
-            let width = values.len() / total;
-            values[rows.start * width..rows.end * width].to_vec()
-        };
-        let total = group.rounds * self.batch;
+        fn part<C>(values: &[C], r: usize, rounds: usize) -> &[C] {
+            let size = values.len() / rounds;
+            &values[r * size..(r + 1) * size]
+        }
+        let parts = |all: &[Vec<C>]| all.iter().map(|v| part(v, r, group.rounds).to_vec()).collect();
         let tape = Tape {
             rows: self.batch,
-            hidden: group.tape.hidden.iter().map(|v| part(v, total)).collect(),
-            slopes: group.tape.slopes.iter().map(|v| part(v, total)).collect(),
-            output: part(&group.tape.output, total),
+            hidden: parts(&group.tape.hidden),
+            slopes: parts(&group.tape.slopes),
             ..Tape::default()
         };
-        let features = self.network.inputs();
-        let x = &group.x[rows.start * features..rows.end * features];
-        visit(WindowRound { index: group.first + r, weights: &self.states[group.first + r], x, tape: &tape })
+        visit(WindowRound {
+            index: group.first + r,
+            weights: &self.states[group.first + r],
+            x: part(&group.x, r, group.rounds),
+            tape: &tape,
+            output: part(&group.tape.output, r, group.rounds),
+        })
     }
 
     /// Sums `visit(state, group, rounds of it that count)` over a range of rounds into vectors of length `width`: a
@@ -240,27 +277,33 @@ impl Window<'_, f64> {
     fn outputs_at_start(&self, round: &WindowRound<f64>, blocks: &Range<usize>) -> Vec<f64> {
         let back: Vec<f64> = self.initial().iter().zip(round.weights).map(|(start, w)| start - w).collect();
         let mut outputs = jvp(self.network, round.weights, round.x, round.tape, &back, blocks.clone());
-        outputs.iter_mut().zip(&round.tape.output).for_each(|(d, f)| *d += f);
+        outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
         outputs
     }
 
-    fn round_targets(&self, index: usize) -> (Vec<f64>, Vec<u32>) {
-        let (mut values, mut labels) = (Vec::new(), Vec::new());
-        let rows = &self.rows[index * self.batch..(index + 1) * self.batch];
-        self.examples.gather_targets(rows, &mut values, &mut labels);
-        (values, labels)
-    }
-
-    fn targets<'b>(&self, gathered: &'b (Vec<f64>, Vec<u32>)) -> Targets<'b, f64> {
+    /// The targets of a round, gathered in `buffers` where they lie nowhere together.
+    fn targets<'b>(
+        &self,
+        round: &WindowRound<'b, f64>,
+        (values, labels): &'b mut (Vec<f64>, Vec<u32>),
+    ) -> Targets<'b, f64> {
+        if self.examples.targets_are_inputs() {
+            return Targets::Values(round.x);
+        }
+        let rows = &self.rows[round.index * self.batch..(round.index + 1) * self.batch];
+        self.examples.gather_targets(rows, values, labels);
         match self.examples.targets {
-            Targets::Values(_) => Targets::Values(&gathered.0),
-            Targets::Labels(_) => Targets::Labels(&gathered.1),
+            Targets::Values(_) => Targets::Values(values),
+            Targets::Labels(_) => Targets::Labels(labels),
         }
     }
 
     /// For a quadratic loss: the value and gradient of `F` at `W^1` for each prefix, `sum_n` not yet divided by `N`.
     pub fn linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
         let all = self.network.blocks();
+        if blocks.end < all.len() {
+            return self.hidden_linear_terms(prefixes, blocks);
+        }
         let span = all[blocks.start].offset..all[blocks.end - 1].range().end;
         let mut terms = Vec::new();
         let mut sum = vec![0.0; span.len() + 1];
@@ -279,11 +322,12 @@ impl Window<'_, f64> {
                         part[0] += self.with_round(*index, |round| {
                             let outputs = self.outputs_at_start(&round, &blocks);
                             let mut deltas = vec![Vec::new(); all.len()];
-                            let gathered = self.round_targets(round.index);
+                            let mut buffers = Default::default();
+                            let targets = self.targets(&round, &mut buffers);
                             let scale = 1.0 / self.batch as f64;
                             let top = &mut deltas[all.len() - 1];
                             let width = self.network.outputs();
-                            let value = self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
+                            let value = self.loss.value_gradient(&outputs, width, targets, scale, top);
                             let (x, tape) = (round.x, round.tape);
                             vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
                             value * scale
@@ -300,6 +344,24 @@ impl Window<'_, f64> {
             from = *prefix;
         }
         terms
+    }
+
+    /// The errors of all rounds; mean squared error.
+    pub(super) fn errors(&self) -> &[PulledError] {
+        self.errors.get_or_init(|| (0..self.rounds()).into_par_iter().map(|round| self.error_of(round)).collect())
+    }
+
+    fn error_of(&self, round: usize) -> PulledError {
+        let output = &self.network.blocks()[self.network.blocks().len() - 1];
+        self.with_round(round, |round| {
+            let (mut buffers, mut error) = (Default::default(), Vec::new());
+            let targets = self.targets(&round, &mut buffers);
+            let square = self.loss.value_gradient(round.output, output.units, targets, 1.0, &mut error);
+            let mut cotangent = vec![0.0; self.batch * output.inputs];
+            let error = View::new(&error, self.batch, output.units);
+            matmul(&mut cotangent, output.inputs, error, matrix(output, round.weights), false);
+            PulledError { cotangent, square }
+        })
     }
 
     /// Calls `visit` with one round, counted from 0.
@@ -337,11 +399,12 @@ impl Window<'_, f64> {
                         }
                         let (x, tape) = (round.x, round.tape);
                         let mut outputs = jvp(self.network, round.weights, x, tape, &direction, blocks.clone());
-                        outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
+                        outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
                         let mut deltas = vec![Vec::new(); all.len()];
-                        let gathered = self.round_targets(round.index);
+                        let mut buffers = Default::default();
+                        let targets = self.targets(&round, &mut buffers);
                         let top = &mut deltas[all.len() - 1];
-                        value += self.loss.value_gradient(&outputs, width, self.targets(&gathered), scale, top);
+                        value += self.loss.value_gradient(&outputs, width, targets, scale, top);
                         vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
                         predicted.extend_from_slice(&outputs);
                     });
@@ -382,6 +445,7 @@ impl Window<'_, f64> {
             groups: self.groups.par_iter().map(group).collect(),
             output_gram: self.output_gram.par_iter().map(|v| convert(v)).collect(),
             output_moments: self.output_moments.par_iter().map(|v| convert(v)).collect(),
+            errors: OnceLock::new(),
         }
     }
 }
@@ -421,6 +485,8 @@ fn linearize_group<C: Real>(
         Group { first: range.start, rounds: range.len(), x: Vec::new(), tape: Tape { rows: 0, ..Tape::default() } };
     group.tape.hidden = vec![Vec::new(); network.hidden_blocks().len()];
     group.tape.slopes = vec![Vec::new(); network.hidden_blocks().len()];
+    group.x.reserve_exact(range.len() * batch * examples.features);
+    group.tape.output.reserve_exact(range.len() * batch * network.outputs());
     let (mut x, mut tape) = (Vec::new(), Tape::default());
     for index in range {
         examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
