@@ -484,9 +484,10 @@ mod tests {
         let mut cross = vec![0.0; width * inner];
         matmul(&mut cross, inner, View::new(&x, rows, width).t(), View::new(&h, rows, inner), false);
         let mut output = Moments::zero(outputs, inner, None);
-        (output.x, output.multiple) = (gram(&h, rows, inner), 0.25 * rows as f64);
+        (output.x, output.multiple, output.curved) = (gram(&h, rows, inner), 0.25 * rows as f64, rows);
         let output = output.factors(scale, true, None);
-        let mut hidden = Moments { m: gram(&jacobian, outputs, units), ..Moments::zero(units, width, None) };
+        let mut hidden =
+            Moments { m: gram(&jacobian, outputs, units), curved: rows, ..Moments::zero(units, width, None) };
         hidden.m.iter_mut().for_each(|v| *v *= 2.0 * 0.25 * rows as f64);
         hidden.x = gram(&x, rows, width);
         hidden.shared = Some(SharedMoments {

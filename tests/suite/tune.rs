@@ -1,9 +1,7 @@
 //! The learning-rate search as users meet it: its files, resuming, and runs at the rates it found.
 
-mod support;
-
+use crate::support::{Workplace, files, table};
 use std::fs;
-use support::{Workplace, files, table};
 
 const SEARCH: [&str; 6] = ["tune", "autoencoder.toml", "--seeds", "2", "--refine", "1"];
 

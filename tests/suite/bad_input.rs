@@ -2,8 +2,7 @@
 //!
 //! Exit code 2 means that the user asked for something impossible, 1 that something failed on the way.
 
-mod support;
-
+use crate::support::{Ended, Workplace, copy_folder, table};
 use npyz::WriterBuilder;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
@@ -12,7 +11,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use support::{Ended, Workplace, copy_folder, table};
 
 /// Runs the small autoencoder with one `--set`.
 fn run_with(setting: &str) -> Ended {
@@ -133,7 +131,7 @@ fn experiment_files_that_cannot_be_read() {
     workplace.run(&["run", "binary.toml"]).exits(1).says(&["binary.toml"]);
     fs::create_dir(workplace.path("folder.toml")).unwrap();
     workplace.run(&["run", "folder.toml"]).exits(1).says(&["folder.toml"]);
-    let twice = support::AUTOENCODER.replace("prefixes = 3", "prefixes = 3\nprefixes = 4");
+    let twice = crate::support::AUTOENCODER.replace("prefixes = 3", "prefixes = 3\nprefixes = 4");
     fs::write(workplace.path("twice.toml"), twice).unwrap();
     workplace.run(&["run", "twice.toml"]).exits(2).says(&["twice.toml", "prefixes"]);
 }

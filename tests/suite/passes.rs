@@ -1,10 +1,8 @@
 //! The passes of a network: both engines against PyTorch's numbers (`tests/oracle/make_passes.py` wrote them), and
 //! against one another.
 
-mod common;
-
+use crate::common::{Numbers, assert_close, network, problems};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use common::{Numbers, assert_close, network, problems};
 use serde::Deserialize;
 use taylorscope::{
     kernels::{
@@ -56,7 +54,8 @@ struct Layer {
 }
 
 fn cases() -> Vec<Case> {
-    let table: Table = serde_json::from_str(include_str!("data/passes.json")).expect("the table is what was written");
+    let table: Table =
+        serde_json::from_str(include_str!("../data/passes.json")).expect("the table is what was written");
     assert_eq!(table.cases.len(), 18);
     table.cases
 }
@@ -238,7 +237,7 @@ fn flatten(network: &Network, blocks: &[BlockDirection]) -> Vec<f64> {
 
 /// The Hessians of the loss, `[rows, K, K]`.
 fn hessians(loss: Loss, outputs: &[f64], width: usize, device: &Device, dtype: DType) -> Tensor<3> {
-    let all: Vec<f64> = outputs.chunks(width).flat_map(|f| common::loss_hessian(loss, f)).collect();
+    let all: Vec<f64> = outputs.chunks(width).flat_map(|f| crate::common::loss_hessian(loss, f)).collect();
     let shape = [outputs.len() / width, width, width];
     Tensor::from_data(TensorData::new(all, shape), (device, dtype))
 }
@@ -395,7 +394,7 @@ fn derivatives_in_the_inputs_are_adjoint_and_agree_with_differences() {
                 flat2(at(&problem.inputs.iter().zip(&dx).map(|(x, d)| x + h * d).collect::<Vec<_>>()).output())
             };
             let difference: Vec<f64> = shifted(h).iter().zip(shifted(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
-            let scale = common::largest(&flat2(linearization.output())).max(1.0);
+            let scale = crate::common::largest(&flat2(linearization.output())).max(1.0);
             for (a, b) in moved.iter().zip(&difference) {
                 assert!((a - b).abs() <= 1e-7 * scale, "{}: {a}, differences give {b}", problem.name);
             }

@@ -1,4 +1,4 @@
-//! Preloaded into the program by `tests/crash.rs` (Linux): the n-th operation that creates, writes, syncs or renames a file fails.
+//! Preloaded into the program by `tests/suite/crash.rs` (Linux): the n-th operation that creates, writes, syncs or renames a file fails.
 //!
 //! `FAULT=KIND:N` in the environment says which and how:
 //!

@@ -68,7 +68,7 @@ impl Entry {
 }
 
 fn table() -> Table {
-    serde_json::from_str(include_str!("data/optimizers.json")).expect("the table is what was written")
+    serde_json::from_str(include_str!("../data/optimizers.json")).expect("the table is what was written")
 }
 
 fn network(table: &Table) -> Network {

@@ -1,10 +1,8 @@
 //! Convolutional networks: both engines against PyTorch's numbers (`tests/oracle/make_convolutions.py` wrote them) in PyTorch's names
 //! and order of axes, and against one another.
 
-mod common;
-
+use crate::common::{Numbers, assert_close, convolutional_problems};
 use burn::tensor::{DType, Device, Tensor};
-use common::{Numbers, assert_close, convolutional_problems};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
@@ -57,7 +55,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let table: Table = serde_json::from_str(include_str!("data/convolutions.json")).expect("the table is as written");
+    let table: Table =
+        serde_json::from_str(include_str!("../data/convolutions.json")).expect("the table is as written");
     assert_eq!(table.cases.len(), 10);
     table.cases
 }

@@ -1,10 +1,8 @@
 //! Runs that are killed, run out of disk, or fail to write, and are resumed: the results are those of an undisturbed run, byte for
-//! byte. Short forms run with the other tests; `cargo test --release --test crash -- --ignored` runs them in full.
+//! byte. Short forms run with the other tests; `cargo test --release --test suite crash:: -- --ignored` runs them in full.
 
-mod support;
-
+use crate::support::{Ended, Workplace, results};
 use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
-use support::{Ended, Workplace, results};
 
 /// Three optimizers with and without memory, all scales, exploration, validation, two epochs.
 const STUDY: &str = r#"
@@ -222,7 +220,7 @@ mod faults {
         fn new(file: &'static str) -> Self {
             let study = Study::new(file);
             let library = study.workplace.path("faults.so");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.rs");
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support/faults.rs");
             let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
             let rustc = if rustc.exists() { rustc } else { "rustc".into() };
             let built = Command::new(rustc)

@@ -1,9 +1,7 @@
 //! `taylorscope landscape` and `reproduce fig1` as users meet them.
 
-mod support;
-
+use crate::support::{Workplace, files, table};
 use std::fs;
-use support::{Workplace, files, table};
 
 const KINKS: &str = "datapoint,at,layer,neuron,position,change";
 const PIECES: &str = "from,to,loss,loss_end,slope,slope_end,taylor,taylor_end,taylor_slope,taylor_slope_end,output,\
@@ -222,7 +220,7 @@ fn planes_are_tiled_by_their_regions() {
 #[test]
 fn convolutional_networks_have_landscapes_too() {
     let workplace = Workplace::new();
-    let text = support::CLASSIFIER.replace(
+    let text = crate::support::CLASSIFIER.replace(
         "layers = [{ dense = 8 }, \"leaky_relu\", { dense = 10 }]",
         "layers = [{ conv = { maps = 3, kernel = 3, padding = 1 } }, \"relu\", { max_pool = 2 }, \"flatten\", { dense = 10 }]",
     );

@@ -1,9 +1,7 @@
 //! The convergence theorem on real runs: every unit, comparator and prefix stays below the bounds (`docs/theory.md`,
 //! section 3), healthy networks and pathological ones alike.
 
-mod common;
-
-use common::{Special, network, weights};
+use crate::common::{Special, network, weights};
 use std::ops::ControlFlow;
 use taylorscope::{
     data::{self, Minibatches},

@@ -1,5 +1,4 @@
 //! The problems that the tests of the mathematics share, and slow, plain references for them.
-#![allow(dead_code)]
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

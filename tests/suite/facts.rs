@@ -1,8 +1,6 @@
 //! The five facts about Taylor losses (`docs/theory.md`, section 2), on every problem, at every scale, for every unit.
 
-mod common;
-
-use common::{Numbers, Problem, Special, Unit, all_problems, assert_close, largest, problems, units};
+use crate::common::{Numbers, Problem, Special, Unit, all_problems, assert_close, largest, problems, units};
 use taylorscope::{
     kernels::{dense::curvature_factors, passes::jvp, real::convert},
     loss::Loss,

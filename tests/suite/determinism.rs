@@ -1,9 +1,7 @@
 //! Equal runs give equal bytes, whatever the number of threads and whoever watches.
 
-mod support;
-
+use crate::support::{Workplace, files, results};
 use std::{collections::BTreeMap, fs};
-use support::{Workplace, files, results};
 
 /// All results of a run that may not differ, apart from its trace.
 fn results_without_trace(workplace: &Workplace, run: &str) -> BTreeMap<String, Vec<u8>> {

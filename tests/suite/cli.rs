@@ -1,9 +1,7 @@
 //! The command line as users meet it: files, headers, exit codes, resuming, interruption.
 
-mod support;
-
+use crate::support::{Workplace, files, table};
 use std::{fs, path::Path, process::Stdio};
-use support::{Workplace, files, table};
 
 const TABLES: [(&str, &str); 6] = [
     ("rounds.csv", "round,epoch,loss"),

@@ -1,11 +1,9 @@
 //! Random experiment files: each runs, or is refused with exit code 2 and a message that names the key. None panics.
 
-mod support;
-
+use crate::support::Workplace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::fs;
-use support::Workplace;
 
 /// Draws experiments.
 struct Draw(ChaCha8Rng);

@@ -1,9 +1,7 @@
-//! Interrupting, resuming, budgets and versions, apart from crashes (`tests/crash.rs`).
+//! Interrupting, resuming, budgets and versions, apart from crashes (`crash`).
 
-mod support;
-
+use crate::support::{Workplace, results, table};
 use std::{fs, path::Path};
-use support::{Workplace, results, table};
 use taylorscope::{
     checkpoint::{self, Identity, Persist, Store, StoreError},
     data::{self, Minibatches},
@@ -83,7 +81,7 @@ fn every_optimizer_resumes_to_the_same_weights() {
 #[test]
 fn files_of_newer_formats_are_refused() {
     let workplace = Workplace::new();
-    let newer = format!("format = 2\n{}", support::AUTOENCODER);
+    let newer = format!("format = 2\n{}", crate::support::AUTOENCODER);
     fs::write(workplace.path("newer.toml"), newer).unwrap();
     workplace.run(&["run", "newer.toml"]).exits(2).says(&["newer.toml", "format", "newer taylorscope"]);
     let quick = ["run", "autoencoder.toml", "--set", "regret.scales=[]", "--keep-trace", "--out", "run"];

@@ -1,9 +1,7 @@
 //! The exploration study as users meet it: its files, the same bytes however it is run, and what it refuses.
 
-mod support;
-
+use crate::support::{Workplace, files, table};
 use std::fs;
-use support::{Workplace, files, table};
 
 /// Two seeds of 15 rounds, at given rates instead of a search.
 fn study(workplace: &Workplace, out: &str, more: &[&str]) -> String {
@@ -15,7 +13,7 @@ fn workplace() -> Workplace {
     let workplace = Workplace::new();
     fs::create_dir(workplace.path("rates")).unwrap();
     let momentum = "\n[[optimizer]]\nname = \"momentum\"\nlearning_rate = 0.3\n";
-    fs::write(workplace.path("rates/tuned.toml"), support::AUTOENCODER.to_owned() + momentum).unwrap();
+    fs::write(workplace.path("rates/tuned.toml"), crate::support::AUTOENCODER.to_owned() + momentum).unwrap();
     workplace
 }
 

@@ -1,8 +1,6 @@
 //! Kinks and functions along segments against plain references: the forward pass, and kinks from their definition.
 
-mod common;
-
-use common::Numbers;
+use crate::common::Numbers;
 use rayon::prelude::*;
 use taylorscope::{
     kernels::{

@@ -1,5 +1,4 @@
 //! Running the built program in a folder of its own, for the tests of its command line.
-#![allow(dead_code)]
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,22 @@
+//! The tests of the library from outside and of the command line, in one crate: what is generic in the library is compiled for them
+//! once. `cargo test --release --test suite theorem::` runs a part.
+
+mod bad_input;
+mod cli;
+mod common;
+mod convolutions;
+mod crash;
+mod determinism;
+mod experiments;
+mod explore;
+mod facts;
+mod landscape;
+mod landscape_cli;
+mod optima;
+mod optimizers;
+mod passes;
+mod resume;
+mod support;
+mod theorem;
+mod trouble;
+mod tune;
