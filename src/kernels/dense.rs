@@ -107,7 +107,7 @@ pub fn accumulate_outer<T: Real>(block: &Block, delta: &[T], x: &[T], rows: usiz
 
 /// A share of the datapoints as [`accumulate_outer`] takes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Share<'a, T> {
+pub struct RowShare<'a, T> {
     /// `[rows, units]`
     pub delta: &'a [T],
     /// `[rows, inputs]`
@@ -116,7 +116,7 @@ pub struct Share<'a, T> {
 }
 
 /// The gradient of some of a block's units, `gradient: [units, inputs + 1]`, summed over shares of the datapoints.
-pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Share<T>], gradient: &mut [T]) {
+pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[RowShare<T>], gradient: &mut [T]) {
     let width = block.width();
     let terms: Vec<(View<T>, View<T>)> = shares
         .iter()

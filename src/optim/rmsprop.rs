@@ -54,10 +54,10 @@ impl<T: Real> RmsProp<T> {
         let (alpha, eps, rest) = (self.alpha, self.eps, T::ONE - self.alpha);
         for (j, (w, g)) in weights.iter_mut().zip(gradient).enumerate() {
             let v = &mut self.square[j];
-            *v = alpha * *v + rest * *g * *g;
+            *v = (alpha * *v + rest * *g * *g).or_zero(T::MIN_POSITIVE);
             let mut variance = *v;
             if let Some(mean) = self.mean.get_mut(j) {
-                *mean = alpha * *mean + rest * *g;
+                *mean = (alpha * *mean + rest * *g).or_zero(T::MIN_POSITIVE);
                 variance -= *mean * *mean;
             }
             // Rounding may leave a variance of nothing slightly below zero.
@@ -65,7 +65,7 @@ impl<T: Real> RmsProp<T> {
             let normalized = if *v > T::ZERO && root > T::ZERO { *g / root } else { T::ZERO };
             let step = match self.velocity.get_mut(j) {
                 Some(velocity) => {
-                    *velocity = self.momentum * *velocity + normalized;
+                    *velocity = (self.momentum * *velocity + normalized).or_zero(T::MIN_POSITIVE);
                     *velocity
                 }
                 None => normalized,

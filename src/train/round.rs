@@ -4,7 +4,7 @@ use crate::{
     kernels::{
         Real, SHARE,
         conv::Scratch,
-        dense::{Share, outer_of_shares},
+        dense::{RowShare, outer_of_shares},
         in_a_row,
         passes::{Tape, forward_with, vjp_with},
     },
@@ -102,8 +102,8 @@ pub struct Part<T> {
 
 impl<T: Real> Part<T> {
     /// What the gradient of a dense block takes of this part.
-    fn share(&self, l: usize) -> Share<'_, T> {
-        Share { delta: &self.deltas[l], x: self.tape.input(l, &self.x), rows: self.rows.len() }
+    fn share(&self, l: usize) -> RowShare<'_, T> {
+        RowShare { delta: &self.deltas[l], x: self.tape.input(l, &self.x), rows: self.rows.len() }
     }
 }
 
@@ -229,7 +229,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
     /// The gradient of a dense network from the parts' inputs and cotangents, piece by piece.
     fn compute_gradient(&mut self) {
         let (blocks, parts) = (self.network.blocks(), &self.parts);
-        let shares: Vec<Vec<Share<T>>> =
+        let shares: Vec<Vec<RowShare<T>>> =
             (0..blocks.len()).map(|l| parts.iter().map(|part| part.share(l)).collect()).collect();
         let mut rest = &mut self.gradient[..];
         let mut tasks = Vec::with_capacity(self.pieces.len());
