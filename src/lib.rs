@@ -18,6 +18,7 @@
 //! exact linearization of a network, [`landscape`] for exact kinks along segments, and [`taylor`] for Taylor losses and their certified optima.
 
 pub mod activation;
+pub mod allocator;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -24,7 +24,7 @@ use taylorscope::{
 
 /// As in the program itself.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: taylorscope::allocator::MiMalloc = taylorscope::allocator::MiMalloc;
 
 fn main() {
     divan::main();

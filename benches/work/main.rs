@@ -22,11 +22,14 @@ use std::{
     path::Path,
     time::Instant,
 };
-use taylorscope::study::environment::peak_memory;
+use taylorscope::{
+    allocator::{self, MiMalloc},
+    study::environment::peak_memory,
+};
 
 /// As in the program itself.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Threads of either side.
 const THREADS: usize = 2;
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     // As the program itself does.
+    allocator::keep_freed_memory();
     rayon::ThreadPoolBuilder::new().num_threads(THREADS).use_current_thread().build_global()?;
     faer::set_global_parallelism(faer::Par::Seq);
     let folder = Path::new(folder);
