@@ -119,14 +119,16 @@ pub struct UnitResult {
 
 impl UnitResult {
     pub fn new(unit: UnitId, comparator: Comparator, dimension: usize, record: UnitRecord, optimum: &Optimum) -> Self {
+        // Losses are not negative, though sums that cancel may be by their rounding.
+        let value = if optimum.value < 0.0 { 0.0 } else { optimum.value };
         Self {
             unit,
             comparator,
             dimension,
             record,
-            taylor_optimum: optimum.value,
-            // Losses are not negative, so the value itself bounds the gap.
-            gap: optimum.gap.min(optimum.value.max(0.0)),
+            taylor_optimum: value,
+            // The value itself bounds the gap.
+            gap: optimum.gap.min(value),
             attained: optimum.attained,
             iterations: optimum.iterations,
             distance: optimum.distance,

@@ -75,7 +75,7 @@ impl Experiment {
 
     fn settings(&self) -> RegretSettings {
         RegretSettings {
-            prefixes: 4,
+            prefixes: 6,
             ball_factor: self.ball_factor,
             tolerance: TOLERANCE,
             neuron_tolerance: 1e-4,
@@ -152,7 +152,7 @@ impl Experiment {
         let units = 1 + blocks.len() + blocks.iter().map(|b| settings.selected(b.units).len()).sum::<usize>();
         assert_eq!(tables.units.len(), 2 * units, "{}", self.name());
         assert_eq!(tables.regret.len() % tables.units.len(), 0);
-        assert!(tables.regret.len() >= 4 * tables.units.len(), "{} rows", tables.regret.len());
+        assert!(tables.regret.len() >= 6 * tables.units.len(), "{} rows", tables.regret.len());
     }
 }
 
