@@ -5,9 +5,9 @@
 //! of images and of rectifiers are mostly zero, so features are taken in tiles of two and a pair of tiles visits
 //! only the datapoints at which both are nonzero.
 
-use super::{Real, Symmetric};
+use super::{Real, Symmetric, View, matmul};
 use rayon::prelude::*;
-use std::ops::Range;
+use std::cell::Cell;
 
 /// Features per tile.
 const TILE: usize = 2;
@@ -15,10 +15,15 @@ const TILE: usize = 2;
 const PRODUCTS: usize = TILE * TILE;
 /// `f64` lanes of a vector register.
 const LANES: usize = 8;
-/// Columns of a matrix that are read from the sums together: a line of the cache.
-const COLUMNS: usize = 8;
+/// Columns and rows of the matrices that are read from the sums together.
+const BLOCK_COLUMNS: usize = 128;
+const BLOCK_ROWS: usize = 8;
 /// Planes that one kernel call holds in registers: `PRODUCTS * GROUP` vectors of accumulators.
 const GROUP: usize = 7;
+/// From this share of rows at which two tiles meet on, products of whole matrices are faster.
+const DENSE: f64 = 0.3;
+/// Rows of a product of whole matrices.
+const DENSE_ROWS: usize = 256;
 
 /// The Gram matrices of `planes` weightings of vectors of length `width`.
 ///
@@ -92,75 +97,151 @@ impl WeightedGram {
         for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
             padded.iter_mut().zip(row).for_each(|(to, q)| *to = q.f64());
         }
-        let padded = self.padded;
+        let inputs =
+            Inputs { rows, padded: self.padded, tiled: &tiled[..], occupied: &occupied[..], weights: &weights[..] };
         // One task per row of tile pairs (t1, 0..=t1); the last rows are the longest, so they start first.
         let mut stripes: Vec<(usize, &mut [f64])> = Vec::with_capacity(tiles);
         let mut rest = &mut self.sums[..];
         for t1 in 0..tiles {
-            let (stripe, tail) = rest.split_at_mut((t1 + 1) * PRODUCTS * padded);
+            let (stripe, tail) = rest.split_at_mut((t1 + 1) * PRODUCTS * self.padded);
             stripes.push((t1, stripe));
             rest = tail;
         }
         stripes.into_par_iter().rev().with_max_len(1).for_each(|(t1, stripe)| {
-            let (tiled, occupied, weights) = (&tiled[..], &occupied[..], &weights[..]);
-            let first = &tiled[t1 * rows * TILE..][..rows * TILE];
-            let occupied_first = &occupied[t1 * words..][..words];
-            // Each number of the first tile as often as it is needed.
-            let first: Vec<[f64; PRODUCTS]> =
-                first.chunks_exact(TILE).map(|a| std::array::from_fn(|p| a[p / TILE].f64())).collect();
-            let (mut list, mut products) = (vec![0; rows], vec![[0.0; PRODUCTS]; rows]);
-            for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
-                let second = &tiled[t2 * rows * TILE..][..rows * TILE];
-                let occupied_second = &occupied[t2 * words..][..words];
-                let both = occupied_first.iter().zip(occupied_second).map(|(a, b)| a & b);
-                let count = pulp::Arch::new().dispatch(|| {
-                    let mut count = 0;
-                    for (w, mut both) in both.enumerate() {
-                        while both != 0 {
-                            let i = w * 64 + both.trailing_zeros() as usize;
-                            both &= both - 1;
-                            let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
-                            let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
-                            (list[count], products[count]) = ((i * padded) as u32, product);
-                            count += 1;
-                        }
-                    }
-                    count
-                });
-                if count > 0 {
-                    add_products(sums, padded, &list[..count], products[..count].as_flattened(), weights);
-                }
+            let pairs = (0..=t1).map(|t2| inputs.meetings(t1, t2)).sum::<usize>();
+            if pairs as f64 > DENSE * (rows * (t1 + 1)) as f64 {
+                inputs.add_dense(t1, stripe);
+            } else {
+                inputs.add_sparse(t1, stripe);
             }
         });
     }
 
-    /// `scale * H_p` for some planes.
+    /// `scale * H_p` of all planes.
     ///
-    /// Planes lie side by side in memory: several at once, best a multiple of eight from a multiple of eight, are read
-    /// as fast as one.
-    pub fn matrices(&self, planes: Range<usize>, scale: f64) -> Vec<Symmetric> {
+    /// Planes are shared out over the threads.
+    pub fn matrices(&self, scale: f64) -> Vec<Symmetric> {
+        let zeros = |_| Symmetric::zeros(self.width);
+        let mut out: Vec<Symmetric> = (0..self.planes).into_par_iter().map(zeros).collect();
+        let share = self.planes.div_ceil(rayon::current_num_threads()).max(1).next_multiple_of(LANES);
+        out.par_chunks_mut(share).with_max_len(1).enumerate().for_each(|(s, out)| self.read(s * share, scale, out));
+        out
+    }
+
+    /// Matrices of planes from `first` on, a multiple of [`LANES`].
+    ///
+    /// Planes lie side by side in memory, so a block of columns and rows is read for all of them while it is in the cache.
+    fn read(&self, first: usize, scale: f64, out: &mut [Symmetric]) {
         let width = self.width;
-        let mut out = vec![Symmetric::zeros(width); planes.len()];
-        // Columns whose sums are gathered for a row at a time: they are written together.
-        let mut gathered = vec![[0.0; COLUMNS]; planes.len()];
-        for left in (0..width).step_by(COLUMNS) {
-            let right = width.min(left + COLUMNS);
-            for row in 0..right {
-                let start = left.max(row);
-                for column in start..right {
-                    let (t1, t2) = (column / TILE, row / TILE);
-                    let product = (t1 * (t1 + 1) / 2 + t2) * PRODUCTS + column % TILE * TILE + row % TILE;
-                    let sums = &self.sums[product * self.padded..][planes.clone()];
-                    for (gathered, sum) in gathered.iter_mut().zip(sums) {
-                        gathered[column - start] = scale * sum;
+        for left in (0..width).step_by(BLOCK_COLUMNS) {
+            let right = width.min(left + BLOCK_COLUMNS);
+            for top in (0..right).step_by(BLOCK_ROWS) {
+                for (group, out) in out.chunks_mut(LANES).enumerate() {
+                    let planes = first + group * LANES;
+                    for row in top..right.min(top + BLOCK_ROWS) {
+                        let start = left.max(row);
+                        let mut sums = [[0.0; LANES]; BLOCK_COLUMNS];
+                        for (column, sums) in (start..right).zip(&mut sums) {
+                            let (t1, t2) = (column / TILE, row / TILE);
+                            let product = (t1 * (t1 + 1) / 2 + t2) * PRODUCTS + column % TILE * TILE + row % TILE;
+                            *sums = self.sums.as_chunks().0[(product * self.padded + planes) / LANES];
+                        }
+                        for (p, matrix) in out.iter_mut().enumerate() {
+                            let to = &mut matrix.row_mut(row)[start - row..right - row];
+                            to.iter_mut().zip(&sums).for_each(|(to, sums)| *to = scale * sums[p]);
+                        }
                     }
-                }
-                for (matrix, gathered) in out.iter_mut().zip(&gathered) {
-                    matrix.row_mut(row)[start - row..right - row].copy_from_slice(&gathered[..right - start]);
                 }
             }
         }
-        out
+    }
+}
+
+thread_local! {
+    /// Numbers that a task works on, kept from task to task: fresh memory would have to be cleared.
+    static KEPT: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
+}
+
+/// The vectors and weights of a call, rearranged.
+struct Inputs<'a, T> {
+    rows: usize,
+    padded: usize,
+    /// `[tile][row][TILE]`
+    tiled: &'a [T],
+    /// Per tile the rows at which it is not zero, as bits.
+    occupied: &'a [u64],
+    /// `[rows, padded]`
+    weights: &'a [f64],
+}
+
+impl<T: Real> Inputs<'_, T> {
+    fn tile(&self, t: usize) -> &[T] {
+        &self.tiled[t * self.rows * TILE..][..self.rows * TILE]
+    }
+
+    fn occupied(&self, t: usize) -> &[u64] {
+        let words = super::bits::words(self.rows);
+        &self.occupied[t * words..][..words]
+    }
+
+    /// Rows at which both tiles are not zero.
+    fn meetings(&self, t1: usize, t2: usize) -> usize {
+        self.occupied(t1).iter().zip(self.occupied(t2)).map(|(a, b)| (a & b).count_ones() as usize).sum()
+    }
+
+    /// Pairs of tile `t1` with those up to itself, visiting only rows at which both are not zero.
+    fn add_sparse(&self, t1: usize, stripe: &mut [f64]) {
+        let (rows, padded) = (self.rows, self.padded);
+        // Each number of the first tile as often as it is needed.
+        let first = self.tile(t1).chunks_exact(TILE);
+        let first: Vec<[f64; PRODUCTS]> = first.map(|a| std::array::from_fn(|p| a[p / TILE].f64())).collect();
+        let (mut list, mut products) = (vec![0; rows], vec![[0.0; PRODUCTS]; rows]);
+        for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
+            let second = self.tile(t2);
+            let both = self.occupied(t1).iter().zip(self.occupied(t2)).map(|(a, b)| a & b);
+            let count = pulp::Arch::new().dispatch(|| {
+                let mut count = 0;
+                for (w, mut both) in both.enumerate() {
+                    while both != 0 {
+                        let i = w * 64 + both.trailing_zeros() as usize;
+                        both &= both - 1;
+                        let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
+                        let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
+                        (list[count], products[count]) = ((i * padded) as u32, product);
+                        count += 1;
+                    }
+                }
+                count
+            });
+            if count > 0 {
+                add_products(sums, padded, &list[..count], products[..count].as_flattened(), self.weights);
+            }
+        }
+    }
+
+    /// The same as a matrix product over all rows.
+    fn add_dense(&self, t1: usize, stripe: &mut [f64]) {
+        let (rows, padded) = (self.rows, self.padded);
+        let mut products = KEPT.take();
+        for start in (0..rows).step_by(DENSE_ROWS) {
+            let range = start..rows.min(start + DENSE_ROWS);
+            let inside = range.start * TILE..range.end * TILE;
+            products.clear();
+            for t2 in 0..=t1 {
+                let (a, b) = (&self.tile(t1)[inside.clone()], &self.tile(t2)[inside.clone()]);
+                for p in 0..PRODUCTS {
+                    products.extend(
+                        a.chunks_exact(TILE)
+                            .zip(b.chunks_exact(TILE))
+                            .map(|(a, b)| a[p / TILE].f64() * b[p % TILE].f64()),
+                    );
+                }
+            }
+            let lhs = View::new(&products, (t1 + 1) * PRODUCTS, range.len());
+            let rhs = View::new(&self.weights[range.start * padded..range.end * padded], range.len(), padded);
+            matmul(stripe, padded, lhs, rhs, true);
+        }
+        KEPT.set(products);
     }
 }
 
@@ -291,8 +372,9 @@ mod tests {
             let mut scratch = GramScratch::default();
             gram.accumulate(&x, &q, rows, &mut scratch);
             gram.accumulate(&x, &q, rows, &mut scratch);
+            let matrices = gram.matrices(0.5);
             for plane in 0..planes {
-                let matrix = gram.matrices(plane..plane + 1, 0.5).swap_remove(0);
+                let matrix = &matrices[plane];
                 for (j, k) in (0..width).flat_map(|j| (j..width).map(move |k| (j, k))) {
                     let value = matrix.get(j, k);
                     let expected: f64 = (0..rows)

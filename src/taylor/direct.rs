@@ -19,9 +19,6 @@ use crate::{
 };
 use rayon::prelude::*;
 
-/// Planes that are read from the Gram matrices together: a line of the cache.
-const TOGETHER: usize = 8;
-
 /// Direct solution of a small layer: `H = sum_i M_i (x) x_i x_i'` accumulated once over the window, solved at each prefix.
 pub(super) fn optima(
     window: &Window<f64>,
@@ -57,16 +54,13 @@ pub(super) fn optima(
         from = rounds;
         let scale = 1.0 / (rounds * window.batch()) as f64;
         let mut matrix = Symmetric::zeros(dimension);
-        for first in (0..pairs.len()).step_by(TOGETHER) {
-            let planes = first..pairs.len().min(first + TOGETHER);
-            for ((a, b), part) in pairs[planes.clone()].iter().zip(gram.matrices(planes, scale)) {
-                // `b <= a`: the block lies on or above the diagonal.
-                for j in 0..width {
-                    let (row, column) = (b * width + j, a * width);
-                    let to = matrix.row_mut(row);
-                    for k in if a == b { j } else { 0 }..width {
-                        to[column + k - row] = part.get(j, k);
-                    }
+        for ((a, b), part) in pairs.iter().zip(gram.matrices(scale)) {
+            // `b <= a`: the block lies on or above the diagonal.
+            for j in 0..width {
+                let (row, column) = (b * width + j, a * width);
+                let to = matrix.row_mut(row);
+                for k in if a == b { j } else { 0 }..width {
+                    to[column + k - row] = part.get(j, k);
                 }
             }
         }

@@ -35,8 +35,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows gathered before they are added to the Gram matrices; fewer would reload the sums too often.
 const BUFFER_ROWS: usize = 2048;
-/// Neurons whose matrices are read from the sums together: a line of the cache.
-const TOGETHER: usize = 8;
 
 /// The identity of a neuron of a block.
 fn unit(block: &Block, neuron: usize) -> UnitId {
@@ -197,37 +195,37 @@ impl<T: Real> NeuronStream<T> {
         let mut results = Vec::new();
         for (block, layer) in self.network.blocks().iter().zip(&mut self.layers) {
             let width = block.width();
-            let hessians =
-                |planes| -> Vec<Hessian> { layer.gram.matrices(planes, scale).into_iter().map(Hessian::new).collect() };
-            let shared = (layer.gram.planes() == 1).then(|| hessians(0..1));
+            let matrices = layer.gram.matrices(scale);
             let count = layer.selected.len();
-            let linear = &layer.linear;
-            let groups = layer.selected.par_chunks(TOGETHER).zip(layer.warm.par_chunks_mut(TOGETHER)).enumerate();
-            let solved: Vec<Vec<UnitResult>> = groups
-                .with_max_len(1)
-                .map(|(group, (neurons, warm))| {
-                    let first = group * TOGETHER;
-                    let own = shared.is_none().then(|| hessians(first..count.min(first + TOGETHER)));
+            // Neurons have planes of their own, or share the only one.
+            let shared = matrices.len() != count;
+            let (mut own, mut common) = (Vec::new(), None);
+            if shared {
+                common = matrices.into_iter().next().map(Hessian::new);
+            } else {
+                own.extend(matrices.into_iter().map(Some));
+            }
+            own.resize_with(count, || None);
+            let linear = layer.linear.par_chunks_exact(width);
+            let neurons = layer.selected.par_iter().zip(own).zip(linear).zip(&layer.constant).zip(&mut layer.warm);
+            let solved: Vec<Vec<UnitResult>> = neurons
+                .map(|((((neuron, matrix), linear), constant), warm)| {
+                    let unit = unit(block, *neuron);
+                    let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
+                    let linear: Vec<f64> = linear.iter().map(|v| v * scale).collect();
+                    let own = matrix.map(Hessian::new);
+                    let quadratic = Quadratic {
+                        hessian: own.as_ref().or(common.as_ref()).expect("a plane of its own or a shared one"),
+                        linear: &linear,
+                        constant: mean_loss + constant * scale,
+                    };
                     let mut found = Vec::new();
-                    for (k, (neuron, warm)) in neurons.iter().zip(warm).enumerate() {
-                        let unit = unit(block, *neuron);
-                        let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
-                        let p = first + k;
-                        let linear: Vec<f64> = linear[p * width..(p + 1) * width].iter().map(|v| v * scale).collect();
-                        let hessian =
-                            shared.as_ref().map_or_else(|| own.as_ref().map(|own| &own[k]), |all| all.first());
-                        let quadratic = Quadratic {
-                            hessian: hessian.expect("a plane of its own or a shared one"),
-                            linear: &linear,
-                            constant: mean_loss + layer.constant[p] * scale,
-                        };
-                        for (comparator, warm) in settings.comparators.iter().zip(warm) {
-                            let comparison = settings.comparison(*comparator, record.displacement);
-                            let tolerance = settings.neuron_tolerance * mean_loss;
-                            let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
-                            *warm = Some(shift);
-                            found.push(UnitResult::new(unit, *comparator, width, record, &optimum));
-                        }
+                    for (comparator, warm) in settings.comparators.iter().zip(warm) {
+                        let comparison = settings.comparison(*comparator, record.displacement);
+                        let tolerance = settings.neuron_tolerance * mean_loss;
+                        let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
+                        *warm = Some(shift);
+                        found.push(UnitResult::new(unit, *comparator, width, record, &optimum));
                     }
                     found
                 })
@@ -502,9 +500,9 @@ impl<'a> LayerProblem<'a> {
             gram.accumulate(&self.x, &q, self.rows, &mut GramScratch::default());
             let directions: Vec<Vec<f64>> = open
                 .par_iter()
-                .enumerate()
-                .map(|(plane, p)| {
-                    let hessian = Hessian::new(gram.matrices(plane..plane + 1, 1.0).swap_remove(0));
+                .zip(gram.matrices(1.0))
+                .map(|(p, matrix)| {
+                    let hessian = Hessian::new(matrix);
                     let bend = hessian.apply(&points[*p]);
                     let linear: Vec<f64> = at.gradients[*p].iter().zip(&bend).map(|(g, b)| g - b).collect();
                     let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };
