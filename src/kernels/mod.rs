@@ -12,10 +12,12 @@
 //! - [`dense`]: dense blocks, and curvature factors of a stack of them
 //! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
 //!   which is all that a backward pass through a max-pool needs
+//! - [`columns`]: products with inputs that are mostly zero
 //! - [`gram`]: many weighted Gram matrices of the same vectors at once, in `f64`
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
 pub mod bits;
+pub mod columns;
 pub mod conv;
 pub mod dense;
 pub mod few;

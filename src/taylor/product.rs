@@ -10,6 +10,9 @@
 //! - to the cotangent of the last hidden layer `(W^n' W^n) t_i + (W^n' V) x_i`,
 //!
 //! all times `2/K`: a few products of the size of the output block per round instead of four per datapoint.
+//!
+//! Where the network's inputs are mostly zero they are kept by columns ([`crate::kernels::columns`]), and what belongs to the first block,
+//! directions and sums, is transposed: `[width, count * units]`.
 
 use super::window::{Group, PulledError, Window};
 use crate::{
@@ -26,23 +29,30 @@ use std::{ops::Range, sync::OnceLock};
 /// Directions that go through the rounds together at most.
 const TOGETHER: usize = 16;
 
-/// Directions stacked per block: `[count * units, width]` for each of a range of blocks.
+/// Directions stacked per block: `[count * units, width]` for each of a range of blocks (the first block's possibly transposed).
 struct Stack<C> {
     count: usize,
     blocks: Range<usize>,
+    /// Whether the network's first block is transposed.
+    by_columns: bool,
     /// One matrix per block of the range.
     parts: Vec<Vec<C>>,
 }
 
 impl<C: Real> Stack<C> {
     /// Cuts flat directions (the part that belongs to `blocks`) into blocks.
-    fn new(all: &[Block], blocks: Range<usize>, directions: &[&[C]]) -> Self {
+    fn new(all: &[Block], blocks: Range<usize>, directions: &[&[C]], by_columns: bool) -> Self {
         let base = all[blocks.start].offset;
         let part = |block: &Block| {
             let range = block.offset - base..block.range().end - base;
             directions.iter().flat_map(|d| &d[range.clone()]).copied().collect()
         };
-        Self { count: directions.len(), parts: all[blocks.clone()].iter().map(part).collect(), blocks }
+        let count = directions.len();
+        let mut parts: Vec<Vec<C>> = all[blocks.clone()].iter().map(part).collect();
+        if by_columns && blocks.start == 0 {
+            parts[0] = transposed(&parts[0], all[0].width());
+        }
+        Self { count, blocks, by_columns, parts }
     }
 
     /// The stacked matrix of block `l`, if it moves.
@@ -54,6 +64,11 @@ impl<C: Real> Stack<C> {
     fn stacked(&self, block: &Block) -> Block {
         Block { units: self.count * block.units, offset: 0, ..block.clone() }
     }
+}
+
+/// The transpose of a matrix with rows of this width.
+fn transposed<C: Copy>(matrix: &[C], width: usize) -> Vec<C> {
+    (0..width).flat_map(|j| matrix[j..].iter().step_by(width)).copied().collect()
 }
 
 /// Where the sums of a block lie: the blocks one after the other, each `[count * units, width]`.
@@ -81,6 +96,21 @@ struct Scratch<C> {
 }
 
 impl<C: Real> Window<'_, C> {
+    fn stack(&self, blocks: Range<usize>, directions: &[&[C]]) -> Stack<C> {
+        Stack::new(self.network().blocks(), blocks, directions, self.by_columns())
+    }
+
+    /// Sums over groups, for the weights of blocks from `start` on and `count` directions, with the first block as the others.
+    fn untransposed<S: Real>(&self, start: usize, count: usize, mut sums: Vec<S>) -> Vec<S> {
+        if self.by_columns() && start == 0 {
+            let first = &self.network().blocks()[0];
+            let part = &mut sums[..count * first.range().len()];
+            let matrix = transposed(part, count * first.units);
+            part.copy_from_slice(&matrix);
+        }
+        sums
+    }
+
     /// `scale * sum_n J_n' Hl J_n d` over the given rounds for each direction `d`, for the weights of `blocks`; `Hl` is the
     /// Hessian of the loss of one datapoint.
     ///
@@ -125,7 +155,7 @@ impl<C: Real> Window<'_, C> {
         assert!(self.loss().is_quadratic(), "only the mean squared error has images without outputs");
         let all = self.network().blocks();
         let output = &all[all.len() - 1];
-        let stack = Stack::new(all, blocks, &[direction]);
+        let stack = self.stack(blocks, &[direction]);
         let factor = C::of(2.0 / output.units as f64 * scale);
         let tangents: Vec<OnceLock<Vec<C>>> = vec![OnceLock::new(); self.groups()];
         let image = self.sum_groups(rounds, output.range().len(), Scratch::default, |scratch, group, span, sum| {
@@ -149,13 +179,14 @@ impl<C: Real> Window<'_, C> {
         scale: f64,
     ) -> Vec<C> {
         let all = self.network().blocks();
-        let stack = Stack::new(all, blocks, &[direction]);
+        let stack = self.stack(blocks, &[direction]);
         let mut sums =
             self.sum_groups(rounds.clone(), direction.len(), Scratch::default, |scratch, group, span, sums| {
                 let tangents = known.tangents[self.number_of(group)].get().expect("the image was over these rounds");
                 scratch.tangent.clone_from(tangents);
                 self.quadratic_pull(group, span, &stack, C::of(scale), scratch, sums);
             });
+        sums = self.untransposed(stack.blocks.start, 1, sums);
         let output = stacked_range(all, stack.blocks.start, 1, all.len() - 1);
         sums[output].iter_mut().zip(&known.image).for_each(|(sum, image)| *sum += *image);
         self.add_moments(rounds, &stack, scale, &mut sums);
@@ -172,7 +203,7 @@ impl<C: Real> Window<'_, C> {
         let all = self.network().blocks();
         let (count, last) = (directions.len(), all.len() - 1);
         let length = directions[0].len();
-        let stack = Stack::new(all, blocks.clone(), directions);
+        let stack = self.stack(blocks.clone(), directions);
         let width = count * length;
         let hidden = blocks.start < last;
         let mut sums: Vec<C> = match hidden {
@@ -181,6 +212,9 @@ impl<C: Real> Window<'_, C> {
             }),
             false => vec![C::ZERO; width],
         };
+        if hidden {
+            sums = self.untransposed(blocks.start, count, sums);
+        }
         self.add_moments(rounds, &stack, scale, &mut sums);
         let one = |d: usize| {
             let part = |l: usize| {
@@ -300,9 +334,8 @@ impl<C: Real> Window<'_, C> {
             }
             let delta = &scratch.tangent[..rows * count * block.units];
             if stack.blocks.contains(&l) {
-                let x = self.inputs_of(group, span.clone(), l);
                 let range = stacked_range(all, start, count, l);
-                accumulate_outer(&stack.stacked(block), delta, x, rows, &mut sums[range]);
+                self.add_outer(group, span.clone(), stack, l, delta, &mut sums[range]);
             }
             if l > start {
                 scratch.next.resize(rows * count * block.inputs, C::ZERO);
@@ -328,14 +361,7 @@ impl<C: Real> Window<'_, C> {
             scratch.next.resize(rows * count * block.units, C::ZERO);
             let direct = stack.part(l);
             if let Some(v) = direct {
-                affine(
-                    &stack.stacked(block),
-                    v,
-                    self.inputs_of(group, span.clone(), l),
-                    rows,
-                    &mut scratch.next,
-                    false,
-                );
+                self.apply(group, span.clone(), stack, l, v, &mut scratch.next);
             }
             if l > stack.blocks.start {
                 for (r, index) in span.clone().enumerate() {
@@ -346,6 +372,34 @@ impl<C: Real> Window<'_, C> {
             }
             multiply_rows(&mut scratch.next, self.slopes_of(group, span.clone(), l), count, block.units);
             std::mem::swap(&mut scratch.tangent, &mut scratch.next);
+        }
+    }
+
+    /// The affine maps `v` of block `l`, of all directions: `[rows, count, units]` in the beginning of `out`.
+    fn apply(&self, group: &Group<C>, span: Range<usize>, stack: &Stack<C>, l: usize, v: &[C], out: &mut [C]) {
+        let (block, batch) = (&self.network().blocks()[l], self.batch());
+        let rows = span.len() * batch;
+        if !(stack.by_columns && l == 0) {
+            return affine(&stack.stacked(block), v, self.inputs_of(group, span, l), rows, out, false);
+        }
+        let n = stack.count * block.units;
+        let out = &mut out[..rows * n];
+        out.fill(C::ZERO);
+        for (columns, part, at) in group.columns_of(span.start * batch..span.end * batch) {
+            columns.add_product(part, v, n, &mut out[at.start * n..at.end * n]);
+        }
+    }
+
+    /// Adds the products of block `l` with its inputs, of all directions; `delta: [rows, count, units]`.
+    fn add_outer(&self, group: &Group<C>, span: Range<usize>, stack: &Stack<C>, l: usize, delta: &[C], sums: &mut [C]) {
+        let (block, batch) = (&self.network().blocks()[l], self.batch());
+        if !(stack.by_columns && l == 0) {
+            let x = self.inputs_of(group, span.clone(), l);
+            return accumulate_outer(&stack.stacked(block), delta, x, span.len() * batch, sums);
+        }
+        let n = stack.count * block.units;
+        for (columns, part, at) in group.columns_of(span.start * batch..span.end * batch) {
+            columns.add_transposed_product(part, &delta[at.start * n..at.end * n], n, sums);
         }
     }
 
@@ -408,10 +462,11 @@ impl<C: Real> Window<'_, C> {
         moved: &[C],
         scale: f64,
     ) -> Vec<C> {
-        let stack = Stack::new(self.network().blocks(), blocks.clone(), &[direction]);
-        self.sum_groups(rounds, direction.len(), Scratch::default, |scratch, group, span, sum| {
+        let stack = self.stack(blocks.clone(), &[direction]);
+        let sums = self.sum_groups(rounds, direction.len(), Scratch::default, |scratch, group, span, sum| {
             self.general_group(group, span, &stack, moved, C::of(scale), scratch, sum);
-        })
+        });
+        self.untransposed(blocks.start, 1, sums)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -434,14 +489,7 @@ impl<C: Real> Window<'_, C> {
         scratch.next.resize(rows * outputs, C::ZERO);
         let direct = stack.part(last);
         if let Some(v) = direct {
-            affine(
-                &stack.stacked(output),
-                v,
-                self.inputs_of(group, span.clone(), last),
-                rows,
-                &mut scratch.next,
-                false,
-            );
+            self.apply(group, span.clone(), stack, last, v, &mut scratch.next);
         }
         if start < last {
             for (r, index) in span.clone().enumerate() {
@@ -478,7 +526,7 @@ impl Window<'_, f64> {
                 let round = group.first + index;
                 let moved = self.initial()[span.clone()].iter().zip(&self.states[round][span.clone()]);
                 let back: Vec<f64> = moved.map(|(start, w)| start - w).collect();
-                let stack = Stack::new(all, blocks.clone(), &[&back]);
+                let stack = self.stack(blocks.clone(), &[&back]);
                 self.tangents(group, index..index + 1, &stack, scratch);
                 let tangent = &scratch.tangent[..batch * inner];
                 let gram = View::new(&self.output_gram[round], inner, inner);
@@ -497,7 +545,7 @@ impl Window<'_, f64> {
         for prefix in prefixes {
             let new = self.sum_groups(from..*prefix, total.len(), Scratch::default, term);
             total.iter_mut().zip(&new).for_each(|(sum, new)| *sum += new);
-            terms.push((total[0], total[1..].to_vec()));
+            terms.push((total[0], self.untransposed(blocks.start, 1, total[1..].to_vec())));
             from = *prefix;
         }
         terms

@@ -7,6 +7,7 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
+        columns::{Columns, SPARSE},
         dense::{append_with_ones, matrix},
         matmul,
         passes::{Tape, forward, jvp, vjp},
@@ -81,7 +82,23 @@ pub(super) struct Group<C> {
     rounds: usize,
     /// `[rows, inputs]`.
     pub(super) x: Vec<C>,
+    /// The same by columns, with the constant 1, in blocks of [`Columns::ROWS`] rows, if inputs are mostly zero.
+    columns: Vec<Columns<C>>,
     pub(super) tape: Tape<C>,
+}
+
+impl<C: Real> Group<C> {
+    /// Some rows of the inputs by columns: blocks, the rows of them that count, and where these lie among those asked for.
+    pub(super) fn columns_of(
+        &self,
+        rows: Range<usize>,
+    ) -> impl Iterator<Item = (&Columns<C>, Range<usize>, Range<usize>)> {
+        self.columns.iter().enumerate().filter_map(move |(b, columns)| {
+            let first = b * Columns::<C>::ROWS;
+            let (start, end) = (rows.start.max(first), rows.end.min(first + columns.rows()));
+            (start < end).then(|| (columns, start - first..end - first, start - rows.start..end - rows.start))
+        })
+    }
 }
 
 /// One round of a window.
@@ -135,13 +152,21 @@ impl<'a, C: Real> Window<'a, C> {
     ) -> Self {
         assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
         let per_group = GROUP_ROWS.div_ceil(batch).max(1);
-        let groups: Vec<Group<C>> = (0..states.len().div_ceil(per_group))
+        let mut groups: Vec<Group<C>> = (0..states.len().div_ceil(per_group))
             .into_par_iter()
             .map(|g| {
                 let range = g * per_group..states.len().min((g + 1) * per_group);
                 linearize_group(network, &examples, batch, &states, rows, range)
             })
             .collect();
+        let first = &network.blocks()[0];
+        if network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(&groups) {
+            let width = first.inputs;
+            groups.par_iter_mut().for_each(|group| {
+                let blocks = group.x.chunks(Columns::<C>::ROWS * width);
+                group.columns = blocks.map(|x| Columns::with_ones(x, width)).collect();
+            });
+        }
         let output = &network.blocks()[network.blocks().len() - 1];
         let (output_gram, output_moments) = match loss {
             Loss::Mse => (
@@ -188,6 +213,11 @@ impl<'a, C: Real> Window<'a, C> {
     /// `W^1`.
     pub fn initial(&self) -> &[C] {
         &self.states[0]
+    }
+
+    /// Whether the network's inputs are kept by columns.
+    pub(super) fn by_columns(&self) -> bool {
+        self.groups.first().is_some_and(|group| !group.columns.is_empty())
     }
 
     /// Groups of rounds.
@@ -426,7 +456,9 @@ impl Window<'_, f64> {
         let group = |g: &Group<f64>| Group {
             first: g.first,
             rounds: g.rounds,
-            x: convert(&g.x),
+            // Products go by columns where there are any.
+            x: if g.columns.is_empty() { convert(&g.x) } else { Vec::new() },
+            columns: g.columns.iter().map(Columns::convert).collect(),
             tape: Tape {
                 rows: g.tape.rows,
                 hidden: g.tape.hidden.iter().map(|v| convert(v)).collect(),
@@ -448,6 +480,13 @@ impl Window<'_, f64> {
             errors: OnceLock::new(),
         }
     }
+}
+
+/// Whether products by columns are faster for the inputs.
+fn mostly_zero<C: Real>(groups: &[Group<C>]) -> bool {
+    let count = |group: &Group<C>| [group.x.iter().filter(|x| **x != C::ZERO).count(), group.x.len()];
+    let [present, all] = groups.par_iter().map(count).reduce(|| [0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+    (present as f64) < SPARSE * all as f64
 }
 
 fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
@@ -481,8 +520,13 @@ fn linearize_group<C: Real>(
     rows: &[u32],
     range: Range<usize>,
 ) -> Group<C> {
-    let mut group =
-        Group { first: range.start, rounds: range.len(), x: Vec::new(), tape: Tape { rows: 0, ..Tape::default() } };
+    let mut group = Group {
+        first: range.start,
+        rounds: range.len(),
+        x: Vec::new(),
+        columns: Vec::new(),
+        tape: Tape { rows: 0, ..Tape::default() },
+    };
     group.tape.hidden = vec![Vec::new(); network.hidden_blocks().len()];
     group.tape.slopes = vec![Vec::new(); network.hidden_blocks().len()];
     group.x.reserve_exact(range.len() * batch * examples.features);

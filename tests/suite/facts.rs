@@ -1,6 +1,9 @@
 //! The five facts about Taylor losses (`docs/theory.md`, section 2), on every problem, at every scale, for every unit.
 
-use crate::common::{Numbers, Problem, Special, Unit, all_problems, assert_close, largest, problems, units};
+use crate::common::{
+    Goal, LEAKY, Numbers, Problem, RELU, Special, Unit, all_problems, assert_close, largest, network, problem,
+    problems, units,
+};
 use taylorscope::{
     kernels::{dense::curvature_factors, passes::jvp, real::convert},
     loss::Loss,
@@ -426,6 +429,34 @@ fn a_window_in_single_precision_has_the_same_products() {
             let product: Vec<f64> = convert(&fast.product(0..3, unit.blocks.clone(), &short, &narrow, scale));
             // A few hundred terms at 6e-8 each; saturated classifiers have probabilities of outputs near 100.
             assert_close(&format!("{}, {}", problem.name, unit.name), &product, &exact, 1e-4);
+        }
+    }
+}
+
+/// Inputs that are mostly zero take a way of their own; gradients do not.
+#[test]
+fn products_of_inputs_mostly_zero_are_differences_of_gradients() {
+    let network = network(19, &[(6, RELU), (4, LEAKY)], 5);
+    for goal in [Goal::Values, Goal::Labels] {
+        // Several blocks of rows, and a group of rounds that is not full.
+        let problem = problem("inputs mostly zero", 5, network.clone(), 50, goal, Special::MostlyZero);
+        let states = problem.states(7, 6);
+        let rows = problem.repeated_rows(7);
+        let window = problem.window(&states, &rows);
+        let mut numbers = Numbers::new(7);
+        for (rounds, blocks) in [(1, 0..1), (4, 0..1), (5, 0..2), (7, 0..3), (6, 0..3)] {
+            let first = &network.blocks()[blocks.start];
+            let length = network.blocks()[blocks.end - 1].range().end - first.offset;
+            let (zero, direction) = (vec![0.0; length], numbers.direction(length));
+            // A small step: cross-entropy is not quadratic.
+            let step: Vec<f64> = direction.iter().map(|d| 1e-4 * d).collect();
+            let back: Vec<f64> = step.iter().map(|d| -d).collect();
+            let (_, _, outputs) = window.value_gradient(rounds, blocks.clone(), &zero);
+            let [ahead, behind] = [step, back].map(|u| window.value_gradient(rounds, blocks.clone(), &u).1);
+            let expected: Vec<f64> = ahead.iter().zip(&behind).map(|(a, b)| (a - b) / 2e-4).collect();
+            let scale = 1.0 / (rounds * problem.rows) as f64;
+            let product = window.product(0..rounds, blocks.clone(), &direction, &outputs, scale);
+            assert_close(&format!("{goal:?}, {rounds} rounds, {blocks:?}"), &product, &expected, 1e-7);
         }
     }
 }

@@ -15,8 +15,8 @@ use taylorscope::{
     train::{Examples, RoundEngine},
 };
 
-const RELU: Option<Rectifier> = Some(Rectifier::Relu);
-const LEAKY: Option<Rectifier> = Some(Rectifier::LeakyRelu { slope: 0.1 });
+pub const RELU: Option<Rectifier> = Some(Rectifier::Relu);
+pub const LEAKY: Option<Rectifier> = Some(Rectifier::LeakyRelu { slope: 0.1 });
 const ABS: Option<Rectifier> = Some(Rectifier::Abs);
 /// A dense layer with another one right behind it.
 const LINEAR: Option<Rectifier> = None;
@@ -32,7 +32,7 @@ pub enum Goal {
     Labels,
 }
 
-/// What is done to the random weights.
+/// What is done to the random weights or inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Special {
     Nothing,
@@ -46,6 +46,8 @@ pub enum Special {
     Kinks,
     /// Images are constant, and all numbers multiples of 1/8: values in a pooling window are exactly equal.
     Ties,
+    /// Four of five inputs are zero.
+    MostlyZero,
 }
 
 /// Inputs, hidden layers with what stands behind them, outputs.
@@ -78,6 +80,8 @@ const PROBLEMS: &[(&str, Shaped, usize, Goal, Special)] = &[
     ("classifier with dead units", (4, &[(4, RELU), (4, RELU)], 3), 6, Goal::Labels, Special::DeadUnits),
     ("classifier with a dead layer", (3, &[(4, RELU), (3, RELU)], 3), 5, Goal::Labels, Special::DeadLayer),
     ("saturated classifier", (3, &[(4, RELU), (3, RELU)], 3), 5, Goal::Labels, Special::Saturated),
+    ("inputs mostly zero", (9, &[(5, RELU), (4, ABS)], 3), 6, Goal::Values, Special::MostlyZero),
+    ("classifier of inputs mostly zero", (9, &[(5, RELU), (4, LEAKY)], 3), 6, Goal::Labels, Special::MostlyZero),
 ];
 
 const fn conv(maps: usize, kernel: usize, padding: usize, stride: usize) -> LayerSpec {
@@ -289,12 +293,16 @@ fn eighths(value: f64) -> f64 {
     (8.0 * value).round() / 8.0
 }
 
-fn problem(name: &'static str, seed: u64, network: Network, rows: usize, goal: Goal, special: Special) -> Problem {
+/// A problem with seeded numbers.
+pub fn problem(name: &'static str, seed: u64, network: Network, rows: usize, goal: Goal, special: Special) -> Problem {
     let (inputs, outputs) = (network.inputs(), network.outputs());
     let mut numbers = Numbers::new(seed);
     let mut data = numbers.vector(rows * inputs);
     if let (Special::Ties, Shape::Image(image)) = (special, network.input()) {
         data.chunks_mut(image.positions()).for_each(|channel| channel.fill(eighths(channel[0])));
+    }
+    if special == Special::MostlyZero {
+        data.iter_mut().enumerate().filter(|(i, _)| i % 5 != 0).for_each(|(_, x)| *x = 0.0);
     }
     let values = if goal == Goal::Values { numbers.vector(rows * outputs) } else { Vec::new() };
     let labels = match goal {

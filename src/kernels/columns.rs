@@ -1,0 +1,258 @@
+//! Products with inputs that are mostly zero, such as images: of a matrix that is kept by columns, without its zeros, with a dense one.
+//!
+//! A dense product of such inputs multiplies zeros most of the time. Here an entry costs a few vector operations on rows that are in
+//! the first-level cache, so matrices are kept in blocks of few rows.
+
+use super::{Real, real::convert};
+use std::ops::Range;
+
+/// Share of entries that are not zero up to which products by columns are faster than dense ones.
+pub const SPARSE: f64 = 0.3;
+
+/// Some rows of a matrix: the entries that are not zero, column by column.
+#[derive(Clone, Debug)]
+pub struct Columns<T> {
+    rows: usize,
+    /// Where each column's entries begin, and where the last one's end.
+    starts: Vec<u32>,
+    /// The entries' rows, increasing inside a column.
+    indices: Vec<u8>,
+    values: Vec<T>,
+}
+
+impl<T: Real> Columns<T> {
+    /// Rows of a block at most.
+    pub const ROWS: usize = 128;
+
+    /// Of `x: [rows, width]` with the constant 1 behind every row.
+    ///
+    /// # Panics
+    /// If there are more than [`Columns::ROWS`] rows.
+    pub fn with_ones(x: &[T], width: usize) -> Self {
+        let rows = x.len() / width;
+        assert!(rows <= Self::ROWS, "{rows} rows");
+        let mut columns = Self { rows, starts: vec![0], indices: Vec::new(), values: Vec::new() };
+        for j in 0..=width {
+            for i in 0..rows {
+                let value = if j < width { x[i * width + j] } else { T::ONE };
+                if value != T::ZERO {
+                    columns.indices.push(i as u8);
+                    columns.values.push(value);
+                }
+            }
+            columns.starts.push(columns.values.len() as u32);
+        }
+        columns.indices.shrink_to_fit();
+        columns.values.shrink_to_fit();
+        columns
+    }
+
+    /// The same matrix in another type.
+    pub fn convert<S: Real>(&self) -> Columns<S> {
+        let (starts, indices) = (self.starts.clone(), self.indices.clone());
+        Columns { rows: self.rows, starts, indices, values: convert(&self.values) }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of the matrix.
+    fn width(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The entries of a column in some of the rows.
+    #[inline(always)]
+    fn entries(&self, column: usize, rows: &Range<usize>) -> (&[u8], &[T]) {
+        let mut range = self.starts[column] as usize..self.starts[column + 1] as usize;
+        if rows.len() < self.rows {
+            let indices = &self.indices[range.clone()];
+            let [from, to] = [rows.start, rows.end].map(|row| indices.partition_point(|i| usize::from(*i) < row));
+            range = range.start + from..range.start + to;
+        }
+        (&self.indices[range.clone()], &self.values[range])
+    }
+
+    /// `out += x b` for some of the rows `x`: `b: [width, n]`, `out: [rows, n]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn add_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T]) {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(b.len() == self.width() * n && out.len() == rows.len() * n, "shapes differ");
+        self.dispatch(Call { rows, b, n, out, transposed: false });
+    }
+
+    /// `out += x' b` for some of the rows `x`: `b: [rows, n]`, `out: [width, n]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn add_transposed_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T]) {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(b.len() == rows.len() * n && out.len() == self.width() * n, "shapes differ");
+        self.dispatch(Call { rows, b, n, out, transposed: true });
+    }
+
+    fn dispatch(&self, call: Call<T>) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+            // SAFETY: the features were just detected.
+            return unsafe { run_avx512(self, call) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the features were just detected.
+            return unsafe { run_avx2(self, call) };
+        }
+        // Fused where every machine can: elsewhere a fused multiply-add would be a call for every element.
+        const FUSED: bool = cfg!(target_arch = "aarch64");
+        run::<T, FUSED>(self, call);
+    }
+}
+
+/// A checked call of a product.
+struct Call<'a, T> {
+    rows: Range<usize>,
+    b: &'a [T],
+    n: usize,
+    out: &'a mut [T],
+    transposed: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+fn run_avx512<T: Real>(x: &Columns<T>, call: Call<T>) {
+    run::<T, true>(x, call);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<T: Real>(x: &Columns<T>, call: Call<T>) {
+    run::<T, true>(x, call);
+}
+
+/// In blocks of columns of `out`, as few elements as possible in all.
+#[inline(always)]
+fn run<T: Real, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
+    let padded = |lanes: &usize| (call.n.next_multiple_of(*lanes), usize::MAX - lanes);
+    match [16, 32, 56].into_iter().min_by_key(padded) {
+        Some(16) => blocks::<T, 16, FUSED>(x, call),
+        Some(32) => blocks::<T, 32, FUSED>(x, call),
+        _ => blocks::<T, 56, FUSED>(x, call),
+    }
+}
+
+/// `sums += factor row`.
+#[inline(always)]
+fn add<T: Real, const LANES: usize, const FUSED: bool>(sums: &mut [T; LANES], factor: T, row: &[T; LANES]) {
+    for (sum, v) in sums.iter_mut().zip(row) {
+        *sum = if FUSED { factor.mul_add(*v, *sum) } else { *sum + factor * *v };
+    }
+}
+
+#[inline(always)]
+fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
+    let Call { rows, b, n, out, transposed } = call;
+    let padded = |row: &[T]| {
+        let mut lanes = [T::ZERO; LANES];
+        lanes[..row.len()].copy_from_slice(row);
+        lanes
+    };
+    let mut kept = Vec::with_capacity(rows.len());
+    for first in (0..n).step_by(LANES) {
+        let lanes = first..n.min(first + LANES);
+        // What belongs to the rows is kept in full vectors.
+        let dense = if transposed { b } else { &*out };
+        kept.clear();
+        kept.extend(dense.chunks_exact(n).map(|row| padded(&row[lanes.clone()])));
+        for j in 0..x.width() {
+            let (indices, values) = x.entries(j, &rows);
+            if indices.is_empty() {
+                continue;
+            }
+            if transposed {
+                let mut sums = [T::ZERO; LANES];
+                for (i, value) in indices.iter().zip(values) {
+                    add::<T, LANES, FUSED>(&mut sums, *value, &kept[usize::from(*i) - rows.start]);
+                }
+                out[j * n..][lanes.clone()].iter_mut().zip(&sums).for_each(|(out, sum)| *out += *sum);
+            } else {
+                // What lies behind the row is computed with and dropped. A copy, so that it is known to be apart from the sums.
+                let row = match b[j * n + first..].first_chunk() {
+                    Some(full) => *full,
+                    None => padded(&b[j * n..][lanes.clone()]),
+                };
+                for (i, value) in indices.iter().zip(values) {
+                    add::<T, LANES, FUSED>(&mut kept[usize::from(*i) - rows.start], *value, &row);
+                }
+            }
+        }
+        if !transposed {
+            for (row, kept) in out.chunks_exact_mut(n).zip(&kept) {
+                row[lanes.clone()].copy_from_slice(&kept[..lanes.len()]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_agree_with_the_plain_sum() {
+        for (rows, width, n) in [(1, 1, 1), (5, 7, 3), (128, 30, 50), (64, 9, 56), (70, 20, 130), (3, 4, 32)] {
+            let value = |i: usize| if i.is_multiple_of(3) { (i as f64 * 0.37).sin() } else { 0.0 };
+            let x: Vec<f64> = (0..rows * width).map(value).collect();
+            let columns = Columns::with_ones(&x, width);
+            let at = |i: usize, j: usize| if j < width { x[i * width + j] } else { 1.0 };
+            let numbers = |count: usize| -> Vec<f64> { (0..count).map(|i| (i as f64 * 0.61).cos()).collect() };
+            for part in [0..rows, rows / 3..rows - rows / 4] {
+                let b = numbers((width + 1) * n);
+                let mut out = numbers(part.len() * n);
+                let start = out.clone();
+                columns.add_product(part.clone(), &b, n, &mut out);
+                for (at_out, i) in part.clone().enumerate() {
+                    for k in 0..n {
+                        let sum: f64 = (0..=width).map(|j| at(i, j) * b[j * n + k]).sum();
+                        let (found, start) = (out[at_out * n + k], start[at_out * n + k]);
+                        assert!((found - start - sum).abs() < 1e-12, "{rows} {width} {n}");
+                    }
+                }
+                let b = numbers(part.len() * n);
+                let mut out = numbers((width + 1) * n);
+                let start = out.clone();
+                columns.add_transposed_product(part.clone(), &b, n, &mut out);
+                for j in 0..=width {
+                    for k in 0..n {
+                        let sum: f64 = part.clone().enumerate().map(|(r, i)| at(i, j) * b[r * n + k]).sum();
+                        assert!((out[j * n + k] - start[j * n + k] - sum).abs() < 1e-12, "{rows} {width} {n}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fused_and_plain_kernels_agree_to_rounding() {
+        let x: Vec<f64> = (0..40 * 12).map(|i| if i % 4 == 0 { (i as f64).sin() } else { 0.0 }).collect();
+        let columns = Columns::with_ones(&x, 12);
+        for transposed in [false, true] {
+            let (from, to) = if transposed { (40, 13) } else { (13, 40) };
+            let b: Vec<f64> = (0..from * 50).map(|i| (i as f64 * 0.3).cos()).collect();
+            let (mut fast, mut plain) = (vec![0.5; to * 50], vec![0.5; to * 50]);
+            columns.dispatch(Call { rows: 0..40, b: &b, n: 50, out: &mut fast, transposed });
+            run::<f64, false>(&columns, Call { rows: 0..40, b: &b, n: 50, out: &mut plain, transposed });
+            assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-13));
+        }
+    }
+
+    #[test]
+    fn another_type_has_the_same_entries() {
+        let x = [0.0, 0.5, -2.0, 0.0, 0.0, 1.5];
+        let narrow: Columns<f32> = Columns::<f64>::with_ones(&x, 3).convert();
+        assert_eq!(narrow.entries(2, &(0..2)), (&[0, 1][..], &[-2.0, 1.5][..]));
+        assert_eq!(narrow.entries(3, &(1..2)), (&[1][..], &[1.0][..]));
+    }
+}
