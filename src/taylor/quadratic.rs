@@ -8,7 +8,7 @@
 use super::certificate::{Comparison, Optimum, StopReason, gap};
 use crate::kernels::{
     Symmetric,
-    real::{dot, norm},
+    real::{axpy, dot, norm},
 };
 use faer::{
     Mat, MatMut, MatRef, Par, Side, Spec,
@@ -32,6 +32,10 @@ const SPECTRAL_WIDTH: usize = 96;
 const SHIFT_FLOOR: f64 = 1e-15;
 /// Shifts tried at most.
 const MAX_SHIFTS: usize = 60;
+/// Steps of Lanczos' method per factorization: together they take a fraction of its time.
+const LANCZOS_STEPS: usize = 6;
+/// A path around a shift is used up to this multiple of it, and down to that part.
+const REACH: f64 = 4.0;
 
 /// The Hessian of a quadratic, prepared for systems `H + shift I`.
 #[derive(Clone, Debug)]
@@ -80,8 +84,8 @@ impl Hessian {
         self.matrix.apply(v)
     }
 
-    /// `u = -(H + shift I)^-1 c` on the active coordinates, and `u' (H + shift I)^-1 u`, by a Cholesky factorization in `system`.
-    fn solve(&self, c: &[f64], shift: f64, system: &mut Vec<f64>) -> Option<(Vec<f64>, f64)> {
+    /// The Cholesky factor of `H + shift I` on the active coordinates, in `system`.
+    fn factorize<'a>(&self, shift: f64, system: &'a mut Vec<f64>) -> Option<MatRef<'a, f64>> {
         let n = self.active.len();
         // What lies above the diagonal is never read.
         system.resize((n * n).max(system.len()), 0.0);
@@ -100,13 +104,7 @@ impl Hessian {
         let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Spec::default()));
         let (stack, none) = (MemStack::new(&mut memory), LltRegularization::default());
         cholesky_in_place(factor.as_mut(), none, Par::Seq, stack, Spec::default()).ok()?;
-        let lower = factor.as_ref();
-        let mut u: Vec<f64> = c.iter().map(|c| -c).collect();
-        solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(&mut u, n, 1), Par::Seq);
-        solve_upper_triangular_in_place(lower.transpose(), MatMut::from_column_major_slice_mut(&mut u, n, 1), Par::Seq);
-        let mut half = u.clone();
-        solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(&mut half, n, 1), Par::Seq);
-        Some((u, dot(&half, &half)))
+        Some(MatRef::from_column_major_slice(system, n, n))
     }
 
     /// `H` on the active coordinates.
@@ -115,34 +113,181 @@ impl Hessian {
         Mat::from_fn(n, n, |i, j| self.matrix.get(active[i], active[j]))
     }
 
-    /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.
-    fn path(&self, c: &[f64], shift: f64) -> Option<PathPoint> {
-        let n = self.active.len();
-        let c: Vec<f64> = self.active.iter().map(|j| c[*j]).collect();
-        let (compact, inverse_product) = match &self.spectrum {
-            Some(Spectrum { values, vectors }) => {
-                let hat = vectors.transpose() * MatRef::from_column_major_slice(&c, n, 1);
-                let hat: Vec<f64> = (0..n).map(|j| -hat[(j, 0)] / (values[j] + shift)).collect();
-                let u = vectors * MatRef::from_column_major_slice(&hat, n, 1);
-                let product = hat.iter().zip(values).map(|(h, v)| h * h / (v + shift)).sum();
-                ((0..n).map(|j| u[(j, 0)]).collect::<Vec<f64>>(), product)
-            }
-            None => SYSTEM.with_borrow_mut(|system| self.solve(&c, shift, system))?,
-        };
+    /// The numbers of a vector at the active coordinates.
+    fn gather(&self, c: &[f64]) -> Vec<f64> {
+        self.active.iter().map(|j| c[*j]).collect()
+    }
+
+    /// The vector with these numbers at the active coordinates, and zeros.
+    fn scatter(&self, compact: &[f64]) -> Vec<f64> {
         let mut u = vec![0.0; self.width()];
-        for (j, value) in self.active.iter().zip(compact) {
-            u[*j] = value;
-        }
-        let norm = norm(&u);
-        (norm.is_finite()).then_some(PathPoint { u, norm, inverse_product })
+        self.active.iter().zip(compact).for_each(|(j, value)| u[*j] = *value);
+        u
+    }
+
+    /// The point `u(shift)` of the path for the linear term `c`, or `None` if the shifted matrix is numerically indefinite.
+    fn point(&self, c: &[f64], shift: f64) -> Option<Vec<f64>> {
+        let u = match &self.spectrum {
+            Some(spectrum) => spectrum.path(self.gather(c)).point(shift),
+            None => SYSTEM.with_borrow_mut(|system| {
+                let lower = self.factorize(shift, system)?;
+                let mut u: Vec<f64> = self.active.iter().map(|j| -c[*j]).collect();
+                solve(lower, &mut u);
+                Some(u)
+            })?,
+        };
+        u.iter().all(|u| u.is_finite()).then(|| self.scatter(&u))
+    }
+
+    /// The path for the linear term `c` around a shift, or `None` if the shifted matrix is numerically indefinite.
+    fn path(&self, c: &[f64], shift: f64) -> Option<Path<'_>> {
+        let c = self.gather(c);
+        let path = match &self.spectrum {
+            Some(spectrum) => spectrum.path(c),
+            None => SYSTEM.with_borrow_mut(|system| Path::around(self.factorize(shift, system)?, &c, shift))?,
+        };
+        path.length(shift).is_finite().then_some(path)
     }
 }
 
-struct PathPoint {
-    u: Vec<f64>,
-    norm: f64,
-    /// `u' (H + shift)^-1 u`, for the derivative of the norm.
-    inverse_product: f64,
+/// Solves `L L' u = u` in place.
+fn solve(lower: MatRef<f64>, u: &mut [f64]) {
+    let n = u.len();
+    solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
+    solve_upper_triangular_in_place(lower.transpose(), MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
+}
+
+impl Spectrum {
+    /// The path for a linear term on the active coordinates.
+    fn path(&self, c: Vec<f64>) -> Path<'_> {
+        let hat = self.vectors.transpose() * MatRef::from_column_major_slice(&c, c.len(), 1);
+        let weights = hat.col(0).iter().map(|h| -h).collect();
+        Path { values: self.values.clone(), weights, vectors: Basis::All(&self.vectors), shift: None }
+    }
+}
+
+/// The path of a linear term: `u(shift) = sum_j weight_j / (value_j + shift) vector_j`, with eigenvalues and eigenvectors of `H`.
+struct Path<'a> {
+    values: Vec<f64>,
+    weights: Vec<f64>,
+    vectors: Basis<'a>,
+    /// Where the path is exact, if the eigenvectors are approximations.
+    shift: Option<f64>,
+}
+
+/// Orthonormal vectors on the active coordinates, as columns.
+enum Basis<'a> {
+    All(&'a Mat<f64>),
+    Few(Mat<f64>),
+}
+
+impl Path<'_> {
+    /// The path by the eigenvectors of `M = H + shift I` that a few steps of Lanczos' method with `M^-1` find, given `M = L L'`.
+    ///
+    /// Exact at `shift`, where `u = -M^-1 c`, and so are the first derivatives of `|u|` there; at a multiple of `shift` the error falls
+    /// geometrically with the steps: `1 / (value + s)` is approximated by polynomials in `1 / (value + shift)` (`docs/theory.md`, section 4).
+    /// `None` if the numbers do not stay finite.
+    fn around(lower: MatRef<f64>, c: &[f64], shift: f64) -> Option<Self> {
+        let size = norm(c);
+        let mut basis: Vec<Vec<f64>> = Vec::new();
+        // Of the tridiagonal matrix that `M^-1` is in the basis.
+        let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
+        let mut next: Vec<f64> = c.iter().map(|c| -c / size).collect();
+        while size > 0.0 && basis.len() < LANCZOS_STEPS.min(c.len()) {
+            let mut image = next.clone();
+            solve(lower, &mut image);
+            basis.push(next);
+            let length = norm(&image);
+            let mut on_itself = 0.0;
+            // Twice is enough for vectors that are orthogonal to rounding.
+            for _ in 0..2 {
+                for (i, q) in basis.iter().enumerate() {
+                    let along = dot(q, &image);
+                    axpy(-along, q, &mut image);
+                    on_itself += if i + 1 == basis.len() { along } else { 0.0 };
+                }
+            }
+            diagonal.push(on_itself);
+            let rest = norm(&image);
+            if rest.is_nan() || rest <= 1e-14 * length {
+                break;
+            }
+            beside.push(rest);
+            next = image.into_iter().map(|v| v / rest).collect();
+        }
+        let k = basis.len();
+        if k == 0 {
+            let vectors = Basis::Few(Mat::zeros(c.len(), 0));
+            return Some(Self { values: Vec::new(), weights: Vec::new(), vectors, shift: Some(shift) });
+        }
+        let tridiagonal = Mat::from_fn(k, k, |i, j| match i.abs_diff(j) {
+            0 => diagonal[i],
+            1 => beside[i.min(j)],
+            _ => 0.0,
+        });
+        if !diagonal.iter().chain(&beside).all(|entry| entry.is_finite()) {
+            return None;
+        }
+        let eigen = SelfAdjointEigen::new(tridiagonal.as_ref(), Side::Lower).ok()?;
+        let (ritz, vectors) = (eigen.S().column_vector(), eigen.U());
+        // What is not positive is rounding.
+        let found: Vec<usize> = (0..k).filter(|j| ritz[*j] > 0.0).collect();
+        let vector = |i: usize, j: usize| basis.iter().enumerate().map(|(q, b)| b[i] * vectors[(q, found[j])]).sum();
+        Some(Self {
+            values: found.iter().map(|j| 1.0 / ritz[*j] - shift).collect(),
+            weights: found.iter().map(|j| size * vectors[(0, *j)]).collect(),
+            vectors: Basis::Few(Mat::from_fn(c.len(), found.len(), vector)),
+            shift: Some(shift),
+        })
+    }
+
+    /// The point of the path, on the active coordinates.
+    fn point(&self, shift: f64) -> Vec<f64> {
+        let terms = self.weights.iter().zip(&self.values);
+        let factors: Vec<f64> = terms.map(|(weight, value)| weight / (value + shift)).collect();
+        let factors = MatRef::from_column_major_slice(&factors, factors.len(), 1);
+        let u = match &self.vectors {
+            Basis::All(vectors) => *vectors * factors,
+            Basis::Few(vectors) => vectors * factors,
+        };
+        u.col(0).iter().copied().collect()
+    }
+
+    /// `|u(shift)|`.
+    fn length(&self, shift: f64) -> f64 {
+        let terms = self.weights.iter().zip(&self.values);
+        terms.map(|(weight, value)| (weight / (value + shift)).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// Newton's step from a shift for `1 / radius - 1 / |u| = 0`, which is nearly linear in the shift.
+    fn newton(&self, radius: f64, shift: f64) -> f64 {
+        let terms = self.weights.iter().zip(&self.values);
+        // u' (H + shift I)^-1 u
+        let bend: f64 = terms.map(|(weight, value)| weight.powi(2) / (value + shift).powi(3)).sum();
+        let length = self.length(shift);
+        shift + (length / radius - 1.0) * length * length / bend
+    }
+
+    /// The shift between `low` and `high` at which `|u| = radius`; one of them if it is not between them.
+    fn shift_at(&self, radius: f64, mut low: f64, mut high: f64) -> f64 {
+        if self.length(low) <= radius {
+            return low;
+        }
+        let mut shift = low;
+        for _ in 0..MAX_SHIFTS {
+            match self.length(shift) <= radius {
+                true => high = shift,
+                false => low = shift,
+            }
+            let newton = self.newton(radius, shift);
+            let next = if newton > low && newton < high { newton } else { (low * high).sqrt() };
+            if (next - shift).abs() <= 1e-14 * shift {
+                break;
+            }
+            shift = next;
+        }
+        shift
+    }
 }
 
 /// A convex quadratic: a prepared Hessian with its linear and constant term.
@@ -189,15 +334,15 @@ impl Quadratic<'_> {
         let mut shift = warm.unwrap_or(1e9 * floor).max(floor);
         let mut best: Option<(Optimum, f64)> = None;
         for iterations in 1..=MAX_SHIFTS {
-            let Some(point) = self.hessian.path(self.linear, shift) else {
+            let Some(u) = self.hessian.point(self.linear, shift) else {
                 if best.is_some() {
                     break;
                 }
                 shift *= 10.0;
                 continue;
             };
-            let distance = point.norm;
-            let optimum = self.candidate(&comparison, point.u, iterations, tolerance);
+            let distance = norm(&u);
+            let optimum = self.candidate(&comparison, u, iterations, tolerance);
             let converged = optimum.gap <= tolerance;
             if best.as_ref().is_none_or(|(b, _)| optimum.gap < b.gap) {
                 best = Some((optimum, shift));
@@ -221,43 +366,53 @@ impl Quadratic<'_> {
         let mut shift = warm.unwrap_or(floor).clamp(floor, high);
         let mut best: Option<(Optimum, f64)> = None;
         for iterations in 1..=MAX_SHIFTS {
-            let Some(point) = self.hessian.path(self.linear, shift) else {
+            let Some(path) = self.hessian.path(self.linear, shift) else {
                 low = low.max(shift);
                 shift = if shift < high { (shift * 10.0).min(high) } else { 10.0 * shift };
                 continue;
             };
-            let interior = point.norm <= radius;
-            let mut u = point.u;
-            if !interior || shift > floor {
-                // The minimizer lies on the sphere (or the shift is still too large): compare there.
-                let scale = radius / point.norm;
-                u.iter_mut().for_each(|v| *v *= scale);
-            }
-            let optimum = self.candidate(&comparison, u, iterations, tolerance);
-            let converged = optimum.gap <= tolerance;
-            if best.as_ref().is_none_or(|(b, _)| optimum.gap < b.gap) {
-                best = Some((optimum, shift));
-            }
-            if converged || (interior && shift <= floor) {
-                break;
-            }
+            let interior = path.length(shift) <= radius;
             if interior {
                 high = high.min(shift);
             } else {
                 low = low.max(shift);
             }
-            // Newton's step for 1/radius - 1/|u(shift)| = 0, which is nearly linear in the shift.
-            let newton = shift + (point.norm / radius - 1.0) * point.norm * point.norm / point.inverse_product;
-            let inside = newton > low && newton < high;
-            shift = match inside {
-                true => newton,
+            let newton = path.newton(radius, shift);
+            // The best shift as far as the path reaches.
+            let at = match path.shift {
+                None => path.shift_at(radius, low, high),
+                Some(exact) if newton > exact / REACH && newton < exact * REACH => {
+                    path.shift_at(radius, low.max(exact / REACH), high.min(exact * REACH))
+                }
+                Some(_) => shift,
+            };
+            let mut u = self.hessian.scatter(&path.point(at));
+            let length = norm(&u);
+            if length > 0.0 && (at > floor || length > radius) {
+                // The minimizer lies on the sphere (or the shift is still too large): compare there.
+                let scale = radius / length;
+                u.iter_mut().for_each(|v| *v *= scale);
+            }
+            let optimum = self.candidate(&comparison, u, iterations, tolerance);
+            let converged = optimum.gap <= tolerance;
+            if best.as_ref().is_none_or(|(b, _)| optimum.gap < b.gap) {
+                best = Some((optimum, at));
+            }
+            if converged || (interior && shift <= floor) || high <= low * (1.0 + 1e-14) {
+                break;
+            }
+            let next = if at == shift { newton } else { at };
+            let inside = (next > low || next == floor && low == floor) && next < high;
+            let next = match inside {
+                true => next,
                 false if interior && low == floor && shift > 1e3 * floor => (1e-3 * shift).max(floor),
                 false if interior && low == floor => floor,
                 false => (low * high).sqrt(),
             };
-            if high <= low * (1.0 + 1e-14) {
+            if (next - shift).abs() <= 1e-14 * shift {
                 break;
             }
+            shift = next;
         }
         let zero = || self.candidate(&comparison, vec![0.0; self.hessian.width()], MAX_SHIFTS, tolerance);
         best.unwrap_or_else(|| (zero(), shift))
@@ -293,9 +448,9 @@ mod tests {
         let mut best = q.constant;
         for exponent in 0..4000 {
             let shift = 1e6 * 0.99f64.powi(exponent);
-            let Some(point) = q.hessian.path(q.linear, shift) else { continue };
-            let scale = (radius / point.norm).min(1.0);
-            let u: Vec<f64> = point.u.iter().map(|v| v * scale).collect();
+            let Some(u) = q.hessian.point(q.linear, shift) else { continue };
+            let scale = (radius / norm(&u)).min(1.0);
+            let u: Vec<f64> = u.iter().map(|v| v * scale).collect();
             best = best.min(q.value_gradient(&u).0);
         }
         best
