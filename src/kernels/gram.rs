@@ -3,7 +3,7 @@
 //! This is the work of the closed form at neuron scale (`docs/theory.md`, section 4): the neurons `p` of a layer share their inputs
 //! `x_i` and differ in the curvature `q[i, p]`. Products of two inputs are formed once and used by all neurons. Inputs
 //! of images and of rectifiers are mostly zero, so features are taken in tiles of two and a pair of tiles visits
-//! only the datapoints at which both are nonzero.
+//! only the datapoints at which both are nonzero. Where that is most of them, a matrix product does the same.
 
 use super::{Real, Symmetric, View, matmul};
 use rayon::prelude::*;
@@ -133,6 +133,7 @@ impl WeightedGram {
     /// Planes lie side by side in memory, so a block of columns and rows is read for all of them while it is in the cache.
     fn read(&self, first: usize, scale: f64, out: &mut [Symmetric]) {
         let width = self.width;
+        let mut sums = [[0.0; LANES]; BLOCK_COLUMNS];
         for left in (0..width).step_by(BLOCK_COLUMNS) {
             let right = width.min(left + BLOCK_COLUMNS);
             for top in (0..right).step_by(BLOCK_ROWS) {
@@ -140,7 +141,6 @@ impl WeightedGram {
                     let planes = first + group * LANES;
                     for row in top..right.min(top + BLOCK_ROWS) {
                         let start = left.max(row);
-                        let mut sums = [[0.0; LANES]; BLOCK_COLUMNS];
                         for (column, sums) in (start..right).zip(&mut sums) {
                             let (t1, t2) = (column / TILE, row / TILE);
                             let product = (t1 * (t1 + 1) / 2 + t2) * PRODUCTS + column % TILE * TILE + row % TILE;
@@ -357,17 +357,20 @@ mod avx512 {
 mod tests {
     use super::*;
 
-    fn data(rows: usize, width: usize, planes: usize) -> (Vec<f32>, Vec<f32>) {
-        let sparse = |i: usize| if i.is_multiple_of(3) { 0.0 } else { (i as f32 * 0.37).sin() };
-        let x = (0..rows * width).map(sparse).collect();
+    /// With a zero in every three inputs, or all but one in 11: tiles meet almost everywhere, or at few rows.
+    fn data(rows: usize, width: usize, planes: usize, mostly_zero: bool) -> (Vec<f32>, Vec<f32>) {
+        let zero = |i: usize| if mostly_zero { i % 11 != 0 } else { i.is_multiple_of(3) };
+        let input = |i: usize| if zero(i) { 0.0 } else { (i as f32 * 0.37).sin() + 0.1 };
+        let x = (0..rows * width).map(input).collect();
         let q = (0..rows * planes).map(|i| (i as f32 * 0.61).cos().abs()).collect();
         (x, q)
     }
 
     #[test]
     fn every_plane_agrees_with_the_plain_sum() {
-        for (rows, width, planes) in [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17), (30, 21, 2)] {
-            let (x, q) = data(rows, width, planes);
+        let shapes = [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17), (30, 21, 2), (300, 25, 9)];
+        for ((rows, width, planes), mostly_zero) in shapes.into_iter().flat_map(|s| [(s, false), (s, true)]) {
+            let (x, q) = data(rows, width, planes, mostly_zero);
             let mut gram = WeightedGram::new(width, planes);
             let mut scratch = GramScratch::default();
             gram.accumulate(&x, &q, rows, &mut scratch);
@@ -392,7 +395,7 @@ mod tests {
     fn simd_and_scalar_kernels_agree_to_rounding() {
         let padded = 64;
         let wide = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
-        let (products, weights) = data(40, PRODUCTS, padded);
+        let (products, weights) = data(40, PRODUCTS, padded, false);
         let (products, weights) = (wide(products), wide(weights));
         let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
         let mut fast = vec![0.5; PRODUCTS * padded];

@@ -195,27 +195,17 @@ impl<T: Real> NeuronStream<T> {
         let mut results = Vec::new();
         for (block, layer) in self.network.blocks().iter().zip(&mut self.layers) {
             let width = block.width();
-            let matrices = layer.gram.matrices(scale);
-            let count = layer.selected.len();
-            // Neurons have planes of their own, or share the only one.
-            let shared = matrices.len() != count;
-            let (mut own, mut common) = (Vec::new(), None);
-            if shared {
-                common = matrices.into_iter().next().map(Hessian::new);
-            } else {
-                own.extend(matrices.into_iter().map(Some));
-            }
-            own.resize_with(count, || None);
+            let hessians: Vec<Hessian> = layer.gram.matrices(scale).into_par_iter().map(Hessian::new).collect();
             let linear = layer.linear.par_chunks_exact(width);
-            let neurons = layer.selected.par_iter().zip(own).zip(linear).zip(&layer.constant).zip(&mut layer.warm);
+            let neurons = layer.selected.par_iter().zip(linear).zip(&layer.constant).zip(&mut layer.warm).enumerate();
             let solved: Vec<Vec<UnitResult>> = neurons
-                .map(|((((neuron, matrix), linear), constant), warm)| {
+                .map(|(p, (((neuron, linear), constant), warm))| {
                     let unit = unit(block, *neuron);
                     let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
                     let linear: Vec<f64> = linear.iter().map(|v| v * scale).collect();
-                    let own = matrix.map(Hessian::new);
                     let quadratic = Quadratic {
-                        hessian: own.as_ref().or(common.as_ref()).expect("a plane of its own or a shared one"),
+                        // A plane of its own, or the only one.
+                        hessian: if hessians.len() == 1 { &hessians[0] } else { &hessians[p] },
                         linear: &linear,
                         constant: mean_loss + constant * scale,
                     };

@@ -33,8 +33,6 @@ const TOGETHER: usize = 16;
 struct Stack<C> {
     count: usize,
     blocks: Range<usize>,
-    /// Whether the network's first block is transposed.
-    by_columns: bool,
     /// One matrix per block of the range.
     parts: Vec<Vec<C>>,
 }
@@ -52,7 +50,7 @@ impl<C: Real> Stack<C> {
         if by_columns && blocks.start == 0 {
             parts[0] = transposed(&parts[0], all[0].width());
         }
-        Self { count, blocks, by_columns, parts }
+        Self { count, blocks, parts }
     }
 
     /// The stacked matrix of block `l`, if it moves.
@@ -206,15 +204,13 @@ impl<C: Real> Window<'_, C> {
         let stack = self.stack(blocks.clone(), directions);
         let width = count * length;
         let hidden = blocks.start < last;
-        let mut sums: Vec<C> = match hidden {
+        let sums: Vec<C> = match hidden {
             true => self.sum_groups(rounds.clone(), width, Scratch::default, |scratch, group, span, sums| {
                 self.quadratic_group(group, span, &stack, C::of(scale), scratch, sums);
             }),
             false => vec![C::ZERO; width],
         };
-        if hidden {
-            sums = self.untransposed(blocks.start, count, sums);
-        }
+        let mut sums = self.untransposed(blocks.start, count, sums);
         self.add_moments(rounds, &stack, scale, &mut sums);
         let one = |d: usize| {
             let part = |l: usize| {
@@ -379,7 +375,7 @@ impl<C: Real> Window<'_, C> {
     fn apply(&self, group: &Group<C>, span: Range<usize>, stack: &Stack<C>, l: usize, v: &[C], out: &mut [C]) {
         let (block, batch) = (&self.network().blocks()[l], self.batch());
         let rows = span.len() * batch;
-        if !(stack.by_columns && l == 0) {
+        if !(self.by_columns() && l == 0) {
             return affine(&stack.stacked(block), v, self.inputs_of(group, span, l), rows, out, false);
         }
         let n = stack.count * block.units;
@@ -393,7 +389,7 @@ impl<C: Real> Window<'_, C> {
     /// Adds the products of block `l` with its inputs, of all directions; `delta: [rows, count, units]`.
     fn add_outer(&self, group: &Group<C>, span: Range<usize>, stack: &Stack<C>, l: usize, delta: &[C], sums: &mut [C]) {
         let (block, batch) = (&self.network().blocks()[l], self.batch());
-        if !(stack.by_columns && l == 0) {
+        if !(self.by_columns() && l == 0) {
             let x = self.inputs_of(group, span.clone(), l);
             return accumulate_outer(&stack.stacked(block), delta, x, span.len() * batch, sums);
         }

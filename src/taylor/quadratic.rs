@@ -473,6 +473,25 @@ mod tests {
         }
     }
 
+    /// Beyond the width of eigendecompositions, where a few steps of Lanczos' method stand for them.
+    #[test]
+    fn a_path_is_exact_at_its_shift_and_close_around_it() {
+        for (width, rank) in [(120, 300), (130, 20)] {
+            let (hessian, c) = problem(width, rank, 4.0);
+            for shift in [1e-4, 1e-2, 1.0] {
+                let path = hessian.path(&c, shift).expect("positive definite");
+                for (factor, error) in [(1.0, 1e-8), (1.0 / REACH, 0.02), (0.5, 0.02), (2.0, 0.02), (REACH, 0.02)] {
+                    let exact = hessian.point(&c, factor * shift).expect("positive definite");
+                    let close = hessian.scatter(&path.point(factor * shift));
+                    let apart: Vec<f64> = exact.iter().zip(&close).map(|(a, b)| a - b).collect();
+                    assert!(norm(&apart) <= error * norm(&exact), "{width} {rank} {shift} {factor}: {}", norm(&apart));
+                    let length = path.length(factor * shift);
+                    assert!((length - norm(&close)).abs() <= 1e-10 * length, "{width} {rank} {shift} {factor}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn unconstrained_minima_agree_with_least_squares() {
         for (width, rank) in [(5, 20), (9, 3), (110, 300)] {
