@@ -359,7 +359,7 @@ mod tests {
 
     /// With a zero in every three inputs, or all but one in 11: tiles meet almost everywhere, or at few rows.
     fn data(rows: usize, width: usize, planes: usize, mostly_zero: bool) -> (Vec<f32>, Vec<f32>) {
-        let zero = |i: usize| if mostly_zero { i % 11 != 0 } else { i.is_multiple_of(3) };
+        let zero = |i: usize| if mostly_zero { !i.is_multiple_of(11) } else { i.is_multiple_of(3) };
         let input = |i: usize| if zero(i) { 0.0 } else { (i as f32 * 0.37).sin() + 0.1 };
         let x = (0..rows * width).map(input).collect();
         let q = (0..rows * planes).map(|i| (i as f32 * 0.61).cos().abs()).collect();
