@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example linearization
 
-use burn::tensor::{DType, Device, Tensor};
+use burn_tensor::{DType, Device, Tensor};
 use std::error::Error;
 use taylorscope::network::{
     LayerSpec, Linearization, Network, Rectifier, he_uniform,

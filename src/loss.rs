@@ -71,16 +71,19 @@ impl Loss {
             (Loss::Mse, Targets::Values(y)) => {
                 let factor = T::of(2.0 / outputs as f64) * scale;
                 gradient.resize(f.len(), T::ZERO);
-                pulp::Arch::new().dispatch(|| {
-                    let mut total = 0.0;
-                    // In pieces that stay in the first-level cache from loop to loop.
-                    for ((g, f), y) in gradient.chunks_mut(PIECE).zip(f.chunks(PIECE)).zip(y.chunks(PIECE)) {
-                        g.iter_mut().zip(f.iter().zip(y)).for_each(|(g, (f, y))| *g = *f - *y);
-                        total += crate::kernels::real::sum_of_squares(g);
-                        g.iter_mut().for_each(|g| *g *= factor);
-                    }
-                    total / outputs as f64
-                })
+                crate::kernels::vectorized(
+                    #[inline(always)]
+                    || {
+                        let mut total = 0.0;
+                        // In pieces that stay in the first-level cache from loop to loop.
+                        for ((g, f), y) in gradient.chunks_mut(PIECE).zip(f.chunks(PIECE)).zip(y.chunks(PIECE)) {
+                            g.iter_mut().zip(f.iter().zip(y)).for_each(|(g, (f, y))| *g = *f - *y);
+                            total += crate::kernels::real::sum_of_squares(g);
+                            g.iter_mut().for_each(|g| *g *= factor);
+                        }
+                        total / outputs as f64
+                    },
+                )
             }
             (Loss::CrossEntropy, Targets::Labels(labels)) => {
                 gradient.clear();

@@ -193,9 +193,12 @@ impl Packer {
     fn push<V>(&mut self, values: &[V], on: impl Fn(&V) -> bool) {
         for values in values.chunks_exact(self.open.len()) {
             let (open, bit) = (&mut self.open, self.filled);
-            pulp::Arch::new().dispatch(|| {
-                open.iter_mut().zip(values).for_each(|(word, value)| *word |= u64::from(on(value)) << bit);
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    open.iter_mut().zip(values).for_each(|(word, value)| *word |= u64::from(on(value)) << bit);
+                },
+            );
             self.filled += 1;
             if self.filled == u64::BITS {
                 self.flush();

@@ -11,6 +11,7 @@ use super::{
     matmul,
     sparse::Entry,
     winners,
+    winograd::{self, Tiling, Transformed},
 };
 use crate::network::{Block, Convolution};
 use std::ops::Range;
@@ -22,9 +23,10 @@ const TILE: usize = 1 << 17;
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<T> {
     pub(super) columns: Vec<T>,
-    activations: Vec<T>,
+    pub(super) activations: Vec<T>,
     pub(super) weights: Vec<Vec<T>>,
     pub(super) entries: Vec<Vec<Entry<T>>>,
+    pub(super) transformed: Transformed<T>,
 }
 
 /// The first `len` elements of a buffer, grown if need be; they hold anything.
@@ -105,24 +107,27 @@ pub(super) fn unfold<T: Real>(c: &Convolution, image: &[T], rows: Range<usize>, 
 
 /// Adds patches to the places of an image that they came from, the adjoint of [`unfold`].
 pub(super) fn fold<T: Real>(c: &Convolution, columns: &[T], rows: Range<usize>, image: &mut [T]) {
-    pulp::Arch::new().dispatch(|| {
-        let mut segments = columns.chunks_exact(c.kernel * c.input.channels);
-        for y in rows.clone() {
-            for x in 0..c.output.width {
-                for i in 0..c.kernel {
-                    let from = segments.next().expect("the columns have a segment per kernel row");
-                    if let Some((row, skip, to, length)) = overlap(c, y, x, i) {
-                        let to = &mut image[row + to..][..length];
-                        to.iter_mut().zip(&from[skip..][..length]).for_each(|(to, from)| *to += *from);
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || {
+            let mut segments = columns.chunks_exact(c.kernel * c.input.channels);
+            for y in rows.clone() {
+                for x in 0..c.output.width {
+                    for i in 0..c.kernel {
+                        let from = segments.next().expect("the columns have a segment per kernel row");
+                        if let Some((row, skip, to, length)) = overlap(c, y, x, i) {
+                            let to = &mut image[row + to..][..length];
+                            to.iter_mut().zip(&from[skip..][..length]).for_each(|(to, from)| *to += *from);
+                        }
                     }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// The filters without bias as `[P, units]`, which products of many positions read fastest.
-fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>) {
+pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>) {
     const SIDE: usize = 16;
     let (units, width) = (block.units, block.width());
     let weights = &weights[block.range()];
@@ -148,6 +153,16 @@ pub struct Term<'a, T> {
     pub bias: bool,
 }
 
+/// The sums of the terms' biases.
+pub(super) fn biases<T: Real>(block: &Block, terms: &[Term<T>]) -> Vec<T> {
+    let mut bias = vec![T::ZERO; block.units];
+    for term in terms.iter().filter(|term| term.bias) {
+        let rows = term.weights[block.range()].chunks_exact(block.width());
+        bias.iter_mut().zip(rows).for_each(|(b, row)| *b += row[block.inputs]);
+    }
+    bias
+}
+
 /// Calls `visit(row, a)` for each of `rows` datapoints with `a: [positions, units]`, the sum of the terms.
 pub fn apply<T: Real>(
     block: &Block,
@@ -157,6 +172,9 @@ pub fn apply<T: Real>(
     scratch: &mut Scratch<T>,
     mut visit: impl FnMut(usize, &mut [T]),
 ) {
+    if let Some(tiling) = Tiling::if_worthwhile::<T>(block, c, rows) {
+        return winograd::apply(block, c, tiling, terms, rows, scratch, visit);
+    }
     let Scratch { columns, activations, weights, .. } = scratch;
     let (units, patch, positions) = (block.units, block.inputs, block.positions());
     weights.resize_with(terms.len().max(weights.len()), Vec::new);
@@ -164,11 +182,7 @@ pub fn apply<T: Real>(
     let tiles = Tiles::new(c);
     let columns = at_least(columns, tiles.images * tiles.rows * c.output.width * patch);
     let a = at_least(activations, tiles.images.min(rows.max(1)) * positions * units);
-    let mut bias = vec![T::ZERO; units];
-    for term in terms.iter().filter(|term| term.bias) {
-        let rows = term.weights[block.range()].chunks_exact(block.width());
-        bias.iter_mut().zip(rows).for_each(|(b, row)| *b += row[patch]);
-    }
+    let bias = biases(block, terms);
     tiles.each(c, rows, |images, span| {
         if span.start == 0 {
             a.chunks_exact_mut(units).for_each(|a| a.copy_from_slice(&bias));
@@ -212,6 +226,9 @@ pub fn backward<T: Real>(
     below: Option<(&[T], &mut [T])>,
     scratch: &mut Scratch<T>,
 ) {
+    if let Some(tiling) = Tiling::if_worthwhile::<T>(block, c, rows * cotangents.lines) {
+        return winograd::backward(block, c, tiling, cotangents, rows, gradient, below, scratch);
+    }
     match winners::sparse(block, &cotangents.gate) {
         Some((pool, winners)) => {
             winners::backward(block, c, pool, winners, cotangents, rows, gradient, below, scratch);
@@ -270,16 +287,19 @@ fn dense_backward<T: Real>(
 }
 
 /// Adds the sums of `delta: [positions, units]` to the last column of `gradient: [units, width]`.
-fn add_bias_gradient<T: Real>(delta: &[T], units: usize, width: usize, gradient: &mut [T]) {
+pub(super) fn add_bias_gradient<T: Real>(delta: &[T], units: usize, width: usize, gradient: &mut [T]) {
     const LANES: usize = 16;
     for first in (0..units).step_by(LANES) {
         let count = LANES.min(units - first);
         let mut sums = [T::ZERO; LANES];
-        pulp::Arch::new().dispatch(|| {
-            for row in delta.chunks_exact(units) {
-                sums.iter_mut().zip(&row[first..first + count]).for_each(|(sum, d)| *sum += *d);
-            }
-        });
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                for row in delta.chunks_exact(units) {
+                    sums.iter_mut().zip(&row[first..first + count]).for_each(|(sum, d)| *sum += *d);
+                }
+            },
+        );
         for (u, sum) in sums.iter().enumerate().take(count) {
             gradient[(first + u) * width + width - 1] += *sum;
         }

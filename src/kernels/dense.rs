@@ -152,11 +152,14 @@ pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], slopes: &[T
     } else {
         matmul(below, block.inputs, delta, w, false);
     }
-    pulp::Arch::new().dispatch(|| {
-        for (d, slope) in below.iter_mut().zip(slopes) {
-            *d *= *slope;
-        }
-    });
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || {
+            for (d, slope) in below.iter_mut().zip(slopes) {
+                *d *= *slope;
+            }
+        },
+    );
 }
 
 /// A factor `R` of a curvature `R' R` per datapoint, see [`curvature_factors`].

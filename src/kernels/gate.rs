@@ -61,120 +61,159 @@ fn each_place(pool: &Pool, mut visit: impl FnMut(usize, usize, usize)) {
 /// Output and max-pool winners of one image.
 pub fn max_pool<T: Real>(block: &Block, pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8]) {
     let [_, negative, zero] = sides::<T>(block.rectifier);
-    pulp::Arch::new().dispatch(|| match block.rectifier {
-        None => select(pool, a, out, winners, |a| (a, 0)),
-        // The side of a winner at 0 has the same slope as that of a negative one.
-        Some(Rectifier::Relu) => select(pool, a, out, winners, |a| if a > T::ZERO { (a, 0) } else { (a * zero, 1) }),
-        Some(_) => select(pool, a, out, winners, |a| match () {
-            () if a > T::ZERO => (a, 0),
-            () if a < T::ZERO => (negative * a, 1),
-            () => (zero * a, 2),
-        }),
-    });
+    // Without branches, or there will be no vectors.
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || match block.rectifier {
+            None => select(pool, a, out, winners, |a| (a, 0)),
+            // The side of a winner at 0 has the same slope as that of a negative one.
+            Some(Rectifier::Relu) => select(pool, a, out, winners, move |a| {
+                let (flat, positive) = (a * zero, a > T::ZERO);
+                (if positive { a } else { flat }, u32::from(!positive))
+            }),
+            Some(_) => select(pool, a, out, winners, move |a| {
+                let (below, flat) = (negative * a, zero * a);
+                let side = if a > T::ZERO { 0 } else { 2 - u32::from(a < T::ZERO) };
+                (
+                    if a > T::ZERO {
+                        a
+                    } else if a < T::ZERO {
+                        below
+                    } else {
+                        flat
+                    },
+                    side,
+                )
+            }),
+        },
+    );
 }
 
+/// Channels that go through a window together: so many that the compiler makes vectors of them instead of writing them out one by one.
+const CHANNELS: usize = 64;
+
 #[inline(always)]
-fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit: impl Fn(T) -> (T, u8)) {
-    let units = pool.input.channels;
-    let places = (pool.size * pool.size) as u8;
-    each_place(pool, |place, to, from| {
-        let place = place as u8;
-        let values = &a[from * units..][..units];
-        let out = &mut out[to * units..][..units];
-        let winners = &mut winners[to * units..][..units];
-        for ((value, best), winner) in values.iter().zip(out).zip(winners) {
-            let (z, side) = unit(*value);
-            let better = place == 0 || z > *best;
-            *best = if better { z } else { *best };
-            *winner = if better { place + places * side } else { *winner };
+fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit: impl Fn(T) -> (T, u32)) {
+    let (units, places) = (pool.input.channels, (pool.size * pool.size) as u32);
+    // Codes as wide as single-precision numbers, so that a comparison selects both.
+    let (mut best, mut codes) = ([T::ZERO; CHANNELS], [0; CHANNELS]);
+    for (at, (out, winners)) in out.chunks_exact_mut(units).zip(winners.chunks_exact_mut(units)).enumerate() {
+        let (y, x) = (at / pool.output.width, at % pool.output.width);
+        let window = &a[(y * pool.input.width + x) * pool.stride * units..];
+        let chunks = out.chunks_mut(CHANNELS).zip(winners.chunks_mut(CHANNELS));
+        for (chunk, (out, winners)) in chunks.enumerate() {
+            let (best, codes) = (&mut best[..out.len()], &mut codes[..out.len()]);
+            for i in 0..pool.size {
+                for j in 0..pool.size {
+                    let place = (i * pool.size + j) as u32;
+                    let values = &window[(i * pool.input.width + j) * units + chunk * CHANNELS..];
+                    for ((value, best), code) in values.iter().zip(&mut *best).zip(&mut *codes) {
+                        let (z, side) = unit(*value);
+                        let better = (place == 0) | (z > *best);
+                        *best = if better { z } else { *best };
+                        *code = if better { place + places * side } else { *code };
+                    }
+                }
+            }
+            out.copy_from_slice(best);
+            winners.iter_mut().zip(codes).for_each(|(winner, code)| *winner = *code as u8);
         }
-    });
+    }
 }
 
 /// Output and slopes of one image, without a max-pool.
 pub fn rectify<T: Real>(block: &Block, a: &[T], out: &mut [T], slopes: &mut [T]) {
-    pulp::Arch::new().dispatch(|| match block.rectifier {
-        Some(rectifier) => rectifier.derivatives(a, slopes),
-        None => slopes.fill(T::ONE),
-    });
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || match block.rectifier {
+            Some(rectifier) => rectifier.derivatives(a, slopes),
+            None => slopes.fill(T::ONE),
+        },
+    );
     push(block, Gate::Slopes(slopes), a, out);
 }
 
 /// `out = G a` for one image, with `G` the derivative of the output in the pre-activations: forward mode, and also the value itself.
 pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
-    pulp::Arch::new().dispatch(|| match (gate, &block.pool) {
-        (Gate::Slopes(slopes), None) => {
-            for ((out, a), slope) in out.iter_mut().zip(a).zip(slopes) {
-                *out = *a * *slope;
-            }
-        }
-        (Gate::Slopes(slopes), Some(pool)) => {
-            let units = pool.input.channels;
-            let share = T::ONE / T::of((pool.size * pool.size) as f64);
-            out.fill(T::ZERO);
-            each_place(pool, |_, to, from| {
-                let out = &mut out[to * units..][..units];
-                let values = a[from * units..][..units].iter().zip(&slopes[from * units..][..units]);
-                for (out, (a, slope)) in out.iter_mut().zip(values) {
-                    *out += *a * *slope;
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || match (gate, &block.pool) {
+            (Gate::Slopes(slopes), None) => {
+                for ((out, a), slope) in out.iter_mut().zip(a).zip(slopes) {
+                    *out = *a * *slope;
                 }
-            });
-            out.iter_mut().for_each(|out| *out *= share);
-        }
-        (Gate::Winners(winners), Some(pool)) => {
-            let units = pool.input.channels;
-            out.fill(T::ZERO);
-            each_side(block, pool, |side, slope: T| {
-                each_place(pool, |place, to, from| {
-                    let code = place as u8 + side;
+            }
+            (Gate::Slopes(slopes), Some(pool)) => {
+                let units = pool.input.channels;
+                let share = T::ONE / T::of((pool.size * pool.size) as f64);
+                out.fill(T::ZERO);
+                each_place(pool, |_, to, from| {
                     let out = &mut out[to * units..][..units];
-                    let values = a[from * units..][..units].iter().zip(&winners[to * units..][..units]);
-                    for (out, (a, winner)) in out.iter_mut().zip(values) {
-                        *out = if *winner == code { slope * *a } else { *out };
+                    let values = a[from * units..][..units].iter().zip(&slopes[from * units..][..units]);
+                    for (out, (a, slope)) in out.iter_mut().zip(values) {
+                        *out += *a * *slope;
                     }
                 });
-            });
-        }
-        (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
-    });
+                out.iter_mut().for_each(|out| *out *= share);
+            }
+            (Gate::Winners(winners), Some(pool)) => {
+                let units = pool.input.channels;
+                out.fill(T::ZERO);
+                each_side(block, pool, |side, slope: T| {
+                    each_place(pool, |place, to, from| {
+                        let code = place as u8 + side;
+                        let out = &mut out[to * units..][..units];
+                        let values = a[from * units..][..units].iter().zip(&winners[to * units..][..units]);
+                        for (out, (a, winner)) in out.iter_mut().zip(values) {
+                            *out = if *winner == code { slope * *a } else { *out };
+                        }
+                    });
+                });
+            }
+            (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
+        },
+    );
 }
 
 /// `delta = G' cotangent` for one image: the cotangent of the pre-activations from that of the output.
 pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut [T]) {
-    pulp::Arch::new().dispatch(|| match (gate, &block.pool) {
-        (Gate::Slopes(slopes), None) => {
-            for ((delta, g), slope) in delta.iter_mut().zip(cotangent).zip(slopes) {
-                *delta = *g * *slope;
-            }
-        }
-        (Gate::Slopes(slopes), Some(pool)) => {
-            let units = pool.input.channels;
-            let share = T::ONE / T::of((pool.size * pool.size) as f64);
-            delta.fill(T::ZERO);
-            each_place(pool, |_, to, from| {
-                let delta = &mut delta[from * units..][..units];
-                for (delta, g) in delta.iter_mut().zip(&cotangent[to * units..][..units]) {
-                    *delta += *g * share;
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || match (gate, &block.pool) {
+            (Gate::Slopes(slopes), None) => {
+                for ((delta, g), slope) in delta.iter_mut().zip(cotangent).zip(slopes) {
+                    *delta = *g * *slope;
                 }
-            });
-            delta.iter_mut().zip(slopes).for_each(|(delta, slope)| *delta *= *slope);
-        }
-        (Gate::Winners(winners), Some(pool)) => {
-            let units = pool.input.channels;
-            delta.fill(T::ZERO);
-            each_side(block, pool, |side, slope: T| {
-                each_place(pool, |place, to, from| {
-                    let code = place as u8 + side;
+            }
+            (Gate::Slopes(slopes), Some(pool)) => {
+                let units = pool.input.channels;
+                let share = T::ONE / T::of((pool.size * pool.size) as f64);
+                delta.fill(T::ZERO);
+                each_place(pool, |_, to, from| {
                     let delta = &mut delta[from * units..][..units];
-                    let values = cotangent[to * units..][..units].iter().zip(&winners[to * units..][..units]);
-                    for (delta, (g, winner)) in delta.iter_mut().zip(values) {
-                        *delta += if *winner == code { slope * *g } else { T::ZERO };
+                    for (delta, g) in delta.iter_mut().zip(&cotangent[to * units..][..units]) {
+                        *delta += *g * share;
                     }
                 });
-            });
-        }
-        (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
-    });
+                delta.iter_mut().zip(slopes).for_each(|(delta, slope)| *delta *= *slope);
+            }
+            (Gate::Winners(winners), Some(pool)) => {
+                let units = pool.input.channels;
+                delta.fill(T::ZERO);
+                each_side(block, pool, |side, slope: T| {
+                    each_place(pool, |place, to, from| {
+                        let code = place as u8 + side;
+                        let delta = &mut delta[from * units..][..units];
+                        let values = cotangent[to * units..][..units].iter().zip(&winners[to * units..][..units]);
+                        for (delta, (g, winner)) in delta.iter_mut().zip(values) {
+                            *delta += if *winner == code { slope * *g } else { T::ZERO };
+                        }
+                    });
+                });
+            }
+            (Gate::Winners(_), None) => unreachable!("winners are of a pool"),
+        },
+    );
 }
 
 /// Calls `visit` with the offset of the codes and the slope of every side that lets something through.

@@ -199,20 +199,23 @@ impl<T: Real> Inputs<'_, T> {
         for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
             let second = self.tile(t2);
             let both = self.occupied(t1).iter().zip(self.occupied(t2)).map(|(a, b)| a & b);
-            let count = pulp::Arch::new().dispatch(|| {
-                let mut count = 0;
-                for (w, mut both) in both.enumerate() {
-                    while both != 0 {
-                        let i = w * 64 + both.trailing_zeros() as usize;
-                        both &= both - 1;
-                        let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
-                        let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
-                        (list[count], products[count]) = ((i * padded) as u32, product);
-                        count += 1;
+            let count = crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    let mut count = 0;
+                    for (w, mut both) in both.clone().enumerate() {
+                        while both != 0 {
+                            let i = w * 64 + both.trailing_zeros() as usize;
+                            both &= both - 1;
+                            let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
+                            let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
+                            (list[count], products[count]) = ((i * padded) as u32, product);
+                            count += 1;
+                        }
                     }
-                }
-                count
-            });
+                    count
+                },
+            );
             if count > 0 {
                 add_products(sums, padded, &list[..count], products[..count].as_flattened(), self.weights);
             }

@@ -1,6 +1,9 @@
 //! Vectors of either element type, on whatever the machine has, for kernels that are written once for both.
 
-use super::few::{Combine, Dots};
+use super::{
+    few::{Combine, Dots},
+    winograd::Transform,
+};
 use pulp::{MemMask, Simd};
 
 /// An element type of vectors.
@@ -31,6 +34,9 @@ pub trait Lanes: Copy {
 
     /// [`Lanes::combine`] for dot products.
     fn dots(work: Dots<Self>);
+
+    /// [`Lanes::combine`] for transforms of convolutions.
+    fn transform(work: Transform<Self>);
 
     /// # Safety
     /// A vector of elements behind `from` must be readable.
@@ -98,6 +104,10 @@ macro_rules! lanes {
             }
 
             fn dots(work: Dots<Self>) {
+                pulp::Arch::new().dispatch(work);
+            }
+
+            fn transform(work: Transform<Self>) {
                 pulp::Arch::new().dispatch(work);
             }
 

@@ -30,11 +30,31 @@ pub mod real;
 pub mod sparse;
 pub mod symmetric;
 mod winners;
+mod winograd;
 
 pub use lanes::Lanes;
 pub use matrix::{View, matmul, matmul_shared};
 pub use real::Real;
 pub use symmetric::Symmetric;
+
+/// Calls `work` compiled for the best instructions of the machine.
+///
+/// The compiler must see all of the work in one place: write `vectorized(#[inline(always)] || ...)`, or a large closure is compiled
+/// for the plainest machine and called from there.
+pub fn vectorized<R>(work: impl FnMut() -> R) -> R {
+    struct Work<F>(F);
+
+    impl<R, F: FnMut() -> R> pulp::WithSimd for Work<F> {
+        type Output = R;
+
+        // Not `FnOnce`, whose calls go through another function that is not inlined.
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Work(work))
+}
 
 /// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small
 /// network's weights are several shares. Fixed, so that work is split the same for any number of threads.

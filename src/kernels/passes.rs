@@ -158,10 +158,13 @@ pub fn forward_with<T: Real>(
         out.chunks_exact(block.units).enumerate().for_each(|(row, a)| visit(l, row, a));
         match block.rectifier {
             Some(rectifier) => {
-                pulp::Arch::new().dispatch(|| {
-                    rectifier.derivatives(out, slopes);
-                    out.iter_mut().zip(slopes).for_each(|(a, slope)| *a *= *slope);
-                });
+                crate::kernels::vectorized(
+                    #[inline(always)]
+                    || {
+                        rectifier.derivatives(out, slopes);
+                        out.iter_mut().zip(slopes.iter()).for_each(|(a, slope)| *a *= *slope);
+                    },
+                );
             }
             None => slopes.fill(T::ONE),
         }

@@ -68,6 +68,8 @@ pub trait Real:
     const MIN_POSITIVE: Self;
     /// As far above that as numbers are precise: times a learning rate, a number above it is normal still.
     const NEGLIGIBLE: Self;
+    /// Whether convolutions may go through transforms, which round ten times as much.
+    const TRANSFORMS: bool;
     /// The name in safetensors files and error texts, `f32` or `f64`.
     const NAME: &'static str;
     fn of(value: f64) -> Self;
@@ -88,12 +90,13 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ident, $as_own:expr) => {
+    ($type:ident, $transforms:literal, $as_own:expr) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
             const NEGLIGIBLE: Self = $type::MIN_POSITIVE / $type::EPSILON;
+            const TRANSFORMS: bool = $transforms;
             const NAME: &'static str = stringify!($type);
             #[inline]
             fn of(value: f64) -> Self {
@@ -130,8 +133,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, Some);
-real!(f64, |_| None);
+real!(f32, true, Some);
+real!(f64, false, |_| None);
 
 /// Converts a slice between element types (through `f64`, exactly when the target is wider).
 pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {

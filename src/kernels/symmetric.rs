@@ -49,15 +49,18 @@ impl Symmetric {
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
         assert_eq!(v.len(), self.width, "the vector has another length");
         let mut out = vec![0.0; self.width];
-        pulp::Arch::new().dispatch(|| {
-            let mut rest = &self.entries[..];
-            for (i, factor) in v.iter().enumerate() {
-                let (row, below) = rest.split_at(self.width - i);
-                rest = below;
-                out[i] += row[0] * factor + dot(&row[1..], &v[i + 1..]);
-                axpy(*factor, &row[1..], &mut out[i + 1..]);
-            }
-        });
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                let mut rest = &self.entries[..];
+                for (i, factor) in v.iter().enumerate() {
+                    let (row, below) = rest.split_at(self.width - i);
+                    rest = below;
+                    out[i] += row[0] * factor + dot(&row[1..], &v[i + 1..]);
+                    axpy(*factor, &row[1..], &mut out[i + 1..]);
+                }
+            },
+        );
         out
     }
 }

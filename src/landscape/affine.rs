@@ -84,7 +84,10 @@ impl<'a> Affine<'a> {
                 false => planes.iter().map(|plane| plane[rows.clone()].to_vec()).collect(),
             };
             let mut out = x.with_planes(width, own);
-            pulp::Arch::new().dispatch(|| self.clear_roundings(x, &mut out));
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || self.clear_roundings(x, &mut out),
+            );
             out
         });
         apart.collect()

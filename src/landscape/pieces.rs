@@ -96,11 +96,14 @@ impl Pieces {
         let by = from - source.bounds[p];
         if let [values, slopes] = &mut self.planes[..] {
             // Lines, by far the most frequent: anchor and scale in one pass.
-            pulp::Arch::new().dispatch(|| {
-                let lines = source.row(0, p).iter().zip(source.row(1, p)).zip(scales);
-                values.extend(lines.map(|((value, slope), scale)| (value + by * slope) * scale));
-                slopes.extend(source.row(1, p).iter().zip(scales).map(|(slope, scale)| slope * scale));
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    let lines = source.row(0, p).iter().zip(source.row(1, p)).zip(scales);
+                    values.extend(lines.map(|((value, slope), scale)| (value + by * slope) * scale));
+                    slopes.extend(source.row(1, p).iter().zip(scales).map(|(slope, scale)| slope * scale));
+                },
+            );
         } else {
             for (k, plane) in self.planes.iter_mut().enumerate() {
                 plane.extend_from_slice(source.row(k, p));

@@ -108,13 +108,16 @@ impl Rectify {
         for (first, states) in states.chunks_mut(u64::BITS as usize).enumerate() {
             let units = first * u64::BITS as usize;
             let lines = values[units..].iter().zip(&slopes[units..]);
-            pulp::Arch::new().dispatch(|| {
-                crossed = 0;
-                for (bit, (active, (value, slope))) in states.iter_mut().zip(lines).enumerate() {
-                    *active = *value > 0.0;
-                    crossed |= u64::from(value * (value + slope * length) <= 0.0) << bit;
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    crossed = 0;
+                    for (bit, (active, (value, slope))) in states.iter_mut().zip(lines.clone()).enumerate() {
+                        *active = *value > 0.0;
+                        crossed |= u64::from(value * (value + slope * length) <= 0.0) << bit;
+                    }
+                },
+            );
             while crossed != 0 {
                 let bit = crossed.trailing_zeros() as usize;
                 crossed &= crossed - 1;

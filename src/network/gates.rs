@@ -1,7 +1,7 @@
 //! Rectifiers and pools on Burn tensors: the generic twin of [`crate::kernels::gate`].
 
 use super::{Block, Pool, Pooling, Rectifier};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn_tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 /// The derivative of what stands between the pre-activations of a block and its output.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 //! in a row as `[height, width, channels]`, except in the data, where they are `[channels, height, width]`.
 
 use super::{Block, Convolution, LinearMap, Network, Shape, gates::Gate};
-use burn::tensor::{
+use burn_tensor::{
     DType, Device, Tensor, TensorData,
     module::{conv_transpose2d, conv2d, conv2d_weight_backward},
     ops::{ConvOptions, ConvTransposeOptions},

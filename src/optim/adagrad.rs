@@ -30,14 +30,17 @@ impl<T: Real> AdaGrad<T> {
 impl<T: Real> Optimizer<T> for AdaGrad<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, eps) = (T::of(self.rate.at(round)), self.eps);
-        pulp::Arch::new().dispatch(|| {
-            for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {
-                *v += *g * *g;
-                // A weight whose gradient was always zero does not move, also with eps = 0.
-                let moved = rate * *g / (v.sqrt() + eps);
-                *w -= if *v > T::ZERO { moved } else { T::ZERO };
-            }
-        });
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {
+                    *v += *g * *g;
+                    // A weight whose gradient was always zero does not move, also with eps = 0.
+                    let moved = rate * *g / (v.sqrt() + eps);
+                    *w -= if *v > T::ZERO { moved } else { T::ZERO };
+                }
+            },
+        );
     }
 
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {

@@ -74,16 +74,20 @@ impl<T: Real> Optimizer<T> for Adam<T> {
         let moments = (self.mean.par_chunks_mut(SHARE), self.square.par_chunks_mut(SHARE)).into_par_iter();
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), moments).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient, (mean, square))| {
-            pulp::Arch::new().dispatch(|| {
-                for ((w, (m, v)), g) in weights.iter_mut().zip(mean.iter_mut().zip(square)).zip(gradient) {
-                    *m = (beta1 * *m + rest1 * *g).or_zero(T::NEGLIGIBLE);
-                    *v = (beta2 * *v + rest2 * *g * *g).or_zero(T::MIN_POSITIVE);
-                    // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
-                    // branch around the store: the loop vectorizes.)
-                    let moved = step * *m / (v.sqrt() * root + eps);
-                    *w = keep * *w - if *v > T::ZERO { moved } else { T::ZERO };
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    for ((w, (m, v)), g) in weights.iter_mut().zip(mean.iter_mut().zip(square.iter_mut())).zip(gradient)
+                    {
+                        *m = (beta1 * *m + rest1 * *g).or_zero(T::NEGLIGIBLE);
+                        *v = (beta2 * *v + rest2 * *g * *g).or_zero(T::MIN_POSITIVE);
+                        // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
+                        // branch around the store: the loop vectorizes.)
+                        let moved = step * *m / (v.sqrt() * root + eps);
+                        *w = keep * *w - if *v > T::ZERO { moved } else { T::ZERO };
+                    }
+                },
+            );
         });
     }
 

@@ -29,12 +29,15 @@ impl<T: Real> BatchRms<T> {
 impl<T: Real> Optimizer<T> for BatchRms<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, eps) = (T::of(self.rate.at(round)), self.eps);
-        pulp::Arch::new().dispatch(|| {
-            for ((w, v), g) in weights.iter_mut().zip(&self.squares).zip(gradient) {
-                let moved = rate * *g / (v.sqrt() + eps);
-                *w -= if *v > T::ZERO { moved } else { T::ZERO };
-            }
-        });
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                for ((w, v), g) in weights.iter_mut().zip(&self.squares).zip(gradient) {
+                    let moved = rate * *g / (v.sqrt() + eps);
+                    *w -= if *v > T::ZERO { moved } else { T::ZERO };
+                }
+            },
+        );
     }
 
     fn squares(&mut self) -> Option<&mut [T]> {

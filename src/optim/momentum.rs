@@ -47,12 +47,15 @@ impl<T: Real> Optimizer<T> for Momentum<T> {
         let velocity = self.velocity.par_chunks_mut(SHARE);
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), velocity).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient, velocity)| {
-            pulp::Arch::new().dispatch(|| {
-                for ((w, v), g) in weights.iter_mut().zip(velocity).zip(gradient) {
-                    *v = (mu * *v + *g).or_zero(T::NEGLIGIBLE);
-                    *w -= rate * if nesterov { *g + mu * *v } else { *v };
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    for ((w, v), g) in weights.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
+                        *v = (mu * *v + *g).or_zero(T::NEGLIGIBLE);
+                        *w -= rate * if nesterov { *g + mu * *v } else { *v };
+                    }
+                },
+            );
         });
     }
 

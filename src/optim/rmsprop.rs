@@ -85,16 +85,19 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
         let square = self.square.par_chunks_mut(SHARE);
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), square).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient, square)| {
-            pulp::Arch::new().dispatch(|| {
-                let rest = T::ONE - alpha;
-                for ((w, v), g) in weights.iter_mut().zip(square).zip(gradient) {
-                    *v = (alpha * *v + rest * *g * *g).or_zero(T::MIN_POSITIVE);
-                    // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
-                    // branch around the store: the loop vectorizes.)
-                    let moved = rate * *g / (v.sqrt() + eps);
-                    *w -= if *v > T::ZERO { moved } else { T::ZERO };
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    let rest = T::ONE - alpha;
+                    for ((w, v), g) in weights.iter_mut().zip(square.iter_mut()).zip(gradient) {
+                        *v = (alpha * *v + rest * *g * *g).or_zero(T::MIN_POSITIVE);
+                        // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
+                        // branch around the store: the loop vectorizes.)
+                        let moved = rate * *g / (v.sqrt() + eps);
+                        *w -= if *v > T::ZERO { moved } else { T::ZERO };
+                    }
+                },
+            );
         });
     }
 

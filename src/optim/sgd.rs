@@ -22,11 +22,14 @@ impl<T: Real> Optimizer<T> for Sgd {
         let rate = T::of(self.rate.at(round));
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient)| {
-            pulp::Arch::new().dispatch(|| {
-                for (w, g) in weights.iter_mut().zip(gradient) {
-                    *w -= rate * *g;
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    for (w, g) in weights.iter_mut().zip(gradient) {
+                        *w -= rate * *g;
+                    }
+                },
+            );
         });
     }
 }

@@ -19,16 +19,19 @@ impl SignSgd {
 impl<T: Real> Optimizer<T> for SignSgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let rate = T::of(self.rate.at(round));
-        pulp::Arch::new().dispatch(|| {
-            for (w, g) in weights.iter_mut().zip(gradient) {
-                *w -= if *g > T::ZERO {
-                    rate
-                } else if *g < T::ZERO {
-                    -rate
-                } else {
-                    T::ZERO
-                };
-            }
-        });
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                for (w, g) in weights.iter_mut().zip(gradient) {
+                    *w -= if *g > T::ZERO {
+                        rate
+                    } else if *g < T::ZERO {
+                        -rate
+                    } else {
+                        T::ZERO
+                    };
+                }
+            },
+        );
     }
 }

@@ -145,14 +145,20 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
                     let first = (round * self.sample.batch + shard * size) * outputs;
                     let count = shard_rows(*shard) * outputs;
                     let g = &self.gradients.values[first * width..(first + count) * width];
-                    pulp::Arch::new().dispatch(|| {
-                        s.clear();
-                        s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
-                    });
+                    crate::kernels::vectorized(
+                        #[inline(always)]
+                        || {
+                            s.clear();
+                            s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
+                        },
+                    );
                     value += slopes(*round, *shard, first, &mut s);
-                    pulp::Arch::new().dispatch(|| {
-                        g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
-                    });
+                    crate::kernels::vectorized(
+                        #[inline(always)]
+                        || {
+                            g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
+                        },
+                    );
                 }
                 (value, sum)
             })

@@ -128,7 +128,10 @@ impl<T: Real> NeuronStream<T> {
         let mut storage = Vec::new();
         let top = self.loss.hessian_factor(&part.tape.output, self.network.outputs(), &mut storage);
         curvature_factors(&self.network, round.weights, &part.tape, top, 0, true, |l, factor| {
-            pulp::Arch::new().dispatch(|| factor.diagonal(rows, blocks[l].units, &mut curvature[l]));
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || factor.diagonal(rows, blocks[l].units, &mut curvature[l]),
+            );
         });
         let moved: Vec<T> = round.weights.iter().zip(&self.initial).map(|(w, start)| *w - *start).collect();
         let batch = T::of(self.batch as f64);

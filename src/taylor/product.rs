@@ -550,11 +550,14 @@ impl Window<'_, f64> {
 
 /// `values[i, d, u] *= factors[i, u]` for `values: [rows, count, units]`.
 fn multiply_rows<C: Real>(values: &mut [C], factors: &[C], count: usize, units: usize) {
-    pulp::Arch::new().dispatch(|| {
-        for (row, factors) in values.chunks_exact_mut(count * units).zip(factors.chunks_exact(units)) {
-            for values in row.chunks_exact_mut(units) {
-                values.iter_mut().zip(factors).for_each(|(v, f)| *v *= *f);
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || {
+            for (row, factors) in values.chunks_exact_mut(count * units).zip(factors.chunks_exact(units)) {
+                for values in row.chunks_exact_mut(units) {
+                    values.iter_mut().zip(factors).for_each(|(v, f)| *v *= *f);
+                }
             }
-        }
-    });
+        },
+    );
 }

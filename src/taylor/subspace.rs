@@ -228,18 +228,21 @@ fn dots(vectors: &[Vec<f32>], v: &[f64]) -> Vec<f64> {
     vectors
         .par_iter()
         .map(|b| {
-            pulp::Arch::new().dispatch(|| {
-                let mut sums = [0.0f64; 16];
-                let (chunks_b, chunks_v) = (b.chunks_exact(16), v.chunks_exact(16));
-                let rest: f64 =
-                    chunks_b.remainder().iter().zip(chunks_v.remainder()).map(|(b, v)| f64::from(*b) * v).sum();
-                for (b, v) in chunks_b.zip(chunks_v) {
-                    for (sum, (b, v)) in sums.iter_mut().zip(b.iter().zip(v)) {
-                        *sum += f64::from(*b) * v;
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    let mut sums = [0.0f64; 16];
+                    let (chunks_b, chunks_v) = (b.chunks_exact(16), v.chunks_exact(16));
+                    let rest: f64 =
+                        chunks_b.remainder().iter().zip(chunks_v.remainder()).map(|(b, v)| f64::from(*b) * v).sum();
+                    for (b, v) in chunks_b.zip(chunks_v) {
+                        for (sum, (b, v)) in sums.iter_mut().zip(b.iter().zip(v)) {
+                            *sum += f64::from(*b) * v;
+                        }
                     }
-                }
-                sums.iter().sum::<f64>() + rest
-            })
+                    sums.iter().sum::<f64>() + rest
+                },
+            )
         })
         .collect()
 }
@@ -272,14 +275,17 @@ fn products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
 /// `out += factor * sum_j coefficients[j] vectors[j]`.
 fn combine(vectors: &[Vec<f32>], coefficients: &[f64], factor: f64, out: &mut [f64]) {
     out.par_chunks_mut(SHARE).enumerate().for_each(|(s, out)| {
-        pulp::Arch::new().dispatch(|| {
-            for (vector, coefficient) in vectors.iter().zip(coefficients) {
-                let scale = factor * coefficient;
-                for (o, v) in out.iter_mut().zip(&vector[s * SHARE..]) {
-                    *o += scale * f64::from(*v);
+        crate::kernels::vectorized(
+            #[inline(always)]
+            || {
+                for (vector, coefficient) in vectors.iter().zip(coefficients) {
+                    let scale = factor * coefficient;
+                    for (o, v) in out.iter_mut().zip(&vector[s * SHARE..]) {
+                        *o += scale * f64::from(*v);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 

@@ -206,8 +206,10 @@ impl<T: Real> Observer<T> for UnitTracker<T> {
             let initial = self.initial[block.range()].chunks_exact(block.width());
             let gradients = round.gradient[block.range()].chunks_exact(block.width());
             for ((w, start), g) in weights.zip(initial).zip(gradients) {
-                let (moved, gradient) =
-                    pulp::Arch::new().dispatch(|| (sum_of_squared_differences(w, start), sum_of_squares(g)));
+                let (moved, gradient) = crate::kernels::vectorized(
+                    #[inline(always)]
+                    || (sum_of_squared_differences(w, start), sum_of_squares(g)),
+                );
                 update(&mut self.units[at], moved, gradient);
                 layer_moved += moved;
                 layer_gradient += gradient;

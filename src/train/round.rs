@@ -217,12 +217,15 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
         in_a_row(self.gradient.par_chunks_mut(SHARE)).enumerate().for_each(|(share, total)| {
             let start = share * SHARE;
-            pulp::Arch::new().dispatch(|| {
-                total.copy_from_slice(&first.gradient[start..start + total.len()]);
-                for part in rest {
-                    total.iter_mut().zip(&part.gradient[start..]).for_each(|(sum, g)| *sum += *g);
-                }
-            });
+            crate::kernels::vectorized(
+                #[inline(always)]
+                || {
+                    total.copy_from_slice(&first.gradient[start..start + total.len()]);
+                    for part in rest {
+                        total.iter_mut().zip(&part.gradient[start..]).for_each(|(sum, g)| *sum += *g);
+                    }
+                },
+            );
         });
     }
 

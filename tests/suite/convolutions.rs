@@ -2,7 +2,7 @@
 //! and order of axes, and against one another.
 
 use crate::common::{Numbers, assert_close, convolutional_problems};
-use burn::tensor::{DType, Device, Tensor};
+use burn_tensor::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};

@@ -2,7 +2,7 @@
 //! against one another.
 
 use crate::common::{Numbers, assert_close, network, problems};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use taylorscope::{
     kernels::{
