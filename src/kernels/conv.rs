@@ -213,6 +213,14 @@ pub struct Cotangents<'a, T> {
     pub gate: Gate<'a, T>,
 }
 
+impl<T: Real> Cotangents<'_, T> {
+    /// Line `image` of all datapoints' lines, pulled back to the pre-activations: `delta: [positions, units]`.
+    pub(super) fn pull(&self, block: &Block, image: usize, delta: &mut [T]) {
+        let cotangent = &self.values[image * block.features_out()..][..block.features_out()];
+        pull(block, self.gate.row(image / self.lines, block), cotangent, delta);
+    }
+}
+
 /// The backward pass of a block for `rows` datapoints.
 ///
 /// Adds the gradient in the block's weights to `gradient: [units, P + 1]`, with the inputs `x: [rows, features in]` (one line only), and
@@ -247,7 +255,7 @@ fn dense_backward<T: Real>(
     below: Option<(&[T], &mut [T])>,
     scratch: &mut Scratch<T>,
 ) {
-    let Cotangents { values, lines, gate } = cotangents;
+    let lines = cotangents.lines;
     let (units, patch, positions, width) = (block.units, block.inputs, block.positions(), block.width());
     let Scratch { columns, activations, .. } = scratch;
     let tiles = Tiles::new(c);
@@ -260,8 +268,7 @@ fn dense_backward<T: Real>(
     tiles.each(c, rows * lines, |images, span| {
         if span.start == 0 {
             for (image, delta) in images.clone().zip(deltas.chunks_exact_mut(positions * units)) {
-                let cotangent = &values[image * block.features_out()..][..block.features_out()];
-                pull(block, gate.row(image / lines, block), cotangent, delta);
+                cotangents.pull(block, image, delta);
                 if let Some((_, gradient)) = &mut gradient {
                     add_bias_gradient(delta, units, width, gradient);
                 }
@@ -337,7 +344,7 @@ pub fn filter_gradients<T: Real>(
     scratch: &mut Scratch<T>,
     out: &mut [T],
 ) {
-    let Cotangents { values, lines, gate } = cotangents;
+    let lines = cotangents.lines;
     let (units, patch, positions, width) = (block.units, block.inputs, block.positions(), block.width());
     assert_eq!(out.len(), filters.len() * rows * lines * width, "a gradient per filter and line");
     let Scratch { columns, activations, weights, .. } = scratch;
@@ -350,8 +357,7 @@ pub fn filter_gradients<T: Real>(
     out.fill(T::ZERO);
     for row in 0..rows {
         for line in 0..lines {
-            let cotangent = &values[(row * lines + line) * block.features_out()..][..block.features_out()];
-            pull(block, gate.row(row, block), cotangent, delta);
+            cotangents.pull(block, row * lines + line, delta);
             for (f, filter) in filters.iter().enumerate() {
                 let chosen = &mut chosen[(f * lines + line) * positions..][..positions];
                 let values = delta.iter().skip(*filter).step_by(units);

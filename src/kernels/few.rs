@@ -300,7 +300,7 @@ unsafe fn dot_rows<S: Simd, T: Real, const M: usize, const N: usize>(simd: S, wo
 /// # Safety
 /// What is left must be readable.
 #[inline(always)]
-unsafe fn load_part<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, from: *const T) -> T::Vector<S> {
+pub(super) unsafe fn load_part<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, from: *const T) -> T::Vector<S> {
     // SAFETY: the caller's promise.
     unsafe {
         match mask {

@@ -23,7 +23,6 @@ use super::{
     Real, View,
     conv::{Cotangents, Scratch, Term, add_bias_gradient, at_least, biases, transpose},
     few::{self, Start},
-    gate::pull,
 };
 use crate::network::{Block, Convolution, Image};
 
@@ -261,7 +260,7 @@ pub(super) fn backward<T: Real>(
     below: Option<(&[T], &mut [T])>,
     scratch: &mut Scratch<T>,
 ) {
-    let Cotangents { values, lines, gate } = cotangents;
+    let lines = cotangents.lines;
     let Scratch { activations, transformed, .. } = scratch;
     let Transformed { filters, inputs, outputs, sums, zeros, waste } = transformed;
     let (units, channels, positions, width) = (block.units, c.input.channels, block.positions(), block.width());
@@ -287,8 +286,7 @@ pub(super) fn backward<T: Real>(
         let images = first..(rows * lines).min(first + together);
         let mut deltas = Planes::new(outputs, images.len() * tiles, units);
         for (i, image) in images.clone().enumerate() {
-            let cotangent = &values[image * block.features_out()..][..block.features_out()];
-            pull(block, gate.row(image / lines, block), cotangent, delta);
+            cotangents.pull(block, image, delta);
             if let Some((_, gradient)) = &mut gradient {
                 add_bias_gradient(delta, units, width, gradient);
             }

@@ -1,6 +1,6 @@
 //! The transforms of Winograd's convolutions, on vectors of channels.
 
-use crate::kernels::Real;
+use crate::kernels::{Real, few::load_part};
 use pulp::{Simd, WithSimd};
 
 /// Points at which polynomials are evaluated, infinity the last.
@@ -58,18 +58,13 @@ impl<T: Real> WithSimd for Transform<T> {
     fn with_simd<S: Simd>(self, simd: S) {
         // SAFETY: the channels of all places and of the planes' rows were checked by those who make a `Transform`.
         unsafe {
-            match (&self.direction, self.form) {
-                (Direction::Gather, Form::Interpolation) => gather::<S, T, Interpolation, POINTS>(simd, &self),
-                (Direction::Gather, Form::Values(4)) => gather::<S, T, Values, 4>(simd, &self),
-                (Direction::Gather, Form::Values(6)) => gather::<S, T, Values, 6>(simd, &self),
-                (Direction::Gather, Form::Weighted(3)) => gather::<S, T, Weighted, 3>(simd, &self),
-                (Direction::Gather, Form::Weighted(5)) => gather::<S, T, Weighted, 5>(simd, &self),
-                (Direction::Scatter, Form::Interpolation) => scatter::<S, T, Interpolation, POINTS>(simd, &self),
-                (Direction::Scatter, Form::Values(4)) => scatter::<S, T, Values, 4>(simd, &self),
-                (Direction::Scatter, Form::Values(6)) => scatter::<S, T, Values, 6>(simd, &self),
-                (Direction::Scatter, Form::Weighted(3)) => scatter::<S, T, Weighted, 3>(simd, &self),
-                (Direction::Scatter, Form::Weighted(5)) => scatter::<S, T, Weighted, 5>(simd, &self),
-                (_, form) => unreachable!("{form:?} is of no tiling"),
+            match self.form {
+                Form::Interpolation => vectors::<S, T, Interpolation, POINTS>(simd, &self),
+                Form::Values(4) => vectors::<S, T, Values, 4>(simd, &self),
+                Form::Values(6) => vectors::<S, T, Values, 6>(simd, &self),
+                Form::Weighted(3) => vectors::<S, T, Weighted, 3>(simd, &self),
+                Form::Weighted(5) => vectors::<S, T, Weighted, 5>(simd, &self),
+                form => unreachable!("{form:?} is of no tiling"),
             }
         }
     }
@@ -228,19 +223,6 @@ impl<const N: usize> Linear<N> for Weighted {
 }
 
 /// # Safety
-/// As for [`Lanes::load`](crate::kernels::Lanes::load), as far as the mask goes.
-#[inline(always)]
-unsafe fn load<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, from: *const T) -> T::Vector<S> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match mask {
-            None => T::load::<S>(from),
-            Some(mask) => T::load_some::<S>(simd, mask, from),
-        }
-    }
-}
-
-/// # Safety
 /// As for [`Lanes::store`](crate::kernels::Lanes::store), as far as the mask goes.
 #[inline(always)]
 unsafe fn store<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, to: *mut T, values: T::Vector<S>) {
@@ -255,31 +237,51 @@ unsafe fn store<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, to: *mut T,
 
 // Closures would not be compiled for the instructions that the functions around them are.
 
-/// From a window to the planes.
+/// All channels, a vector after the other.
 ///
 /// # Safety
-/// The channels of the window's places must be readable, those of the planes' rows writable.
+/// The channels of the window's places and of the planes' rows must be readable, and writable where the transform goes.
 #[inline(always)]
-unsafe fn gather<S: Simd, T: Real, L: Linear<N>, const N: usize>(simd: S, work: &Transform<T>) {
+unsafe fn vectors<S: Simd, T: Real, L: Linear<N>, const N: usize>(simd: S, work: &Transform<T>) {
     let lanes = T::lanes::<S>();
     let whole = work.channels - work.channels % lanes;
     // SAFETY: the caller's promise; the mask ends with the channels.
     unsafe {
         for channel in (0..whole).step_by(lanes) {
-            gather_vector::<S, T, L, N>(simd, work, channel, None);
+            vector::<S, T, L, N>(simd, work, channel, None);
         }
         if whole < work.channels {
-            gather_vector::<S, T, L, N>(simd, work, whole, Some(T::first::<S>(simd, work.channels - whole)));
+            vector::<S, T, L, N>(simd, work, whole, Some(T::first::<S>(simd, work.channels - whole)));
         }
     }
 }
 
-/// [`gather`] for a vector of channels, as far as the mask goes.
+/// A vector of channels, as far as the mask goes.
 ///
 /// # Safety
-/// As for [`gather`].
+/// As for [`vectors`].
 #[inline(always)]
-unsafe fn gather_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+unsafe fn vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+    simd: S,
+    work: &Transform<T>,
+    channel: usize,
+    mask: Option<T::Mask<S>>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match work.direction {
+            Direction::Gather => gather::<S, T, L, N>(simd, work, channel, mask),
+            Direction::Scatter => scatter::<S, T, L, N>(simd, work, channel, mask),
+        }
+    }
+}
+
+/// From a window to the planes.
+///
+/// # Safety
+/// As for [`vectors`].
+#[inline(always)]
+unsafe fn gather<S: Simd, T: Real, L: Linear<N>, const N: usize>(
     simd: S,
     work: &Transform<T>,
     channel: usize,
@@ -291,7 +293,7 @@ unsafe fn gather_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
         for (j, column) in columns.iter_mut().enumerate() {
             let mut v = [T::splat(simd, T::ZERO); N];
             for (i, v) in v.iter_mut().enumerate() {
-                *v = load::<S, T>(simd, mask, work.places[i * N + j].add(channel));
+                *v = load_part::<S, T>(simd, mask, work.places[i * N + j].add(channel));
             }
             *column = L::map::<S, T>(simd, v);
         }
@@ -310,28 +312,9 @@ unsafe fn gather_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
 /// From the planes to a window, which it is added to.
 ///
 /// # Safety
-/// The channels of the planes' rows must be readable, those of the window's places also writable.
+/// As for [`vectors`].
 #[inline(always)]
-unsafe fn scatter<S: Simd, T: Real, L: Linear<N>, const N: usize>(simd: S, work: &Transform<T>) {
-    let lanes = T::lanes::<S>();
-    let whole = work.channels - work.channels % lanes;
-    // SAFETY: the caller's promise; the mask ends with the channels.
-    unsafe {
-        for channel in (0..whole).step_by(lanes) {
-            scatter_vector::<S, T, L, N>(simd, work, channel, None);
-        }
-        if whole < work.channels {
-            scatter_vector::<S, T, L, N>(simd, work, whole, Some(T::first::<S>(simd, work.channels - whole)));
-        }
-    }
-}
-
-/// [`scatter`] for a vector of channels, as far as the mask goes.
-///
-/// # Safety
-/// As for [`scatter`].
-#[inline(always)]
-unsafe fn scatter_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+unsafe fn scatter<S: Simd, T: Real, L: Linear<N>, const N: usize>(
     simd: S,
     work: &Transform<T>,
     channel: usize,
@@ -343,7 +326,7 @@ unsafe fn scatter_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
         for (i, row) in rows.iter_mut().enumerate() {
             let mut v = [T::splat(simd, T::ZERO); POINTS];
             for (j, v) in v.iter_mut().enumerate() {
-                *v = load::<S, T>(simd, mask, work.planes.add((i * POINTS + j) * work.stride + channel));
+                *v = load_part::<S, T>(simd, mask, work.planes.add((i * POINTS + j) * work.stride + channel));
             }
             *row = L::adjoint::<S, T>(simd, v);
         }
@@ -354,7 +337,7 @@ unsafe fn scatter_vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
             }
             for (i, value) in L::adjoint::<S, T>(simd, v).iter().enumerate() {
                 let to = work.places[i * N + j].add(channel);
-                let sum = plus::<S, T>(simd, *value, load::<S, T>(simd, mask, to));
+                let sum = plus::<S, T>(simd, *value, load_part::<S, T>(simd, mask, to));
                 store::<S, T>(simd, mask, to, sum);
             }
         }
