@@ -96,23 +96,50 @@ unsafe fn strips<S: Simd, T: Real>(
     n: usize,
 ) {
     let lanes = T::lanes::<S>();
-    // As wide as the registers allow, and as equal as possible.
+    // As wide as the registers allow, and as equal as possible; the widest first, as the last one may need a register for its mask.
     let vectors = n.div_ceil(lanes);
-    let strips = vectors.div_ceil(if S::REGISTER_COUNT >= 32 { 4 } else { 3 });
+    let strips = vectors.div_ceil(if S::REGISTER_COUNT >= 32 { 4 } else { 2 });
+    let begin = |at: usize| (vectors * at).div_ceil(strips);
     for at in 0..strips {
-        let (first, end) = (vectors * at / strips, vectors * (at + 1) / strips);
+        let (first, end) = (begin(at), begin(at + 1));
         let col = first * lanes;
-        let tail = T::first::<S>(simd, (n - (end - 1) * lanes).min(lanes));
-        // SAFETY: the caller's promise; `tail` ends with the last column.
+        // SAFETY: the caller's promise; the mask ends with the last column.
         unsafe {
-            match end - first {
-                4 => strip::<S, T, 6, 4>(simd, terms, start, out, m, col, tail),
-                3 if S::REGISTER_COUNT >= 32 => strip::<S, T, 8, 3>(simd, terms, start, out, m, col, tail),
-                3 => strip::<S, T, 4, 3>(simd, terms, start, out, m, col, tail),
-                2 if S::REGISTER_COUNT >= 32 => strip::<S, T, 12, 2>(simd, terms, start, out, m, col, tail),
-                2 => strip::<S, T, 6, 2>(simd, terms, start, out, m, col, tail),
-                _ => strip::<S, T, 8, 1>(simd, terms, start, out, m, col, tail),
+            if end * lanes <= n {
+                strip_of::<S, T, false>(simd, terms, start, out, m, (col, end - first), T::first::<S>(simd, lanes));
+            } else {
+                let tail = T::first::<S>(simd, n - (end - 1) * lanes);
+                strip_of::<S, T, true>(simd, terms, start, out, m, (col, end - first), tail);
             }
+        }
+    }
+}
+
+/// A strip of so many vectors of columns, from a column on, with as many rows at a time as there are registers for.
+///
+/// # Safety
+/// As for [`tile`], for all rows.
+#[inline(always)]
+unsafe fn strip_of<S: Simd, T: Real, const MASKED: bool>(
+    simd: S,
+    terms: &[(View<T>, View<T>)],
+    start: Start<T>,
+    out: Out<T>,
+    m: usize,
+    (col, vectors): (usize, usize),
+    tail: T::Mask<S>,
+) {
+    let many = S::REGISTER_COUNT >= 32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match vectors {
+            4 => strip::<S, T, 6, 4, MASKED>(simd, terms, start, out, m, col, tail),
+            3 => strip::<S, T, 8, 3, MASKED>(simd, terms, start, out, m, col, tail),
+            2 if many => strip::<S, T, 12, 2, MASKED>(simd, terms, start, out, m, col, tail),
+            // With a mask or a third vector, compilers no longer find a place for everything in 16 registers.
+            2 if MASKED => strip::<S, T, 5, 2, MASKED>(simd, terms, start, out, m, col, tail),
+            2 => strip::<S, T, 6, 2, MASKED>(simd, terms, start, out, m, col, tail),
+            _ => strip::<S, T, 8, 1, MASKED>(simd, terms, start, out, m, col, tail),
         }
     }
 }
@@ -129,7 +156,7 @@ struct Out<T> {
 /// # Safety
 /// As for [`tile`], for all rows.
 #[inline(always)]
-unsafe fn strip<S: Simd, T: Real, const M: usize, const V: usize>(
+unsafe fn strip<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: bool>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -142,36 +169,46 @@ unsafe fn strip<S: Simd, T: Real, const M: usize, const V: usize>(
     // SAFETY: rows stay below `m`.
     unsafe {
         while row + M <= m {
-            tile::<S, T, M, V>(simd, terms, start, out, row, col, tail);
+            tile::<S, T, M, V, MASKED>(simd, terms, start, out, row, col, tail);
             row += M;
         }
         while row + 4 <= m {
-            tile::<S, T, 4, V>(simd, terms, start, out, row, col, tail);
+            tile::<S, T, 4, V, MASKED>(simd, terms, start, out, row, col, tail);
             row += 4;
         }
-        while row < m {
-            tile::<S, T, 1, V>(simd, terms, start, out, row, col, tail);
-            row += 1;
+        if row + 2 <= m {
+            tile::<S, T, 2, V, MASKED>(simd, terms, start, out, row, col, tail);
+            row += 2;
+        }
+        if row < m {
+            tile::<S, T, 1, V, MASKED>(simd, terms, start, out, row, col, tail);
         }
     }
 }
 
-/// Vector `v` of `V`, the last one masked.
+/// Vector `v` of `V`, the last one masked if `MASKED`.
 ///
 /// # Safety
 /// The vector must be readable, the last one as far as its mask goes.
 #[inline(always)]
-unsafe fn load<S: Simd, T: Real, const V: usize>(simd: S, v: usize, tail: T::Mask<S>, from: *const T) -> T::Vector<S> {
+unsafe fn load<S: Simd, T: Real, const V: usize, const MASKED: bool>(
+    simd: S,
+    v: usize,
+    tail: T::Mask<S>,
+    from: *const T,
+) -> T::Vector<S> {
     // SAFETY: the caller's promise.
-    unsafe { if v + 1 < V { T::load::<S>(from) } else { T::load_some::<S>(simd, tail, from) } }
+    unsafe { if MASKED && v + 1 == V { T::load_some::<S>(simd, tail, from) } else { T::load::<S>(from) } }
 }
 
-/// `M` rows and `V` vectors of columns of the result, in registers; `tail` masks the last vector.
+/// `M` rows and `V` vectors of columns of the result, in registers; `tail` masks the last vector if `MASKED`.
+///
+/// A mask takes a register: one too many, and a sum waits for its way through memory at every step.
 ///
 /// # Safety
 /// The rows and columns must exist in all matrices.
 #[inline(always)]
-unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize>(
+unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: bool>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -190,7 +227,7 @@ unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize>(
             Start::Out => {
                 for (m, sums) in sums.iter_mut().enumerate() {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        *sum = load::<S, T, V>(simd, v, tail, corner.add(m * out.stride + v * lanes));
+                        *sum = load::<S, T, V, MASKED>(simd, v, tail, corner.add(m * out.stride + v * lanes));
                     }
                 }
             }
@@ -207,7 +244,7 @@ unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize>(
             for _ in 0..b.rows {
                 let mut vectors = [T::splat(simd, T::ZERO); V];
                 for (v, vector) in vectors.iter_mut().enumerate() {
-                    *vector = load::<S, T, V>(simd, v, tail, line.add(v * lanes));
+                    *vector = load::<S, T, V, MASKED>(simd, v, tail, line.add(v * lanes));
                 }
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let factor = T::splat(simd, *from.add(m * a_row));
@@ -222,7 +259,11 @@ unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize>(
         for (m, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
                 let to = corner.add(m * out.stride + v * lanes);
-                if v + 1 < V { T::store::<S>(to, *sum) } else { T::store_some::<S>(simd, tail, to, *sum) }
+                if MASKED && v + 1 == V {
+                    T::store_some::<S>(simd, tail, to, *sum);
+                } else {
+                    T::store::<S>(to, *sum);
+                }
             }
         }
     }

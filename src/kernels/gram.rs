@@ -7,7 +7,7 @@
 
 use super::{Real, Symmetric, View, matmul};
 use rayon::prelude::*;
-use std::cell::Cell;
+use std::{cell::Cell, ops::Range};
 
 /// Features per tile.
 const TILE: usize = 2;
@@ -118,13 +118,30 @@ impl WeightedGram {
     }
 
     /// `scale * H_p` of all planes.
+    pub fn matrices(&self, scale: f64) -> Vec<Symmetric> {
+        self.matrices_of(0..self.planes, scale)
+    }
+
+    /// Planes that lie side by side: a multiple of it is a good place to begin with [`WeightedGram::matrices_of`].
+    pub const TOGETHER: usize = LANES;
+
+    /// `scale * H_p` of some planes, from a multiple of [`WeightedGram::TOGETHER`] on.
     ///
     /// Planes are shared out over the threads.
-    pub fn matrices(&self, scale: f64) -> Vec<Symmetric> {
+    ///
+    /// # Panics
+    /// If there are no such planes, or they begin elsewhere.
+    pub fn matrices_of(&self, planes: Range<usize>, scale: f64) -> Vec<Symmetric> {
+        assert!(
+            planes.end <= self.planes && planes.start.is_multiple_of(LANES),
+            "planes {planes:?} of {}",
+            self.planes
+        );
         let zeros = |_| Symmetric::zeros(self.width);
-        let mut out: Vec<Symmetric> = (0..self.planes).into_par_iter().map(zeros).collect();
-        let share = self.planes.div_ceil(rayon::current_num_threads()).max(1).next_multiple_of(LANES);
-        out.par_chunks_mut(share).with_max_len(1).enumerate().for_each(|(s, out)| self.read(s * share, scale, out));
+        let mut out: Vec<Symmetric> = planes.clone().into_par_iter().map(zeros).collect();
+        let share = planes.len().div_ceil(rayon::current_num_threads()).max(1).next_multiple_of(LANES);
+        let shares = out.par_chunks_mut(share).with_max_len(1).enumerate();
+        shares.for_each(|(s, out)| self.read(planes.start + s * share, scale, out));
         out
     }
 

@@ -1,6 +1,9 @@
-//! Strided matrix views and their product, on the `gemm` crate.
+//! Strided matrix views and their product, on the `gemm` crate or without copies.
 
-use super::Real;
+use super::{
+    Real,
+    few::{self, Start},
+};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -66,6 +69,11 @@ impl<'a, T> View<'a, T> {
     }
 }
 
+/// Columns of products that go without copies of their operands; fewer would waste vectors.
+const NARROW: Range<usize> = 8..129;
+/// Rows and terms of such products at most: in larger ones the copies pay.
+const SMALL: usize = 128;
+
 /// Shares of the rows that [`matmul_shared`] works on side by side; fixed, so that results do not depend on the threads.
 const SHARES: usize = 8;
 
@@ -103,6 +111,9 @@ pub fn matmul<T: Real>(out: &mut [T], out_stride: usize, lhs: View<T>, rhs: View
             }
         }
         return;
+    }
+    if rhs.col_stride == 1 && NARROW.contains(&n) && m.max(k) <= SMALL {
+        return few::combine(out, out_stride, &[(lhs, rhs)], if accumulate { Start::Out } else { Start::Zero });
     }
     // SAFETY: the views checked on construction that their largest index lies inside their slices, the
     // assertions above check the same of `out`, `out` is uniquely borrowed, and all strides are positive.
@@ -163,6 +174,25 @@ mod tests {
                 assert!((out[i * (n + 1) + j] - expected).abs() < 1e-12);
             }
             assert_eq!(out[i * (n + 1) + n], 1.0, "the padding must stay untouched");
+        }
+    }
+
+    #[test]
+    fn products_without_copies_agree_with_those_with_copies() {
+        // Around the limits between the two.
+        for (m, k, n) in
+            [(3, 5, 7), (3, 5, 8), (51, 128, 50), (128, 60, 128), (129, 60, 40), (20, 129, 40), (20, 30, 129)]
+        {
+            let a: Vec<f64> = (0..m * k).map(|i| (i as f64 * 0.37).sin()).collect();
+            let b: Vec<f64> = (0..k * n).map(|i| (i as f64 * 0.71).cos()).collect();
+            let bt: Vec<f64> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+            for accumulate in [false, true] {
+                let mut plain = vec![0.5; m * n];
+                let mut copied = plain.clone();
+                matmul(&mut plain, n, View::new(&a, m, k), View::new(&b, k, n), accumulate);
+                matmul(&mut copied, n, View::new(&a, m, k), View::new(&bt, n, k).t(), accumulate);
+                assert!(plain.iter().zip(&copied).all(|(a, b)| (a - b).abs() < 1e-12), "{m} {k} {n}");
+            }
         }
     }
 

@@ -106,6 +106,14 @@ fn row_curvatures(
     let mut x = Vec::with_capacity(rows * block.width());
     append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
     let mut m = Vec::with_capacity(rows * pairs.len());
+    if l + 2 == network.blocks().len() && window.loss().is_quadratic() {
+        // `s' W' Hl W s'` with the same product for all rows.
+        let gram = &window.output_gram[round.index];
+        for slopes in round.tape.slopes[l].chunks_exact(block.units) {
+            m.extend(pairs.iter().map(|(a, b)| slopes[*a] * slopes[*b] * gram[a * block.units + b]));
+        }
+        return (x, m);
+    }
     let mut storage = Vec::new();
     let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
     curvature_factors(network, round.weights, round.tape, top, l, true, |at, factor| {

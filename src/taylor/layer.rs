@@ -14,10 +14,14 @@ use super::{
     work::{Halted, Work},
 };
 use crate::{
-    kernels::real::{convert, dot, norm},
+    kernels::{
+        SHARE,
+        real::{convert, dot, norm},
+    },
     network::Block,
     study::tables::{Comparator, Scale},
 };
+use rayon::prelude::*;
 use std::{ops::Range, sync::atomic::AtomicBool};
 
 /// Layers of up to this many weights are solved directly.
@@ -108,6 +112,19 @@ impl<'a> TaylorObjective<'a> {
         1.0 / (self.rounds() * self.windows.exact.batch()) as f64
     }
 
+    /// For quadratic losses: value and gradient at a point, given its image under the curvature.
+    fn at(&self, u: &[f64], image: &[f64]) -> (f64, Vec<f64>) {
+        let scale = 1.0 / self.rounds() as f64;
+        let (constant, linear) = &self.terms[self.current];
+        let mut gradient: Vec<f64> = linear.iter().map(|v| v * scale).collect();
+        let mut value = constant * scale;
+        for ((g, u), h) in gradient.iter_mut().zip(u).zip(image) {
+            value += *g * u + 0.5 * h * u;
+            *g += h;
+        }
+        (value, gradient)
+    }
+
     fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = &KroneckerFactors> {
         blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()))
     }
@@ -139,18 +156,10 @@ impl Objective for TaylorObjective<'_> {
             let (value, gradient, _) = exact.value_gradient(rounds, self.blocks.clone(), u);
             return (value, gradient);
         }
-        let scale = 1.0 / rounds as f64;
-        let (constant, linear) = &self.terms[self.current];
-        let mut gradient: Vec<f64> = linear.iter().map(|v| v * scale).collect();
-        let mut value = constant * scale;
-        if u.iter().any(|v| *v != 0.0) {
-            let image = exact.product(0..rounds, self.blocks.clone(), u, &[], self.scale());
-            for ((g, u), h) in gradient.iter_mut().zip(u).zip(&image) {
-                value += *g * u + 0.5 * h * u;
-                *g += h;
-            }
+        if u.iter().all(|v| *v == 0.0) {
+            return self.at(u, u);
         }
-        (value, gradient)
+        self.at(u, &exact.product(0..rounds, self.blocks.clone(), u, &[], self.scale()))
     }
 
     fn linearize(&mut self, u: &[f64]) {
@@ -158,6 +167,31 @@ impl Objective for TaylorObjective<'_> {
             let (_, _, outputs) = self.windows.exact.value_gradient(self.rounds(), self.blocks.clone(), u);
             self.moved = convert(&outputs);
         }
+    }
+
+    fn evaluate_both(&self, points: [&[f64]; 2]) -> [(f64, Vec<f64>); 2] {
+        if !self.is_quadratic() {
+            return points.map(|u| self.evaluate(u));
+        }
+        let (rounds, blocks) = (self.rounds(), self.blocks.clone());
+        let mut images = self.windows.exact.products(0..rounds, blocks, &points, &[], self.scale()).into_iter();
+        points.map(|u| self.at(u, &images.next().expect("an image for every point")))
+    }
+
+    fn trodden(&self, from: usize) -> Option<Vec<f64>> {
+        let blocks = &self.windows.exact.network().blocks()[self.blocks.clone()];
+        let span = blocks.first()?.offset..blocks.last()?.range().end;
+        let states = self.windows.exact.states.get(from..self.rounds())?;
+        let mut mean = vec![0.0; span.len()];
+        mean.par_chunks_mut(SHARE).enumerate().for_each(|(s, mean)| {
+            let start = span.start + s * SHARE;
+            let own = start..start + mean.len();
+            for state in states {
+                let moved = state[own.clone()].iter().zip(&self.windows.exact.initial()[own.clone()]);
+                mean.iter_mut().zip(moved).for_each(|(mean, (w, start))| *mean += (w - start) / states.len() as f64);
+            }
+        });
+        Some(mean)
     }
 
     fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {

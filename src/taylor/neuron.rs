@@ -73,6 +73,9 @@ struct LayerSums<T> {
     warm: Vec<[Option<f64>; 2]>,
 }
 
+/// A neuron with its linear term, its constant, and the shifts at which its last prefix was solved.
+type Neuron<'a> = (usize, &'a [f64], f64, &'a mut [Option<f64>; 2]);
+
 /// One part of a minibatch, for one layer: `q` and `e = d - q s0` as `[rows, selected]`, and the constants.
 struct PartSums<T> {
     q: Vec<T>,
@@ -198,22 +201,32 @@ impl<T: Real> NeuronStream<T> {
         let mut results = Vec::new();
         for (block, layer) in self.network.blocks().iter().zip(&mut self.layers) {
             let width = block.width();
-            let hessians: Vec<Hessian> = layer.gram.matrices(scale).into_par_iter().map(Hessian::new).collect();
-            let linear = layer.linear.par_chunks_exact(width);
-            let neurons = layer.selected.par_iter().zip(linear).zip(&layer.constant).zip(&mut layer.warm).enumerate();
-            let solved: Vec<Vec<UnitResult>> = neurons
-                .map(|(p, (((neuron, linear), constant), warm))| {
+            let shared = layer.gram.planes() == 1;
+            // As many neurons at a time as keep all threads busy: their matrices are still in the cache when they are solved.
+            let together = if shared { usize::MAX } else { WeightedGram::TOGETHER * rayon::current_num_threads() };
+            let mut neurons: Vec<_> = layer
+                .selected
+                .iter()
+                .zip(layer.linear.chunks_exact(width))
+                .zip(&layer.constant)
+                .zip(&mut layer.warm)
+                .map(|(((neuron, linear), constant), warm)| (*neuron, linear, *constant, warm))
+                .collect();
+            for (part, neurons) in neurons.chunks_mut(together.min(layer.selected.len()).max(1)).enumerate() {
+                let planes = if shared { 0..1 } else { part * together..part * together + neurons.len() };
+                let hessians: Vec<Hessian> =
+                    layer.gram.matrices_of(planes, scale).into_par_iter().map(Hessian::new).collect();
+                let solve = |(p, (neuron, linear, constant, warm)): (usize, &mut Neuron)| {
                     let unit = unit(block, *neuron);
                     let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
                     let linear: Vec<f64> = linear.iter().map(|v| v * scale).collect();
                     let quadratic = Quadratic {
-                        // A plane of its own, or the only one.
-                        hessian: if hessians.len() == 1 { &hessians[0] } else { &hessians[p] },
+                        hessian: if shared { &hessians[0] } else { &hessians[p] },
                         linear: &linear,
-                        constant: mean_loss + constant * scale,
+                        constant: mean_loss + *constant * scale,
                     };
                     let mut found = Vec::new();
-                    for (comparator, warm) in settings.comparators.iter().zip(warm) {
+                    for (comparator, warm) in settings.comparators.iter().zip(warm.iter_mut()) {
                         let comparison = settings.comparison(*comparator, record.displacement);
                         let tolerance = settings.neuron_tolerance * mean_loss;
                         let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
@@ -221,9 +234,10 @@ impl<T: Real> NeuronStream<T> {
                         found.push(UnitResult::new(unit, *comparator, width, record, &optimum));
                     }
                     found
-                })
-                .collect();
-            results.extend(solved.into_iter().flatten());
+                };
+                let solved: Vec<Vec<UnitResult>> = neurons.par_iter_mut().enumerate().map(solve).collect();
+                results.extend(solved.into_iter().flatten());
+            }
         }
         results
     }

@@ -19,6 +19,7 @@ use crate::kernels::{
 use crate::network::Block;
 use faer::{MatRef, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix grew fourfold.
 const CHEAP_WIDTH: usize = 128;
@@ -97,9 +98,13 @@ impl Preconditioners {
                         }
                         let output =
                             View::new(&inputs[last], inputs[last].len() / blocks[last].width(), blocks[last].width());
-                        for ((block, x), moments) in blocks.iter().zip(&inputs).zip(&mut part) {
+                        for (l, ((block, x), moments)) in blocks.iter().zip(&inputs).zip(&mut part).enumerate() {
                             let view = View::new(x, x.len() / block.width(), block.width());
-                            matmul(&mut moments.x, block.width(), view.t(), view, true);
+                            if l == 0 && window.by_columns() {
+                                window.add_input_moments(rounds, x, &mut moments.x);
+                            } else {
+                                matmul(&mut moments.x, block.width(), view.t(), view, true);
+                            }
                             if let Some(shared) = &mut moments.shared {
                                 matmul(&mut shared.x, blocks[last].width(), view.t(), output, true);
                             }
@@ -219,7 +224,7 @@ impl Moments {
             for row in roots.chunks_exact_mut(inner) {
                 row.iter_mut().zip(&factors).for_each(|(v, factor)| *v *= factor);
             }
-            Some(Shared { units: square, roots, inner })
+            Some(Shared { units: square, roots, inner, prepared: Mutex::default() })
         });
         KroneckerFactors { units, inputs, exact, shared }
     }
@@ -324,6 +329,30 @@ struct Shared {
     roots: Vec<f64>,
     /// Width of the output block.
     inner: usize,
+    /// For the shifts of the last systems.
+    prepared: Mutex<Vec<Arc<Prepared>>>,
+}
+
+/// Shifts that a block keeps preparations for: those that two searches go through.
+const PREPARED: usize = 6;
+
+/// What [`KroneckerFactors::solve_beside_output`] needs for one shift, in the symbols of its text.
+struct Prepared {
+    shift: f64,
+    /// The inverses of `L` and `R`, which are diagonal in the eigenvectors of the factors.
+    left: Vec<f64>,
+    right: Vec<f64>,
+    /// The `u_i` as rows, and `mu`.
+    units: Vec<f64>,
+    squares: Vec<f64>,
+    /// The `v_j` as rows, and `nu`.
+    v: Vec<f64>,
+    nu: Vec<f64>,
+}
+
+/// The nearest power of two.
+fn rounded(positive: f64) -> f64 {
+    positive.log2().round().exp2()
 }
 
 impl KroneckerFactors {
@@ -369,14 +398,59 @@ impl KroneckerFactors {
     /// curvature", 2015, section 6.3), so that the sum of two products is diagonal in one basis: with `M + d_m = L L'` and `X + d_x = R R'`,
     /// `S = (L (x) R) (I - sum_ij mu_i nu_j (u_i v_j)(u_i v_j)') (L (x) R)'`, where `mu, u` are the eigenvalues of
     /// `L^-1 c (mean J)'(mean J) L'^-1`, and `nu, v` those of `R^-1 B B' R'^-1`, of which there are few.
+    ///
+    /// The shift is rounded to a power of two, so that the searches of a prefix share what was prepared for it.
     pub(super) fn solve_beside_output(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
-        let Some(shared) = &self.shared else { return self.solve(shift, residual) };
+        let Some(prepared) = self.shared.as_ref().and_then(|shared| self.prepared(shared, shift)) else {
+            return self.solve(shift, residual);
+        };
+        let Prepared { left, right, units, squares, v, nu, .. } = &*prepared;
+        let (count, width, inner) = (left.len(), right.len(), nu.len());
+        let (u, v) = (View::new(units, count, count), View::new(v, inner, width));
+        let scale = |hat: &mut [f64]| {
+            for (row, r) in hat.chunks_exact_mut(count).zip(right) {
+                row.iter_mut().zip(left).for_each(|(h, l)| *h *= l * r);
+            }
+        };
+        let mut hat = self.rotate(residual);
+        scale(&mut hat);
+        let core = matmul_shared(v, View::new(&hat, width, count));
+        let mut core = matmul_shared(View::new(&core, inner, count), u.t());
+        for (row, nu) in core.chunks_exact_mut(count).zip(nu) {
+            for (c, mu) in row.iter_mut().zip(squares) {
+                let taken = (mu * nu).clamp(0.0, LARGEST_SHARE);
+                *c *= taken / (1.0 - taken);
+            }
+        }
+        let core = matmul_shared(View::new(&core, inner, count), u);
+        let taken = matmul_shared(v.t(), View::new(&core, inner, count));
+        hat.iter_mut().zip(&taken).for_each(|(h, t)| *h += t);
+        scale(&mut hat);
+        self.rotate_back(hat)
+    }
+
+    /// What systems with about this shift need; `None` where the shares cannot be told apart from rounding.
+    fn prepared(&self, shared: &Shared, shift: f64) -> Option<Arc<Prepared>> {
+        let shift = rounded(shift + self.floor());
+        let mut known = shared.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = known.iter().find(|prepared| prepared.shift == shift) {
+            return Some(prepared.clone());
+        }
+        let prepared = Arc::new(self.prepare(shared, shift)?);
+        if known.len() == PREPARED {
+            known.remove(0);
+        }
+        known.push(prepared.clone());
+        Some(prepared)
+    }
+
+    fn prepare(&self, shared: &Shared, shift: f64) -> Option<Prepared> {
         let (count, width, inner) = (self.units.values.len(), self.inputs.values.len(), shared.inner);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let ratio = (mean(&self.inputs.values) / mean(&self.units.values)).sqrt();
-        let damping = (shift + self.floor()).sqrt();
+        let damping = shift.sqrt();
         if !(ratio > 0.0 && ratio.is_finite() && damping > 0.0) {
-            return self.solve(shift, residual);
+            return None;
         }
         let inverse_root = |values: &[f64], damping: f64| -> Vec<f64> {
             values.iter().map(|value| 1.0 / (value + damping).sqrt()).collect()
@@ -394,32 +468,11 @@ impl KroneckerFactors {
         m.chunks_exact_mut(count).for_each(|row| row.iter_mut().zip(&left).for_each(|(v, l)| *v *= l));
         let (inputs, units) =
             rayon::join(|| Eigen::new(&matmul_shared(b.t(), b), inner, 1.0), || Eigen::new(&m, count, 1.0));
-        let (Some(p), Some(u)) = (inputs.vectors(), units.vectors()) else { return self.solve(shift, residual) };
         // The v_j as rows.
-        let v = matmul_shared(p, b.t());
+        let v = matmul_shared(inputs.vectors()?, b.t());
         let factor = |nu: &f64| if *nu > SMALLEST_SHARE { 1.0 / nu.sqrt() } else { 0.0 };
         let v = scaled(&v, &inputs.values.iter().map(factor).collect::<Vec<f64>>());
-        let v = View::new(&v, inner, width);
-        let scale = |hat: &mut [f64]| {
-            for (row, r) in hat.chunks_exact_mut(count).zip(&right) {
-                row.iter_mut().zip(&left).for_each(|(h, l)| *h *= l * r);
-            }
-        };
-        let mut hat = self.rotate(residual);
-        scale(&mut hat);
-        let core = matmul_shared(v, View::new(&hat, width, count));
-        let mut core = matmul_shared(View::new(&core, inner, count), u.t());
-        for (row, nu) in core.chunks_exact_mut(count).zip(&inputs.values) {
-            for (c, mu) in row.iter_mut().zip(&units.values) {
-                let taken = (mu * nu).clamp(0.0, LARGEST_SHARE);
-                *c *= taken / (1.0 - taken);
-            }
-        }
-        let core = matmul_shared(View::new(&core, inner, count), u);
-        let taken = matmul_shared(v.t(), View::new(&core, inner, count));
-        hat.iter_mut().zip(&taken).for_each(|(h, t)| *h += t);
-        scale(&mut hat);
-        self.rotate_back(hat)
+        Some(Prepared { shift, left, right, v, nu: inputs.values, squares: units.values, units: units.vectors? })
     }
 
     /// What is added to every shift.
@@ -509,7 +562,7 @@ mod tests {
         let taken = &xh * PartialPivLu::new(hh.as_ref()).solve(xh.transpose().to_owned());
         let trace = |a: &Mat<f64>| (0..a.nrows()).map(|i| a[(i, i)]).sum::<f64>() / a.nrows() as f64;
         let ratio = (trace(&big) / trace(&m)).sqrt();
-        let damping = (shift + factors.floor()).sqrt();
+        let damping = rounded(shift + factors.floor()).sqrt();
         (0..units).for_each(|i| m[(i, i)] += damping / ratio);
         (0..width).for_each(|i| big[(i, i)] += damping * ratio);
         let square = gram(&jacobian, outputs, units);
@@ -521,6 +574,9 @@ mod tests {
         for (i, value) in found.iter().enumerate() {
             assert!((value - expected[(i, 0)]).abs() < 1e-8 * expected.norm_max(), "{i}: {value} {}", expected[(i, 0)]);
         }
+        // The same once more, from what was prepared, and with another shift in between.
+        let other = factors.solve_beside_output(64.0 * shift, &residual);
+        assert!(other != found && factors.solve_beside_output(shift, &residual) == found);
         // It is not the inverse without the output block.
         let alone = factors.solve(shift, &residual);
         assert!(alone.iter().zip(&found).any(|(a, b)| (a - b).abs() > 0.05 * expected.norm_max()));

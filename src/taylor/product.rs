@@ -35,6 +35,8 @@ struct Stack<C> {
     blocks: Range<usize>,
     /// One matrix per block of the range.
     parts: Vec<Vec<C>>,
+    /// `V'` of the output block, one per direction, if it moves: `[width, units]`.
+    output: Vec<Vec<C>>,
 }
 
 impl<C: Real> Stack<C> {
@@ -50,7 +52,12 @@ impl<C: Real> Stack<C> {
         if by_columns && blocks.start == 0 {
             parts[0] = transposed(&parts[0], all[0].width());
         }
-        Self { count, blocks, parts }
+        let last = all.len() - 1;
+        let output = match blocks.contains(&last) {
+            true => directions.iter().map(|d| transposed(&d[all[last].offset - base..], all[last].width())).collect(),
+            false => Vec::new(),
+        };
+        Self { count, blocks, parts, output }
     }
 
     /// The stacked matrix of block `l`, if it moves.
@@ -89,7 +96,7 @@ struct Scratch<C> {
     /// `[rows, count, units]` of the block at hand, and of the next.
     tangent: Vec<C>,
     next: Vec<C>,
-    /// `[width of the output block, count * inputs of it]`: `P_n`, and `W^n' V`.
+    /// `P_n'`, `[inputs of the output block, width of it]`; or `W^n' V`, `[width of the output block, count * inputs of it]`.
     cross: Vec<C>,
 }
 
@@ -285,14 +292,16 @@ impl<C: Real> Window<'_, C> {
             let gram = View::new(&self.output_gram[group.first + index], inner, inner);
             let tangent = View::new(&scratch.tangent[part.clone()], batch * count, inner);
             matmul(&mut scratch.next[part.clone()], inner, tangent, gram, false);
-            let Some(v) = stack.part(last) else { continue };
+            if stack.output.is_empty() {
+                continue;
+            }
             // (W' V) x, with the constant 1 of x in the last row.
             let w = matrix(&all[last], &self.states[group.first + index]);
-            let (width, size) = (all[last].width(), all[last].range().len());
+            let width = all[last].width();
             scratch.cross.resize(width * count * inner, C::ZERO);
-            for d in 0..count {
-                let v = View::new(&v[d * size..(d + 1) * size], all[last].units, width);
-                matmul(&mut scratch.cross[d * inner..], count * inner, v.t(), w, false);
+            for (d, v) in stack.output.iter().enumerate() {
+                let v = View::new(v, width, all[last].units);
+                matmul(&mut scratch.cross[d * inner..], count * inner, v, w, false);
             }
             scratch.cross.iter_mut().for_each(|z| *z *= factor);
             let (z, constant) = scratch.cross.split_at(inner * count * inner);
@@ -416,19 +425,19 @@ impl<C: Real> Window<'_, C> {
         let (batch, inner, width) = (self.batch(), block.inputs, block.width());
         let columns = count * inner;
         let tangent = &scratch.tangent[r * batch * columns..(r + 1) * batch * columns];
-        scratch.cross.resize(width * columns, C::ZERO);
-        let (products, sums) = scratch.cross.split_at_mut(inner * columns);
         let x = View::new(self.rows_of(group, index, all.len() - 1), batch, inner);
-        matmul(products, columns, x.t(), View::new(tangent, batch, columns), false);
-        sums.fill(C::ZERO);
-        for row in tangent.chunks_exact(columns) {
-            sums.iter_mut().zip(row).for_each(|(sum, t)| *sum += *t);
-        }
-        scratch.cross.iter_mut().for_each(|p| *p *= factor);
         let w = matrix(block, &self.states[group.first + index]);
+        // `P_n'`, with the constant 1 of `x` in the last column.
+        scratch.cross.resize(inner * width, C::ZERO);
         for (d, sum) in sum.chunks_exact_mut(block.range().len()).enumerate() {
-            let p = View::strided(&scratch.cross[d * inner..], width, inner, columns);
-            matmul(sum, width, w, p.t(), true);
+            let tangent = &tangent[d * inner..];
+            matmul(&mut scratch.cross, width, View::strided(tangent, batch, inner, columns).t(), x, false);
+            scratch.cross.iter_mut().skip(inner).step_by(width).for_each(|sum| *sum = C::ZERO);
+            for row in tangent.chunks(columns) {
+                scratch.cross.iter_mut().skip(inner).step_by(width).zip(row).for_each(|(sum, t)| *sum += *t);
+            }
+            scratch.cross.iter_mut().for_each(|p| *p *= factor);
+            matmul(sum, width, w, View::new(&scratch.cross, inner, width), true);
         }
     }
 

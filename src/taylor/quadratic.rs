@@ -7,8 +7,8 @@
 
 use super::certificate::{Comparison, Optimum, StopReason, gap};
 use crate::kernels::{
-    Symmetric,
-    real::{axpy, dot, norm},
+    Real, Symmetric,
+    real::{axpy, convert, dot, norm},
 };
 use faer::{
     Mat, MatMut, MatRef, Par, Side, Spec,
@@ -19,11 +19,29 @@ use faer::{
         triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
     },
 };
-use std::cell::RefCell;
+use std::{cell::RefCell, thread::LocalKey};
 
 thread_local! {
     /// The matrix that is factorized, kept from system to system: fresh memory costs a tenth of the work.
     static SYSTEM: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static SINGLE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A type that systems are solved in.
+trait Number: Real + faer::traits::RealField {
+    fn system() -> &'static LocalKey<RefCell<Vec<Self>>>;
+}
+
+impl Number for f64 {
+    fn system() -> &'static LocalKey<RefCell<Vec<f64>>> {
+        &SYSTEM
+    }
+}
+
+impl Number for f32 {
+    fn system() -> &'static LocalKey<RefCell<Vec<f32>>> {
+        &SINGLE
+    }
 }
 
 /// Up to this width the eigendecomposition is used, above it one Cholesky factorization per shift.
@@ -34,6 +52,11 @@ const SHIFT_FLOOR: f64 = 1e-15;
 const MAX_SHIFTS: usize = 60;
 /// Steps of Lanczos' method per factorization: together they take a fraction of its time.
 const LANCZOS_STEPS: usize = 6;
+/// Above this fraction of the trace of `H`, shifts are first tried in single precision, in half the time: the rounding of `H` is small beside
+/// them. Whether the point is good enough is seen in double precision.
+const SINGLE_SHIFT: f64 = 1e-7;
+/// Lengths in single precision are taken as they are if they differ from the radius by this share.
+const SINGLE_ERROR: f64 = 0.01;
 /// A path around a shift is used up to this multiple of it, and down to that part.
 const REACH: f64 = 4.0;
 
@@ -75,6 +98,9 @@ impl Hessian {
         Self { matrix, active, floor, spectrum: None }
     }
 
+    pub fn active(&self) -> usize {
+        self.active.len()
+    }
     pub fn width(&self) -> usize {
         self.matrix.width()
     }
@@ -85,23 +111,23 @@ impl Hessian {
     }
 
     /// The Cholesky factor of `H + shift I` on the active coordinates, in `system`.
-    fn factorize<'a>(&self, shift: f64, system: &'a mut Vec<f64>) -> Option<MatRef<'a, f64>> {
+    fn factorize<'a, T: Number>(&self, shift: f64, system: &'a mut Vec<T>) -> Option<MatRef<'a, T>> {
         let n = self.active.len();
         // What lies above the diagonal is never read.
-        system.resize((n * n).max(system.len()), 0.0);
+        system.resize((n * n).max(system.len()), T::ZERO);
         let system = &mut system[..n * n];
         for (j, (column, source)) in system.chunks_exact_mut(n.max(1)).zip(&self.active).enumerate() {
             // Symmetric: what lies right of the diagonal lies below it too.
             let row = self.matrix.row(*source);
             if n == self.width() {
-                column[j..].copy_from_slice(row);
+                column[j..].iter_mut().zip(row).for_each(|(to, from)| *to = T::of(*from));
             } else {
-                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = row[from - source]);
+                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = T::of(row[from - source]));
             }
-            column[j] += shift;
+            column[j] = T::of(row[0] + shift);
         }
         let mut factor = MatMut::from_column_major_slice_mut(system, n, n);
-        let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Spec::default()));
+        let mut memory = MemBuffer::new(cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default()));
         let (stack, none) = (MemStack::new(&mut memory), LltRegularization::default());
         cholesky_in_place(factor.as_mut(), none, Par::Seq, stack, Spec::default()).ok()?;
         Some(MatRef::from_column_major_slice(system, n, n))
@@ -130,7 +156,7 @@ impl Hessian {
         let u = match &self.spectrum {
             Some(spectrum) => spectrum.path(self.gather(c)).point(shift),
             None => SYSTEM.with_borrow_mut(|system| {
-                let lower = self.factorize(shift, system)?;
+                let lower = self.factorize::<f64>(shift, system)?;
                 let mut u: Vec<f64> = self.active.iter().map(|j| -c[*j]).collect();
                 solve(lower, &mut u);
                 Some(u)
@@ -139,19 +165,21 @@ impl Hessian {
         u.iter().all(|u| u.is_finite()).then(|| self.scatter(&u))
     }
 
-    /// The path for the linear term `c` around a shift, or `None` if the shifted matrix is numerically indefinite.
-    fn path(&self, c: &[f64], shift: f64) -> Option<Path<'_>> {
+    /// The path for the linear term `c` around a shift, from a system in `T`, or `None` if the shifted matrix is numerically indefinite.
+    fn path<T: Number>(&self, c: &[f64], shift: f64) -> Option<Path<'_>> {
         let c = self.gather(c);
         let path = match &self.spectrum {
             Some(spectrum) => spectrum.path(c),
-            None => SYSTEM.with_borrow_mut(|system| Path::around(self.factorize(shift, system)?, &c, shift))?,
+            None => {
+                T::system().with_borrow_mut(|system| Path::around(self.factorize::<T>(shift, system)?, &c, shift))?
+            }
         };
         path.length(shift).is_finite().then_some(path)
     }
 }
 
 /// Solves `L L' u = u` in place.
-fn solve(lower: MatRef<f64>, u: &mut [f64]) {
+fn solve<T: Number>(lower: MatRef<T>, u: &mut [T]) {
     let n = u.len();
     solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
     solve_upper_triangular_in_place(lower.transpose(), MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
@@ -187,15 +215,16 @@ impl Path<'_> {
     /// Exact at `shift`, where `u = -M^-1 c`, and so are the first derivatives of `|u|` there; at a multiple of `shift` the error falls
     /// geometrically with the steps: `1 / (value + s)` is approximated by polynomials in `1 / (value + shift)` (`docs/theory.md`, section 4).
     /// `None` if the numbers do not stay finite.
-    fn around(lower: MatRef<f64>, c: &[f64], shift: f64) -> Option<Self> {
+    fn around<T: Number>(lower: MatRef<T>, c: &[f64], shift: f64) -> Option<Self> {
         let size = norm(c);
         let mut basis: Vec<Vec<f64>> = Vec::new();
         // Of the tridiagonal matrix that `M^-1` is in the basis.
         let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
         let mut next: Vec<f64> = c.iter().map(|c| -c / size).collect();
         while size > 0.0 && basis.len() < LANCZOS_STEPS.min(c.len()) {
-            let mut image = next.clone();
+            let mut image: Vec<T> = convert(&next);
             solve(lower, &mut image);
+            let mut image: Vec<f64> = convert(&image);
             basis.push(next);
             let length = norm(&image);
             let mut on_itself = 0.0;
@@ -365,25 +394,37 @@ impl Quadratic<'_> {
         let (mut low, mut high) = (floor, (norm(self.linear) / radius).max(2.0 * floor));
         let mut shift = warm.unwrap_or(floor).clamp(floor, high);
         let mut best: Option<(Optimum, f64)> = None;
+        let mut try_single = self.hessian.active.len() > SPECTRAL_WIDTH;
         for iterations in 1..=MAX_SHIFTS {
-            let Some(path) = self.hessian.path(self.linear, shift) else {
+            let single = try_single && shift * SHIFT_FLOOR >= SINGLE_SHIFT * floor;
+            let path = match single {
+                true => self.hessian.path::<f32>(self.linear, shift),
+                false => self.hessian.path::<f64>(self.linear, shift),
+            };
+            let Some(path) = path else {
+                if single {
+                    try_single = false;
+                    continue;
+                }
                 low = low.max(shift);
                 shift = if shift < high { (shift * 10.0).min(high) } else { 10.0 * shift };
                 continue;
             };
-            let interior = path.length(shift) <= radius;
-            if interior {
-                high = high.min(shift);
-            } else {
-                low = low.max(shift);
+            let length = path.length(shift);
+            let interior = length <= radius;
+            if !single || (length - radius).abs() > SINGLE_ERROR * radius {
+                if interior {
+                    high = high.min(shift);
+                } else {
+                    low = low.max(shift);
+                }
             }
             let newton = path.newton(radius, shift);
             // The best shift as far as the path reaches.
+            let within_reach = newton > shift / REACH && newton < shift * REACH;
             let at = match path.shift {
                 None => path.shift_at(radius, low, high),
-                Some(exact) if newton > exact / REACH && newton < exact * REACH => {
-                    path.shift_at(radius, low.max(exact / REACH), high.min(exact * REACH))
-                }
+                Some(exact) if within_reach => path.shift_at(radius, low.max(exact / REACH), high.min(exact * REACH)),
                 Some(_) => shift,
             };
             let mut u = self.hessian.scatter(&path.point(at));
@@ -400,6 +441,11 @@ impl Quadratic<'_> {
             }
             if converged || (interior && shift <= floor) || high <= low * (1.0 + 1e-14) {
                 break;
+            }
+            if single && within_reach {
+                // As good as single precision makes it.
+                (try_single, shift) = (false, at);
+                continue;
             }
             let next = if at == shift { newton } else { at };
             let inside = (next > low || next == floor && low == floor) && next < high;
@@ -479,7 +525,7 @@ mod tests {
         for (width, rank) in [(120, 300), (130, 20)] {
             let (hessian, c) = problem(width, rank, 4.0);
             for shift in [1e-4, 1e-2, 1.0] {
-                let path = hessian.path(&c, shift).expect("positive definite");
+                let path = hessian.path::<f64>(&c, shift).expect("positive definite");
                 for (factor, error) in [(1.0, 1e-8), (1.0 / REACH, 0.02), (0.5, 0.02), (2.0, 0.02), (REACH, 0.02)] {
                     let exact = hessian.point(&c, factor * shift).expect("positive definite");
                     let close = hessian.scatter(&path.point(factor * shift));
@@ -490,6 +536,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_single_precision_leaves_is_found_in_double() {
+        let (hessian, c) = problem(120, 300, 5.0);
+        let q = Quadratic { hessian: &hessian, linear: &c, constant: 3.0 };
+        let exact = hessian.path::<f64>(&c, 1e-3).expect("positive definite").length(1e-3);
+        let single = hessian.path::<f32>(&c, 1e-3).expect("positive definite").length(1e-3);
+        assert!(single != exact && (single - exact).abs() < 1e-3 * exact, "{single} {exact}");
+        let comparison = Comparison { radius: Some(exact), displacement: exact };
+        // From the shift that is sought: single precision is enough for the one tolerance, not for the other.
+        let (coarse, _) = q.minimize(comparison, 1e-9, Some(1e-3));
+        let (fine, shift) = q.minimize(comparison, 1e-16, Some(1e-3));
+        assert_eq!(coarse.iterations, 1);
+        assert!(fine.iterations > 1 && fine.gap < coarse.gap, "{fine:?}");
+        assert!((shift - 1e-3).abs() < 1e-12, "{shift}");
+        assert!(coarse.gap <= 1e-9 && (coarse.value - fine.value).abs() <= coarse.gap + 1e-14);
     }
 
     #[test]

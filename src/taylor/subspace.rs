@@ -49,6 +49,15 @@ pub trait Objective: Sync {
     fn rounds(&self) -> usize;
     /// `F(u)` and its gradient, to full precision.
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>);
+    /// [`Objective::evaluate`] at two points.
+    fn evaluate_both(&self, points: [&[f64]; 2]) -> [(f64, Vec<f64>); 2] {
+        points.map(|u| self.evaluate(u))
+    }
+    /// The mean of `W^n - W^1` over rounds `from..rounds()`, if it is known: a displacement worth searching along, as Taylor losses are low where
+    /// training was.
+    fn trodden(&self, _from: usize) -> Option<Vec<f64>> {
+        None
+    }
     /// Makes the curvature at `u` the one that [`Objective::images`] multiplies with.
     fn linearize(&mut self, u: &[f64]);
     /// The sum over rounds `from..rounds()` of the curvature times each direction, divided by [`Objective::rounds`].
@@ -83,6 +92,8 @@ pub struct Subspace {
     squares: Vec<Vec<f64>>,
     /// Rounds that the images are over.
     rounds: usize,
+    /// Rounds up to which the basis knows where training was.
+    trodden: usize,
     /// Coordinates of the best points of the searches so far, the latest last.
     best: Vec<Vec<f64>>,
 }
@@ -97,6 +108,7 @@ impl Subspace {
             curvature: Vec::new(),
             squares: Vec::new(),
             rounds: 0,
+            trodden: 0,
             best: Vec::new(),
         }
     }
@@ -346,6 +358,13 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
         if quadratic {
             subspace.reduce();
             subspace.advance(objective);
+            // Not for every prefix: a product that tells of few new rounds is better spent on the residual.
+            if objective.rounds() >= 2 * subspace.trodden {
+                if let Some(displacement) = objective.trodden(subspace.trodden) {
+                    products += usize::from(subspace.extend(objective, displacement.into()));
+                }
+                subspace.trodden = objective.rounds();
+            }
         } else {
             objective.linearize(&u);
             subspace.clear();
@@ -359,9 +378,16 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
         let descent = dot(&gradient, &step);
         // The step is a descent direction of a convex function inside a convex set, so some length decreases F.
         let mut length = 1.0;
+        let along = |length: f64| -> Vec<f64> { u.iter().zip(&step).map(|(u, s)| u + length * s).collect() };
+        // Both points of the model in one go.
+        let (mut at_next, mut at_dual) = (None, None);
+        if let Some(w) = dual.as_ref().filter(|_| quadratic) {
+            let [next, beside] = objective.evaluate_both([&along(1.0), w]);
+            (at_next, at_dual) = (Some(next), Some(beside));
+        }
         let accepted = loop {
-            let trial: Vec<f64> = u.iter().zip(&step).map(|(u, s)| u + length * s).collect();
-            let (trial_value, trial_gradient) = objective.evaluate(&trial);
+            let trial = along(length);
+            let (trial_value, trial_gradient) = at_next.take().unwrap_or_else(|| objective.evaluate(&trial));
             if trial_value <= value + 1e-4 * length * descent.min(0.0) {
                 break Some((trial, trial_value, trial_gradient));
             }
@@ -377,7 +403,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             gap = certify(&u, value, &gradient);
         }
         if let Some(w) = dual.filter(|_| gap > tolerance) {
-            let (dual_value, dual_gradient) = objective.evaluate(&w);
+            let (dual_value, dual_gradient) = at_dual.take().unwrap_or_else(|| objective.evaluate(&w));
             let reach = comparison.certified_radius(norm(&u));
             if reach > 0.0 || comparison.radius.is_some() {
                 gap = gap.min((value - lower_bound(reach, &w, dual_value, &dual_gradient).max(0.0)).max(0.0));
@@ -475,7 +501,9 @@ impl Model<'_> {
                 let reach = self.comparison.certified_radius(small.distance);
                 let start = residual_norm(subspace, &tilt, offset_square, h);
                 let (bound, w) = best_bound(subspace, &hessian, &tilt, offset_square, reach, start);
-                dual = (center + bound > 0.0).then_some(w);
+                // What `u` itself certifies: on the path `<F'(u), u> = -shift |u|^2`.
+                let own = reach * start - shift * small.distance * small.distance;
+                dual = (center + bound > 0.0 && own > self.target).then_some(w);
                 if done || small.value - bound <= self.target {
                     subspace.remember(h);
                     if let Some(w) = &dual {

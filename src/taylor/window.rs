@@ -394,6 +394,17 @@ impl Window<'_, f64> {
         })
     }
 
+    /// Adds `x' x` of the network's inputs in some rounds, which are kept by columns; `x: [rows, width]` are the same, densely.
+    pub(super) fn add_input_moments(&self, rounds: &[usize], x: &[f64], out: &mut [f64]) {
+        let width = self.network.blocks()[0].width();
+        for (index, x) in rounds.iter().zip(x.chunks_exact(self.batch * width)) {
+            let (group, r) = self.locate(*index);
+            for (columns, part, at) in group.columns_of(r * self.batch..(r + 1) * self.batch) {
+                columns.add_transposed_product(part, &x[at.start * width..at.end * width], width, out);
+            }
+        }
+    }
+
     /// Calls `visit` with one round, counted from 0.
     pub fn with_round<R>(&self, index: usize, visit: impl FnOnce(WindowRound<f64>) -> R) -> R {
         let (group, r) = self.locate(index);
