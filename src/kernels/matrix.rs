@@ -50,6 +50,20 @@ impl<'a, T> View<'a, T> {
         (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| at(i, j))).collect()
     }
 
+    /// A row of a row-major matrix.
+    ///
+    /// # Panics
+    /// If there is no such row, or it is not contiguous.
+    pub fn row(&self, i: usize) -> &'a [T] {
+        assert!(
+            i < self.rows && self.col_stride == 1,
+            "row {i} of {} with columns {} apart",
+            self.rows,
+            self.col_stride
+        );
+        &self.data[i * self.row_stride..][..self.cols]
+    }
+
     /// Some of the rows, without copying.
     ///
     /// # Panics

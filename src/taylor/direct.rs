@@ -11,7 +11,7 @@ use super::{
 use crate::{
     kernels::{
         Symmetric, View,
-        dense::{Factor, append_with_ones, curvature_factors},
+        dense::{append_with_ones, matrix},
         gram::{GramScratch, WeightedGram},
         matmul,
     },
@@ -106,38 +106,104 @@ fn row_curvatures(
     let mut x = Vec::with_capacity(rows * block.width());
     append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
     let mut m = Vec::with_capacity(rows * pairs.len());
-    if l + 2 == network.blocks().len() && window.loss().is_quadratic() {
-        // `s' W' Hl W s'` with the same product for all rows.
-        let gram = &window.output_gram[round.index];
-        for slopes in round.tape.slopes[l].chunks_exact(block.units) {
-            m.extend(pairs.iter().map(|(a, b)| slopes[*a] * slopes[*b] * gram[a * block.units + b]));
+    let mut full = vec![0.0; block.units * block.units];
+    let hidden = network.blocks().len() - 1;
+    let mut curvature = Curvature::default();
+    for i in 0..rows {
+        let slopes = |at: usize| {
+            let units = network.blocks()[at].units;
+            &round.tape.slopes[at][i * units..(i + 1) * units]
+        };
+        // `W' Hl W` of the output block is the same for all rows.
+        curvature.start(&window.output_gram[round.index], slopes(hidden - 1));
+        for at in (l + 1..hidden).rev() {
+            curvature.pull(matrix(&network.blocks()[at], round.weights), slopes(at - 1));
         }
-        return (x, m);
+        curvature.spread(block.units, &mut full);
+        m.extend(pairs.iter().map(|(a, b)| full[a * block.units + b]));
     }
-    let mut storage = Vec::new();
-    let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
-    curvature_factors(network, round.weights, round.tape, top, l, true, |at, factor| {
-        if at != l {
-            return;
-        }
-        let units = block.units;
-        let mut full = vec![0.0; units * units];
-        for i in 0..rows {
-            match factor {
-                Factor::Identity { scale } => {
-                    (0..units).for_each(|u| full[u * units + u] = scale * scale);
-                }
-                Factor::Shared { values, rank } => {
-                    let view = View::new(values, rank, units);
-                    matmul(&mut full, units, view.t(), view, false);
-                }
-                Factor::PerRow { values, rank } => {
-                    let view = View::new(&values[i * rank * units..], rank, units);
-                    matmul(&mut full, units, view.t(), view, false);
-                }
-            }
-            m.extend(pairs.iter().map(|(a, b)| full[a * units + b]));
-        }
-    });
     (x, m)
+}
+
+/// The curvature `M` of one datapoint in a layer's pre-activations, on the units with a slope; the others have none.
+///
+/// Its recursion is `M_{l-1} = s' (W_l' M_l W_l) s'` (`docs/theory.md`, section 4). Half of the units of a rectifier network are off, so a quarter of
+/// `M` is all there is of it.
+#[derive(Default)]
+struct Curvature {
+    /// The units.
+    on: Vec<usize>,
+    /// `[on, on]`.
+    m: Vec<f64>,
+    /// Rows of `W` and of `M W`, `[on, inputs]`, and `W' M W`.
+    rows: Vec<f64>,
+    product: Vec<f64>,
+    square: Vec<f64>,
+}
+
+impl Curvature {
+    /// Of the units whose outputs have the curvature `above: [units, units]`.
+    fn start(&mut self, above: &[f64], slopes: &[f64]) {
+        self.square.clear();
+        self.square.extend_from_slice(above);
+        self.gate(slopes);
+    }
+
+    /// `s' (W' M W) s'`, for the slopes below `w`.
+    fn pull(&mut self, w: View<f64>, slopes: &[f64]) {
+        let (on, inputs) = (self.on.len(), slopes.len());
+        self.rows.clear();
+        self.on.iter().for_each(|u| self.rows.extend_from_slice(w.row(*u)));
+        self.product.resize(on * inputs, 0.0);
+        self.square.resize(inputs * inputs, 0.0);
+        let rows = View::new(&self.rows, on, inputs);
+        matmul(&mut self.product, inputs, View::new(&self.m, on, on), rows, false);
+        matmul(&mut self.square, inputs, rows.t(), View::new(&self.product, on, inputs), false);
+        self.gate(slopes);
+    }
+
+    /// `s' square s'` on the units with a slope.
+    fn gate(&mut self, slopes: &[f64]) {
+        let Self { on, m, square, .. } = self;
+        on.clear();
+        on.extend((0..slopes.len()).filter(|u| slopes[*u] != 0.0));
+        m.clear();
+        for a in &*on {
+            m.extend(on.iter().map(|b| slopes[*a] * slopes[*b] * square[a * slopes.len() + b]));
+        }
+    }
+
+    /// `M` on all units, `full: [units, units]`.
+    fn spread(&self, units: usize, full: &mut [f64]) {
+        full.fill(0.0);
+        for (a, row) in self.on.iter().zip(self.m.chunks_exact(self.on.len().max(1))) {
+            self.on.iter().zip(row).for_each(|(b, m)| full[a * units + b] = *m);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curvature_on_some_units_is_that_on_all() {
+        // Three units over four over three, with slopes of a leaky rectifier and of a rectifier; then none at all.
+        let wave = |n: usize, f: f64| -> Vec<f64> { (0..n).map(|i| (i as f64 * f).sin()).collect() };
+        let (top, w) = (wave(9, 0.7), wave(12, 0.3));
+        for (upper, lower) in [([1.0, 0.0, -0.5], [0.0, 1.0, 1.0, 0.25]), ([0.0; 3], [1.0; 4]), ([1.0; 3], [0.0; 4])] {
+            let mut curvature = Curvature::default();
+            curvature.start(&top, &upper);
+            curvature.pull(View::new(&w, 3, 4), &lower);
+            let mut found = vec![1.0; 16];
+            curvature.spread(4, &mut found);
+            for (i, j) in (0..4).flat_map(|i| (0..4).map(move |j| (i, j))) {
+                let sum: f64 = (0..3)
+                    .flat_map(|a| (0..3).map(move |b| (a, b)))
+                    .map(|(a, b)| w[a * 4 + i] * upper[a] * top[a * 3 + b] * upper[b] * w[b * 4 + j])
+                    .sum();
+                assert!((found[i * 4 + j] - lower[i] * sum * lower[j]).abs() < 1e-15, "{i} {j}");
+            }
+        }
+    }
 }
