@@ -133,8 +133,8 @@ unsafe fn strip_of<S: Simd, T: Real, const MASKED: bool>(
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            4 => strip::<S, T, 6, 4, MASKED>(simd, terms, start, out, m, col, tail),
-            3 => strip::<S, T, 8, 3, MASKED>(simd, terms, start, out, m, col, tail),
+            4 if many => strip::<S, T, 6, 4, MASKED>(simd, terms, start, out, m, col, tail),
+            3 if many => strip::<S, T, 8, 3, MASKED>(simd, terms, start, out, m, col, tail),
             2 if many => strip::<S, T, 12, 2, MASKED>(simd, terms, start, out, m, col, tail),
             // With a mask or a third vector, compilers no longer find a place for everything in 16 registers.
             2 if MASKED => strip::<S, T, 5, 2, MASKED>(simd, terms, start, out, m, col, tail),

@@ -50,6 +50,10 @@ impl<'a, T> View<'a, T> {
         (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| at(i, j))).collect()
     }
 
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// A row of a row-major matrix.
     ///
     /// # Panics

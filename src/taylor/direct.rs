@@ -106,7 +106,6 @@ fn row_curvatures(
     let mut x = Vec::with_capacity(rows * block.width());
     append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
     let mut m = Vec::with_capacity(rows * pairs.len());
-    let mut full = vec![0.0; block.units * block.units];
     let hidden = network.blocks().len() - 1;
     let mut curvature = Curvature::default();
     for i in 0..rows {
@@ -115,70 +114,49 @@ fn row_curvatures(
             &round.tape.slopes[at][i * units..(i + 1) * units]
         };
         // `W' Hl W` of the output block is the same for all rows.
-        curvature.start(&window.output_gram[round.index], slopes(hidden - 1));
+        curvature.above.clone_from(&window.output_gram[round.index]);
         for at in (l + 1..hidden).rev() {
-            curvature.pull(matrix(&network.blocks()[at], round.weights), slopes(at - 1));
+            curvature.pull(slopes(at), matrix(&network.blocks()[at], round.weights));
         }
-        curvature.spread(block.units, &mut full);
-        m.extend(pairs.iter().map(|(a, b)| full[a * block.units + b]));
+        let s = slopes(l);
+        m.extend(pairs.iter().map(|(a, b)| s[*a] * s[*b] * curvature.above[a * block.units + b]));
     }
     (x, m)
 }
 
-/// The curvature `M` of one datapoint in a layer's pre-activations, on the units with a slope; the others have none.
+/// The curvature of one datapoint in a layer's outputs, `W' M W` of the layer above.
 ///
 /// Its recursion is `M_{l-1} = s' (W_l' M_l W_l) s'` (`docs/theory.md`, section 4). Half of the units of a rectifier network are off, so a quarter of
 /// `M` is all there is of it.
 #[derive(Default)]
 struct Curvature {
-    /// The units.
+    /// `[units, units]`.
+    above: Vec<f64>,
+    /// Units with a slope, and `M`, rows of `W` and of `M W` on these: `[on, on]`, `[on, inputs]`.
     on: Vec<usize>,
-    /// `[on, on]`.
     m: Vec<f64>,
-    /// Rows of `W` and of `M W`, `[on, inputs]`, and `W' M W`.
     rows: Vec<f64>,
     product: Vec<f64>,
-    square: Vec<f64>,
 }
 
 impl Curvature {
-    /// Of the units whose outputs have the curvature `above: [units, units]`.
-    fn start(&mut self, above: &[f64], slopes: &[f64]) {
-        self.square.clear();
-        self.square.extend_from_slice(above);
-        self.gate(slopes);
-    }
-
-    /// `s' (W' M W) s'`, for the slopes below `w`.
-    fn pull(&mut self, w: View<f64>, slopes: &[f64]) {
-        let (on, inputs) = (self.on.len(), slopes.len());
-        self.rows.clear();
-        self.on.iter().for_each(|u| self.rows.extend_from_slice(w.row(*u)));
-        self.product.resize(on * inputs, 0.0);
-        self.square.resize(inputs * inputs, 0.0);
-        let rows = View::new(&self.rows, on, inputs);
-        matmul(&mut self.product, inputs, View::new(&self.m, on, on), rows, false);
-        matmul(&mut self.square, inputs, rows.t(), View::new(&self.product, on, inputs), false);
-        self.gate(slopes);
-    }
-
-    /// `s' square s'` on the units with a slope.
-    fn gate(&mut self, slopes: &[f64]) {
-        let Self { on, m, square, .. } = self;
+    /// To the outputs of the layer below: through the units' slopes and `w: [units, inputs]`.
+    fn pull(&mut self, slopes: &[f64], w: View<f64>) {
+        let Self { above, on, m, rows, product } = self;
         on.clear();
         on.extend((0..slopes.len()).filter(|u| slopes[*u] != 0.0));
         m.clear();
+        rows.clear();
         for a in &*on {
-            m.extend(on.iter().map(|b| slopes[*a] * slopes[*b] * square[a * slopes.len() + b]));
+            m.extend(on.iter().map(|b| slopes[*a] * slopes[*b] * above[a * slopes.len() + b]));
+            rows.extend_from_slice(w.row(*a));
         }
-    }
-
-    /// `M` on all units, `full: [units, units]`.
-    fn spread(&self, units: usize, full: &mut [f64]) {
-        full.fill(0.0);
-        for (a, row) in self.on.iter().zip(self.m.chunks_exact(self.on.len().max(1))) {
-            self.on.iter().zip(row).for_each(|(b, m)| full[a * units + b] = *m);
-        }
+        let (on, inputs) = (on.len(), w.cols());
+        product.resize(on * inputs, 0.0);
+        above.resize(inputs * inputs, 0.0);
+        let rows = View::new(rows, on, inputs);
+        matmul(product, inputs, View::new(m, on, on), rows, false);
+        matmul(above, inputs, rows.t(), View::new(product, on, inputs), false);
     }
 }
 
@@ -191,12 +169,12 @@ mod tests {
         // Three units over four over three, with slopes of a leaky rectifier and of a rectifier; then none at all.
         let wave = |n: usize, f: f64| -> Vec<f64> { (0..n).map(|i| (i as f64 * f).sin()).collect() };
         let (top, w) = (wave(9, 0.7), wave(12, 0.3));
+        let identity: Vec<f64> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
         for (upper, lower) in [([1.0, 0.0, -0.5], [0.0, 1.0, 1.0, 0.25]), ([0.0; 3], [1.0; 4]), ([1.0; 3], [0.0; 4])] {
-            let mut curvature = Curvature::default();
-            curvature.start(&top, &upper);
-            curvature.pull(View::new(&w, 3, 4), &lower);
-            let mut found = vec![1.0; 16];
-            curvature.spread(4, &mut found);
+            let mut curvature = Curvature { above: top.clone(), ..Curvature::default() };
+            curvature.pull(&upper, View::new(&w, 3, 4));
+            curvature.pull(&lower, View::new(&identity, 4, 4));
+            let found = &curvature.above;
             for (i, j) in (0..4).flat_map(|i| (0..4).map(move |j| (i, j))) {
                 let sum: f64 = (0..3)
                     .flat_map(|a| (0..3).map(move |b| (a, b)))

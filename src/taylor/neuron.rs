@@ -212,7 +212,7 @@ impl<T: Real> NeuronStream<T> {
                 .zip(&mut layer.warm)
                 .map(|(((neuron, linear), constant), warm)| (*neuron, linear, *constant, warm))
                 .collect();
-            for (part, neurons) in neurons.chunks_mut(together.min(layer.selected.len()).max(1)).enumerate() {
+            for (part, neurons) in neurons.chunks_mut(together).enumerate() {
                 let planes = if shared { 0..1 } else { part * together..part * together + neurons.len() };
                 let hessians: Vec<Hessian> =
                     layer.gram.matrices_of(planes, scale).into_par_iter().map(Hessian::new).collect();

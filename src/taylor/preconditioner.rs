@@ -432,11 +432,13 @@ impl KroneckerFactors {
     /// What systems with about this shift need; `None` where the shares cannot be told apart from rounding.
     fn prepared(&self, shared: &Shared, shift: f64) -> Option<Arc<Prepared>> {
         let shift = rounded(shift + self.floor());
-        let mut known = shared.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = known.iter().find(|prepared| prepared.shift == shift) {
+        let known = || shared.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = known().iter().find(|prepared| prepared.shift == shift) {
             return Some(prepared.clone());
         }
+        // Not locked meanwhile: a thread that waits for its share of the work may take up other work.
         let prepared = Arc::new(self.prepare(shared, shift)?);
+        let mut known = known();
         if known.len() == PREPARED {
             known.remove(0);
         }

@@ -395,8 +395,9 @@ impl Quadratic<'_> {
         let mut shift = warm.unwrap_or(floor).clamp(floor, high);
         let mut best: Option<(Optimum, f64)> = None;
         let mut try_single = self.hessian.active.len() > SPECTRAL_WIDTH;
+        let lowest_single = SINGLE_SHIFT / SHIFT_FLOOR * floor;
         for iterations in 1..=MAX_SHIFTS {
-            let single = try_single && shift * SHIFT_FLOOR >= SINGLE_SHIFT * floor;
+            let single = try_single && shift >= lowest_single;
             let path = match single {
                 true => self.hessian.path::<f32>(self.linear, shift),
                 false => self.hessian.path::<f64>(self.linear, shift),
