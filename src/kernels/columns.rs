@@ -47,6 +47,22 @@ impl<T: Real> Columns<T> {
         columns
     }
 
+    /// Appends some of the rows, with their zeros and without the constant: `[rows, width - 1]`.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn append_rows(&self, rows: Range<usize>, out: &mut Vec<T>) {
+        assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let (start, width) = (out.len(), self.width() - 1);
+        out.resize(start + rows.len() * width, T::ZERO);
+        for j in 0..width {
+            let (indices, values) = self.entries(j, &rows);
+            for (i, value) in indices.iter().zip(values) {
+                out[start + (usize::from(*i) - rows.start) * width + j] = *value;
+            }
+        }
+    }
+
     /// The same matrix in another type.
     pub fn convert<S: Real>(&self) -> Columns<S> {
         let (starts, indices) = (self.starts.clone(), self.indices.clone());
@@ -74,24 +90,24 @@ impl<T: Real> Columns<T> {
         (&self.indices[range.clone()], &self.values[range])
     }
 
-    /// `out += x b` for some of the rows `x`: `b: [width, n]`, `out: [rows, n]`.
+    /// `out += x b` for some of the rows `x`: `b: [width, n]`, `out: [rows, n]` with rows `stride` apart.
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn add_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T]) {
+    pub fn add_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T], stride: usize) {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        assert!(b.len() == self.width() * n && out.len() == rows.len() * n, "shapes differ");
-        self.dispatch(Call { rows, b, n, out, transposed: false });
+        assert!(b.len() == self.width() * n && fits(rows.len(), n, stride, out), "shapes differ");
+        self.dispatch(Call { rows, b, n, out, stride, transposed: false });
     }
 
-    /// `out += x' b` for some of the rows `x`: `b: [rows, n]`, `out: [width, n]`.
+    /// `out += x' b` for some of the rows `x`: `b: [rows, n]` with rows `stride` apart, `out: [width, n]`.
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn add_transposed_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T]) {
+    pub fn add_transposed_product(&self, rows: Range<usize>, b: &[T], stride: usize, n: usize, out: &mut [T]) {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        assert!(b.len() == rows.len() * n && out.len() == self.width() * n, "shapes differ");
-        self.dispatch(Call { rows, b, n, out, transposed: true });
+        assert!(fits(rows.len(), n, stride, b) && out.len() == self.width() * n, "shapes differ");
+        self.dispatch(Call { rows, b, n, out, stride, transposed: true });
     }
 
     fn dispatch(&self, call: Call<T>) {
@@ -111,12 +127,20 @@ impl<T: Real> Columns<T> {
     }
 }
 
+/// Whether a slice has that many rows of `n` elements, `stride` apart, and no more.
+fn fits<T>(rows: usize, n: usize, stride: usize, slice: &[T]) -> bool {
+    let last = rows.saturating_sub(1) * stride;
+    n <= stride && (last + n..=last + stride).contains(&slice.len()) || rows == 0
+}
+
 /// A checked call of a product.
 struct Call<'a, T> {
     rows: Range<usize>,
     b: &'a [T],
     n: usize,
     out: &'a mut [T],
+    /// Of what has the rows.
+    stride: usize,
     transposed: bool,
 }
 
@@ -143,6 +167,11 @@ fn run<T: Real, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
     }
 }
 
+/// A row in full vectors, none of which lies in two lines of the cache.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Aligned<T, const LANES: usize>([T; LANES]);
+
 /// `sums += factor row`.
 #[inline(always)]
 fn add<T: Real, const LANES: usize, const FUSED: bool>(sums: &mut [T; LANES], factor: T, row: &[T; LANES]) {
@@ -153,7 +182,7 @@ fn add<T: Real, const LANES: usize, const FUSED: bool>(sums: &mut [T; LANES], fa
 
 #[inline(always)]
 fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
-    let Call { rows, b, n, out, transposed } = call;
+    let Call { rows, b, n, out, stride, transposed } = call;
     let padded = |row: &[T]| {
         let mut lanes = [T::ZERO; LANES];
         lanes[..row.len()].copy_from_slice(row);
@@ -165,7 +194,7 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
         // What belongs to the rows is kept in full vectors.
         let dense = if transposed { b } else { &*out };
         kept.clear();
-        kept.extend(dense.chunks_exact(n).map(|row| padded(&row[lanes.clone()])));
+        kept.extend(dense.chunks(stride).map(|row| Aligned(padded(&row[lanes.clone()]))));
         for j in 0..x.width() {
             let (indices, values) = x.entries(j, &rows);
             if indices.is_empty() {
@@ -174,7 +203,7 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
             if transposed {
                 let mut sums = [T::ZERO; LANES];
                 for (i, value) in indices.iter().zip(values) {
-                    add::<T, LANES, FUSED>(&mut sums, *value, &kept[usize::from(*i) - rows.start]);
+                    add::<T, LANES, FUSED>(&mut sums, *value, &kept[usize::from(*i) - rows.start].0);
                 }
                 out[j * n..][lanes.clone()].iter_mut().zip(&sums).for_each(|(out, sum)| *out += *sum);
             } else {
@@ -184,13 +213,13 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
                     None => padded(&b[j * n..][lanes.clone()]),
                 };
                 for (i, value) in indices.iter().zip(values) {
-                    add::<T, LANES, FUSED>(&mut kept[usize::from(*i) - rows.start], *value, &row);
+                    add::<T, LANES, FUSED>(&mut kept[usize::from(*i) - rows.start].0, *value, &row);
                 }
             }
         }
         if !transposed {
-            for (row, kept) in out.chunks_exact_mut(n).zip(&kept) {
-                row[lanes.clone()].copy_from_slice(&kept[..lanes.len()]);
+            for (row, kept) in out.chunks_mut(stride).zip(&kept) {
+                row[lanes.clone()].copy_from_slice(&kept.0[..lanes.len()]);
             }
         }
     }
@@ -209,25 +238,31 @@ mod tests {
             let at = |i: usize, j: usize| if j < width { x[i * width + j] } else { 1.0 };
             let numbers = |count: usize| -> Vec<f64> { (0..count).map(|i| (i as f64 * 0.61).cos()).collect() };
             for part in [0..rows, rows / 3..rows - rows / 4] {
-                let b = numbers((width + 1) * n);
-                let mut out = numbers(part.len() * n);
-                let start = out.clone();
-                columns.add_product(part.clone(), &b, n, &mut out);
-                for (at_out, i) in part.clone().enumerate() {
-                    for k in 0..n {
-                        let sum: f64 = (0..=width).map(|j| at(i, j) * b[j * n + k]).sum();
-                        let (found, start) = (out[at_out * n + k], start[at_out * n + k]);
-                        assert!((found - start - sum).abs() < 1e-12, "{rows} {width} {n}");
+                let mut kept = vec![7.0];
+                columns.append_rows(part.clone(), &mut kept);
+                assert_eq!(kept[1..], x[part.start * width..part.end * width]);
+                for stride in [n, n + 5] {
+                    let b = numbers((width + 1) * n);
+                    let mut out = numbers(part.len() * stride);
+                    let start = out.clone();
+                    columns.add_product(part.clone(), &b, n, &mut out, stride);
+                    for (at_out, i) in part.clone().enumerate() {
+                        for k in 0..stride {
+                            let sum: f64 = (0..=width).filter(|_| k < n).map(|j| at(i, j) * b[j * n + k]).sum();
+                            let (found, start) = (out[at_out * stride + k], start[at_out * stride + k]);
+                            assert!((found - start - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
+                        }
                     }
-                }
-                let b = numbers(part.len() * n);
-                let mut out = numbers((width + 1) * n);
-                let start = out.clone();
-                columns.add_transposed_product(part.clone(), &b, n, &mut out);
-                for j in 0..=width {
-                    for k in 0..n {
-                        let sum: f64 = part.clone().enumerate().map(|(r, i)| at(i, j) * b[r * n + k]).sum();
-                        assert!((out[j * n + k] - start[j * n + k] - sum).abs() < 1e-12, "{rows} {width} {n}");
+                    let b = numbers(part.len() * stride);
+                    let mut out = numbers((width + 1) * n);
+                    let start = out.clone();
+                    columns.add_transposed_product(part.clone(), &b, stride, n, &mut out);
+                    for j in 0..=width {
+                        for k in 0..n {
+                            let sum: f64 = part.clone().enumerate().map(|(r, i)| at(i, j) * b[r * stride + k]).sum();
+                            let found = out[j * n + k] - start[j * n + k];
+                            assert!((found - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
+                        }
                     }
                 }
             }
@@ -242,8 +277,8 @@ mod tests {
             let (from, to) = if transposed { (40, 13) } else { (13, 40) };
             let b: Vec<f64> = (0..from * 50).map(|i| (i as f64 * 0.3).cos()).collect();
             let (mut fast, mut plain) = (vec![0.5; to * 50], vec![0.5; to * 50]);
-            columns.dispatch(Call { rows: 0..40, b: &b, n: 50, out: &mut fast, transposed });
-            run::<f64, false>(&columns, Call { rows: 0..40, b: &b, n: 50, out: &mut plain, transposed });
+            columns.dispatch(Call { rows: 0..40, b: &b, n: 50, out: &mut fast, stride: 50, transposed });
+            run::<f64, false>(&columns, Call { rows: 0..40, b: &b, n: 50, out: &mut plain, stride: 50, transposed });
             assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-13));
         }
     }

@@ -254,7 +254,7 @@ impl<T: Real> Analysis<T> {
         };
         let states = clock.time("linearization", || self.window.states.par_iter().map(|s| convert(s)).collect());
         let (network, rows, batch) = (&self.network, &self.window.rows[..], self.settings.batch);
-        let exact =
+        let mut exact =
             clock.time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));
         drop(std::mem::take(&mut self.window.states));
         if settings.has(Scale::Neuron) && !self.loss.is_quadratic() {
@@ -267,6 +267,9 @@ impl<T: Real> Analysis<T> {
         }
         if !settings.has(Scale::Layer) && !settings.has(Scale::Network) {
             return Ok(());
+        }
+        if settings.has(Scale::Network) {
+            clock.time("linearization", || exact.find_frames());
         }
         let fast = clock.time("linearization", || exact.to_f32());
         let preconditioners =

@@ -1,7 +1,12 @@
 //! What a run will take of memory and disk, found out before it begins.
 
 use super::{StudyError, environment::free_space};
-use crate::{loss::Loss, network::Network, study::tables::Scale, taylor::RegretSettings};
+use crate::{
+    loss::Loss,
+    network::Network,
+    study::tables::Scale,
+    taylor::{RegretSettings, frame},
+};
 use std::path::Path;
 
 /// What the analysis of a run keeps in memory while training goes on, in bytes: the weights of the window's rounds, and the sums of
@@ -27,7 +32,7 @@ pub fn window_bytes(network: &Network, loss: Loss, rounds: usize, batch: usize) 
     let hidden: usize = network.hidden_blocks().iter().map(|block| block.features_out()).sum();
     let row = network.inputs() + 2 * hidden + network.outputs();
     let output = &network.blocks()[network.blocks().len() - 1];
-    let squares = if loss.is_quadratic() { 2 * output.width() * output.width() } else { 0 };
+    let squares = if loss.is_quadratic() { 2 * output.width() * output.width() + frame::numbers(output) } else { 0 };
     let values = network.parameters() + batch * row + squares;
     rounds.saturating_mul(values).saturating_mul(size_of::<f64>() + size_of::<f32>())
 }

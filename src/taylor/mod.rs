@@ -1,7 +1,8 @@
 //! Taylor losses and their optima at the three scales, regret, bounds and certificates (`docs/theory.md`, sections 2 to 4).
 //!
 //! - [`neuron`], [`layer`], [`network`]: the Taylor optima at each scale, the same names in each file
-//! - [`window`]: the linearized rounds that layer and network scale work on; [`product`]: products with their curvature
+//! - [`window`]: the linearized rounds that layer and network scale work on; [`product`]: products with their curvature, `frame`: output
+//!   weights in few numbers
 //! - [`quadratic`]: dense problems in closed form; [`subspace`]: large problems by a certified subspace iteration, with a
 //!   [`preconditioner`]
 //! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
@@ -12,6 +13,7 @@
 
 pub mod certificate;
 mod direct;
+pub(crate) mod frame;
 pub mod gradients;
 pub mod layer;
 pub mod matrix_free;

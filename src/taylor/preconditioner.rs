@@ -25,10 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 const CHEAP_WIDTH: usize = 128;
 /// Rounds whose inputs go into one product.
 const TOGETHER: usize = 8;
-/// The mean curvature and the mean Jacobian are taken over every so manieth round: they change slowly.
-const CURVATURE_EVERY: usize = 4;
-/// So many rounds all count for the mean curvature: short prefixes have no others.
-const ALL_CURVED: usize = 64;
+/// The mean curvature and the mean Jacobian are taken over every so manieth round, as they change slowly, and so are the moments of inputs that
+/// are kept by columns, as they cost most.
+const EVERY: usize = 4;
+/// So many rounds all count for the mean curvature and the moments: short prefixes have no others.
+const ALL: usize = 64;
 
 /// Applies `solve` of one block after the other to a residual of them all.
 pub(super) fn solve_blocks<'a>(
@@ -82,13 +83,18 @@ impl Preconditioners {
                     let mut inputs: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
                     for rounds in piece.chunks(TOGETHER) {
                         inputs.iter_mut().for_each(Vec::clear);
+                        let regular = |index: usize| index.is_multiple_of(EVERY);
+                        let counts: Vec<usize> =
+                            rounds.iter().copied().filter(|index| regular(*index) || *index < ALL).collect();
                         for index in rounds {
+                            let (regular, counts) = (regular(*index), counts.contains(index));
                             window.with_round(*index, |round| {
                                 for (l, (block, inputs)) in blocks.iter().zip(&mut inputs).enumerate() {
-                                    append_with_ones(round.tape.input(l, round.x), block.inputs, inputs);
+                                    if counts || l > 0 || !window.by_columns() {
+                                        append_with_ones(round.tape.input(l, round.x), block.inputs, inputs);
+                                    }
                                 }
-                                let regular = index % CURVATURE_EVERY == 0;
-                                if regular || *index < ALL_CURVED {
+                                if counts {
                                     add_curvature(window, &round, &mut part);
                                 }
                                 if shared && regular {
@@ -96,17 +102,22 @@ impl Preconditioners {
                                 }
                             });
                         }
-                        let output =
-                            View::new(&inputs[last], inputs[last].len() / blocks[last].width(), blocks[last].width());
+                        let inner = blocks[last].width();
+                        let output = View::new(&inputs[last], inputs[last].len() / inner, inner);
                         for (l, ((block, x), moments)) in blocks.iter().zip(&inputs).zip(&mut part).enumerate() {
-                            let view = View::new(x, x.len() / block.width(), block.width());
+                            let width = block.width();
+                            let view = View::new(x, x.len() / width, width);
+                            moments.rows += x.len() / width;
                             if l == 0 && window.by_columns() {
-                                window.add_input_moments(rounds, x, &mut moments.x);
-                            } else {
-                                matmul(&mut moments.x, block.width(), view.t(), view, true);
+                                window.add_input_products(&counts, x, width, &mut moments.x);
+                                if let Some(shared) = &mut moments.shared {
+                                    window.add_input_products(rounds, &inputs[last], inner, &mut shared.x);
+                                }
+                                continue;
                             }
+                            matmul(&mut moments.x, width, view.t(), view, true);
                             if let Some(shared) = &mut moments.shared {
-                                matmul(&mut shared.x, blocks[last].width(), view.t(), output, true);
+                                matmul(&mut shared.x, inner, view.t(), output, true);
                             }
                         }
                     }
@@ -156,8 +167,9 @@ struct Moments {
     multiple: f64,
     /// Datapoints whose curvature has been added.
     curved: usize,
-    /// `[width, width]`.
+    /// `[width, width]`, over this many rows.
     x: Vec<f64>,
+    rows: usize,
     shared: Option<SharedMoments>,
 }
 
@@ -178,7 +190,7 @@ impl Moments {
             jacobian: vec![0.0; output.units * units],
             count: 0,
         });
-        Self { units, width, m: Vec::new(), multiple: 0.0, curved: 0, x: vec![0.0; width * width], shared }
+        Self { units, width, m: Vec::new(), multiple: 0.0, curved: 0, x: vec![0.0; width * width], rows: 0, shared }
     }
 
     fn add(&mut self, other: &Self) {
@@ -189,6 +201,7 @@ impl Moments {
         }
         self.multiple += other.multiple;
         self.curved += other.curved;
+        self.rows += other.rows;
         self.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
         if let (Some(shared), Some(other)) = (&mut self.shared, &other.shared) {
             shared.x.iter_mut().zip(&other.x).for_each(|(a, b)| *a += b);
@@ -197,7 +210,7 @@ impl Moments {
         }
     }
 
-    /// The factors, given those of the output block for a block that shares with it.
+    /// The factors, given those of the output block for a block that shares with it; `scale` is 1 over the rows of a prefix.
     fn factors(&self, scale: f64, exact: bool, output: Option<&KroneckerFactors>) -> KroneckerFactors {
         let mean = 1.0 / self.curved.max(1) as f64;
         let units = if self.m.is_empty() {
@@ -205,7 +218,7 @@ impl Moments {
         } else {
             Eigen::new(&self.m, self.units, mean)
         };
-        let inputs = Eigen::new(&self.x, self.width, scale);
+        let inputs = Eigen::new(&self.x, self.width, 1.0 / self.rows.max(1) as f64);
         let shared = self.shared.as_ref().zip(output).and_then(|(shared, output)| {
             let (u, v, w) = (units.vectors()?, inputs.vectors()?, output.inputs.vectors()?);
             let inner = output.inputs.values.len();
@@ -540,9 +553,10 @@ mod tests {
         matmul(&mut cross, inner, View::new(&x, rows, width).t(), View::new(&h, rows, inner), false);
         let mut output = Moments::zero(outputs, inner, None);
         (output.x, output.multiple, output.curved) = (gram(&h, rows, inner), 0.25 * rows as f64, rows);
+        output.rows = rows;
         let output = output.factors(scale, true, None);
         let mut hidden =
-            Moments { m: gram(&jacobian, outputs, units), curved: rows, ..Moments::zero(units, width, None) };
+            Moments { m: gram(&jacobian, outputs, units), curved: rows, rows, ..Moments::zero(units, width, None) };
         hidden.m.iter_mut().for_each(|v| *v *= 2.0 * 0.25 * rows as f64);
         hidden.x = gram(&x, rows, width);
         hidden.shared = Some(SharedMoments {

@@ -12,7 +12,7 @@
 //! all times `2/K`: a few products of the size of the output block per round instead of four per datapoint.
 //!
 //! Where the network's inputs are mostly zero they are kept by columns ([`crate::kernels::columns`]), and what belongs to the first block,
-//! directions and sums, is transposed: `[width, count * units]`.
+//! directions and sums, is transposed: `[count, width, units]`.
 
 use super::window::{Group, PulledError, Window};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         Real, View,
         dense::{accumulate_outer, affine, matrix},
         matmul,
-        real::dot,
+        real::{convert, convert_into, dot},
     },
     network::Block,
 };
@@ -50,7 +50,7 @@ impl<C: Real> Stack<C> {
         let count = directions.len();
         let mut parts: Vec<Vec<C>> = all[blocks.clone()].iter().map(part).collect();
         if by_columns && blocks.start == 0 {
-            parts[0] = transposed(&parts[0], all[0].width());
+            parts[0] = transposed_each(&parts[0], &all[0]);
         }
         let last = all.len() - 1;
         let output = match blocks.contains(&last) {
@@ -76,6 +76,11 @@ fn transposed<C: Copy>(matrix: &[C], width: usize) -> Vec<C> {
     (0..width).flat_map(|j| matrix[j..].iter().step_by(width)).copied().collect()
 }
 
+/// The transposes `[width, units]` of matrices of the weights of a block, one after the other.
+fn transposed_each<C: Copy>(matrices: &[C], block: &Block) -> Vec<C> {
+    matrices.chunks_exact(block.range().len()).flat_map(|matrix| transposed(matrix, block.width())).collect()
+}
+
 /// Where the sums of a block lie: the blocks one after the other, each `[count * units, width]`.
 fn stacked_range(all: &[Block], stack_start: usize, count: usize, l: usize) -> Range<usize> {
     let base = all[stack_start].offset;
@@ -98,6 +103,18 @@ struct Scratch<C> {
     next: Vec<C>,
     /// `P_n'`, `[inputs of the output block, width of it]`; or `W^n' V`, `[width of the output block, count * inputs of it]`.
     cross: Vec<C>,
+    /// The first round of the frame that the rounds at hand are in.
+    frame: Option<usize>,
+    /// In that frame, of every direction: `(Q V)'`, `[width of the output block, rank]`,
+    entered: Vec<C>,
+    /// and `sum A_n P_n` so far, `[rank, width of the output block]`; empty if it is not asked for.
+    framed: Vec<C>,
+    /// What does not go by the frame, in single precision: `V'` of every direction, `[width of the output block, units]`,
+    outside: Vec<f32>,
+    /// `sum E_n P_n` so far, `[units, width of the output block]`,
+    left: Vec<f32>,
+    /// and `P_n'` or `V' E_n`.
+    narrow: Vec<f32>,
 }
 
 impl<C: Real> Window<'_, C> {
@@ -109,9 +126,10 @@ impl<C: Real> Window<'_, C> {
     fn untransposed<S: Real>(&self, start: usize, count: usize, mut sums: Vec<S>) -> Vec<S> {
         if self.by_columns() && start == 0 {
             let first = &self.network().blocks()[0];
-            let part = &mut sums[..count * first.range().len()];
-            let matrix = transposed(part, count * first.units);
-            part.copy_from_slice(&matrix);
+            for part in sums[..count * first.range().len()].chunks_exact_mut(first.range().len()) {
+                let matrix = transposed(part, first.units);
+                part.copy_from_slice(&matrix);
+            }
         }
         sums
     }
@@ -163,13 +181,16 @@ impl<C: Real> Window<'_, C> {
         let stack = self.stack(blocks, &[direction]);
         let factor = C::of(2.0 / output.units as f64 * scale);
         let tangents: Vec<OnceLock<Vec<C>>> = vec![OnceLock::new(); self.groups()];
-        let image = self.sum_groups(rounds, output.range().len(), Scratch::default, |scratch, group, span, sum| {
+        let visit = |scratch: &mut Scratch<C>, group: &Group<C>, span: Range<usize>, sum: &mut [C]| {
             self.tangents(group, span.clone(), &stack, scratch);
+            self.enter_frame(group, &stack, scratch, Some(sum));
             for (r, index) in span.clone().enumerate() {
                 self.add_output(group, index, r, &stack, factor, scratch, sum);
             }
             tangents[self.number_of(group)].get_or_init(|| scratch.tangent.clone());
-        });
+        };
+        let finish = |scratch: &mut Scratch<C>, sum: &mut [C]| self.leave_frame(scratch, 1, sum);
+        let image = self.sum_groups_to_end(rounds, output.range().len(), Scratch::default, visit, finish);
         OutputImage { image, tangents }
     }
 
@@ -189,6 +210,7 @@ impl<C: Real> Window<'_, C> {
             self.sum_groups(rounds.clone(), direction.len(), Scratch::default, |scratch, group, span, sums| {
                 let tangents = known.tangents[self.number_of(group)].get().expect("the image was over these rounds");
                 scratch.tangent.clone_from(tangents);
+                self.enter_frame(group, &stack, scratch, None);
                 self.quadratic_pull(group, span, &stack, C::of(scale), scratch, sums);
             });
         sums = self.untransposed(stack.blocks.start, 1, sums);
@@ -211,10 +233,17 @@ impl<C: Real> Window<'_, C> {
         let stack = self.stack(blocks.clone(), directions);
         let width = count * length;
         let hidden = blocks.start < last;
+        let output = stack.blocks.contains(&last).then(|| stacked_range(all, blocks.start, count, last));
+        let visit = |scratch: &mut Scratch<C>, group: &Group<C>, span: Range<usize>, sums: &mut [C]| {
+            self.quadratic_group(group, span, &stack, C::of(scale), scratch, sums);
+        };
+        let finish = |scratch: &mut Scratch<C>, sums: &mut [C]| {
+            if let Some(output) = &output {
+                self.leave_frame(scratch, count, &mut sums[output.clone()]);
+            }
+        };
         let sums: Vec<C> = match hidden {
-            true => self.sum_groups(rounds.clone(), width, Scratch::default, |scratch, group, span, sums| {
-                self.quadratic_group(group, span, &stack, C::of(scale), scratch, sums);
-            }),
+            true => self.sum_groups_to_end(rounds.clone(), width, Scratch::default, visit, finish),
             false => vec![C::ZERO; width],
         };
         let mut sums = self.untransposed(blocks.start, count, sums);
@@ -263,11 +292,58 @@ impl<C: Real> Window<'_, C> {
         if stack.blocks.contains(&last) {
             let output = stacked_range(all, stack.blocks.start, stack.count, last);
             let factor = C::of(2.0 / all[last].units as f64) * scale;
+            self.enter_frame(group, stack, scratch, Some(&mut sums[output.clone()]));
             for (r, index) in span.clone().enumerate() {
                 self.add_output(group, index, r, stack, factor, scratch, &mut sums[output.clone()]);
             }
         }
         self.quadratic_pull(group, span, stack, scale, scratch, sums);
+    }
+
+    /// Prepares for the rounds of a group, which come after those of the scratch: what there is in the frame of the last ones goes to
+    /// `sums`, the output block's, if products with it are summed.
+    fn enter_frame(&self, group: &Group<C>, stack: &Stack<C>, scratch: &mut Scratch<C>, sums: Option<&mut [C]>) {
+        let frame = self.frame_of(group.first);
+        let start = frame.map(|frame| frame.rounds.start);
+        if scratch.frame == start {
+            return;
+        }
+        let summed = sums.is_some();
+        if let Some(sums) = sums {
+            self.leave_frame(scratch, stack.count, sums);
+        }
+        scratch.frame = start;
+        let Some(frame) = frame else { return };
+        let all = self.network().blocks();
+        let size = frame.rank() * all[all.len() - 1].width();
+        scratch.entered.resize(stack.output.len() * size, C::ZERO);
+        for (v, entered) in stack.output.iter().zip(scratch.entered.chunks_exact_mut(size)) {
+            frame.enter(v, entered);
+        }
+        if frame.has_rest() {
+            scratch.outside.clear();
+            stack.output.iter().for_each(|v| scratch.outside.extend(convert::<C, f32>(v)));
+        }
+        if summed {
+            scratch.framed.resize(stack.count * size, C::ZERO);
+            let left = if frame.has_rest() { stack.count * all[all.len() - 1].range().len() } else { 0 };
+            scratch.left.resize(left, 0.0);
+        }
+    }
+
+    /// Adds what there is in a frame to the output block's sums of `count` directions, and takes it away.
+    fn leave_frame(&self, scratch: &mut Scratch<C>, count: usize, sums: &mut [C]) {
+        let Some(frame) = scratch.frame.take().and_then(|start| self.frame_of(start)) else { return };
+        if scratch.framed.is_empty() {
+            return;
+        }
+        let (framed, part) = (scratch.framed.len() / count, sums.len() / count);
+        for (framed, sums) in scratch.framed.chunks_exact(framed).zip(sums.chunks_exact_mut(part)) {
+            frame.leave(framed, sums);
+        }
+        sums.iter_mut().zip(&scratch.left).for_each(|(sum, left)| *sum += C::of(f64::from(*left)));
+        scratch.framed.clear();
+        scratch.left.clear();
     }
 
     /// From the tangents of the last hidden layer in `scratch.tangent` back through the hidden blocks.
@@ -296,12 +372,26 @@ impl<C: Real> Window<'_, C> {
                 continue;
             }
             // (W' V) x, with the constant 1 of x in the last row.
-            let w = matrix(&all[last], &self.states[group.first + index]);
+            let round = group.first + index;
             let width = all[last].width();
+            let frame = self.frame_of(round);
+            let (w, rank) = match frame {
+                Some(frame) => (frame.weights(round), frame.rank()),
+                None => (matrix(&all[last], &self.states[round]), all[last].units),
+            };
             scratch.cross.resize(width * count * inner, C::ZERO);
             for (d, v) in stack.output.iter().enumerate() {
-                let v = View::new(v, width, all[last].units);
-                matmul(&mut scratch.cross[d * inner..], count * inner, v, w, false);
+                let v = if frame.is_some() { &scratch.entered[d * width * rank..][..width * rank] } else { &v[..] };
+                matmul(&mut scratch.cross[d * inner..], count * inner, View::new(v, width, rank), w, false);
+            }
+            if let Some(rest) = frame.and_then(|frame| frame.rest(round)) {
+                let units = all[last].units;
+                scratch.narrow.resize(scratch.cross.len(), 0.0);
+                for (d, v) in scratch.outside.chunks_exact(width * units).enumerate() {
+                    let v = View::new(v, width, units);
+                    matmul(&mut scratch.narrow[d * inner..], count * inner, v, rest, false);
+                }
+                scratch.cross.iter_mut().zip(&scratch.narrow).for_each(|(z, e)| *z += C::of(f64::from(*e)));
             }
             scratch.cross.iter_mut().for_each(|z| *z *= factor);
             let (z, constant) = scratch.cross.split_at(inner * count * inner);
@@ -391,7 +481,10 @@ impl<C: Real> Window<'_, C> {
         let out = &mut out[..rows * n];
         out.fill(C::ZERO);
         for (columns, part, at) in group.columns_of(span.start * batch..span.end * batch) {
-            columns.add_product(part, v, n, &mut out[at.start * n..at.end * n]);
+            let out = &mut out[at.start * n..at.end * n];
+            for (d, v) in v.chunks_exact(block.range().len()).enumerate() {
+                columns.add_product(part.clone(), v, block.units, &mut out[d * block.units..], n);
+            }
         }
     }
 
@@ -404,7 +497,10 @@ impl<C: Real> Window<'_, C> {
         }
         let n = stack.count * block.units;
         for (columns, part, at) in group.columns_of(span.start * batch..span.end * batch) {
-            columns.add_transposed_product(part, &delta[at.start * n..at.end * n], n, sums);
+            let delta = &delta[at.start * n..at.end * n];
+            for (d, sums) in sums.chunks_exact_mut(block.range().len()).enumerate() {
+                columns.add_transposed_product(part.clone(), &delta[d * block.units..], n, block.units, sums);
+            }
         }
     }
 
@@ -426,10 +522,17 @@ impl<C: Real> Window<'_, C> {
         let columns = count * inner;
         let tangent = &scratch.tangent[r * batch * columns..(r + 1) * batch * columns];
         let x = View::new(self.rows_of(group, index, all.len() - 1), batch, inner);
-        let w = matrix(block, &self.states[group.first + index]);
+        let round = group.first + index;
+        let frame = self.frame_of(round);
+        let (w, sums) = match frame {
+            Some(frame) => (frame.weights(round), &mut scratch.framed[..]),
+            None => (matrix(block, &self.states[round]), sum),
+        };
+        let rest = frame.and_then(|frame| frame.rest(round));
+        let size = sums.len() / count;
         // `P_n'`, with the constant 1 of `x` in the last column.
         scratch.cross.resize(inner * width, C::ZERO);
-        for (d, sum) in sum.chunks_exact_mut(block.range().len()).enumerate() {
+        for (d, sum) in sums.chunks_exact_mut(size).enumerate() {
             let tangent = &tangent[d * inner..];
             matmul(&mut scratch.cross, width, View::strided(tangent, batch, inner, columns).t(), x, false);
             scratch.cross.iter_mut().skip(inner).step_by(width).for_each(|sum| *sum = C::ZERO);
@@ -438,6 +541,12 @@ impl<C: Real> Window<'_, C> {
             }
             scratch.cross.iter_mut().for_each(|p| *p *= factor);
             matmul(sum, width, w, View::new(&scratch.cross, inner, width), true);
+            if let Some(rest) = rest {
+                scratch.narrow.resize(inner * width, 0.0);
+                convert_into(&scratch.cross, &mut scratch.narrow);
+                let left = &mut scratch.left[d * block.range().len()..][..block.range().len()];
+                matmul(left, width, rest, View::new(&scratch.narrow, inner, width), true);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! A [`Window`] holds the first rounds of a run: weights `W^n`, inputs and tape of each. Its products with the curvature are in
 //! [`super::product`].
 
+use super::frame::{self, Frame};
 use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
@@ -79,10 +80,10 @@ impl<T: Real> Persist for WindowRecorder<T> {
 pub(super) struct Group<C> {
     /// 0-based.
     pub(super) first: usize,
-    rounds: usize,
-    /// `[rows, inputs]`.
+    pub(super) rounds: usize,
+    /// `[rows, inputs]`, or empty if they are kept by columns.
     pub(super) x: Vec<C>,
-    /// The same by columns, with the constant 1, in blocks of [`Columns::ROWS`] rows, if inputs are mostly zero.
+    /// By columns, with the constant 1, in blocks of [`Columns::ROWS`] rows, if inputs are mostly zero.
     columns: Vec<Columns<C>>,
     pub(super) tape: Tape<C>,
 }
@@ -129,6 +130,8 @@ pub struct Window<'a, C: Real> {
     pub(super) output_moments: Vec<Vec<C>>,
     /// What the rounds' errors are to the hidden layers, for such losses; found when it is first needed.
     errors: OnceLock<Vec<PulledError>>,
+    /// The output block's weights of some rounds in fewer numbers, for the searches of such losses.
+    frames: Vec<Frame<C>>,
 }
 
 /// The error `r = f - y` of a round's outputs as the last hidden layer feels it, for losses whose Hessian is `(2/K) I`.
@@ -152,21 +155,21 @@ impl<'a, C: Real> Window<'a, C> {
     ) -> Self {
         assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
         let per_group = GROUP_ROWS.div_ceil(batch).max(1);
-        let mut groups: Vec<Group<C>> = (0..states.len().div_ceil(per_group))
+        let first = &network.blocks()[0];
+        let by_columns = network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(&examples, rows);
+        let groups: Vec<Group<C>> = (0..states.len().div_ceil(per_group))
             .into_par_iter()
             .map(|g| {
                 let range = g * per_group..states.len().min((g + 1) * per_group);
-                linearize_group(network, &examples, batch, &states, rows, range)
+                let mut group = linearize_group(network, &examples, batch, &states, rows, range);
+                if by_columns {
+                    let x = std::mem::take(&mut group.x);
+                    let blocks = x.chunks(Columns::<C>::ROWS * first.inputs);
+                    group.columns = blocks.map(|x| Columns::with_ones(x, first.inputs)).collect();
+                }
+                group
             })
             .collect();
-        let first = &network.blocks()[0];
-        if network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(&groups) {
-            let width = first.inputs;
-            groups.par_iter_mut().for_each(|group| {
-                let blocks = group.x.chunks(Columns::<C>::ROWS * width);
-                group.columns = blocks.map(|x| Columns::with_ones(x, width)).collect();
-            });
-        }
         let output = &network.blocks()[network.blocks().len() - 1];
         let (output_gram, output_moments) = match loss {
             Loss::Mse => (
@@ -186,6 +189,7 @@ impl<'a, C: Real> Window<'a, C> {
             output_gram,
             output_moments,
             errors: OnceLock::new(),
+            frames: Vec::new(),
         }
     }
 
@@ -230,6 +234,17 @@ impl<'a, C: Real> Window<'a, C> {
         group.first / self.groups[0].rounds
     }
 
+    /// Rounds whose output weights are in frames.
+    pub fn framed_rounds(&self) -> usize {
+        self.frames.iter().map(|frame| frame.rounds.len()).sum()
+    }
+
+    /// The frame that a round's output weights are in.
+    pub(super) fn frame_of(&self, round: usize) -> Option<&Frame<C>> {
+        let next = self.frames.partition_point(|frame| frame.rounds.end <= round);
+        self.frames.get(next).filter(|frame| frame.rounds.contains(&round))
+    }
+
     /// The rows of the data in the first `rounds` minibatches.
     pub fn rows(&self, rounds: usize) -> &[u32] {
         &self.rows[..rounds * self.batch]
@@ -258,10 +273,14 @@ impl<'a, C: Real> Window<'a, C> {
             slopes: parts(&group.tape.slopes),
             ..Tape::default()
         };
+        let mut x = Vec::new();
+        for (columns, rows, _) in group.columns_of(r * self.batch..(r + 1) * self.batch) {
+            columns.append_rows(rows, &mut x);
+        }
         visit(WindowRound {
             index: group.first + r,
             weights: &self.states[group.first + r],
-            x: part(&group.x, r, group.rounds),
+            x: if group.columns.is_empty() { part(&group.x, r, group.rounds) } else { &x },
             tape: &tape,
             output: part(&group.tape.output, r, group.rounds),
         })
@@ -276,6 +295,18 @@ impl<'a, C: Real> Window<'a, C> {
         state: impl Fn() -> B + Sync,
         visit: impl Fn(&mut B, &Group<C>, Range<usize>, &mut [S]) + Sync,
     ) -> Vec<S> {
+        self.sum_groups_to_end(rounds, width, state, visit, |_, _| {})
+    }
+
+    /// [`Window::sum_groups`] with `finish(state, partial sum)` after the last group of every piece.
+    pub(super) fn sum_groups_to_end<S: Real, B>(
+        &self,
+        rounds: Range<usize>,
+        width: usize,
+        state: impl Fn() -> B + Sync,
+        visit: impl Fn(&mut B, &Group<C>, Range<usize>, &mut [S]) + Sync,
+        finish: impl Fn(&mut B, &mut [S]) + Sync,
+    ) -> Vec<S> {
         let inside = |g: &&Group<C>| g.first < rounds.end && g.first + g.rounds > rounds.start;
         let groups: Vec<&Group<C>> = self.groups.iter().filter(inside).collect();
         let size = groups.len().div_ceil(PIECES).max(1);
@@ -288,6 +319,7 @@ impl<'a, C: Real> Window<'a, C> {
                     let start = rounds.start.saturating_sub(group.first);
                     visit(&mut state, group, start..group.rounds.min(rounds.end - group.first), &mut sum);
                 }
+                finish(&mut state, &mut sum);
                 sum
             })
             .collect();
@@ -394,13 +426,12 @@ impl Window<'_, f64> {
         })
     }
 
-    /// Adds `x' x` of the network's inputs in some rounds, which are kept by columns; `x: [rows, width]` are the same, densely.
-    pub(super) fn add_input_moments(&self, rounds: &[usize], x: &[f64], out: &mut [f64]) {
-        let width = self.network.blocks()[0].width();
-        for (index, x) in rounds.iter().zip(x.chunks_exact(self.batch * width)) {
+    /// Adds `x' b` of the network's inputs in some rounds, which are kept by columns; `b: [rows, n]`.
+    pub(super) fn add_input_products(&self, rounds: &[usize], b: &[f64], n: usize, out: &mut [f64]) {
+        for (index, b) in rounds.iter().zip(b.chunks_exact(self.batch * n)) {
             let (group, r) = self.locate(*index);
             for (columns, part, at) in group.columns_of(r * self.batch..(r + 1) * self.batch) {
-                columns.add_transposed_product(part, &x[at.start * width..at.end * width], width, out);
+                columns.add_transposed_product(part, &b[at.start * n..at.end * n], n, n, out);
             }
         }
     }
@@ -462,13 +493,25 @@ impl Window<'_, f64> {
         (value, gradient, predicted)
     }
 
+    /// Finds the frames of the output block's weights, for products of the mean squared error that move the block and hidden ones together.
+    pub fn find_frames(&mut self) {
+        let blocks = self.network.blocks();
+        let output = &blocks[blocks.len() - 1];
+        if self.loss.is_quadratic() && blocks.len() > 1 && frame::serves(output) {
+            let spans = frame::spans(&self.groups).into_par_iter().with_max_len(1);
+            self.frames = spans.filter_map(|rounds| Frame::find(output, &self.states, rounds)).collect();
+        }
+    }
+
     /// The same window in `f32`, with the tape (and so the linearization) of this one; for [`Window::product`] only.
+    ///
+    ///
+    /// Products that move the output block and hidden ones together go by its weights in frames alone, if there are frames.
     pub fn to_f32(&self) -> Window<'_, f32> {
         let group = |g: &Group<f64>| Group {
             first: g.first,
             rounds: g.rounds,
-            // Products go by columns where there are any.
-            x: if g.columns.is_empty() { convert(&g.x) } else { Vec::new() },
+            x: convert(&g.x),
             columns: g.columns.iter().map(Columns::convert).collect(),
             tape: Tape {
                 rows: g.tape.rows,
@@ -477,27 +520,34 @@ impl Window<'_, f64> {
                 ..Tape::default()
             },
         };
+        let output = self.network.blocks()[self.network.blocks().len() - 1].offset;
+        let states = |round: usize| match self.frame_of(round) {
+            Some(_) => convert(&self.states[round][..output]),
+            None => convert(&self.states[round]),
+        };
         let none = Examples { inputs: &[], features: 1, targets: Targets::Values(&[]), target_width: 0 };
         Window {
             network: self.network,
             loss: self.loss,
             examples: none,
             batch: self.batch,
-            states: Cow::Owned(self.states.par_iter().map(|s| convert(s)).collect()),
+            states: Cow::Owned((0..self.rounds()).into_par_iter().map(states).collect()),
             rows: self.rows,
             groups: self.groups.par_iter().map(group).collect(),
             output_gram: self.output_gram.par_iter().map(|v| convert(v)).collect(),
             output_moments: self.output_moments.par_iter().map(|v| convert(v)).collect(),
             errors: OnceLock::new(),
+            frames: self.frames.par_iter().map(Frame::to_f32).collect(),
         }
     }
 }
 
-/// Whether products by columns are faster for the inputs.
-fn mostly_zero<C: Real>(groups: &[Group<C>]) -> bool {
-    let count = |group: &Group<C>| [group.x.iter().filter(|x| **x != C::ZERO).count(), group.x.len()];
-    let [present, all] = groups.par_iter().map(count).reduce(|| [0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
-    (present as f64) < SPARSE * all as f64
+/// Whether products by columns are faster for the inputs in some rows of the data.
+fn mostly_zero<C: Real>(examples: &Examples<C>, rows: &[u32]) -> bool {
+    let inputs = |row: &u32| &examples.inputs[*row as usize * examples.features..][..examples.features];
+    let count = |row: &u32| inputs(row).iter().filter(|x| **x != C::ZERO).count();
+    let present: usize = rows.par_iter().map(count).sum();
+    (present as f64) < SPARSE * (rows.len() * examples.features) as f64
 }
 
 fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {

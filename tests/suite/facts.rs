@@ -478,3 +478,68 @@ fn only_the_blocks_that_move_count() {
         assert_close(problem.name, &sum, &whole, EXACT);
     }
 }
+
+/// With many outputs, the output block's weights go by frames: exact windows have what frames leave out, windows for searches do not.
+#[test]
+fn products_in_frames_are_those_of_the_weights() {
+    let network = network(7, &[(6, RELU), (4, LEAKY)], 60);
+    let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
+    // Training along two directions with a little noise, over two frames and a part of one.
+    let mut numbers = Numbers::new(31);
+    let ways = [0, 1].map(|_| numbers.vector(network.parameters()));
+    let states: Vec<Vec<f64>> = (0..70)
+        .map(|n| {
+            let along = [0.01 * n as f64, (0.2 * n as f64).sin()];
+            let moved = problem.weights.iter().zip(ways[0].iter().zip(&ways[1]));
+            moved.map(|(w, (a, b))| w + 0.1 * (along[0] * a + along[1] * b) + 1e-5 * numbers.signed()).collect()
+        })
+        .collect();
+    let rows = problem.repeated_rows(70);
+    let plain = problem.window(&states, &rows);
+    let mut framed = plain.clone();
+    framed.find_frames();
+    assert_eq!(framed.framed_rounds(), 70);
+    let (narrow, narrow_framed) = (plain.to_f32(), framed.to_f32());
+    for (rounds, blocks) in [(0..70, 0..3), (0..40, 1..3), (35..70, 0..3), (0..70, 0..2), (50..51, 2..3)] {
+        let all = network.blocks();
+        let length = all[blocks.end - 1].range().end - all[blocks.start].offset;
+        let directions = [numbers.direction(length), numbers.direction(length), numbers.direction(length)];
+        let directions: Vec<&[f64]> = directions.iter().map(|d| &d[..]).collect();
+        let short: Vec<Vec<f32>> = directions.iter().map(|d| convert(d)).collect();
+        let short: Vec<&[f32]> = short.iter().map(|d| &d[..]).collect();
+        let scale = 1.0 / (rounds.len() * problem.rows) as f64;
+        let expected = plain.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
+        let exact = framed.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
+        let single = narrow.products(rounds.clone(), blocks.clone(), &short, &[], scale);
+        let search = narrow_framed.products(rounds.clone(), blocks.clone(), &short, &[], scale);
+        for (d, expected) in expected.iter().enumerate() {
+            let what = format!("rounds {rounds:?}, blocks {blocks:?}, direction {d}");
+            assert_close(&what, &exact[d], expected, 1e-10);
+            assert_close(&what, &convert(&single[d]), expected, 1e-5);
+            assert_close(&what, &convert(&search[d]), expected, 1e-3);
+        }
+        // In two steps: what hidden blocks do to the output block, then the rest.
+        if blocks.len() > 1 && blocks.end == all.len() {
+            let hidden = blocks.start..blocks.end - 1;
+            let known = short[0][..all[blocks.end - 1].offset - all[blocks.start].offset].to_vec();
+            let known = narrow_framed.output_image(rounds.clone(), hidden, &known, scale);
+            let product = narrow_framed.product_with(rounds.clone(), blocks.clone(), short[0], &known, scale);
+            assert_close("in two steps", &convert(&product), &convert(&search[0]), 1e-5);
+        }
+    }
+}
+
+/// Weights that have too little in common are left as they are.
+#[test]
+fn weights_without_a_frame_are_multiplied_as_they_are() {
+    let network = network(7, &[(6, RELU), (4, LEAKY)], 60);
+    let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
+    let states = problem.states(33, 3);
+    let rows = problem.repeated_rows(33);
+    let mut window = problem.window(&states, &rows);
+    let direction = Numbers::new(4).direction(network.parameters());
+    let expected = window.product(0..33, 0..3, &direction, &[], 0.1);
+    window.find_frames();
+    assert_eq!(window.framed_rounds(), 1, "only the last, of a single round");
+    assert_close("without frames", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
+}
