@@ -274,8 +274,8 @@ mod tests {
             let mut unit = vec![0.0; rank * rank];
             matmul(&mut unit, rank, square, square.t(), false);
             assert!(unit.iter().enumerate().all(|(i, v)| (v - f64::from(u8::from(i % (rank + 1) == 0))).abs() < 1e-12));
-            for round in 4..20 {
-                let weights = matrix(block, &states[round]);
+            for (round, weights) in states.iter().enumerate().take(20).skip(4) {
+                let weights = matrix(block, weights);
                 let rest = frame.rest(round).expect("frames in double precision have it");
                 let mut total = vec![0.0; 40 * 5];
                 frame.leave(&frame.weights(round).to_vec(), &mut total);
