@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
 
-/// Rounds that share a frame at least: with fewer, going into the basis and back would cost too much.
+/// Rounds that share a frame at most (or one group's): with much fewer, going into the basis and back would cost too much.
 const ROUNDS: usize = 32;
 /// What a frame leaves out of its weights at most, as a share of their Frobenius norm.
 const RESOLUTION: f64 = 3e-4;

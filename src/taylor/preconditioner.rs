@@ -84,10 +84,10 @@ impl Preconditioners {
                     for rounds in piece.chunks(TOGETHER) {
                         inputs.iter_mut().for_each(Vec::clear);
                         let regular = |index: usize| index.is_multiple_of(EVERY);
-                        let counts: Vec<usize> =
+                        let counted: Vec<usize> =
                             rounds.iter().copied().filter(|index| regular(*index) || *index < ALL).collect();
                         for index in rounds {
-                            let (regular, counts) = (regular(*index), counts.contains(index));
+                            let (regular, counts) = (regular(*index), counted.contains(index));
                             window.with_round(*index, |round| {
                                 for (l, (block, inputs)) in blocks.iter().zip(&mut inputs).enumerate() {
                                     if counts || l > 0 || !window.by_columns() {
@@ -109,7 +109,7 @@ impl Preconditioners {
                             let view = View::new(x, x.len() / width, width);
                             moments.rows += x.len() / width;
                             if l == 0 && window.by_columns() {
-                                window.add_input_products(&counts, x, width, &mut moments.x);
+                                window.add_input_products(&counted, x, width, &mut moments.x);
                                 if let Some(shared) = &mut moments.shared {
                                     window.add_input_products(rounds, &inputs[last], inner, &mut shared.x);
                                 }

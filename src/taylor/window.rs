@@ -505,7 +505,6 @@ impl Window<'_, f64> {
 
     /// The same window in `f32`, with the tape (and so the linearization) of this one; for [`Window::product`] only.
     ///
-    ///
     /// Products that move the output block and hidden ones together go by its weights in frames alone, if there are frames.
     pub fn to_f32(&self) -> Window<'_, f32> {
         let group = |g: &Group<f64>| Group {

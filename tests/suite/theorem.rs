@@ -262,7 +262,7 @@ fn constant_step_gradient_descent_satisfies_its_bound() {
     for (network, rates) in [(autoencoder(), [0.01, 1.0, 5.0]), (classifier(), [0.01, 0.1, 1.0])] {
         for (kind, rate) in rates.into_iter().enumerate() {
             let experiment = Experiment {
-                products: 8,
+                products: 15,
                 ..Experiment::new(network.clone(), Start::Healthy, optimizer("sgd", rate, &[]))
             };
             let (tables, losses) = experiment.run::<f64>();
@@ -280,7 +280,7 @@ fn constant_step_gradient_descent_satisfies_its_bound_on_pathological_networks()
     for network in [autoencoder(), classifier()] {
         for (start, rate) in cases {
             let experiment =
-                Experiment { products: 8, ..Experiment::new(network.clone(), start, optimizer("sgd", rate, &[])) };
+                Experiment { products: 15, ..Experiment::new(network.clone(), start, optimizer("sgd", rate, &[])) };
             let (tables, _) = experiment.run::<f64>();
             assert_sgd(&experiment.name(), &tables.regret);
         }
@@ -310,7 +310,7 @@ fn diagonal_adagrad_satisfies_its_bound() {
     for network in [autoencoder(), classifier()] {
         for (start, rate) in cases.into_iter().chain([(Start::Saturated, 0.03), (Start::Exploding, 0.03)]) {
             let experiment =
-                Experiment { products: 8, ..Experiment::new(network.clone(), start, optimizer("adagrad", rate, &[])) };
+                Experiment { products: 15, ..Experiment::new(network.clone(), start, optimizer("adagrad", rate, &[])) };
             let (tables, losses) = experiment.run::<f64>();
             assert_adagrad(&experiment.name(), &tables.regret);
             assert!(tables.regret.iter().all(|row| row.bound_sgd.is_none()), "no other bound is claimed");
