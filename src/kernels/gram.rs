@@ -15,11 +15,15 @@ const TILE: usize = 2;
 const PRODUCTS: usize = TILE * TILE;
 /// `f64` lanes of a vector register.
 const LANES: usize = 8;
-/// Columns and rows of the matrices that are read from the sums together.
-const BLOCK_COLUMNS: usize = 128;
-const BLOCK_ROWS: usize = 8;
-/// Planes that one kernel call holds in registers: `PRODUCTS * GROUP` vectors of accumulators.
-const GROUP: usize = 7;
+/// Sums of a pair of tiles for as many planes as there are lanes.
+const PAIR: usize = PRODUCTS * LANES;
+/// Vectors of planes that one kernel call holds in registers: `PRODUCTS` accumulators of each.
+const HELD: usize = 7;
+/// Rows that are asked for while as many rows before them are worked on. Those that a pair of tiles visits lie apart, so the processor does not
+/// see them coming.
+const AHEAD: usize = 8;
+/// Columns of the matrices that are read from the sums together.
+const BLOCK: usize = 8;
 /// From this share of rows at which two tiles meet on, products of whole matrices are faster.
 const DENSE: f64 = 0.3;
 /// Rows of a product of whole matrices.
@@ -34,7 +38,7 @@ pub struct WeightedGram {
     planes: usize,
     /// `planes` rounded up to full vectors.
     padded: usize,
-    /// `[pairs of tiles t1 >= t2, PRODUCTS, padded]`.
+    /// `[vectors of planes, pairs of tiles t1 <= t2 by t1, PRODUCTS, LANES]`: the matrices of a few planes are one run of memory, row by row.
     sums: Vec<f64>,
 }
 
@@ -99,20 +103,21 @@ impl WeightedGram {
         }
         let inputs =
             Inputs { rows, padded: self.padded, tiled: &tiled[..], occupied: &occupied[..], weights: &weights[..] };
-        // One task per row of tile pairs (t1, 0..=t1); the last rows are the longest, so they start first.
-        let mut stripes: Vec<(usize, &mut [f64])> = Vec::with_capacity(tiles);
-        let mut rest = &mut self.sums[..];
-        for t1 in 0..tiles {
-            let (stripe, tail) = rest.split_at_mut((t1 + 1) * PRODUCTS * self.padded);
-            stripes.push((t1, stripe));
-            rest = tail;
+        // One task per row of tile pairs (t1, t1..tiles): the first ones are the longest.
+        let mut stripes: Vec<(usize, Vec<&mut [f64]>)> = (0..tiles).map(|t1| (t1, Vec::new())).collect();
+        for mut rest in self.sums.chunks_exact_mut(tiles * (tiles + 1) / 2 * PAIR) {
+            for (t1, parts) in &mut stripes {
+                let (part, tail) = rest.split_at_mut((tiles - *t1) * PAIR);
+                parts.push(part);
+                rest = tail;
+            }
         }
-        stripes.into_par_iter().rev().with_max_len(1).for_each(|(t1, stripe)| {
-            let pairs = (0..=t1).map(|t2| inputs.meetings(t1, t2)).sum::<usize>();
-            if pairs as f64 > DENSE * (rows * (t1 + 1)) as f64 {
-                inputs.add_dense(t1, stripe);
+        stripes.into_par_iter().with_max_len(1).for_each(|(t1, mut stripe)| {
+            let pairs = (t1..tiles).map(|t2| inputs.meetings(t1, t2)).sum::<usize>();
+            if pairs as f64 > DENSE * (rows * (tiles - t1)) as f64 {
+                inputs.add_dense(t1..tiles, &mut stripe);
             } else {
-                inputs.add_sparse(t1, stripe);
+                inputs.add_sparse(t1..tiles, &mut stripe);
             }
         });
     }
@@ -137,46 +142,43 @@ impl WeightedGram {
             "planes {planes:?} of {}",
             self.planes
         );
-        let zeros = |_| Symmetric::zeros(self.width);
-        let mut out: Vec<Symmetric> = planes.clone().into_par_iter().map(zeros).collect();
-        let share = planes.len().div_ceil(rayon::current_num_threads()).max(1).next_multiple_of(LANES);
-        let shares = out.par_chunks_mut(share).with_max_len(1).enumerate();
-        shares.for_each(|(s, out)| self.read(planes.start + s * share, scale, out));
-        out
+        let vectors = planes.end.div_ceil(LANES) - planes.start / LANES;
+        let of_vector = |v: usize| {
+            let first = planes.start + v * LANES;
+            self.read(first / LANES, planes.end.min(first + LANES) - first, scale)
+        };
+        let parts: Vec<Vec<Symmetric>> = (0..vectors).into_par_iter().with_max_len(1).map(of_vector).collect();
+        parts.into_iter().flatten().collect()
     }
 
-    /// Matrices of planes from `first` on, a multiple of [`LANES`].
-    ///
-    /// Planes lie side by side in memory, so a block of columns and rows is read for all of them while it is in the cache.
-    fn read(&self, first: usize, scale: f64, out: &mut [Symmetric]) {
-        let width = self.width;
-        let mut sums = [[0.0; LANES]; BLOCK_COLUMNS];
-        for left in (0..width).step_by(BLOCK_COLUMNS) {
-            let right = width.min(left + BLOCK_COLUMNS);
-            for top in (0..right).step_by(BLOCK_ROWS) {
-                for (group, out) in out.chunks_mut(LANES).enumerate() {
-                    let planes = first + group * LANES;
-                    for row in top..right.min(top + BLOCK_ROWS) {
-                        let start = left.max(row);
-                        for (column, sums) in (start..right).zip(&mut sums) {
-                            let (t1, t2) = (column / TILE, row / TILE);
-                            let product = (t1 * (t1 + 1) / 2 + t2) * PRODUCTS + column % TILE * TILE + row % TILE;
-                            *sums = self.sums.as_chunks().0[(product * self.padded + planes) / LANES];
-                        }
-                        for (p, matrix) in out.iter_mut().enumerate() {
-                            let to = &mut matrix.row_mut(row)[start - row..right - row];
-                            to.iter_mut().zip(&sums).for_each(|(to, sums)| *to = scale * sums[p]);
-                        }
+    /// The first `count` matrices of a vector of planes.
+    fn read(&self, vector: usize, count: usize, scale: f64) -> Vec<Symmetric> {
+        let (width, tiles) = (self.width, self.width.div_ceil(TILE));
+        let all = tiles * (tiles + 1) / 2 * PRODUCTS;
+        let mut rest = &self.sums.as_chunks::<LANES>().0[vector * all..][..all];
+        let mut entries: Vec<Vec<f64>> = (0..count).map(|_| Vec::with_capacity(width * (width + 1) / 2)).collect();
+        for t1 in 0..tiles {
+            let (stripe, below) = rest.split_at((tiles - t1) * PRODUCTS);
+            rest = below;
+            for row in t1 * TILE..width.min((t1 + 1) * TILE) {
+                let at = |column: usize| &stripe[(column / TILE - t1) * PRODUCTS + row % TILE * TILE + column % TILE];
+                for start in (row..width).step_by(BLOCK) {
+                    let columns = BLOCK.min(width - start);
+                    let mut turned = [[0.0; BLOCK]; LANES];
+                    for c in 0..columns {
+                        turned.iter_mut().zip(at(start + c)).for_each(|(to, sum)| to[c] = scale * sum);
                     }
+                    entries.iter_mut().zip(&turned).for_each(|(to, turned)| to.extend_from_slice(&turned[..columns]));
                 }
             }
         }
+        entries.into_iter().map(|entries| Symmetric::from_rows(width, entries)).collect()
     }
 }
 
 thread_local! {
     /// Numbers that a task works on, kept from task to task: fresh memory would have to be cleared.
-    static KEPT: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
+    static KEPT: Cell<[Vec<f64>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
 /// The vectors and weights of a call, rearranged.
@@ -206,48 +208,52 @@ impl<T: Real> Inputs<'_, T> {
         self.occupied(t1).iter().zip(self.occupied(t2)).map(|(a, b)| (a & b).count_ones() as usize).sum()
     }
 
-    /// Pairs of tile `t1` with those up to itself, visiting only rows at which both are not zero.
-    fn add_sparse(&self, t1: usize, stripe: &mut [f64]) {
-        let (rows, padded) = (self.rows, self.padded);
+    /// Pairs of the first tile with all of them, visiting only rows at which both are not zero.
+    fn add_sparse(&self, tiles: Range<usize>, stripe: &mut [&mut [f64]]) {
+        let (rows, padded, t1) = (self.rows, self.padded, tiles.start);
         // Each number of the first tile as often as it is needed.
         let first = self.tile(t1).chunks_exact(TILE);
         let first: Vec<[f64; PRODUCTS]> = first.map(|a| std::array::from_fn(|p| a[p / TILE].f64())).collect();
         let (mut list, mut products) = (vec![0; rows], vec![[0.0; PRODUCTS]; rows]);
-        for (t2, sums) in stripe.chunks_exact_mut(PRODUCTS * padded).enumerate() {
-            let second = self.tile(t2);
-            let both = self.occupied(t1).iter().zip(self.occupied(t2)).map(|(a, b)| a & b);
-            let count = crate::kernels::vectorized(
+        for (pair, t2) in tiles.enumerate() {
+            let second = self.tile(t2).as_chunks::<TILE>().0;
+            let mut count = 0;
+            for (w, (a, b)) in self.occupied(t1).iter().zip(self.occupied(t2)).enumerate() {
+                let mut both = a & b;
+                while both != 0 {
+                    let i = w * 64 + both.trailing_zeros() as usize;
+                    both &= both - 1;
+                    prefetch(&first[i]);
+                    prefetch(&second[i]);
+                    list[count] = i as u32;
+                    count += 1;
+                }
+            }
+            crate::kernels::vectorized(
                 #[inline(always)]
                 || {
-                    let mut count = 0;
-                    for (w, mut both) in both.clone().enumerate() {
-                        while both != 0 {
-                            let i = w * 64 + both.trailing_zeros() as usize;
-                            both &= both - 1;
-                            let (a, b) = (&first[i], &second[i * TILE..(i + 1) * TILE]);
-                            let product: [f64; PRODUCTS] = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
-                            (list[count], products[count]) = ((i * padded) as u32, product);
-                            count += 1;
-                        }
+                    for (i, product) in list[..count].iter_mut().zip(&mut products) {
+                        let (a, b) = (&first[*i as usize], &second[*i as usize]);
+                        *product = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
+                        *i *= padded as u32;
                     }
-                    count
                 },
             );
             if count > 0 {
-                add_products(sums, padded, &list[..count], products[..count].as_flattened(), self.weights);
+                add_products(stripe, pair * PAIR, padded, &list[..count], &products[..count], self.weights);
             }
         }
     }
 
     /// The same as a matrix product over all rows.
-    fn add_dense(&self, t1: usize, stripe: &mut [f64]) {
-        let (rows, padded) = (self.rows, self.padded);
-        let mut products = KEPT.take();
+    fn add_dense(&self, tiles: Range<usize>, stripe: &mut [&mut [f64]]) {
+        let (rows, padded, t1) = (self.rows, self.padded, tiles.start);
+        let [mut products, mut sums] = KEPT.take();
         for start in (0..rows).step_by(DENSE_ROWS) {
             let range = start..rows.min(start + DENSE_ROWS);
             let inside = range.start * TILE..range.end * TILE;
             products.clear();
-            for t2 in 0..=t1 {
+            for t2 in tiles.clone() {
                 let (a, b) = (&self.tile(t1)[inside.clone()], &self.tile(t2)[inside.clone()]);
                 for p in 0..PRODUCTS {
                     products.extend(
@@ -257,32 +263,46 @@ impl<T: Real> Inputs<'_, T> {
                     );
                 }
             }
-            let lhs = View::new(&products, (t1 + 1) * PRODUCTS, range.len());
+            let lhs = View::new(&products, tiles.len() * PRODUCTS, range.len());
             let rhs = View::new(&self.weights[range.start * padded..range.end * padded], range.len(), padded);
-            matmul(stripe, padded, lhs, rhs, true);
+            sums.resize(tiles.len() * PRODUCTS * padded, 0.0);
+            matmul(&mut sums, padded, lhs, rhs, start > 0);
         }
-        KEPT.set(products);
+        for (vector, part) in stripe.iter_mut().enumerate() {
+            for (to, sums) in part.as_chunks_mut::<LANES>().0.iter_mut().zip(sums.chunks_exact(padded)) {
+                to.iter_mut().zip(&sums[vector * LANES..]).for_each(|(to, sum)| *to += sum);
+            }
+        }
+        KEPT.set([products, sums]);
     }
 }
 
-/// `sums[p, :] += sum_s products[s, p] * weights[list[s] .. + padded]` for the `PRODUCTS` products `p`.
-fn add_products(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
+/// `sums[p, :] += sum_s products[s, p] * weights[list[s] .. + padded]` for the `PRODUCTS` products `p`; each vector of planes has a part of
+/// `stripe`, and its sums begin at `pair` there.
+fn add_products(
+    stripe: &mut [&mut [f64]],
+    pair: usize,
+    padded: usize,
+    list: &[u32],
+    products: &[[f64; PRODUCTS]],
+    weights: &[f64],
+) {
+    assert!(stripe.len() * LANES == padded && stripe.iter().all(|part| pair + PAIR <= part.len()));
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        let (vectors, step) = (padded / LANES, GROUP);
-        for start in (0..vectors).step_by(step) {
-            let offset = start * LANES;
-            // SAFETY: the feature was just detected; `list` holds starts of rows of `padded` weights, and a call
-            // touches `count * LANES` elements from `offset`, which end inside a row and inside `sums`.
+        for (group, parts) in stripe.chunks_mut(HELD).enumerate() {
+            let offset = group * HELD * LANES;
+            // SAFETY: the feature was just detected; `list` holds starts of rows of `padded` weights, of which a call reads
+            // `parts.len() * LANES` from `offset`, which end inside the row; the parts are long enough, as asserted.
             unsafe {
-                match (vectors - start).min(step) {
-                    7 => avx512::add::<7>(sums, padded, offset, list, products, weights),
-                    6 => avx512::add::<6>(sums, padded, offset, list, products, weights),
-                    5 => avx512::add::<5>(sums, padded, offset, list, products, weights),
-                    4 => avx512::add::<4>(sums, padded, offset, list, products, weights),
-                    3 => avx512::add::<3>(sums, padded, offset, list, products, weights),
-                    2 => avx512::add::<2>(sums, padded, offset, list, products, weights),
-                    _ => avx512::add::<1>(sums, padded, offset, list, products, weights),
+                match parts.len() {
+                    7 => avx512::add::<7>(parts, pair, offset, list, products, weights),
+                    6 => avx512::add::<6>(parts, pair, offset, list, products, weights),
+                    5 => avx512::add::<5>(parts, pair, offset, list, products, weights),
+                    4 => avx512::add::<4>(parts, pair, offset, list, products, weights),
+                    3 => avx512::add::<3>(parts, pair, offset, list, products, weights),
+                    2 => avx512::add::<2>(parts, pair, offset, list, products, weights),
+                    _ => avx512::add::<1>(parts, pair, offset, list, products, weights),
                 }
             }
         }
@@ -290,73 +310,92 @@ fn add_products(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64],
     }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the features were just detected.
-        unsafe { add_avx2(sums, padded, list, products, weights) };
+        for (vector, part) in stripe.iter_mut().enumerate() {
+            // SAFETY: the features were just detected.
+            unsafe { add_avx2(&mut part[pair..], vector * LANES, list, products, weights) };
+        }
         return;
     }
-    add_scalar::<false>(sums, padded, list, products, weights);
+    for (vector, part) in stripe.iter_mut().enumerate() {
+        add_scalar::<false>(&mut part[pair..], vector * LANES, list, products, weights);
+    }
 }
 
-/// The scalar twin, vectorized by the compiler: eight planes at a time. `FUSED` rounds as the SIMD kernel does.
+/// Asks for the memory of a value that is needed soon.
 #[inline(always)]
-fn add_scalar<const FUSED: bool>(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
-    for offset in (0..padded).step_by(LANES) {
-        let mut accumulators = [[0.0f64; LANES]; PRODUCTS];
-        for (p, accumulator) in accumulators.iter_mut().enumerate() {
-            accumulator.copy_from_slice(&sums[p * padded + offset..][..LANES]);
+fn prefetch<V>(value: &V) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this architecture has the instruction, which changes nothing that a program can see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+/// The scalar twin, vectorized by the compiler, for the planes from `offset` on: `sums` begin at the pair. `FUSED` rounds as the SIMD kernel does.
+#[inline(always)]
+fn add_scalar<const FUSED: bool>(
+    sums: &mut [f64],
+    offset: usize,
+    list: &[u32],
+    products: &[[f64; PRODUCTS]],
+    weights: &[f64],
+) {
+    let (sums, after) = sums.as_chunks_mut::<LANES>().0.split_at_mut(PRODUCTS);
+    // Those of the next pair.
+    after.iter().take(PRODUCTS).for_each(prefetch);
+    let mut accumulators: [[f64; LANES]; PRODUCTS] = std::array::from_fn(|p| sums[p]);
+    for (at, (start, products)) in list.iter().zip(products).enumerate() {
+        if let Some(soon) = list.get(at + AHEAD) {
+            prefetch(&weights[*soon as usize + offset]);
         }
-        for (start, products) in list.iter().zip(products.chunks_exact(PRODUCTS)) {
-            let row = &weights[*start as usize + offset..][..LANES];
-            for (accumulator, product) in accumulators.iter_mut().zip(products) {
-                for (sum, q) in accumulator.iter_mut().zip(row) {
-                    *sum = if FUSED { product.mul_add(*q, *sum) } else { *sum + product * q };
-                }
+        let row = &weights[*start as usize + offset..][..LANES];
+        for (accumulator, product) in accumulators.iter_mut().zip(products) {
+            for (sum, q) in accumulator.iter_mut().zip(row) {
+                *sum = if FUSED { product.mul_add(*q, *sum) } else { *sum + product * q };
             }
         }
-        for (p, accumulator) in accumulators.iter().enumerate() {
-            sums[p * padded + offset..][..LANES].copy_from_slice(accumulator);
-        }
     }
+    sums.copy_from_slice(&accumulators);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn add_avx2(sums: &mut [f64], padded: usize, list: &[u32], products: &[f64], weights: &[f64]) {
-    add_scalar::<true>(sums, padded, list, products, weights);
+fn add_avx2(sums: &mut [f64], offset: usize, list: &[u32], products: &[[f64; PRODUCTS]], weights: &[f64]) {
+    add_scalar::<true>(sums, offset, list, products, weights);
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{LANES, PRODUCTS};
+    use super::{LANES, PAIR, PRODUCTS};
     use std::arch::x86_64::*;
 
     /// `V` vectors of planes from `offset`, all products, all listed rows.
     ///
     /// # Safety
-    /// Needs AVX-512F; see the call for the bounds.
+    /// Needs AVX-512F; `V * LANES` weights from `offset` after each listed start lie inside `weights`.
     #[target_feature(enable = "avx512f,avx")]
     pub unsafe fn add<const V: usize>(
-        sums: &mut [f64],
-        padded: usize,
+        parts: &mut [&mut [f64]],
+        pair: usize,
         offset: usize,
         list: &[u32],
-        products: &[f64],
+        products: &[[f64; PRODUCTS]],
         weights: &[f64],
     ) {
-        assert!(offset + V * LANES <= padded && sums.len() >= PRODUCTS * padded);
-        assert!(products.len() >= list.len() * PRODUCTS);
-        // SAFETY: bounds asserted above; each listed start plus `padded` lies inside `weights`.
+        assert!(parts.len() == V && parts.iter().all(|part| pair + PAIR <= part.len()));
+        // SAFETY: bounds asserted above, or by the caller.
         unsafe {
             let mut accumulators = [[_mm512_setzero_pd(); V]; PRODUCTS];
             for (p, accumulators) in accumulators.iter_mut().enumerate() {
-                for (v, accumulator) in accumulators.iter_mut().enumerate() {
-                    *accumulator = _mm512_loadu_pd(sums.as_ptr().add(p * padded + offset + v * LANES));
+                for v in 0..V {
+                    accumulators[v] = _mm512_loadu_pd(parts[v].as_ptr().add(pair + p * LANES));
                 }
             }
-            for (s, start) in list.iter().enumerate() {
+            for (start, products) in list.iter().zip(products) {
                 let row = weights.as_ptr().add(*start as usize + offset);
-                let factors: [__m512d; PRODUCTS] =
-                    std::array::from_fn(|p| _mm512_set1_pd(*products.as_ptr().add(s * PRODUCTS + p)));
+                let factors: [__m512d; PRODUCTS] = std::array::from_fn(|p| _mm512_set1_pd(products[p]));
                 for v in 0..V {
                     let q = _mm512_loadu_pd(row.add(v * LANES));
                     for (accumulators, factor) in accumulators.iter_mut().zip(factors) {
@@ -365,8 +404,8 @@ mod avx512 {
                 }
             }
             for (p, accumulators) in accumulators.iter().enumerate() {
-                for (v, accumulator) in accumulators.iter().enumerate() {
-                    _mm512_storeu_pd(sums.as_mut_ptr().add(p * padded + offset + v * LANES), *accumulator);
+                for v in 0..V {
+                    _mm512_storeu_pd(parts[v].as_mut_ptr().add(pair + p * LANES), accumulators[v]);
                 }
             }
         }
@@ -417,13 +456,19 @@ mod tests {
         let wide = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
         let (products, weights) = data(40, PRODUCTS, padded, false);
         let (products, weights) = (wide(products), wide(weights));
+        let products = products.as_chunks().0;
         let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
-        let mut fast = vec![0.5; PRODUCTS * padded];
+        // Two pairs of tiles, of which the second is added to.
+        let mut fast = vec![vec![0.5; 2 * PAIR]; padded / LANES];
         let mut slow = fast.clone();
-        add_products(&mut fast, padded, &list, &products, &weights);
-        add_scalar::<false>(&mut slow, padded, &list, &products, &weights);
-        for (a, b) in fast.iter().zip(&slow) {
+        let mut stripe: Vec<&mut [f64]> = fast.iter_mut().map(Vec::as_mut_slice).collect();
+        add_products(&mut stripe, PAIR, padded, &list, products, &weights);
+        for (vector, part) in slow.iter_mut().enumerate() {
+            add_scalar::<false>(&mut part[PAIR..], vector * LANES, &list, products, &weights);
+        }
+        for (a, b) in fast.iter().flatten().zip(slow.iter().flatten()) {
             assert!((a - b).abs() < 1e-13);
         }
+        assert!(fast.iter().all(|part| part[..PAIR] == [0.5; PAIR] && part[PAIR..] != [0.5; PAIR]));
     }
 }

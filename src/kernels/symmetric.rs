@@ -21,6 +21,15 @@ impl Symmetric {
         Self { width, entries: (0..width).flat_map(|i| (i..width).map(move |j| entry(i, j))).collect() }
     }
 
+    /// The matrix whose rows, each from the diagonal on, are `entries`.
+    ///
+    /// # Panics
+    /// If there are not `width * (width + 1) / 2` of them.
+    pub fn from_rows(width: usize, entries: Vec<f64>) -> Self {
+        assert_eq!(entries.len(), width * (width + 1) / 2, "not the rows of a matrix of width {width}");
+        Self { width, entries }
+    }
+
     pub fn width(&self) -> usize {
         self.width
     }
@@ -84,6 +93,7 @@ mod tests {
             let mut other = Symmetric::zeros(width);
             (0..width).for_each(|i| other.row_mut(i).copy_from_slice(matrix.row(i)));
             assert_eq!(other.entries, matrix.entries);
+            assert_eq!(Symmetric::from_rows(width, other.entries.clone()).entries, matrix.entries);
         }
     }
 }

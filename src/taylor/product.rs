@@ -45,13 +45,14 @@ impl<C: Real> Stack<C> {
         let base = all[blocks.start].offset;
         let part = |block: &Block| {
             let range = block.offset - base..block.range().end - base;
-            directions.iter().flat_map(|d| &d[range.clone()]).copied().collect()
+            let directions: Vec<&[C]> = directions.iter().map(|d| &d[range.clone()]).collect();
+            match by_columns && block.offset == 0 {
+                true => directions.iter().flat_map(|d| transposed(d, block.width())).collect(),
+                false => directions.concat(),
+            }
         };
         let count = directions.len();
-        let mut parts: Vec<Vec<C>> = all[blocks.clone()].iter().map(part).collect();
-        if by_columns && blocks.start == 0 {
-            parts[0] = transposed_each(&parts[0], &all[0]);
-        }
+        let parts: Vec<Vec<C>> = all[blocks.clone()].iter().map(part).collect();
         let last = all.len() - 1;
         let output = match blocks.contains(&last) {
             true => directions.iter().map(|d| transposed(&d[all[last].offset - base..], all[last].width())).collect(),
@@ -72,13 +73,19 @@ impl<C: Real> Stack<C> {
 }
 
 /// The transpose of a matrix with rows of this width.
-fn transposed<C: Copy>(matrix: &[C], width: usize) -> Vec<C> {
-    (0..width).flat_map(|j| matrix[j..].iter().step_by(width)).copied().collect()
-}
-
-/// The transposes `[width, units]` of matrices of the weights of a block, one after the other.
-fn transposed_each<C: Copy>(matrices: &[C], block: &Block) -> Vec<C> {
-    matrices.chunks_exact(block.range().len()).flat_map(|matrix| transposed(matrix, block.width())).collect()
+fn transposed<C: Real>(matrix: &[C], width: usize) -> Vec<C> {
+    /// Rows that are read together, so that what is written is a run of some length.
+    const ROWS: usize = 16;
+    let rows = matrix.len() / width;
+    let mut out = vec![C::ZERO; rows * width];
+    for (first, part) in matrix.chunks(ROWS * width).enumerate() {
+        let count = part.len() / width;
+        for (j, out) in out.chunks_exact_mut(rows).enumerate() {
+            let run = &mut out[first * ROWS..][..count];
+            run.iter_mut().zip(part[j..].iter().step_by(width)).for_each(|(to, from)| *to = *from);
+        }
+    }
+    out
 }
 
 /// Where the sums of a block lie: the blocks one after the other, each `[count * units, width]`.
@@ -252,9 +259,9 @@ impl<C: Real> Window<'_, C> {
             let part = |l: usize| {
                 let size = all[l].range().len();
                 let start = stacked_range(all, blocks.start, count, l).start + d * size;
-                sums[start..start + size].iter().copied()
+                &sums[start..start + size]
             };
-            blocks.clone().flat_map(part).collect()
+            blocks.clone().map(part).collect::<Vec<_>>().concat()
         };
         (0..count).map(one).collect()
     }
