@@ -81,7 +81,7 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 };
                 let mut work = Work::to_the_end().kept(Found::default(), each_layer);
                 let record = |unit, n| run.record_of(unit, n);
-                let results = layer::optima(&windows, &[rounds], &settings, record, &mut work);
+                let results = layer::optima(&windows, &[rounds], &settings, &record, &mut work);
                 let results = results.map_err(|_| anyhow!("nobody halts the work"))?;
                 drop(work);
                 let from = std::iter::once(0.0).chain(ends.iter().copied());
@@ -93,7 +93,7 @@ pub fn serve(folder: &Path, rounds: usize) -> Result<()> {
                 let settings = settings(Scale::Network, products.parse()?);
                 let solve = || {
                     let record = |unit, n| run.record_of(unit, n);
-                    network::optima(&windows, &[rounds], &settings, record, &mut Work::to_the_end())
+                    network::optima(&windows, &[rounds], &settings, &record, &mut Work::to_the_end())
                 };
                 let (seconds, results) = timed(solve);
                 let results = results.map_err(|_| anyhow!("nobody halts the work"))?;

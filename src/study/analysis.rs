@@ -17,7 +17,7 @@ use crate::{
         network, neuron,
         neuron::NeuronStream,
         preconditioner::Preconditioners,
-        regret::{prefixes, tables},
+        regret::{UnitId, prefixes, tables},
         sample::Sample,
         units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},
@@ -153,10 +153,19 @@ impl<T: Real> Analysis<T> {
     ///
     /// `examples` are those that the rounds drew from.
     pub fn complete(
-        mut self,
+        self,
         examples: &Examples<T>,
         work: &mut Work,
         mut progress: impl FnMut(&str),
+    ) -> (AnalysisTables, Clock) {
+        self.complete_telling(examples, work, &mut progress)
+    }
+
+    fn complete_telling(
+        mut self,
+        examples: &Examples<T>,
+        work: &mut Work,
+        progress: &mut dyn FnMut(&str),
     ) -> (AnalysisTables, Clock) {
         let mut out = AnalysisTables { halted: work.is_halted(), ..AnalysisTables::default() };
         if !out.halted && !self.window.states.is_empty() {
@@ -164,7 +173,7 @@ impl<T: Real> Analysis<T> {
             let analysed = self.window.states.len();
             out.window_rounds = self.window.chosen[analysed - 1];
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
-            out.halted = self.solve_window(examples, work, &mut progress).is_err();
+            out.halted = self.solve_window(examples, work, progress).is_err();
         }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
@@ -179,7 +188,7 @@ impl<T: Real> Analysis<T> {
         &mut self,
         examples: &Examples<T>,
         work: &mut Work,
-        progress: &mut impl FnMut(&str),
+        progress: &mut dyn FnMut(&str),
     ) -> Result<(), Halted> {
         let settings = &self.settings.regret;
         let rounds = self.window.states.len();
@@ -188,7 +197,7 @@ impl<T: Real> Analysis<T> {
             prefixes(planned, settings.prefixes).into_iter().filter(|n| *n < rounds).collect();
         lengths.push(rounds);
         let (tracker, chosen, losses) = (&self.tracker, &self.window.chosen, &self.window.losses);
-        let record = |unit, n: usize| {
+        let record = &|unit, n: usize| {
             let record = tracker.record(unit, chosen[n - 1]).expect("the tracker records every prefix");
             match settings.rounds {
                 None => record,
@@ -253,16 +262,45 @@ impl<T: Real> Analysis<T> {
             target_width: examples.target_width,
         };
         let states = clock.time("linearization", || self.window.states.par_iter().map(|s| convert(s)).collect());
-        let (network, rows, batch) = (&self.network, &self.window.rows[..], self.settings.batch);
-        let mut exact =
-            clock.time("linearization", || Window::new(network, self.loss, wide, batch, Cow::Owned(states), rows));
         drop(std::mem::take(&mut self.window.states));
-        if settings.has(Scale::Neuron) && !self.loss.is_quadratic() {
+        let rows = &self.window.rows[..];
+        let (network, loss, lengths) = (&self.network, self.loss, &lengths[..]);
+        let exact = WholeWindow { network, loss, examples: wide, batch, states, rows, lengths, settings };
+        exact.solve(record, &mut self.results, clock, work, progress)
+    }
+}
+
+/// What the optima that need all rounds at once are found from, in `f64`.
+struct WholeWindow<'a> {
+    network: &'a Network,
+    loss: Loss,
+    examples: Examples<'a, f64>,
+    batch: usize,
+    states: Vec<Vec<f64>>,
+    rows: &'a [u32],
+    /// Prefixes, in analysed rounds.
+    lengths: &'a [usize],
+    settings: &'a RegretSettings,
+}
+
+impl WholeWindow<'_> {
+    /// Adds to `results` whatever is found. No method of [`Analysis`], so that it is compiled with this crate.
+    fn solve(
+        self,
+        record: &dyn Fn(UnitId, usize) -> UnitRecord,
+        results: &mut Vec<UnitResult>,
+        clock: &mut Clock,
+        work: &mut Work,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), Halted> {
+        let Self { network, loss, examples, batch, states, rows, lengths, settings } = self;
+        let window = || Window::new(network, loss, examples, batch, Cow::Owned(states), rows);
+        let mut exact = clock.time("linearization", window);
+        if settings.has(Scale::Neuron) && !loss.is_quadratic() {
             progress("neuron scale");
-            for n in &lengths {
-                let record = |unit| record(unit, *n);
-                let found = clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, record, work));
-                self.results.extend(found?);
+            for n in lengths {
+                let record = &|unit| record(unit, *n);
+                results.extend(clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, record, work))?);
             }
         }
         if !settings.has(Scale::Layer) && !settings.has(Scale::Network) {
@@ -273,18 +311,18 @@ impl<T: Real> Analysis<T> {
         }
         let fast = clock.time("linearization", || exact.to_f32());
         let preconditioners =
-            clock.time("linearization", || Preconditioners::new(&exact, &lengths, settings.has(Scale::Network)));
+            clock.time("linearization", || Preconditioners::new(&exact, lengths, settings.has(Scale::Network)));
         let stop = work.stop();
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
         if settings.has(Scale::Layer) {
             progress("layer scale");
-            let found = clock.time("layer_optima", || layer::optima(&windows, &lengths, settings, record, work));
-            self.results.extend(found?);
+            let search = || layer::optima(&windows, lengths, settings, record, work);
+            results.extend(clock.time("layer_optima", search)?);
         }
         if settings.has(Scale::Network) {
             progress("network scale");
-            let found = clock.time("network_optima", || network::optima(&windows, &lengths, settings, record, work));
-            self.results.extend(found?);
+            let search = || network::optima(&windows, lengths, settings, record, work);
+            results.extend(clock.time("network_optima", search)?);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) fn optima(
     l: usize,
     prefixes: &[usize],
     settings: &RegretSettings,
-    record: impl Fn(usize) -> UnitRecord,
+    record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let block = &window.network().blocks()[l];
     let (units, width) = (block.units, block.width());

@@ -48,7 +48,7 @@ pub fn optima(
     windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
-    record: impl Fn(UnitId, usize) -> UnitRecord,
+    record: &dyn Fn(UnitId, usize) -> UnitRecord,
     work: &mut Work,
 ) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();
@@ -57,7 +57,7 @@ pub fn optima(
         let dimension = block.range().len();
         let unit = unit(block);
         let quadratic = windows.exact.loss().is_quadratic();
-        let record = |n| record(unit, n);
+        let record = &|n| record(unit, n);
         let search = || {
             let closed = match quadratic {
                 true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record),
@@ -80,7 +80,7 @@ pub fn iterative_optima(
     blocks: Range<usize>,
     prefixes: &[usize],
     settings: &RegretSettings,
-    record: impl Fn(usize) -> UnitRecord,
+    record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let Windows { stop, .. } = *windows;

@@ -229,7 +229,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         &self,
         moving: Moving,
         effort: Effort<'_>,
-        record: impl Fn(usize) -> UnitRecord,
+        record: &dyn Fn(usize) -> UnitRecord,
     ) -> Vec<(Comparator, usize, Optimum)> {
         let mut objective = PassObjective {
             sample: &self.kept,
@@ -246,7 +246,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     /// Optima of the selected neurons of every layer, those that are searched together a piece of `work`.
     pub fn neurons(
         &self,
-        record: impl Fn(UnitId, usize) -> UnitRecord,
+        record: &dyn Fn(UnitId, usize) -> UnitRecord,
         work: &mut Work,
     ) -> Result<Vec<UnitResult>, Halted> {
         let (sample, settings) = (&self.kept.sample, self.settings);
@@ -262,7 +262,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
                     let (mut gradients, mut results) = (gradients.into_iter(), Vec::new());
                     for neuron in neurons {
                         let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
-                        let record = |n| record(unit, n);
+                        let record = &|n| record(unit, n);
                         let found = if let Some(gradients) = gradients.next() {
                             let mut objective =
                                 NeuronObjective::new(sample, gradients, &self.preconditioners[l], self.prefixes);
@@ -286,7 +286,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     /// Optima of every layer, each a piece of `work`.
     pub fn layers(
         &self,
-        record: impl Fn(UnitId, usize) -> UnitRecord,
+        record: &dyn Fn(UnitId, usize) -> UnitRecord,
         work: &mut Work,
     ) -> Result<Vec<UnitResult>, Halted> {
         let (mut results, effort) = (Vec::new(), self.effort(work));
@@ -294,8 +294,8 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             let unit = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
             let moving = Moving { blocks: l..l + 1, span: block.range() };
             let search = || {
-                let found = self.by_passes(moving, effort, |n| record(unit, n));
-                unit_results(unit, block.range().len(), found, |n| record(unit, n))
+                let found = self.by_passes(moving, effort, &|n| record(unit, n));
+                unit_results(unit, block.range().len(), found, &|n| record(unit, n))
             };
             results.extend(work.piece(format!("layer {}", block.layer), search)?);
         }
@@ -305,7 +305,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     /// Optima of the network, a single piece of `work`.
     pub fn network(
         &self,
-        record: impl Fn(UnitId, usize) -> UnitRecord,
+        record: &dyn Fn(UnitId, usize) -> UnitRecord,
         work: &mut Work,
     ) -> Result<Vec<UnitResult>, Halted> {
         let network = self.kept.sample.network;
@@ -313,8 +313,8 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
         let effort = self.effort(work);
         work.piece("network", || {
-            let found = self.by_passes(moving, effort, |n| record(unit, n));
-            unit_results(unit, network.parameters(), found, |n| record(unit, n))
+            let found = self.by_passes(moving, effort, &|n| record(unit, n));
+            unit_results(unit, network.parameters(), found, &|n| record(unit, n))
         })
     }
 

@@ -22,12 +22,12 @@ pub fn optima(
     windows: &Windows,
     prefixes: &[usize],
     settings: &RegretSettings,
-    record: impl Fn(UnitId, usize) -> UnitRecord,
+    record: &dyn Fn(UnitId, usize) -> UnitRecord,
     work: &mut Work,
 ) -> Result<Vec<UnitResult>, Halted> {
     let network = windows.exact.network();
     let unit = unit();
-    let record = |n| record(unit, n);
+    let record = &|n| record(unit, n);
     work.piece("network", || {
         let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record);
         unit_results(unit, network.parameters(), found, record)

@@ -322,7 +322,7 @@ pub fn optima(
     window: &Window<f64>,
     rounds: usize,
     settings: &RegretSettings,
-    record: impl Fn(UnitId) -> UnitRecord,
+    record: &dyn Fn(UnitId) -> UnitRecord,
     work: &mut Work,
 ) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();

@@ -19,7 +19,7 @@ pub(super) fn optima(
     window: &Window<f64>,
     prefixes: &[usize],
     settings: &RegretSettings,
-    record: impl Fn(usize) -> UnitRecord,
+    record: &dyn Fn(usize) -> UnitRecord,
 ) -> Option<Vec<(Comparator, usize, Optimum)>> {
     let l = window.network().blocks().len() - 1;
     let block = &window.network().blocks()[l];

@@ -36,7 +36,7 @@ pub fn optima(
     prefixes: &[usize],
     settings: &RegretSettings,
     effort: Effort,
-    record: impl Fn(usize) -> UnitRecord,
+    record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let Effort { tolerance, max_products, stop } = effort;
     let dimension = objective.dimension();

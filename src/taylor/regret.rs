@@ -235,7 +235,7 @@ pub(super) fn unit_results(
     unit: UnitId,
     dimension: usize,
     found: Vec<(Comparator, usize, Optimum)>,
-    record: impl Fn(usize) -> UnitRecord,
+    record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<UnitResult> {
     let result = |(comparator, rounds, optimum): (Comparator, usize, Optimum)| {
         UnitResult::new(unit, comparator, dimension, record(rounds), &optimum)

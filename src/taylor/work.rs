@@ -65,13 +65,22 @@ impl<'a> Work<'a> {
         search: impl FnOnce() -> Vec<UnitResult>,
     ) -> Result<Vec<UnitResult>, Halted> {
         let name = name.to_string();
-        if let Some(found) = self.found.0.get(&name) {
-            return Ok(found.clone());
+        match self.known(&name) {
+            Some(known) => known,
+            None => self.keep(name, search()),
         }
-        if self.is_halted() {
-            return Err(Halted);
+    }
+
+    /// What is known of a piece without a search, if it need not or must not begin.
+    fn known(&self, name: &str) -> Option<Result<Vec<UnitResult>, Halted>> {
+        match self.found.0.get(name) {
+            Some(found) => Some(Ok(found.clone())),
+            None => self.is_halted().then_some(Err(Halted)),
         }
-        let results = search();
+    }
+
+    /// Keeps what a search has found.
+    fn keep(&mut self, name: String, results: Vec<UnitResult>) -> Result<Vec<UnitResult>, Halted> {
         // A search that was cut short found less than it should have.
         if self.is_halted() {
             return Err(Halted);

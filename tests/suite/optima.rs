@@ -616,7 +616,7 @@ fn count(network: &Network, scale: Scale) -> usize {
 fn check_iterative(run: &Run, windows: &Windows, id: UnitId, settings: &RegretSettings) -> Vec<(Comparator, Found)> {
     let blocks = run.unit(id).blocks;
     let mut all = Vec::new();
-    let found = iterative_optima(windows, blocks, PREFIXES, settings, |n| run.record(id, n));
+    let found = iterative_optima(windows, blocks, PREFIXES, settings, &|n| run.record(id, n));
     assert_eq!(found.len(), PREFIXES.len() * settings.comparators.len());
     for (comparator, rounds, optimum) in found {
         let record = run.record(id, rounds);
@@ -683,10 +683,10 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
             let per_unit = PREFIXES.len() * 2;
             assert_eq!(run.streamed.len(), count(&run.network, Scale::Neuron) * per_unit);
             check_results(&run, "stream", &run.streamed, &settings, settings.neuron_tolerance);
-            let layers = layer::optima(&windows, PREFIXES, &settings, record, work).unwrap();
+            let layers = layer::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
             assert_eq!(layers.len(), count(&run.network, Scale::Layer) * per_unit);
             check_results(&run, "direct", &layers, &settings, tolerance);
-            let networks = whole::optima(&windows, PREFIXES, &settings, record, work).unwrap();
+            let networks = whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
             assert_eq!(networks.len(), per_unit);
             check_results(&run, "subspace", &networks, &settings, tolerance);
 
@@ -746,14 +746,14 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         let windows = Windows { exact: &exact, fast, preconditioners, stop };
         let record = |id, n| run.record(id, n);
         for n in PREFIXES {
-            let neurons = neuron::optima(&exact, *n, &settings, |id| run.record(id, *n), work).unwrap();
+            let neurons = neuron::optima(&exact, *n, &settings, &|id| run.record(id, *n), work).unwrap();
             assert_eq!(neurons.len(), 2 * count(&run.network, Scale::Neuron));
             check_results(&run, "neuron", &neurons, &settings, settings.neuron_tolerance);
         }
-        let layers = layer::optima(&windows, PREFIXES, &settings, record, work).unwrap();
+        let layers = layer::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
         assert_eq!(layers.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Layer));
         check_results(&run, "subspace", &layers, &settings, settings.tolerance);
-        let networks = whole::optima(&windows, PREFIXES, &settings, record, work).unwrap();
+        let networks = whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
         check_results(&run, "subspace", &networks, &settings, settings.tolerance);
         for block in run.network.blocks() {
             let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
@@ -793,8 +793,8 @@ fn optima_by_passes_are_those_of_the_dense_references() {
         let solve = |memory: usize| {
             let search = MatrixFree::new(sample, PREFIXES, &settings, memory);
             let work = &mut Work::to_the_end();
-            let neurons = search.neurons(record, work).unwrap();
-            (neurons, search.layers(record, work).unwrap(), search.network(record, work).unwrap())
+            let neurons = search.neurons(&record, work).unwrap();
+            (neurons, search.layers(&record, work).unwrap(), search.network(&record, work).unwrap())
         };
         let (neurons, layers, networks) = solve(1 << 30);
         assert_eq!(neurons.len(), 2 * PREFIXES.len() * count(&run.network, Scale::Neuron));
