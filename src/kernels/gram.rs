@@ -28,6 +28,8 @@ const BLOCK: usize = 8;
 const DENSE: f64 = 0.3;
 /// Rows of a product of whole matrices.
 const DENSE_ROWS: usize = 256;
+/// Rows of weights that a thread takes at a time.
+const PADDED_ROWS: usize = 128;
 
 /// The Gram matrices of `planes` weightings of vectors of length `width`.
 ///
@@ -80,27 +82,32 @@ impl WeightedGram {
         let tiles = self.width.div_ceil(TILE);
         // [tile][row][TILE], zero-padded, so that a pair reads two short contiguous runs.
         let GramScratch { tiled, occupied, weights } = scratch;
-        tiled.clear();
         tiled.resize(tiles * rows * TILE, T::ZERO);
         let words = super::bits::words(rows);
-        occupied.clear();
         occupied.resize(tiles * words, 0);
         tiled.par_chunks_exact_mut(rows * TILE).zip(occupied.par_chunks_exact_mut(words)).enumerate().for_each(
             |(t, (tile, occupied))| {
                 let features = t * TILE..self.width.min((t + 1) * TILE);
-                for i in 0..rows {
+                occupied.fill(0);
+                for (i, tile) in tile.chunks_exact_mut(TILE).enumerate() {
                     let source = &x[i * self.width..][features.clone()];
-                    tile[i * TILE..i * TILE + source.len()].copy_from_slice(source);
+                    let (values, behind) = tile.split_at_mut(source.len());
+                    values.copy_from_slice(source);
+                    behind.fill(T::ZERO);
                     let any = source.iter().any(|v| *v != T::ZERO);
                     occupied[i / 64] |= u64::from(any) << (i % 64);
                 }
             },
         );
-        weights.clear();
         weights.resize(rows * self.padded, 0.0);
-        for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
-            padded.iter_mut().zip(row).for_each(|(to, q)| *to = q.f64());
-        }
+        let parts = weights.par_chunks_mut(PADDED_ROWS * self.padded).zip(q.par_chunks(PADDED_ROWS * self.planes));
+        parts.for_each(|(weights, q)| {
+            for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
+                let (values, behind) = padded.split_at_mut(row.len());
+                values.iter_mut().zip(row).for_each(|(to, q)| *to = q.f64());
+                behind.fill(0.0);
+            }
+        });
         let inputs =
             Inputs { rows, padded: self.padded, tiled: &tiled[..], occupied: &occupied[..], weights: &weights[..] };
         // One task per row of tile pairs (t1, t1..tiles): the first ones are the longest.

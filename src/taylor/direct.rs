@@ -11,7 +11,7 @@ use super::{
 use crate::{
     kernels::{
         Symmetric, View,
-        dense::{append_with_ones, matrix},
+        dense::matrix,
         gram::{GramScratch, WeightedGram},
         matmul,
     },
@@ -38,18 +38,15 @@ pub(super) fn optima(
     let mut from = 0;
     let mut accumulate = |rounds: usize| {
         for start in (from..rounds).step_by(32) {
-            x.clear();
-            m.clear();
             let end = (start + 32).min(rounds);
-            let parts: Vec<(Vec<f64>, Vec<f64>)> = (start..end)
-                .into_par_iter()
-                .map(|index| window.with_round(index, |round| row_curvatures(window, l, &round, &pairs)))
-                .collect();
-            for (part_x, part_m) in parts {
-                x.extend(part_x);
-                m.extend(part_m);
-            }
-            gram.accumulate(&x, &m, (end - start) * window.batch(), &mut scratch);
+            let rows = (end - start) * window.batch();
+            x.resize(rows * width, 0.0);
+            m.resize(rows * pairs.len(), 0.0);
+            let parts = x.par_chunks_mut(window.batch() * width).zip(m.par_chunks_mut(window.batch() * pairs.len()));
+            parts.enumerate().for_each(|(r, (x, m))| {
+                window.with_round(start + r, |round| row_curvatures(window, l, &round, x, m));
+            });
+            gram.accumulate(&x, &m, rows, &mut scratch);
         }
         from = rounds;
         let scale = 1.0 / (rounds * window.batch()) as f64;
@@ -93,22 +90,18 @@ pub(super) fn optima(
     found
 }
 
-/// Per row of a round: the inputs with the constant 1, and `M_i[a, b]` for the listed pairs of units.
-fn row_curvatures(
-    window: &Window<f64>,
-    l: usize,
-    round: &WindowRound<f64>,
-    pairs: &[(usize, usize)],
-) -> (Vec<f64>, Vec<f64>) {
+/// Per row of a round: the inputs with the constant 1, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`.
+fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &mut [f64], m: &mut [f64]) {
     let network = window.network();
     let block = &network.blocks()[l];
-    let rows = round.tape.rows;
-    let mut x = Vec::with_capacity(rows * block.width());
-    append_with_ones(round.tape.input(l, round.x), block.inputs, &mut x);
-    let mut m = Vec::with_capacity(rows * pairs.len());
+    let inputs = round.tape.input(l, round.x).chunks_exact(block.inputs);
+    for (to, input) in x.chunks_exact_mut(block.width()).zip(inputs) {
+        to[..block.inputs].copy_from_slice(input);
+        to[block.inputs] = 1.0;
+    }
     let hidden = network.blocks().len() - 1;
     let mut curvature = Curvature::default();
-    for i in 0..rows {
+    for (i, mut m) in m.chunks_exact_mut(block.units * (block.units + 1) / 2).enumerate() {
         let slopes = |at: usize| {
             let units = network.blocks()[at].units;
             &round.tape.slopes[at][i * units..(i + 1) * units]
@@ -119,9 +112,16 @@ fn row_curvatures(
             curvature.pull(slopes(at), matrix(&network.blocks()[at], round.weights));
         }
         let s = slopes(l);
-        m.extend(pairs.iter().map(|(a, b)| s[*a] * s[*b] * curvature.above[a * block.units + b]));
+        for (a, row) in curvature.above.chunks_exact(block.units).enumerate() {
+            let (to, rest) = m.split_at_mut(a + 1);
+            m = rest;
+            // Half of the units are off.
+            match s[a] == 0.0 {
+                true => to.fill(0.0),
+                false => to.iter_mut().zip(row).zip(s).for_each(|((to, above), slope)| *to = s[a] * slope * above),
+            }
+        }
     }
-    (x, m)
 }
 
 /// The curvature of one datapoint in a layer's outputs, `W' M W` of the layer above.

@@ -34,7 +34,7 @@ use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows gathered before they are added to the Gram matrices; fewer would reload the sums too often.
-const BUFFER_ROWS: usize = 2048;
+const BUFFER_ROWS: usize = 4096;
 
 /// The identity of a neuron of a block.
 fn unit(block: &Block, neuron: usize) -> UnitId {
