@@ -289,7 +289,8 @@ impl<T: Real> Persist for NeuronStream<T> {
 impl<T: Real> LayerSums<T> {
     /// `buffered` rows are waiting. They are kept as they are: adding them earlier would round the sums differently.
     fn persist(&mut self, store: &mut Store, buffered: usize) -> Result<(), StoreError> {
-        store.values("gram", self.gram.sums_mut())?;
+        // Checkpoints that have them as `gram` have them in another order.
+        store.values("sums", self.gram.sums_mut())?;
         store.values("linear", &mut self.linear)?;
         store.values("constant", &mut self.constant)?;
         let widths = [self.gram.width(), self.gram.planes(), self.selected.len()];
