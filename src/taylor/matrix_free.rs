@@ -293,9 +293,10 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         for (l, block) in self.kept.sample.network.blocks().iter().enumerate() {
             let unit = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
             let moving = Moving { blocks: l..l + 1, span: block.range() };
+            let record = &|n| record(unit, n);
             let search = || {
-                let found = self.by_passes(moving, effort, &|n| record(unit, n));
-                unit_results(unit, block.range().len(), found, &|n| record(unit, n))
+                let found = self.by_passes(moving, effort, record);
+                unit_results(unit, block.range().len(), found, record)
             };
             results.extend(work.piece(format!("layer {}", block.layer), search)?);
         }
@@ -312,9 +313,10 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         let unit = UnitId { scale: Scale::Network, layer: None, neuron: None };
         let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
         let effort = self.effort(work);
+        let record = &|n| record(unit, n);
         work.piece("network", || {
-            let found = self.by_passes(moving, effort, &|n| record(unit, n));
-            unit_results(unit, network.parameters(), found, &|n| record(unit, n))
+            let found = self.by_passes(moving, effort, record);
+            unit_results(unit, network.parameters(), found, record)
         })
     }
 
