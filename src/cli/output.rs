@@ -40,7 +40,7 @@ impl Progress {
 
     pub fn show(&mut self, event: Event) {
         match event {
-            Event::Started { label, learning_rate, rounds } => {
+            Event::Started { label, index: _, count: _, learning_rate, rounds } => {
                 (self.label, self.rounds, self.before) = (label.to_owned(), rounds, 0);
                 self.started = Instant::now();
                 eprintln!("{label}: learning rate {learning_rate}, {rounds} rounds");
@@ -73,6 +73,8 @@ impl Progress {
                     bar.set_message(format!("epoch {epoch}: train {train_loss:.5}, test {test_loss:.5}"));
                 }
             }
+            Event::Progress { .. } => {}
+            Event::Note { text } => eprintln!("{text}"),
             Event::Phase { name } => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();

@@ -99,6 +99,7 @@ fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
     if let Some(folder) = &arguments.tuned {
         let folder = folder.clone().unwrap_or_else(|| tune::folder_of(&experiment.name));
         experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
+        experiment.rates_from = Some(format!("tune: {}", folder.display()));
     }
     replace_optimizers(&mut experiment, &arguments.optimizers)?;
     Ok(experiment)
@@ -108,6 +109,7 @@ fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
 pub fn replace_optimizers(experiment: &mut Experiment, optimizers: &[String]) -> anyhow::Result<()> {
     if !optimizers.is_empty() {
         experiment.optimizer = optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
+        experiment.rates_from = None;
         experiment.check("--optimizer")?;
     }
     Ok(())

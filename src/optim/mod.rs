@@ -210,6 +210,15 @@ pub fn find(name: &str) -> Result<&'static Entry, OptimizerError> {
 }
 
 impl OptimizerConfig {
+    /// All keys but name and learning rate, for people to read.
+    pub fn other_keys(&self) -> BTreeMap<String, serde_json::Value> {
+        let all = serde_json::to_value(self).unwrap_or_default();
+        let keys = all.as_object().into_iter().flatten();
+        keys.filter(|(key, _)| !["name", "learning_rate"].contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+
     /// An optimizer with default settings; `learning_rate = None` takes the default rate.
     pub fn named(name: &str, learning_rate: Option<f64>) -> Result<Self, OptimizerError> {
         let learning_rate = learning_rate.unwrap_or(find(name)?.default_learning_rate);

@@ -181,6 +181,7 @@ mod tests {
             gradient_bound: 1.0,
             slope: None,
             slope_points: 0,
+            radius: None,
         }
     }
 

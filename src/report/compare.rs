@@ -61,7 +61,13 @@ pub fn compose(runs: &[RunTables], links: &[String]) -> Result<(Vec<Figure>, Str
 /// A unique and short name per run: the experiment's, else the seed, else the folder, else a number.
 fn names(runs: &[RunTables]) -> Vec<String> {
     let experiment = |run: &RunTables| run.summary.name.clone();
-    let seed = |run: &RunTables| format!("{}, seed {}", run.summary.name, run.summary.seed);
+    let seed = |run: &RunTables| {
+        format!(
+            "{}, seed {}",
+            run.summary.name,
+            run.summary.seed.map_or_else(|| "–".to_owned(), |seed| seed.to_string())
+        )
+    };
     let folder = |run: &RunTables| run.dir.file_name().map_or(String::new(), |name| name.to_string_lossy().into());
     let forms: [&dyn Fn(&RunTables) -> String; 3] = [&experiment, &seed, &folder];
     for form in forms {

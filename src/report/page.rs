@@ -176,6 +176,8 @@ pub fn tidy(html: String) -> Result<String, askama::Error> {
 pub fn view(claim: Claim) -> ClaimView {
     let class = match claim.verdict {
         Verdict::Supported => "yes",
+        Verdict::Seen => "seen",
+        Verdict::NotSeen => "unseen",
         Verdict::NotSupported => "no",
         Verdict::Undecided => "open",
     };
@@ -199,7 +201,7 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
         ("data", summary.dataset.as_str()),
         ("loss", loss),
         ("target", target),
-        ("seed", &summary.seed.to_string()),
+        ("seed", &summary.seed.map_or_else(|| "–".to_owned(), |seed| seed.to_string())),
         ("comparator", &summary.headline.to_string()),
         ("status", &summary.status),
         ("taylorscope", &summary.version),

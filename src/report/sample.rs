@@ -110,6 +110,7 @@ pub fn write(dir: &Path, kind: Kind) {
             label: label.into(),
             name: plan.name.into(),
             learning_rate: plan.rate,
+            settings: Default::default(),
             status: if diverged { "failed".into() } else { "complete".into() },
             message: diverged.then(|| "the loss is not finite after round 7; try a smaller learning rate".into()),
             rounds,
@@ -157,7 +158,8 @@ pub fn write(dir: &Path, kind: Kind) {
         format: 1,
         name: if classifier { "cifar10-convnet".into() } else { "mnist-autoencoder".into() },
         version: "0.1.0".into(),
-        seed: 0,
+        seed: Some(0),
+        searched_rates: false,
         status: "complete".into(),
         dataset: if classifier { "cifar10".into() } else { "mnist".into() },
         loss: if classifier { "cross_entropy".into() } else { "mse".into() },
@@ -238,6 +240,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                     bound_sgd: (plan.name == "sgd")
                         .then(|| 40.0 * share * losses[0] / count + 1.3 * mean_regret.max(0.0)),
                     bound_adagrad: None,
+                    radius: None,
                 };
                 last = Some(row.clone());
                 rows.push(row);
@@ -259,6 +262,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                 gradient_bound: 0.3 * wobble,
                 slope: (row.mean_regret > 0.0 && losses.len() > 60).then_some(-0.56),
                 slope_points: if losses.len() > 60 { 14 } else { 1 },
+                radius: None,
             }));
         }
     }

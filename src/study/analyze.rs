@@ -60,7 +60,8 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         format: SUMMARY_FORMAT,
         name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: 0,
+        seed: None,
+        searched_rates: false,
         status: "running".to_owned(),
         dataset: trace.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
         loss: manifest.loss.name().to_owned(),
@@ -72,7 +73,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
     let _lock = prepare(options)?;
     write_json(&options.out.join("summary.json"), &summary)?;
     std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
-    events(Event::Started { label: &label, learning_rate: config.learning_rate, rounds });
+    events(Event::Started { label: &label, index: 1, count: 1, learning_rate: config.learning_rate, rounds });
 
     let per_epoch = (examples.len() / batch).clamp(1, rounds);
     // Only plain SGD with a constant step satisfies its bound.
@@ -131,7 +132,15 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         true => ("interrupted", Some(format!("stopped after round {} of {rounds}", rows.len()))),
         false => ("complete", None),
     };
-    let outcome = Outcome { config: &config, label: &label, status, message, per_epoch, tables: &tables };
+    let outcome = Outcome {
+        config: &config,
+        label: &label,
+        settings: Default::default(),
+        status,
+        message,
+        per_epoch,
+        tables: &tables,
+    };
     let result = outcome.summary(&network, &rows, None);
     events(Event::Finished { summary: &result });
     (summary.status, summary.optimizers) = (status.to_owned(), vec![result]);

@@ -19,7 +19,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// The rule holds for every value that the certificates or intervals allow, over several seeds and at searched rates.
     Supported,
+    /// The rule holds for every value, but in one run: one seed, or rates that nobody searched for.
+    Seen,
+    /// The rule fails for every value, in one run.
+    NotSeen,
+    /// The rule fails for every value that the certificates or intervals allow.
     NotSupported,
     /// Between the thresholds, or not measurable in this run.
     Undecided,
@@ -29,6 +35,8 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verdict::Supported => "supported",
+            Verdict::Seen => "seen in this run",
+            Verdict::NotSeen => "not seen in this run",
             Verdict::NotSupported => "not supported",
             Verdict::Undecided => "undecided",
         })
@@ -164,7 +172,10 @@ fn conditions(run: &RunTables, compared: &[&OptimizerTables]) -> String {
     } else {
         format!("{} to {}", count(least as u64), counted(most, "round"))
     };
-    format!("one seed ({}), {rounds}, the learning rates of this experiment", run.summary.seed)
+    let seed = run.summary.seed.map_or_else(|| "trained elsewhere".to_owned(), |seed| format!("one seed ({seed})"));
+    let rates =
+        if run.summary.searched_rates { "searched learning rates" } else { "learning rates that nobody searched for" };
+    format!("{seed}, {rounds}, {rates}")
 }
 
 fn ends_worse(run: &RunTables, sgd: &OptimizerTables, other: &OptimizerTables, t: &Thresholds) -> Claim {

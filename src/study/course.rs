@@ -183,7 +183,15 @@ impl<T: Real> Course<'_, T> {
     fn run(&self, events: &mut dyn FnMut(Event)) -> Result<OptimizerSummary, StudyError> {
         let options = self.study.options;
         let planned = self.study.planned_rounds();
-        events(Event::Started { label: self.label, learning_rate: self.config.learning_rate, rounds: planned });
+        let index = self.study.experiment.labels().iter().position(|label| label == self.label).unwrap_or(0) + 1;
+        let count = self.study.experiment.optimizer.len();
+        events(Event::Started {
+            label: self.label,
+            index,
+            count,
+            learning_rate: self.config.learning_rate,
+            rounds: planned,
+        });
         let saved = Keeper::open(&self.folder)?;
         // The run goes on as it began.
         let kept_trace = saved.as_ref().map(|saved| saved.identity().get("trace").is_some_and(|kept| kept == "kept"));
@@ -419,7 +427,15 @@ impl<T: Real> Course<'_, T> {
             Ending::Complete => ("complete", None),
         };
         let per_epoch = self.study.minibatches.rounds_per_epoch();
-        let outcome = Outcome { config: self.config, label: self.label, status, message, per_epoch, tables: &tables };
+        let outcome = Outcome {
+            config: self.config,
+            label: self.label,
+            settings: self.config.other_keys(),
+            status,
+            message,
+            per_epoch,
+            tables: &tables,
+        };
         Ok(outcome.summary(self.study.network, &rounds, log.epochs.last()))
     }
 }

@@ -29,6 +29,9 @@ pub struct Experiment {
     pub name: String,
     #[serde(default)]
     pub seed: u64,
+    /// Which search found the learning rates, in words; absent where nobody searched. Verdicts depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates_from: Option<String>,
     pub data: DataSection,
     pub network: NetworkSection,
     pub training: TrainingSection,
@@ -293,7 +296,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 
 /// The keys of each section.
 const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["format", "name", "seed", "data", "network", "training", "optimizer", "regret", "exploration"]),
+    (
+        "",
+        &["format", "name", "seed", "rates_from", "data", "network", "training", "optimizer", "regret", "exploration"],
+    ),
     ("data", &["dataset", "path", "standardize", "validation"]),
     ("network", &["layers", "weights"]),
     ("training", &["loss", "target", "batch_size", "epochs", "precision", "stop_at_train_accuracy"]),
@@ -357,6 +363,13 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
     let mut table = text.parse::<Table>().map_err(|e| syntax(&e))?;
     for setting in settings {
         set(&mut table, setting)?;
+        // The rates of a search belong to the task that was searched.
+        if ["data.", "network.", "training.", "optimizer"]
+            .iter()
+            .any(|section| setting.trim_start().starts_with(section))
+        {
+            table.remove("rates_from");
+        }
     }
     // Before its keys: a newer format may well have others.
     if table.get("format").and_then(Value::as_integer).is_some_and(|found| found > i64::from(FORMAT)) {

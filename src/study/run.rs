@@ -25,6 +25,7 @@ use crate::{
 use serde_json::json;
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     ffi::OsStr,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -59,6 +60,9 @@ pub enum Event<'a> {
     /// An optimizer begins; `rounds` are planned.
     Started {
         label: &'a str,
+        /// Which one of how many, from 1.
+        index: usize,
+        count: usize,
         learning_rate: f64,
         rounds: usize,
     },
@@ -83,6 +87,15 @@ pub enum Event<'a> {
     /// An analysis begins after training.
     Phase {
         name: &'a str,
+    },
+    /// So much of the work of the current phase is done, in units that take about equally long.
+    Progress {
+        done: u64,
+        of: u64,
+    },
+    /// What the user should know before a long analysis: about how long it takes, and which setting costs most.
+    Note {
+        text: &'a str,
     },
     Finished {
         summary: &'a OptimizerSummary,
@@ -290,7 +303,8 @@ pub fn run(
         format: SUMMARY_FORMAT,
         name: experiment.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: experiment.seed,
+        seed: Some(experiment.seed),
+        searched_rates: experiment.rates_from.is_some(),
         status: "running".to_owned(),
         dataset: dataset.name.clone(),
         loss: experiment.training.loss.name().to_owned(),
@@ -439,6 +453,8 @@ pub(super) fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, tes
 pub(super) struct Outcome<'a> {
     pub config: &'a OptimizerConfig,
     pub label: &'a str,
+    /// All other keys of the optimizer.
+    pub settings: BTreeMap<String, serde_json::Value>,
     pub status: &'a str,
     pub message: Option<String>,
     pub per_epoch: usize,
@@ -454,6 +470,7 @@ impl Outcome<'_> {
             label: self.label.to_owned(),
             name: self.config.name.clone(),
             learning_rate: self.config.learning_rate,
+            settings: self.settings,
             status: self.status.to_owned(),
             message: self.message,
             rounds: rounds.len(),

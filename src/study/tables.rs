@@ -7,6 +7,7 @@
 use crate::files::write_atomically;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -103,6 +104,9 @@ pub struct RegretRow {
     /// Empty unless the optimizer is diagonal AdaGrad; the column is absent from tables of version 0.1.0.
     #[serde(default)]
     pub bound_adagrad: Option<f64>,
+    /// Radius of the ball around `W^1` that the certificate speaks of; absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub radius: Option<f64>,
 }
 
 /// `units.csv`: one unit's result for its longest prefix.
@@ -129,6 +133,20 @@ pub struct UnitRow {
     /// Slope of log regret on log N; empty with fewer than two positive regrets.
     pub slope: Option<f64>,
     pub slope_points: usize,
+    /// Radius of the ball around `W^1` that the certificate speaks of; absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub radius: Option<f64>,
+}
+
+/// A comparator farther from `W^1` than this many times the displacement of training is *far*: it says little about what
+/// training could have reached (`docs/theory.md`, section 3).
+pub const FAR_COMPARATOR: f64 = 10.0;
+
+impl UnitRow {
+    /// Whether the comparator lies more than [`FAR_COMPARATOR`] times farther from `W^1` than training went.
+    pub fn is_far(&self) -> bool {
+        self.distance > FAR_COMPARATOR * self.displacement
+    }
 }
 
 /// `novelty.csv`: how new the activation configuration after `round` updates is (figure 5a).
@@ -215,6 +233,7 @@ pub mod columns {
         "bound_zinkevich",
         "bound_sgd",
         "bound_adagrad",
+        "radius",
     ];
     pub const UNITS: &[&str] = &[
         "scale",
@@ -233,6 +252,7 @@ pub mod columns {
         "gradient_bound",
         "slope",
         "slope_points",
+        "radius",
     ];
     pub const TUNE: &[&str] = &["optimizer", "learning_rate", "seed", "rounds", "status", "train_loss", "test_loss"];
     pub const EXPLORE: &[&str] = &[
@@ -307,7 +327,11 @@ pub struct Summary {
     pub name: String,
     /// Version of taylorscope that wrote the run.
     pub version: String,
-    pub seed: u64,
+    /// `None` for runs that were trained elsewhere.
+    pub seed: Option<u64>,
+    /// Whether all learning rates were found by a search (`run --tuned`, and the built-in experiments as they are).
+    #[serde(default)]
+    pub searched_rates: bool,
     /// `running`, `complete`, `interrupted` or `failed`.
     pub status: String,
     pub dataset: String,
@@ -315,7 +339,7 @@ pub struct Summary {
     pub loss: String,
     /// `input` or `label`.
     pub target: String,
-    /// The comparator to show first: `unconstrained` for MSE, `ball` for cross-entropy.
+    /// The comparator to show first: `ball`, unless only `unconstrained` was asked for.
     pub headline: Comparator,
     /// The layers as readable text, index = layer index, e.g. `dense 784 -> 50`, `relu`.
     pub layers: Vec<String>,
@@ -329,6 +353,9 @@ pub struct OptimizerSummary {
     pub label: String,
     pub name: String,
     pub learning_rate: f64,
+    /// All other keys of the optimizer, as the experiment or the trace has them; absent from version 0.1.0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, serde_json::Value>,
     pub status: String,
     /// Why the optimizer stopped early, in words; empty otherwise.
     pub message: Option<String>,

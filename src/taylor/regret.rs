@@ -281,6 +281,7 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
         // A bound on the regret of all rounds says nothing certain about that of a sample.
         bound_sgd: rates.sgd.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
         bound_adagrad: rates.adagrad.filter(|_| !r.record.sampled).map(|eta| r.bound_adagrad(eta)),
+        radius: None,
     };
     let regret = sorted.iter().map(row).collect();
     let units = sorted
@@ -306,6 +307,7 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
                 gradient_bound: last.record.gradient_bound,
                 slope,
                 slope_points,
+                radius: None,
             }
         })
         .collect();
