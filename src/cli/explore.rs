@@ -1,6 +1,7 @@
 //! `taylorscope explore`.
 
 use super::{STOP, Status, output, run::tuned_optimizers, task::Task, tune};
+use crate::study::tune::searched;
 use crate::{
     optim::OptimizerConfig,
     report::study::exploration,
@@ -114,6 +115,7 @@ impl Study<'_> {
             }
         };
         self.experiment.optimizer = tuned_optimizers(&self.experiment, &folder)?;
+        self.experiment.rates_from = Some(searched(&self.experiment));
         let options = ExploreOptions {
             out: self.out,
             data: self.data,

@@ -490,7 +490,10 @@ impl Experiment {
             Comparators::Chosen(comparators) => Some(comparators.clone()),
         };
         if !regret.scales.is_empty() && chosen.as_ref().is_some_and(Vec::is_empty) {
-            return fail("regret.comparators", "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []");
+            return fail(
+                "regret.comparators",
+                "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []",
+            );
         }
         let repeated = |count: usize, distinct: usize| count != distinct;
         let (mut scales, mut comparators) = (regret.scales.clone(), chosen.clone().unwrap_or_default());

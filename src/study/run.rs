@@ -7,9 +7,7 @@ use super::{
     experiment::{Experiment, Precision},
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
-    tables::{
-        EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows,
-    },
+    tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{
     checkpoint::CheckpointError,
