@@ -1,6 +1,14 @@
 //! `taylorscope analyze`.
 
-use super::{STOP, Status, memory::Memory, output, run::free};
+use super::{
+    answer::{Answer, Status},
+    memory::Memory,
+    options::{Data, Overwrite, Settings, Threads},
+    output,
+    progress::Progress,
+    run::free,
+    signals::STOP,
+};
 use crate::{
     report,
     study::{
@@ -9,55 +17,53 @@ use crate::{
     },
 };
 use anyhow::Context;
+use clap::ValueHint;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Trace folder (docs/formats.md)
     trace: PathBuf,
-    /// Run directory [default: runs/analysis, or the first free runs/analysis-2, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/analysis, or the first free one of runs/analysis-2, ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with datasets, for traces that name one
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: Data,
     /// Experiment file whose [regret] and [exploration] sections to use [default: that of the run the trace lies in]
     #[arg(long, value_name = "FILE")]
     experiment: Option<String>,
-    /// Change a key of these sections, e.g. --set regret.window=all; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    threads: Threads,
     #[command(flatten)]
     memory: Memory,
-    /// Replace another analysis in the directory
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
     let (regret, exploration) = sections(arguments)?;
     let default = PathBuf::from("runs").join("analysis");
-    let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
-    let mut progress = output::Progress::new();
+    let out =
+        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite.overwrite { default } else { free(default) });
+    let mut progress = Progress::new();
     let options = AnalyzeOptions {
         trace: &arguments.trace,
         out: &out,
-        data: arguments.data.as_deref(),
+        data: arguments.data.folder(),
         regret: &regret,
         exploration: &exploration,
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
     let summary = analyze(&options, &mut |event| progress.show(event))?;
+    progress.begin("writing the report");
     let rendered = report::render(&[&out], &out)?;
-    output::summary_table(&summary)?;
-    output::line(format!("report: {}", rendered.html.display()))?;
-    Ok(if summary.status == "complete" { Status::Done } else { Status::Incomplete })
+    let object = output::run(&out, &[], &rendered, &mut progress)?;
+    Ok(Answer::new(Status::of(summary.status == "complete"), object))
 }
 
 /// The sections that say what to compute: of the named experiment, else of the run that the trace lies in, else defaults.
@@ -73,6 +79,6 @@ fn sections(arguments: &Arguments) -> anyhow::Result<(RegretSection, Exploration
             (head.to_owned(), "--set".to_owned())
         }
     };
-    let experiment = parse(&text, &origin, &arguments.settings)?;
+    let experiment = parse(&text, &origin, &arguments.settings.settings)?;
     Ok((experiment.regret, experiment.exploration))
 }

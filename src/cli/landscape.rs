@@ -1,14 +1,26 @@
 //! `taylorscope landscape`.
 
-use super::{Status, UsageError, output, run::free};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    options::{Data, Overwrite, Threads},
+    output,
+    progress::Progress,
+    run::free,
+};
 use crate::{
-    report,
+    report::{self, ReportOutput},
     study::{
         landscape::{Along, LandscapeOptions, PlaneKind, Subject, along, plane, rows::LandscapeSummary},
         numbers::counted,
     },
 };
-use std::{ops::Range, path::PathBuf};
+use clap::ValueHint;
+use serde_json::{Value, json};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -48,18 +60,15 @@ pub struct Arguments {
     /// Experiment with the layers and the data of a weights file
     #[arg(long, value_name = "FILE")]
     experiment: Option<String>,
-    /// Where to write [default: runs/landscape, or the first free runs/landscape-2, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/landscape, or the first free one of runs/landscape-2, ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with the datasets' files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Replace another landscape in the folder
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 /// A segment or a plane.
@@ -69,8 +78,8 @@ enum What {
     Plane(PlaneKind),
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
     // `--along input RUN`: a second word that names no part of what moves is the target.
     let given = if arguments.plane.is_empty() { &arguments.along } else { &arguments.plane };
     let (words, target) = match &given[..] {
@@ -82,9 +91,10 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         false => What::Plane(words.parse()?),
     };
     let default = PathBuf::from("runs").join("landscape");
-    let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
+    let out =
+        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite.overwrite { default } else { free(default) });
     let trained = std::path::Path::new(target).is_dir();
-    let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.as_deref())?;
+    let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.folder())?;
     let options = LandscapeOptions {
         subject: &subject,
         along: if let What::Along(along) = what { along } else { Along::Input },
@@ -94,11 +104,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         round: arguments.round,
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
-        data: arguments.data.as_deref(),
+        data: arguments.data.folder(),
         out: &out,
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
     };
-    let mut events = |event: &str| eprintln!("{event}");
+    let mut progress = Progress::new();
+    let mut events = |event: &str| progress.step(event);
     let summary = match what {
         What::Along(_) => along(&options, &mut events)?,
         What::Plane(kind) => {
@@ -106,25 +117,38 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             plane(&options, kind, [range(&arguments.u, "u")?, range(&arguments.v, "v")?], &mut events)?
         }
     };
+    progress.begin("writing the report");
     let rendered = report::render_landscape(&out)?;
-    print(&summary)?;
-    output::line(format!("report:  {}", rendered.html.display()))?;
-    output::line(format!("figures: {}", out.join("figures").display()))?;
-    output::line(format!("tables:  {}", out.join("*.csv").display()))?;
-    Ok(Status::Done)
+    progress.finish();
+    Ok(Answer::new(Status::Done, print(&summary, &out, &rendered)?))
 }
 
-/// A short table of what was found.
-pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
+/// Prints a short table of what was found, and gives it for `--json`.
+pub fn print(summary: &LandscapeSummary, out: &Path, rendered: &ReportOutput) -> anyhow::Result<Value> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
     output::line(format!("range    {} to {}", summary.from, summary.to))?;
-    if let Some(plane) = &summary.plane {
-        output::line(format!("         {} to {}", plane.v_from, plane.v_to))?;
-        output::line(format!("regions  {}", summary.pieces))?;
-        return output::line(format!("method   {}", summary.method));
+    match &summary.plane {
+        Some(plane) => {
+            output::line(format!("         {} to {}", plane.v_from, plane.v_to))?;
+            output::line(format!("regions  {}", summary.pieces))?;
+        }
+        None => output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?,
     }
-    output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?;
-    output::line(format!("method   {}", summary.method))
+    output::line(format!("method   {}", summary.method))?;
+    let figures = out.join("figures");
+    output::line(format!("report:  {}", rendered.html.display()))?;
+    output::line(format!("figures: {}", figures.display()))?;
+    output::line(format!("tables:  {}", out.join("*.csv").display()))?;
+    let mut object = json!(summary);
+    for (key, value) in [
+        ("folder", json!(out)),
+        ("report", json!(rendered.html)),
+        ("figures", json!(figures)),
+        ("summary", json!(out.join("landscape.json"))),
+    ] {
+        object[key] = value;
+    }
+    Ok(object)
 }
 
 /// Parses `A..B` with `A < B` or, along the input, two rows in any order.

@@ -295,7 +295,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// The keys of each section.
-const SECTIONS: &[(&str, &[&str])] = &[
+pub(crate) const SECTIONS: &[(&str, &[&str])] = &[
     (
         "",
         &["format", "name", "seed", "rates_from", "data", "network", "training", "optimizer", "regret", "exploration"],
@@ -341,8 +341,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
 pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     let fail = |reason: &str| ExperimentError::Setting { setting: setting.into(), reason: reason.into() };
     let (key, value) = setting.split_once('=').ok_or_else(|| fail("has no \"=\""))?;
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let parsed = |value: &str| format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    // Shells take the quotes out of lists.
+    let listed = || value.trim_start().starts_with(['[', '{']).then(|| parsed(&quoted(value))).flatten();
+    let value = parsed(value).or_else(listed).unwrap_or_else(|| Value::String(value.to_owned()));
     let mut path: Vec<&str> = key.trim().split('.').collect();
     let last = path.pop().unwrap_or_default();
     let mut at = table;
@@ -352,6 +354,31 @@ pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     }
     at.insert(last.to_owned(), value);
     Ok(())
+}
+
+/// A TOML value with quotes around its bare words, which are no keys: `[layer, {dense=3}]` is `["layer", {dense=3}]`.
+fn quoted(value: &str) -> String {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || "_-.+:/".contains(c);
+    let mut text = String::with_capacity(value.len() + 8);
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let (end, bare) = match first {
+            '"' | '\'' => (rest[1..].find(first).map_or(rest.len(), |at| at + 2), false),
+            c if part_of_word(c) => (rest.find(|c| !part_of_word(c)).unwrap_or(rest.len()), true),
+            c => (c.len_utf8(), false),
+        };
+        let (word, behind) = rest.split_at(end);
+        let is_key = behind.trim_start().starts_with('=');
+        // Numbers and truth values are values by themselves.
+        let is_value = format!("v = {word}").parse::<Table>().is_ok();
+        if bare && !is_key && !is_value {
+            text.extend(["\"", word, "\""]);
+        } else {
+            text.push_str(word);
+        }
+        rest = behind;
+    }
+    text
 }
 
 /// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`.
@@ -377,6 +404,7 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         return Err(ExperimentError::Value { origin: origin.into(), key: "format", reason });
     }
     check_keys(&table, origin)?;
+    check_required(&table, origin)?;
     let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
     experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
@@ -392,12 +420,54 @@ fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
                     origin: origin.into(),
                     key: key.clone(),
                     section: if section.is_empty() { "the file".into() } else { format!("[{section}]") },
-                    suggestion: suggestion(key, known),
+                    suggestion: elsewhere(key).unwrap_or_else(|| suggestion(key, known)),
                 });
             }
         }
     }
     Ok(())
+}
+
+/// The suggestion for a key that is one of another section.
+fn elsewhere(key: &str) -> Option<String> {
+    let (section, _) = SECTIONS.iter().find(|(section, keys)| !section.is_empty() && keys.contains(&key))?;
+    Some(format!("; did you mean \"{section}.{key}\"?"))
+}
+
+/// What every file has, by section.
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("", &["name"]),
+    ("data", &["dataset"]),
+    ("network", &["layers"]),
+    ("training", &["loss", "target", "batch_size", "epochs"]),
+    ("optimizer", &["name", "learning_rate"]),
+];
+
+/// Names all that a file lacks, not only the first.
+fn check_required(table: &Table, origin: &str) -> Result<(), ExperimentError> {
+    let mut missing: Vec<String> = Vec::new();
+    for (section, keys) in REQUIRED {
+        let parts: Vec<Option<&Table>> = match table.get(*section) {
+            _ if section.is_empty() => vec![Some(table)],
+            // A list of tables, or something else whose type is wrong.
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_table).map(Some).collect(),
+            Some(Value::Table(part)) => vec![Some(part)],
+            Some(_) => vec![],
+            None => vec![None],
+        };
+        for key in *keys {
+            let name = if section.is_empty() { (*key).to_owned() } else { format!("{section}.{key}") };
+            if parts.iter().any(|part| part.is_none_or(|part| !part.contains_key(*key))) {
+                missing.push(name);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason =
+        format!("missing {}; `taylorscope show digits-autoencoder` prints a complete file", missing.join(", "),);
+    Err(ExperimentError::Syntax { origin: origin.into(), reason })
 }
 
 impl Experiment {
@@ -549,6 +619,7 @@ mod tests {
             ("training.stop_at_train_accuracy=0.9", "only classifiers"),
             ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
+            ("comparators=[\"ball\"]", "did you mean \"regret.comparators\"?"),
             ("format=2", "newer taylorscope"),
             ("format=0", "must be 1"),
         ] {
@@ -556,6 +627,29 @@ mod tests {
             assert!(error.contains(expected), "{setting}: {error}");
         }
         assert!(source("digits-autoencodr").unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn lists_may_lack_the_quotes_that_a_shell_takes_out() {
+        let layers = "network.layers=[{dense=5}, relu, {leaky_relu = 0.1}, \"abs\", { dense = 64 }]";
+        assert_eq!(built_in(&["regret.scales=[neuron,layer]"]).unwrap().regret.scales, [Scale::Neuron, Scale::Layer]);
+        assert_eq!(quoted("[{dense=5}, relu, \"abs\", 1e-3, true]"), "[{dense=5}, \"relu\", \"abs\", 1e-3, true]");
+        assert_eq!(quoted("[\u{e9}, 'a b'"), "[\u{e9}, 'a b'");
+        let found = built_in(&[layers]).map(|experiment| experiment.network.layers.len());
+        assert_eq!(found.map_err(|error| error.to_string()), Ok(5));
+        let wrong = built_in(&["regret.scales=[neurn]"]).unwrap_err().to_string();
+        assert!(wrong.contains("neurn"), "{wrong}");
+    }
+
+    #[test]
+    fn everything_that_a_file_lacks_is_named() {
+        let error = parse("name = \"x\"\n[training]\nloss = \"mse\"\n", "x.toml", &[]).unwrap_err().to_string();
+        for key in ["data.dataset", "network.layers", "training.target", "training.epochs", "optimizer.name"] {
+            assert!(error.contains(key), "{key}: {error}");
+        }
+        assert!(!error.contains("training.loss") && !error.contains(" name,"), "{error}");
+        let error = built_in(&["optimizer=[{name=\"sgd\"}]"]).unwrap_err().to_string();
+        assert!(error.contains("missing optimizer.learning_rate;"), "{error}");
     }
 
     #[test]
