@@ -77,11 +77,9 @@ pub fn command() -> Command {
 
 /// The experiments and optimizers that can be named.
 fn names() -> String {
-    let width = show::experiments().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let experiments: Vec<String> =
-        show::experiments().map(|(name, about)| format!("  {name:<width$}  {about}")).collect();
+    let experiments: Vec<&str> = show::experiments().map(|(name, _)| name).collect();
     let optimizers: Vec<&str> = registry().map(|entry| entry.name).collect();
-    format!("\n\nExperiments:\n{}\n\nOptimizers:\n  {}", experiments.join("\n"), optimizers.join(", "))
+    format!("\n\nExperiments:\n  {}\n\nOptimizers:\n  {}", experiments.join(", "), optimizers.join(", "))
 }
 
 #[cfg(test)]

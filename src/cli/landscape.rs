@@ -167,7 +167,7 @@ fn rows(text: &str) -> anyhow::Result<Range<usize>> {
     let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
     if !whole(from) || !whole(to) || from >= to {
         return Err(UsageError(format!(
-            "--datapoints {text}: write the first row and the one behind the last, for example 0..64"
+            "--datapoints {text}: write the first row and the one after the last, for example 0..64"
         ))
         .into());
     }

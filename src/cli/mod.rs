@@ -35,10 +35,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Print one JSON object on standard output instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     /// Print no progress and no notes on standard error, only errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 901)]
     quiet: bool,
 }
 
@@ -120,7 +120,9 @@ fn refuse(error: &clap::Error) -> u8 {
         return 0;
     }
     if std::env::args_os().any(|argument| argument == "--json") {
-        let _ = output::raw(&answer::failure(error.to_string().trim_end(), 2));
+        let text = error.to_string();
+        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let _ = output::raw(&answer::failure(what, 2));
     }
     2
 }

@@ -167,7 +167,8 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| significant(v, 4));
     let classifier = tables.optimizers.iter().any(|o| o.summary.test_accuracy.is_some());
     let test = if classifier { "test accuracy" } else { "test loss" };
-    let header = ["optimizer", "rate", "final loss", test, "analysed", "Taylor optimum", "regret", "dead", "status"];
+    let header =
+        ["optimizer", "rate", "final loss", test, "rounds analysed", "Taylor optimum", "regret", "dead", "status"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let mut scales = Vec::new();
     for optimizer in &tables.optimizers {

@@ -332,6 +332,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let suggestion = suggestion(name_or_path, &names);
         return Err(ExperimentError::Unknown { name: name_or_path.into(), suggestion });
     }
+    if path.is_dir() {
+        let reason = format!("it is a folder; name a file, such as {}", path.join("experiment.toml").display());
+        return Err(ExperimentError::Read { path: path.to_owned(), source: std::io::Error::other(reason) });
+    }
     let text =
         std::fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
     Ok((text, name_or_path.to_owned()))
@@ -609,6 +613,7 @@ mod tests {
             ("training.loss=\"msee\"", "mse"),
             ("network.layers=[{ dnse = 3 }]", "did you mean \"dense\""),
             ("network.layers=[\"rely\"]", "did you mean \"relu\""),
+            ("network.layers=[\"gelu\"]", "not piecewise linear"),
             ("training.epochs=0", "at least 1"),
             ("training.batch_size=-1", "training"),
             ("regret.tolerance=nan", "between"),
