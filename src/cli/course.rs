@@ -9,7 +9,6 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// What is known of the course so far. All times are since the command began.
-#[derive(Default)]
 pub struct Course {
     /// The optimizer, and which one of how many it is.
     subject: String,
@@ -64,17 +63,25 @@ impl Phase {
         Some(spent / done as f64 * self.of.saturating_sub(self.done) as f64)
     }
 
-    /// `round 120 of 230, 52%, loss 0.0512, 20 s, ETA 18 s`, as far as known.
+    /// `round 120 of 230, 52%, 20 s, ETA 18 s, loss 0.0512`, as far as known.
     fn text(&self, now: Duration) -> String {
         let spent = now.saturating_sub(self.begun).as_secs_f64();
-        let Some(share) = self.share() else { return format!("still in {}, {}", self.name, seconds(spent)) };
+        let Some(share) = self.share() else { return format!("{}, {}", self.name, seconds(spent)) };
         let what = match self.noun {
             "" => self.name.clone(),
             noun => format!("{noun} {} of {}", self.done, self.of),
         };
         let loss = self.loss.map_or(String::new(), |loss| format!(", loss {loss:.5}"));
         let left = self.left(now).map_or(String::new(), |left| format!(", ETA {}", seconds(left)));
-        format!("{what}, {:.0}%{loss}, {}{left}", (100.0 * share).floor(), seconds(spent))
+        format!("{what}, {:.0}%, {}{left}{loss}", (100.0 * share).floor(), seconds(spent))
+    }
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        let phase = Phase { name: "preparing".to_owned(), ..Phase::default() };
+        let none = Duration::ZERO;
+        Self { subject: String::new(), begun: none, phase, last_line: none, spent: Vec::new() }
     }
 }
 
@@ -157,7 +164,9 @@ impl Course {
             return None;
         }
         self.last_line = now;
-        Some(self.view(now).text)
+        let text = self.phase.text(now);
+        let text = if self.phase.share().is_none() { format!("still busy with {text}") } else { text };
+        Some(self.about(&text))
     }
 
     /// What a bar shows now.
@@ -229,7 +238,7 @@ mod tests {
         for round in 1..=50 {
             assert!(course.event(Event::Round { number: round, loss: 0.5 }, at(1.0 + 0.2 * round as f64)).is_empty());
         }
-        let line = "adam (2 of 3): round 50 of 200, 25%, loss 0.50000, 10 s, ETA 30 s";
+        let line = "adam (2 of 3): round 50 of 200, 25%, 10 s, ETA 30 s, loss 0.50000";
         assert_eq!(ticks(&mut course, 2, 15), [(11, line.to_owned())]);
         let view = course.view(at(11.0));
         assert_eq!((view.share, view.text), (Some(0.25), line.to_owned()));
@@ -242,7 +251,7 @@ mod tests {
         let resumed = course.event(Event::Resumed { label: "adam", rounds: 100 }, at(1.0));
         assert_eq!(resumed, ["adam (2 of 3): resuming after round 100"]);
         course.event(Event::Round { number: 150, loss: 0.5 }, at(11.0));
-        assert!(course.view(at(11.0)).text.ends_with("10 s, ETA 10 s"), "{}", course.view(at(11.0)).text);
+        assert!(course.view(at(11.0)).text.ends_with("10 s, ETA 10 s, loss 0.50000"), "{}", course.view(at(11.0)).text);
     }
 
     #[test]
@@ -253,7 +262,7 @@ mod tests {
         assert_eq!(line, ["adam (2 of 3): neuron scale (1.0 s so far)"]);
         let lines = ticks(&mut course, 2, 40);
         assert_eq!(lines.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [12, 22, 32]);
-        assert_eq!(lines[1].1, "adam (2 of 3): still in neuron scale, 20 s");
+        assert_eq!(lines[1].1, "adam (2 of 3): still busy with neuron scale, 20 s");
         // Once it tells how far it is, so do the lines.
         course.event(Event::Progress { done: 20, of: 80 }, at(40.0));
         assert_eq!(
@@ -261,7 +270,8 @@ mod tests {
             "adam (2 of 3): neuron scale, 25%, 40 s, ETA 120 s".replace("120 s", "2 min")
         );
         // Before the first optimizer, too.
-        assert!(Course::default().tick(at(10.0)).is_some() && Course::default().tick(at(9.0)).is_none());
+        assert_eq!(Course::default().tick(at(10.0)).unwrap(), "still busy with preparing, 10 s");
+        assert_eq!(Course::default().tick(at(9.0)), None);
     }
 
     #[test]
