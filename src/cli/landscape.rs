@@ -12,7 +12,7 @@ use crate::{
     report::{self, ReportOutput},
     study::{
         landscape::{Along, LandscapeOptions, PlaneKind, Subject, along, plane, rows::LandscapeSummary},
-        numbers::counted,
+        numbers::{counted, significant},
     },
 };
 use clap::ValueHint;
@@ -126,10 +126,11 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
 /// Prints a short table of what was found, and gives it for `--json`.
 pub fn print(summary: &LandscapeSummary, out: &Path, rendered: &ReportOutput) -> anyhow::Result<Value> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
-    output::line(format!("range    {} to {}", summary.from, summary.to))?;
+    let range = |from: f64, to: f64| format!("{} to {}", significant(from, 4), significant(to, 4));
+    output::line(format!("range    {}", range(summary.from, summary.to)))?;
     match &summary.plane {
         Some(plane) => {
-            output::line(format!("         {} to {}", plane.v_from, plane.v_to))?;
+            output::line(format!("         {}", range(plane.v_from, plane.v_to)))?;
             output::line(format!("regions  {}", summary.pieces))?;
         }
         None => output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?,
