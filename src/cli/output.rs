@@ -1,6 +1,6 @@
 //! Printing: progress on a terminal or as plain lines, and tables.
 
-use crate::study::{Event, tables::Summary};
+use crate::study::{Event, numbers::known, tables::Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal, Write},
@@ -43,7 +43,7 @@ impl Progress {
             Event::Started { label, index: _, count: _, learning_rate, rounds } => {
                 (self.label, self.rounds, self.before) = (label.to_owned(), rounds, 0);
                 self.started = Instant::now();
-                eprintln!("{label}: learning rate {learning_rate}, {rounds} rounds");
+                eprintln!("{label}: learning rate {}, {rounds} rounds", known(learning_rate));
                 if self.terminal {
                     let template = "{prefix} {bar:30} {pos}/{len} rounds, {elapsed}, ETA {eta}  {msg}";
                     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -107,7 +107,7 @@ pub fn summary_table(summary: &Summary) -> anyhow::Result<()> {
         line(format!(
             "{:<16} {:>10} {:>8} {:>10} {:>10} {:>10} {:>6}{}",
             o.label,
-            o.learning_rate,
+            known(o.learning_rate),
             o.rounds,
             number(o.last_loss),
             number(o.mean_loss),
