@@ -91,8 +91,7 @@ fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
     let mut found: Option<(PathBuf, Sections)> = None;
     for path in arguments.traces.iter().filter_map(|trace| experiment_of(trace)) {
         let (text, origin) = source(&path.display().to_string())?;
-        let these =
-            sections(Some((&text, &origin)), &defaults, settings).context("the run that the trace lies in")?;
+        let these = sections(Some((&text, &origin)), &defaults, settings).context("the run that the trace lies in")?;
         match &found {
             Some((other, those)) if *those != these => {
                 let (other, path) = (other.display(), path.display());

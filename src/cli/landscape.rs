@@ -1,11 +1,15 @@
 //! `taylorscope landscape`.
 
-use super::{Status, UsageError, output, run::free};
+use super::{STOP, Status, UsageError, output};
 use crate::{
     report,
     study::{
-        landscape::{Along, LandscapeOptions, PlaneKind, Subject, along, plane, rows::LandscapeSummary},
-        numbers::counted,
+        landscape::{
+            Along, LandscapeOptions, PlaneKind, Subject, along, plane,
+            rows::{Kind, LandscapeSummary},
+        },
+        lock::Destination,
+        numbers::{count, counted, significant},
     },
 };
 use std::{ops::Range, path::PathBuf};
@@ -82,7 +86,6 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         false => What::Plane(words.parse()?),
     };
     let default = PathBuf::from("runs").join("landscape");
-    let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
     let trained = std::path::Path::new(target).is_dir();
     let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.as_deref())?;
     let options = LandscapeOptions {
@@ -95,35 +98,51 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
         data: arguments.data.as_deref(),
-        out: &out,
+        out: match &arguments.out {
+            Some(out) => Destination::Folder(out),
+            None if arguments.overwrite => Destination::Folder(&default),
+            None => Destination::FirstFree(&default),
+        },
         overwrite: arguments.overwrite,
+        stop: &STOP,
     };
     let mut events = |event: &str| eprintln!("{event}");
-    let summary = match what {
+    let landscape = match what {
         What::Along(_) => along(&options, &mut events)?,
         What::Plane(kind) => {
             let range = |text: &Option<String>, option| text.as_deref().map(|text| range(text, option)).transpose();
             plane(&options, kind, [range(&arguments.u, "u")?, range(&arguments.v, "v")?], &mut events)?
         }
     };
-    let rendered = report::render_landscape(&out)?;
-    print(&summary)?;
+    let out = &landscape.folder.path;
+    let rendered = report::render_landscape(out)?;
+    print(&landscape.summary)?;
     output::line(format!("report:  {}", rendered.html.display()))?;
     output::line(format!("figures: {}", out.join("figures").display()))?;
     output::line(format!("tables:  {}", out.join("*.csv").display()))?;
     Ok(Status::Done)
 }
 
+/// Digits of the numbers that are printed; the files have all.
+const DIGITS: usize = 4;
+
 /// A short table of what was found.
 pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
-    output::line(format!("range    {} to {}", summary.from, summary.to))?;
-    if let Some(plane) = &summary.plane {
-        output::line(format!("         {} to {}", plane.v_from, plane.v_to))?;
-        output::line(format!("regions  {}", summary.pieces))?;
-        return output::line(format!("method   {}", summary.method));
+    let range = |name: &str, from: f64, to: f64| {
+        output::line(format!("{name:<8} {} to {}", significant(from, DIGITS), significant(to, DIGITS)))
+    };
+    range("range", summary.from, summary.to)?;
+    match &summary.kind {
+        Kind::Plane { plane } => {
+            range("", plane.v_from, plane.v_to)?;
+            output::line(format!("regions  {}", count(summary.pieces as u64)))?;
+        }
+        Kind::Segment(segment) => {
+            let (kinks, pieces) = (count(segment.kinks as u64), counted(summary.pieces, "piece"));
+            output::line(format!("kinks    {kinks}, on {pieces}"))?;
+        }
     }
-    output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?;
     output::line(format!("method   {}", summary.method))
 }
 

@@ -10,6 +10,7 @@ use crate::{
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, Subject, along, growth},
+        lock::Destination,
         results::RunTables,
     },
 };
@@ -243,13 +244,14 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()
         output: None,
         updates: if arguments.quick { 30 } else { 50 },
         data: arguments.data.as_deref(),
-        out,
+        out: Destination::Folder(out),
         overwrite: arguments.overwrite,
+        stop: &STOP,
     };
-    let summary = along(&options, &mut events)?;
+    let found = along(&options, &mut events)?;
     let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, arguments.seed);
     growth::write(&settings, &subject.examples(), out, &mut events)?;
     let rendered = report::render_landscape(out)?;
-    landscape::print(&summary)?;
+    landscape::print(&found.summary)?;
     output::line(format!("report:  {}", rendered.html.display()))
 }

@@ -177,7 +177,8 @@ mod tests {
             "momentum": 0.9, "betas": [0.9, 0.999], "nesterov": true, "foreach": null, "schedule": { "name": "step", "gamma": 1e-8 }
         });
         let all = serde_json::from_value(all).unwrap();
-        let expected = "betas [0.9, 0.999], foreach none, momentum 0.9, nesterov true, schedule {gamma 1.0×10⁻⁸, name step}";
+        let expected =
+            "betas [0.9, 0.999], foreach none, momentum 0.9, nesterov true, schedule {gamma 1.0×10⁻⁸, name step}";
         assert_eq!(keys(&all), expected);
         assert_eq!((known(Some(0.1)), known(None)), ("0.1".into(), "–".into()));
     }

@@ -210,7 +210,11 @@ pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
 
 /// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page, which its tables
 /// can make again), or a folder in which `description` begins.
-pub(super) fn replace(out: &Path, description: &Description, begin: impl FnOnce() -> Result<(), StudyError>) -> Result<(), StudyError> {
+pub(super) fn replace(
+    out: &Path,
+    description: &Description,
+    begin: impl FnOnce() -> Result<(), StudyError>,
+) -> Result<(), StudyError> {
     remove_page(out)?;
     write(&out.join(REPLACING), description.to_toml().as_bytes())?;
     for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {

@@ -89,9 +89,13 @@ pub enum AnalyzeError {
     Stopped,
     #[error("{path} also holds {}, which no analysis wrote; choose another folder with --out", entry.display())]
     Foreign { path: PathBuf, entry: PathBuf },
-    #[error("{path} holds a run that was trained here, which an analysis does not replace; choose another folder with --out")]
+    #[error(
+        "{path} holds a run that was trained here, which an analysis does not replace; choose another folder with --out"
+    )]
     Run { path: PathBuf },
-    #[error("{path} holds no analysis that could be continued; replace what it holds with --overwrite, or choose another folder with --out")]
+    #[error(
+        "{path} holds no analysis that could be continued; replace what it holds with --overwrite, or choose another folder with --out"
+    )]
     NothingToResume { path: PathBuf },
     #[error(
         "{path} holds an analysis with {key} = {}, not {}; repeat the traces and settings that it was begun with, replace it with \
@@ -172,7 +176,8 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
             break;
         }
     }
-    let complete = summary.optimizers.len() == labels.len() && summary.optimizers.iter().all(OptimizerSummary::is_final);
+    let complete =
+        summary.optimizers.len() == labels.len() && summary.optimizers.iter().all(OptimizerSummary::is_final);
     summary.status = if complete { "complete" } else { "interrupted" }.to_owned();
     write_json(&path, &summary)?;
     Ok(Analyzed { summary, folder })
@@ -337,9 +342,13 @@ impl Task<'_> {
         let text = match (window, analysed) {
             (0, _) => return,
             (window, analysed) if analysed < window => {
-                format!("{label}: analysed are {analysed} evenly spaced rounds of the first {window} of {all} (regret.rounds)")
+                format!(
+                    "{label}: analysed are {analysed} evenly spaced rounds of the first {window} of {all} (regret.rounds)"
+                )
             }
-            (window, _) if window < all => format!("{label}: analysed are rounds 1 to {window} of {all} (regret.window)"),
+            (window, _) if window < all => {
+                format!("{label}: analysed are rounds 1 to {window} of {all} (regret.window)")
+            }
             _ => format!("{label}: analysed are all {}", counted(all, "round")),
         };
         events(Event::Note { text: &text });
