@@ -97,7 +97,7 @@ impl Course {
                     now,
                 );
                 // A trace need not tell its rate.
-                let rate = if learning_rate > 0.0 { format!("learning rate {learning_rate}, ") } else { String::new() };
+                let rate = learning_rate.map_or(String::new(), |rate| format!("learning rate {rate}, "));
                 vec![self.about(&format!("{rate}{rounds} rounds"))]
             }
             Event::Resumed { label: _, rounds } => {
@@ -223,7 +223,10 @@ mod tests {
     }
 
     fn started(course: &mut Course) -> Vec<String> {
-        course.event(Event::Started { label: "adam", index: 2, count: 3, learning_rate: 0.01, rounds: 200 }, at(1.0))
+        course.event(
+            Event::Started { label: "adam", index: 2, count: 3, learning_rate: Some(0.01), rounds: 200 },
+            at(1.0),
+        )
     }
 
     /// The lines of the ticker, second by second.

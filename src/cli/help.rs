@@ -17,10 +17,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("tune", &["taylorscope tune digits-autoencoder", "taylorscope tune my.toml --optimizer adam --seeds 5"]),
     ("explore", &["taylorscope explore", "taylorscope explore my.toml --tuned --optima none"]),
     ("reproduce", &["taylorscope reproduce fig3 --quick", "taylorscope reproduce fig5 --full --quick"]),
-    (
-        "analyze",
-        &["taylorscope analyze my-trace", "taylorscope analyze my-trace --set regret.window=all --out runs/again"],
-    ),
+    ("analyze", &["taylorscope analyze my-trace", "taylorscope analyze sgd-trace adam-trace --out runs/both"]),
     (
         "landscape",
         &[

@@ -6,13 +6,17 @@ use super::{
     options::{Data, Overwrite, Threads},
     output,
     progress::Progress,
-    run::free,
+    signals::STOP,
 };
 use crate::{
     report::{self, ReportOutput},
     study::{
-        landscape::{Along, LandscapeOptions, PlaneKind, Subject, along, plane, rows::LandscapeSummary},
-        numbers::{counted, significant},
+        landscape::{
+            Along, LandscapeOptions, PlaneKind, Subject, along, plane,
+            rows::{Kind, LandscapeSummary},
+        },
+        lock::Destination,
+        numbers::{count, counted, significant},
     },
 };
 use clap::ValueHint;
@@ -91,8 +95,6 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         false => What::Plane(words.parse()?),
     };
     let default = PathBuf::from("runs").join("landscape");
-    let out =
-        arguments.out.clone().unwrap_or_else(|| if arguments.overwrite.overwrite { default } else { free(default) });
     let trained = std::path::Path::new(target).is_dir();
     let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.folder())?;
     let options = LandscapeOptions {
@@ -105,12 +107,17 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
         data: arguments.data.folder(),
-        out: &out,
+        out: match &arguments.out {
+            Some(out) => Destination::Folder(out),
+            None if arguments.overwrite.overwrite => Destination::Folder(&default),
+            None => Destination::FirstFree(&default),
+        },
         overwrite: arguments.overwrite.overwrite,
+        stop: &STOP,
     };
     let mut progress = Progress::new();
     let mut events = |event: &str| progress.step(event);
-    let summary = match what {
+    let landscape = match what {
         What::Along(_) => along(&options, &mut events)?,
         What::Plane(kind) => {
             let range = |text: &Option<String>, option| text.as_deref().map(|text| range(text, option)).transpose();
@@ -118,22 +125,31 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         }
     };
     progress.begin("writing the report");
-    let rendered = report::render_landscape(&out)?;
+    let out = &landscape.folder.path;
+    let rendered = report::render_landscape(out)?;
     progress.finish();
-    Ok(Answer::new(Status::Done, print(&summary, &out, &rendered)?))
+    Ok(Answer::new(Status::Done, print(&landscape.summary, out, &rendered)?))
 }
+
+/// Digits of the numbers that are printed; the files have all.
+const DIGITS: usize = 4;
 
 /// Prints a short table of what was found, and gives it for `--json`.
 pub fn print(summary: &LandscapeSummary, out: &Path, rendered: &ReportOutput) -> anyhow::Result<Value> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
-    let range = |from: f64, to: f64| format!("{} to {}", significant(from, 4), significant(to, 4));
-    output::line(format!("range    {}", range(summary.from, summary.to)))?;
-    match &summary.plane {
-        Some(plane) => {
-            output::line(format!("         {}", range(plane.v_from, plane.v_to)))?;
-            output::line(format!("regions  {}", summary.pieces))?;
+    let range = |name: &str, from: f64, to: f64| {
+        output::line(format!("{name:<8} {} to {}", significant(from, DIGITS), significant(to, DIGITS)))
+    };
+    range("range", summary.from, summary.to)?;
+    match &summary.kind {
+        Kind::Plane { plane } => {
+            range("", plane.v_from, plane.v_to)?;
+            output::line(format!("regions  {}", count(summary.pieces as u64)))?;
         }
-        None => output::line(format!("kinks    {}, on {}", summary.kinks, counted(summary.pieces, "piece")))?,
+        Kind::Segment(segment) => {
+            let (kinks, pieces) = (count(segment.kinks as u64), counted(summary.pieces, "piece"));
+            output::line(format!("kinks    {kinks}, on {pieces}"))?;
+        }
     }
     output::line(format!("method   {}", summary.method))?;
     let figures = out.join("figures");

@@ -7,7 +7,7 @@ use crate::{
     study::{
         StudyError,
         landscape::LandscapeError,
-        numbers::significant,
+        numbers::{known, significant},
         results::{OptimizerTables, RunTables, Split},
         tables::{Comparator, OptimizerSummary, Scale},
     },
@@ -185,7 +185,7 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
         let [analysed, optimum, regret] = cells;
         rows.push(vec![
             s.label.clone(),
-            if s.learning_rate > 0.0 { s.learning_rate.to_string() } else { "-".to_owned() },
+            known(s.learning_rate),
             number(s.last_loss),
             if classifier {
                 s.test_accuracy.map_or("-".to_owned(), |a| format!("{a:.4}"))

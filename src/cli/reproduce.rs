@@ -19,6 +19,7 @@ use crate::{
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, Subject, along, growth},
+        lock::Destination,
         results::RunTables,
     },
 };
@@ -286,15 +287,16 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
         output: None,
         updates: if arguments.quick { 30 } else { 50 },
         data: arguments.data.folder(),
-        out,
+        out: Destination::Folder(out),
         overwrite: arguments.overwrite.overwrite,
+        stop: &STOP,
     };
-    let summary = along(&options, &mut events)?;
+    let found = along(&options, &mut events)?;
     let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, experiment.seed);
     growth::write(&settings, &subject.examples(), out, &mut events)?;
     progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;
     progress.finish();
-    let object = landscape::print(&summary, out, &rendered)?;
+    let object = landscape::print(&found.summary, out, &rendered)?;
     Ok(Made { status: Status::Done, object })
 }

@@ -415,6 +415,49 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
     Ok(experiment)
 }
 
+/// What to measure of a run that was trained already.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sections {
+    pub regret: RegretSection,
+    pub exploration: ExplorationSection,
+}
+
+/// The sections that say what to measure: those of an experiment, given as its text and its name for messages, else `defaults`; each
+/// with `settings`, which are `section.key=value`.
+pub fn sections(
+    experiment: Option<(&str, &str)>,
+    defaults: &Sections,
+    settings: &[String],
+) -> Result<Sections, ExperimentError> {
+    if let Some((text, origin)) = experiment {
+        let Experiment { regret, exploration, .. } = parse(text, origin, settings)?;
+        return Ok(Sections { regret, exploration });
+    }
+    let origin = "--set";
+    let syntax = |e: &dyn std::fmt::Display| ExperimentError::Syntax {
+        origin: origin.into(),
+        reason: e.to_string().trim_end().to_owned(),
+    };
+    let mut table = Table::try_from(defaults).expect("sections are always expressible as TOML");
+    for setting in settings {
+        set(&mut table, setting)?;
+    }
+    let names = ["regret", "exploration"];
+    if let Some(key) = table.keys().find(|key| !names.contains(&key.as_str())) {
+        return Err(ExperimentError::UnknownKey {
+            origin: origin.into(),
+            key: key.clone(),
+            section: "an analysis".into(),
+            suggestion: suggestion(key, &names),
+        });
+    }
+    check_keys(&table, origin)?;
+    let sections = Sections::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    sections.regret.check(origin)?;
+    Ok(sections)
+}
+
 fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
     for (section, known) in SECTIONS {
         let part = if section.is_empty() { Some(table) } else { table.get(*section).and_then(Value::as_table) };
@@ -470,7 +513,7 @@ fn check_required(table: &Table, origin: &str) -> Result<(), ExperimentError> {
         return Ok(());
     }
     let reason =
-        format!("missing {}; `taylorscope show digits-autoencoder` prints a complete file", missing.join(", "),);
+        format!("missing {}; `taylorscope show digits-autoencoder` prints a complete file", missing.join(", "));
     Err(ExperimentError::Syntax { origin: origin.into(), reason })
 }
 
@@ -521,7 +564,16 @@ impl Experiment {
         for config in &self.optimizer {
             config.check().map_err(|source| ExperimentError::Optimizer { origin: origin.into(), source })?;
         }
-        let regret = &self.regret;
+        self.regret.check(origin)
+    }
+}
+
+impl RegretSection {
+    /// Checks what types cannot.
+    fn check(&self, origin: &str) -> Result<(), ExperimentError> {
+        let fail =
+            |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
+        let regret = self;
         if regret.prefixes == 0 {
             return fail("regret.prefixes", "must be at least 1");
         }
@@ -558,7 +610,9 @@ impl Experiment {
         }
         Ok(())
     }
+}
 
+impl Experiment {
     /// A folder name per optimizer: its name, with the learning rate where a name appears twice.
     pub fn labels(&self) -> Vec<String> {
         let count = |name: &str| self.optimizer.iter().filter(|o| o.name == name).count();
@@ -655,6 +709,29 @@ mod tests {
         assert!(!error.contains("training.loss") && !error.contains(" name,"), "{error}");
         let error = built_in(&["optimizer=[{name=\"sgd\"}]"]).unwrap_err().to_string();
         assert!(error.contains("missing optimizer.learning_rate;"), "{error}");
+    }
+
+    #[test]
+    fn sections_without_an_experiment_are_checked_alike() {
+        let sections = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            sections(None, &Sections::default(), &settings)
+        };
+        assert_eq!(sections(&[]).unwrap(), Sections::default());
+        let found = sections(&["regret.window=7", "regret.scales=[\"layer\"]", "exploration.every=3"]).unwrap();
+        assert_eq!((found.regret.window, found.regret.scales), (Span::Rounds(7), vec![Scale::Layer]));
+        assert_eq!(found.exploration, ExplorationSection { every: Span::Rounds(3), ..Default::default() });
+        for (setting, expected) in [
+            ("regret.prefxies=3", "did you mean \"prefixes\""),
+            ("exploration.prob=3", "did you mean \"probe\""),
+            ("regret.tolerance=nan", "between"),
+            ("training.epochs=3", "\"training\" in an analysis"),
+            ("regret=3", "--set"),
+            ("nonsense", "has no \"=\""),
+        ] {
+            let error = sections(&[setting]).expect_err(setting).to_string();
+            assert!(error.contains(expected), "{setting}: {error}");
+        }
     }
 
     #[test]
