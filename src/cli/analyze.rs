@@ -27,13 +27,14 @@ pub struct Arguments {
     /// Trace folders (docs/formats.md), of one network and dataset
     #[arg(required = true, value_name = "TRACE", value_hint = ValueHint::DirPath)]
     traces: Vec<PathBuf>,
-    /// Folder to write to [default: runs/TRACE, of several traces runs/analysis; or the first free one with -2, -3, ...]
+    /// Folder to write to [default: runs/TRACE, of several traces runs/analysis; or the first free one with -2, -3,
+    /// ...]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     #[command(flatten)]
     data: Data,
-    /// Experiment whose [regret] and [exploration] sections to use [default: that of the run the traces lie in, else defaults with
-    /// regret.window = "all"]
+    /// Experiment whose [regret] and [exploration] sections to use [default: that of the run the traces lie in, else
+    /// defaults with regret.window = "all"]
     #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::AnyPath)]
     experiment: Option<String>,
     #[command(flatten)]
@@ -83,8 +84,8 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     Ok(Answer::new(Status::of(analyzed.summary.status == "complete"), object))
 }
 
-/// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the defaults. And
-/// whether a sample of the rounds may take the place of all.
+/// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the
+/// defaults. And whether a sample of the rounds may take the place of all.
 fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
     let settings = &arguments.settings.settings;
     let defaults =

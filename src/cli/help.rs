@@ -65,7 +65,8 @@ pub fn command() -> Command {
             }
         };
     }
-    let first = "Examples:\n  taylorscope run\n  taylorscope show digits-autoencoder --out my.toml\n  taylorscope run my.toml\n\n\
+    let first = "Examples:\n  taylorscope run\n  taylorscope show digits-autoencoder --out my.toml\n  \
+                 taylorscope run my.toml\n\n\
                  `taylorscope COMMAND --help` has the flags of a command.";
     command
         .after_long_help(first)

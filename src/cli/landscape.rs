@@ -32,9 +32,11 @@ pub struct Arguments {
     #[arg(default_value = "digits-autoencoder")]
     target: String,
     /// What moves: input | neuron L.M | layer L | gradient | update N
-    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"], required_unless_present = "plane", conflicts_with = "plane")]
+    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"])]
+    #[arg(required_unless_present = "plane", conflicts_with = "plane")]
     along: Vec<String>,
-    /// Instead of a segment, the linear regions on a plane: through three rows of the data (A,B,C), or of one layer's weights (layer L)
+    /// Instead of a segment, the linear regions on a plane: through three rows of the data (A,B,C), or of one layer's
+    /// weights (layer L)
     #[arg(long, num_args = 1..=2, value_names = ["A,B,C|layer", "L"])]
     plane: Vec<String>,
     /// Range of a plane's first coordinate, to zoom in
@@ -43,7 +45,8 @@ pub struct Arguments {
     /// Range of a plane's second coordinate
     #[arg(long, value_name = "A..B", allow_hyphen_values = true, requires = "plane")]
     v: Option<String>,
-    /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth of the weights' norm either way, half of it for a neuron]
+    /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth
+    /// of the weights' norm either way, half of it for a neuron]
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     through: Option<String>,
     /// Rows of the training data whose mean loss is shown [default: the minibatch of an update, else the first 16]

@@ -33,8 +33,8 @@ impl Threads {
         if self.threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
             return Err(UsageError(format!("--threads must lie between 1 and {MAX_THREADS}")).into());
         }
-        // Zero stands for all cores. This thread is one of the pool's: rounds are short, and handing each to another thread and
-        // waiting for it would take longer than many of their steps.
+        // Zero stands for all cores. This thread is one of the pool's: rounds are short, and handing each to another
+        // thread and waiting for it would take longer than many of their steps.
         rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).use_current_thread().build_global()?;
         // faer's own threads would nest inside ours; every dense problem here is one of many.
         faer::set_global_parallelism(faer::Par::Seq);
@@ -72,15 +72,16 @@ impl Seed {
 
 #[derive(clap::Args)]
 pub struct Settings {
-    /// Change a key of the experiment, e.g. --set regret.prefixes=10; repeatable. `taylorscope show --keys` lists the keys
+    /// Change a key of the experiment, e.g. --set regret.prefixes=10; repeatable. `taylorscope show --keys` lists the
+    /// keys
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
 }
 
 #[derive(clap::Args)]
 pub struct Optimizers {
-    /// Optimizer, e.g. adam or adam:0.001 with its learning rate; repeatable; replaces those of the experiment. `taylorscope show
-    /// --optimizers` lists them
+    /// Optimizer, e.g. adam or adam:0.001 with its learning rate; repeatable; replaces those of the experiment.
+    /// `taylorscope show --optimizers` lists them
     #[arg(long = "optimizer", value_name = "NAME[:RATE]")]
     pub optimizers: Vec<String>,
 }
@@ -93,7 +94,8 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// The folder of the search, if its rates are asked for; `default` is where the experiment's search lies unless told.
+    /// The folder of the search, if its rates are asked for; `default` is where the experiment's search lies unless
+    /// told.
     pub fn folder(&self, default: PathBuf) -> Option<PathBuf> {
         self.tuned.as_ref().map(|folder| folder.clone().unwrap_or(default))
     }

@@ -77,8 +77,8 @@ pub fn complain(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
-/// Prints what a run directory holds, and gives the same for `--json`. `planned` are the labels of all optimizers of the run, those
-/// included that were not begun.
+/// Prints what a run directory holds, and gives the same for `--json`. `planned` are the labels of all optimizers of
+/// the run, those included that were not begun.
 pub fn run(out: &Path, planned: &[String], rendered: &ReportOutput, progress: &mut Progress) -> anyhow::Result<Value> {
     progress.finish();
     let tables = RunTables::read(out)?;
@@ -214,9 +214,7 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             of(scale),
             tables.headline()
         )),
-        _ => line(
-            "Taylor optimum and regret: each at the coarsest scale that was measured, which differs; the report has all",
-        ),
+        _ => line("Taylor optimum and regret: each at the coarsest scale that was measured, which differs"),
     }
 }
 

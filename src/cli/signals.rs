@@ -12,7 +12,8 @@ use std::{
 /// Set by a signal: the current round or search step is finished, state and results are written, then the program ends.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
-/// A nervous hand presses Ctrl-C twice, and schedulers send SIGINT and SIGTERM together. Signals so soon after the first mean the same.
+/// A nervous hand presses Ctrl-C twice, and schedulers send SIGINT and SIGTERM together. Signals so soon after the
+/// first mean the same.
 const TOGETHER: Duration = Duration::from_secs(1);
 
 /// The exit code of a program that a signal ended.
