@@ -520,6 +520,7 @@ fn errors_say_everything_once() {
         .run(&["run", "autoencoder.toml", "--set", "comparators=[ball]"])
         .exits(2)
         .says(&["\"regret.comparators\"?"]);
+    workplace.run(&["reproduce", "fig3"]).exits(1).says(&["add --quick", "taylorscope data fetch mnist"]);
     workplace.run(&["run", "--tuned", "autoencoder.toml"]).exits(2).says(&["name the experiment before --tuned"]);
     // A shell takes the quotes out of regret.scales=["neuron"].
     workplace.run(&["run", "autoencoder.toml", "--out", "run", "--set", "regret.scales=[neuron]"]).exits(0);
@@ -647,7 +648,7 @@ fn a_second_signal_ends_at_once() {
     // Exploration of thousands of configurations cannot be stopped, and takes longer than this test.
     let slow = ["--set", "exploration.every=1", "--set", "regret.scales=[]"];
     let (mut child, mut stderr) = start(&workplace, &[&ENDLESS[..], &slow].concat(), "rounds");
-    thread::sleep(Duration::from_millis(3000));
+    thread::sleep(Duration::from_millis(2000));
     signal(&child, "INT");
     wait_for(&mut stderr, "stopping");
     // Whatever is left to do is not done before the second signal comes.
