@@ -54,6 +54,12 @@ impl Progress {
 
     /// Shows an event of a study.
     pub fn show(&self, event: Event) {
+        // That an optimizer failed is no progress but an error, and told in any case.
+        if let Event::Finished { summary } = event
+            && let Some(message) = summary.message.as_ref().filter(|_| summary.status == "failed" && output::is_quiet())
+        {
+            output::complain(format!("{}: {message}", summary.label));
+        }
         self.shared.update(|course, now| course.event(event, now));
     }
 

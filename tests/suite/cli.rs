@@ -504,10 +504,7 @@ fn json_tells_errors_and_quiet_hides_everything_else() {
 #[test]
 fn errors_say_everything_once() {
     let workplace = Workplace::new();
-    for arguments in [
-        &["run", "nowhere.toml"][..],
-        &["landscape", "autoencoder.toml", "--along", "input", "--experiment", "no.toml"],
-    ] {
+    for arguments in [&["run", "nowhere.toml"][..], &["analyze", "nowhere"], &["report", "nowhere"]] {
         let ended = workplace.run(arguments);
         assert_ne!(ended.code, Some(0));
         assert!(ended.stderr.matches("os error").count() <= 1, "{}", ended.stderr);
