@@ -10,7 +10,7 @@ use super::{
 use crate::{
     files::write_atomically,
     study::{
-        landscape::LandscapeTables,
+        landscape::{LandscapeTables, rows::Kind},
         numbers::{count, number},
     },
 };
@@ -52,9 +52,9 @@ fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askam
         ("weights of", summary.subject.clone()),
         ("along", summary.along.clone()),
         ("range", format!("{} to {}", number(summary.from), number(summary.to))),
-        match summary.plane {
-            Some(_) => ("regions", count(summary.pieces as u64)),
-            None => ("kinks", count(summary.kinks as u64)),
+        match &summary.kind {
+            Kind::Plane { .. } => ("regions", count(summary.pieces as u64)),
+            Kind::Segment(segment) => ("kinks", count(segment.kinks as u64)),
         },
         ("data", summary.dataset.clone()),
         ("loss", summary.loss.clone()),

@@ -10,7 +10,7 @@ use super::{
 use crate::study::{
     claims::{self, Claim, Verdict},
     lock::Lock,
-    numbers::{display_name, setting, significant},
+    numbers::{display_name, known, significant},
     results::RunTables,
 };
 use askama::Template;
@@ -119,7 +119,7 @@ pub fn of_run(run: &RunTables, figures: &[Figure]) -> Result<String, askama::Err
         .map(|series| Finding {
             name: series.name.clone(),
             color: series.style.color,
-            rate: setting(series.tables.summary.learning_rate),
+            rate: known(series.tables.summary.learning_rate),
             message: series.tables.summary.message.clone().unwrap_or_default(),
             sentences: sentences::findings(series, context.comparator),
         })

@@ -2,7 +2,7 @@
 
 use super::figure::Context;
 use crate::study::{
-    numbers::{count, number, percent, setting, significant},
+    numbers::{count, known, number, percent, significant},
     results::{OptimizerTables, mean, median},
     tables::{Comparator, Scale, UnitRow},
 };
@@ -44,7 +44,7 @@ pub fn finals(named: &[(String, &OptimizerTables)]) -> Table {
         .iter()
         .map(|(name, tables)| {
             let s = &tables.summary;
-            let mut row = vec![name.clone(), s.status.clone(), setting(s.learning_rate), count(s.rounds as u64)];
+            let mut row = vec![name.clone(), s.status.clone(), known(s.learning_rate), count(s.rounds as u64)];
             row.extend([s.last_loss, s.mean_loss, s.train_loss, s.test_loss].map(maybe));
             if with_accuracy {
                 row.extend([s.train_accuracy, s.test_accuracy].map(accuracy));

@@ -152,6 +152,12 @@ impl<T: Real> Analysis<T> {
         }
     }
 
+    /// Rounds of the window, and how many of them are analysed; 0 where nothing needs it.
+    pub fn window(&self) -> (usize, usize) {
+        let chosen = &self.window.chosen;
+        (chosen.last().copied().unwrap_or(0), chosen.len())
+    }
+
     /// Whether all minibatches of the window are of the first `rows` rows of the data, as a state that was read need not be.
     pub fn draws_from(&self, rows: usize) -> bool {
         self.window.rows.iter().all(|row| (*row as usize) < rows)

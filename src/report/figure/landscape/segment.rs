@@ -15,7 +15,7 @@ use crate::{
     study::{
         landscape::{
             LandscapeTables,
-            rows::{PieceRow, StepRow},
+            rows::{PieceRow, SegmentSummary, StepRow},
         },
         numbers::{count, counted, number},
     },
@@ -37,12 +37,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(tables: &LandscapeTables) -> Shown {
+    fn of(tables: &LandscapeTables, segment: &SegmentSummary) -> Shown {
         let summary = &tables.summary;
         let along_input = summary.along == "input";
         let ends = |row: &PieceRow| -> ([End; 2], [End; 2]) {
             if along_input {
-                let tangent = |t: f64| (t, summary.start + t * summary.start_slope, summary.start_slope);
+                let tangent = |t: f64| (t, summary.start + t * segment.start_slope, segment.start_slope);
                 let of = [(row.from, row.output, row.output_slope), (row.to, row.output_end, row.output_slope_end)];
                 (of, [tangent(row.from), tangent(row.to)])
             } else {
@@ -57,9 +57,9 @@ impl Shown {
 }
 
 /// Draws function, gradient and kinks along the segment.
-pub fn draw(tables: &LandscapeTables) -> Figure {
+pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
     let summary = &tables.summary;
-    let shown = Shown::of(tables);
+    let shown = Shown::of(tables, segment);
     let mut notes = Vec::new();
     let svg = if shown.pieces.is_empty() { Err("pieces.csv has no rows".into()) } else { Ok(picture(tables, &shown)) };
     let outside = tables.steps.iter().filter(|step| step.at < summary.from || step.at > summary.to).count();
@@ -88,7 +88,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
         "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit causes \
          it (bottom). Dashed: the Taylor approximation of t = 0. {} and {} between {} and {}; {}. The weights are those of {}.",
         summary.along,
-        counted(summary.kinks, "kink"),
+        counted(segment.kinks, "kink"),
         counted(summary.pieces, "piece"),
         number(summary.from),
         number(summary.to),
