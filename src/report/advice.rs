@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_largest_regret_is_named_where_it_is_certain() {
-        let text = sentence(&[layer(0, 0.02, 0.04), layer(2, 0.2, 0.21), layer(4, 0.01, 0.1)]).unwrap();
+        let text = sentence(&[layer(0, 0.02, 0.04), layer(2, 0.2, 0.22), layer(4, 0.01, 0.1)]).unwrap();
         assert_eq!(
             text,
             "Layer 2 has the largest regret of any single layer: 10% to 11% of the loss; every other has at most 5.0%."
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn layers_whose_certificates_overlap_are_not_ranked() {
-        let text = sentence(&[layer(0, 0.02, 0.3), layer(2, 0.2, 0.21), layer(4, 0.01, 0.1)]).unwrap();
+        let text = sentence(&[layer(0, 0.02, 0.3), layer(2, 0.2, 0.22), layer(4, 0.01, 0.1)]).unwrap();
         assert!(text.contains("one of layers 0 (1.0% to 15%), 2 (10% to 11%); which of them is not decided"), "{text}");
         let text = sentence(&[layer(0, 0.0, 2.0), layer(2, 0.0, 2.0)]).unwrap();
         assert!(text.contains("no layer stands out"), "{text}");

@@ -128,7 +128,8 @@ pub struct Division {
 impl Division {
     /// The means over all units of one scale; `None` without finite rows.
     pub fn at(tables: &OptimizerTables, scale: Scale, comparator: Comparator) -> Option<Division> {
-        let finite = |row: &&UnitRow| row.taylor_optimum.is_finite() && row.gap.is_finite() && row.mean_loss.is_finite();
+        let finite =
+            |row: &&UnitRow| row.taylor_optimum.is_finite() && row.gap.is_finite() && row.mean_loss.is_finite();
         let rows: Vec<&UnitRow> = tables.units_at(scale, comparator).filter(finite).collect();
         let mean = |of: &dyn Fn(&UnitRow) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64;
         let optimum = |row: &UnitRow| Certified::optimum(row.taylor_optimum, row.gap);

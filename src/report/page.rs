@@ -37,13 +37,7 @@ pub struct Head {
 
 impl Head {
     pub fn new(title: String, embedded: &Embedded) -> Head {
-        Head {
-            title,
-            regular: base64(REGULAR),
-            semibold: base64(SEMIBOLD),
-            tables: embedded.json(),
-            terms: &TERMS,
-        }
+        Head { title, regular: base64(REGULAR), semibold: base64(SEMIBOLD), tables: embedded.json(), terms: &TERMS }
     }
 }
 
@@ -249,9 +243,15 @@ pub fn analysed(run: &RunTables) -> (String, bool) {
         let (numbers, neurons) = ([window, all].map(|n| count(n as u64)), longest(true).unwrap_or(0) > window);
         let (text, partial) = match tables.summary.sampled_rounds {
             _ if !coarse && neurons => (format!("1–{} of {}", numbers[1], numbers[1]), false),
-            Some(sampled) if sampled < window => {
-                (format!("{} of 1–{} of {}, evenly spaced (regret.rounds)", count(sampled as u64), numbers[0], numbers[1]), true)
-            }
+            Some(sampled) if sampled < window => (
+                format!(
+                    "{} of 1–{} of {}, evenly spaced (regret.rounds)",
+                    count(sampled as u64),
+                    numbers[0],
+                    numbers[1]
+                ),
+                true,
+            ),
             _ if window < all => (format!("1–{} of {} (regret.window)", numbers[0], numbers[1]), true),
             _ => (format!("1–{} of {}", numbers[0], numbers[1]), false),
         };
@@ -311,9 +311,7 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
     ]
     .map(|(name, value)| (name.to_string(), value.to_string()))
     .into_iter()
-    .chain(run.optimizers.iter().map(|tables| {
-        (display_name(&tables.summary.label), table::settings(&tables.summary))
-    }))
+    .chain(run.optimizers.iter().map(|tables| (display_name(&tables.summary.label), table::settings(&tables.summary))))
     .collect()
 }
 
@@ -348,7 +346,13 @@ fn times(run: &RunTables) -> Table {
         (_, true) => String::new(),
         _ => format!("Peak memory of the process so far: {}.", memory.join(", ")),
     };
-    Table { title: "Time and memory".into(), columns: vec!["optimizer", "phase", "seconds"], text_columns: 2, rows, note }
+    Table {
+        title: "Time and memory".into(),
+        columns: vec!["optimizer", "phase", "seconds"],
+        text_columns: 2,
+        rows,
+        note,
+    }
 }
 
 fn descend(name: &str, value: &Value, facts: &mut Vec<Fact>) {

@@ -103,7 +103,8 @@ fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<S
         [next, .., last] if others.len() > COMPARED => vec![next.0, last.0],
         _ => others.iter().map(|(series, _)| *series).collect(),
     };
-    let tables: Vec<&OptimizerTables> = std::iter::once(first).chain(others.iter().copied()).map(|s| s.tables).collect();
+    let tables: Vec<&OptimizerTables> =
+        std::iter::once(first).chain(others.iter().copied()).map(|s| s.tables).collect();
     let Some(divisions) = Division::shared(&tables, context.comparator) else {
         return vec!["Whether that is better regions or less regret was not measured.".to_owned()];
     };
@@ -125,7 +126,9 @@ fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<S
             }
             _ => {
                 let regions = match optimum {
-                    Order::Lower(by) => format!("visited better regions (Taylor optimum lower by at least {})", at_least(by)),
+                    Order::Lower(by) => {
+                        format!("visited better regions (Taylor optimum lower by at least {})", at_least(by))
+                    }
                     Order::Higher(by) => {
                         format!("visited worse regions (Taylor optimum higher by at least {})", at_least(by))
                     }

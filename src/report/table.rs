@@ -57,7 +57,14 @@ pub fn optimizers(context: &Context) -> Table {
     let (with_beside, mixed) = (beside.iter().any(Option::is_some), scales.windows(2).any(|pair| pair[0] != pair[1]));
     let mut columns = vec!["optimizer"];
     columns.extend(mixed.then_some("scale"));
-    columns.extend(["training loss", "mean loss", "Taylor optimum", "regret", "regret / loss", "distance / displacement"]);
+    columns.extend([
+        "training loss",
+        "mean loss",
+        "Taylor optimum",
+        "regret",
+        "regret / loss",
+        "distance / displacement",
+    ]);
     columns.extend(with_beside.then_some("unconstrained optimum"));
     let explored = context.series.iter().any(|s| !s.tables.neurons.is_empty() || !s.tables.novelty.is_empty());
     if explored {
@@ -99,12 +106,16 @@ pub fn optimizers(context: &Context) -> Table {
     ];
     if let (Some(scale), false) = (scales.first(), mixed) {
         notes.push(match scale {
-            Scale::Network => format!("Values are those of the whole network, against the {} comparator.", context.comparator),
+            Scale::Network => {
+                format!("Values are those of the whole network, against the {} comparator.", context.comparator)
+            }
             scale => format!("Values are means over {scale}s, against the {} comparator.", context.comparator),
         });
     }
     if with_beside {
-        notes.push("The unconstrained optimum stands beside it; far: how many times farther than training went.".to_owned());
+        notes.push(
+            "The unconstrained optimum stands beside it; far: how many times farther than training went.".to_owned(),
+        );
     }
     if scales.is_empty() {
         notes = vec!["Regret was not measured (no rows in units.csv).".to_owned()];
@@ -251,7 +262,8 @@ fn units(title: &str, context: &Context, of: &dyn Fn(&Series) -> Vec<(String, Un
         other.filter(|_| context.comparator == Comparator::Ball).cloned()
     };
     let with_beside = named.iter().any(|(series, _, unit)| beside(series, unit).is_some());
-    let points: Vec<usize> = named.iter().filter(|(.., unit)| unit.slope.is_some()).map(|(.., u)| u.slope_points).collect();
+    let points: Vec<usize> =
+        named.iter().filter(|(.., unit)| unit.slope.is_some()).map(|(.., u)| u.slope_points).collect();
     let same_points = points.windows(2).all(|pair| pair[0] == pair[1]);
     let mut columns =
         vec!["optimizer", "unit", "weights", "Taylor optimum", "regret", "regret / loss", "distance", "displacement"];
