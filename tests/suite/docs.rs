@@ -111,11 +111,6 @@ const NOT_RUN: &[(&str, &str)] = &[
 const BETWEEN: &[(&str, fn(&Workplace))] = &[
     // They change the experiment: here to one that takes a fraction of a second.
     ("taylorscope show digits-autoencoder > my.toml", write_experiment),
-    // They write a trace with their own program: here it is that of our run.
-    ("taylorscope run my.toml --out runs/mine --keep-trace", |place| {
-        copy_folder(&place.path("runs/mine/adam/trace"), &place.path("my-trace"));
-        copy_folder(&place.path("runs/mine/sgd/trace"), &place.path("other-trace"));
-    }),
 ];
 
 fn write_experiment(place: &Workplace) {
@@ -179,10 +174,15 @@ y = W x\n\n```toml\ntaylorscope = 1\n```\n";
     assert_eq!(commands(text), ["taylorscope run", "taylorscope run --set 'a=[\"#\"]'", "taylorscope tune x"]);
 }
 
-/// A folder as a reader of the documents has it, with small datasets in place of the published ones.
+/// A folder as a reader of the documents has it, with small datasets in place of the published ones, and traces that another
+/// program could have written.
 fn place() -> Workplace {
     let place = Workplace::new();
     write_experiment(&place);
+    place.run(&["run", "my.toml", "--out", "elsewhere", "--keep-trace", "--set", "regret.scales=[]"]).exits(0);
+    copy_folder(&place.path("elsewhere/adam/trace"), &place.path("my-trace"));
+    copy_folder(&place.path("elsewhere/sgd/trace"), &place.path("other-trace"));
+    fs::remove_dir_all(place.path("elsewhere")).unwrap();
     write_mnist(&place.path("DIR"));
     write_mnist(&place.path("cache/mnist"));
     write_mnist(&place.path("MNIST"));
