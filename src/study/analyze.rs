@@ -5,13 +5,13 @@ use super::{
     environment::{environment, peak_memory},
     experiment::{ExplorationSection, RegretSection},
     lock::Lock,
+    relay::Relay,
     run::{Event, Outcome, StudyError, holds_something, read_summary, write, write_analysis, write_json, write_probe},
-    tables::{Comparator, RoundRow, SUMMARY_FORMAT, Summary, columns, write_rows},
+    tables::{RoundRow, SUMMARY_FORMAT, Summary, columns, write_rows},
 };
 use crate::{
     activation::probe_rows,
     kernels::Real,
-    loss::Loss,
     optim::{OptimizerConfig, Schedule},
     taylor::{BoundRates, Work},
     trace::{self, TargetKind, read::is_double, replay},
@@ -66,7 +66,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         dataset: trace.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
         loss: manifest.loss.name().to_owned(),
         target: if manifest.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
-        headline: if manifest.loss == Loss::Mse { Comparator::Unconstrained } else { Comparator::Ball },
+        headline: options.regret.comparators.headline(),
         layers: network.describe(),
         optimizers: Vec::new(),
     };
@@ -88,6 +88,7 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         every: options.exploration.every.rounds(per_epoch).min(rounds),
         pool_winners: options.exploration.pool_winners,
         rates: BoundRates { sgd: plain.then_some(config.learning_rate), adagrad: None },
+        displacements: None,
     };
     let probe = probe_rows(examples.len(), options.exploration.probe);
     write_probe(&folder, &probe)?;
@@ -111,8 +112,11 @@ fn analyze_in<T: Real>(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) 
         return Err(error.into());
     }
     let (total, observed) = (start.elapsed().as_secs_f64(), analysis.clock.total());
-    let mut work = Work::until(options.stop);
-    let (tables, clock) = analysis.complete(&examples, &mut work, |name| events(Event::Phase { name }));
+    let relay = Relay::new(&mut *events);
+    let tick = |work| relay.tick(work);
+    let mut work = Work::until(options.stop).telling(&tick);
+    let (tables, clock) = analysis.complete(&examples, &mut work, |stage| relay.stage(stage));
+    drop(work);
     write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rows)?;
     write_analysis(&folder, &tables)?;
     let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
