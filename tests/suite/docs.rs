@@ -32,8 +32,8 @@ const DOCUMENTS: &[&str] = &[
 const SHORTENED: &[(&str, &[&str], &str)] = &[
     (
         "cargo run --release -- run",
-        &["--set 'regret.scales=[\"network\"]'"],
-        "the README's figure shows the network scale, whose rows do not depend on the others",
+        &["--set 'regret.scales=[\"network\", \"layer\"]'"],
+        "the README's figure shows the network and its layers, whose rows do not depend on those of neurons",
     ),
     (
         "taylorscope run",
@@ -49,6 +49,13 @@ const SHORTENED: &[(&str, &[&str], &str)] = &[
         "taylorscope explore digits-autoencoder",
         &["--epochs 1", "--seeds 3", "--optima none", "--factors 0.5", "--epsilons 1"],
         "one epoch, three seeds and one multiple of the rates instead of ten, five and five",
+    ),
+    ("taylorscope run mnist-autoencoder", ONE_NEURON, WIDE),
+    ("taylorscope run mnist-autoencoder --data DIR", ONE_NEURON, WIDE),
+    (
+        "taylorscope run mnist.toml --data DIR --set training.batch_size=32 --set 'regret.scales=[\"neuron\"]'",
+        ONE_NEURON,
+        WIDE,
     ),
     (
         "taylorscope run cifar10-convnet --data DIR",
@@ -72,11 +79,13 @@ const SHORTENED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+const ONE_NEURON: &[&str] = &["--set regret.neurons=1"];
+const WIDE: &str = "neurons of 784 inputs take as long as on all of MNIST, and one of a layer is analysed like all";
+
 /// The network of CIFAR-10 takes the small digits, too: three pools leave one pixel of eight.
 const ON_DIGITS: &[&str] = &[
     "--set data.dataset=digits",
     "--set training.epochs=1",
-    "--set training.batch_size=512",
     "--set regret.rounds=1",
     "--set regret.neurons=1",
     "--set regret.max_products=4",
@@ -429,41 +438,44 @@ const FIGURE: &str = "docs/figures/digits-split.csv";
 /// By how much they may differ on another machine, in units of the mean loss.
 const FIGURE_TOLERANCE: f64 = 0.02;
 
-/// Checks that the README's figure shows what the README's own run gives.
+/// Checks that the README's figure shows what the README's own run gives: the network and its layers against the ball.
 fn figure_is_of_this_run(run: &Path) {
-    let readme = text_of("README.md");
     let picture = FIGURE.replace(".csv", ".png");
-    assert!(readme.contains(&format!("]({picture})")), "the README shows {picture}");
+    assert!(text_of("README.md").contains(&format!("]({picture})")), "the README shows {picture}");
     assert!(repository().join(&picture).exists(), "{picture} is missing");
     let (columns, drawn) = table(&text_of(FIGURE));
-    let numbers = ["learning_rate", "mean_loss", "taylor_optimum", "gap", "mean_regret"];
-    assert_eq!(columns, [&["optimizer"], &numbers[..]].concat());
+    assert_eq!(
+        columns,
+        ["optimizer", "learning_rate", "scale", "layer", "mean_loss", "taylor_optimum", "gap", "mean_regret"]
+    );
+
     let summary: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(run.join("summary.json")).unwrap()).unwrap();
-    let optimizers = summary["optimizers"].as_array().unwrap();
-    let labels: Vec<&str> = optimizers.iter().map(|o| o["label"].as_str().unwrap()).collect();
-    assert_eq!(
-        drawn.iter().map(|row| &row[0][..]).collect::<Vec<_>>(),
-        labels,
-        "make the figure anew: docs/figures/make"
-    );
-    for (row, optimizer) in drawn.iter().zip(optimizers) {
-        let number = |at: usize| row[at].parse::<f64>().unwrap_or_else(|_| panic!("{FIGURE}: {row:?}"));
-        assert_eq!(number(1), optimizer["learning_rate"].as_f64().unwrap(), "{}: docs/figures/make", row[0]);
-        let (columns, units) = table(&fs::read_to_string(run.join(&row[0]).join("units.csv")).unwrap());
-        let column = |name: &str| columns.iter().position(|column| column == name).unwrap();
-        let network = units
-            .iter()
-            .find(|unit| unit[column("scale")] == "network" && unit[column("comparator")] == "ball")
-            .expect("a row for the network against the ball");
-        for (at, name) in numbers.iter().enumerate().skip(1) {
-            let found: f64 = network[column(name)].parse().unwrap();
-            let difference = (found - number(at + 1)).abs() / number(2);
+    let mut found = Vec::new();
+    for optimizer in summary["optimizers"].as_array().unwrap() {
+        let label = optimizer["label"].as_str().unwrap();
+        let (names, units) = table(&fs::read_to_string(run.join(label).join("units.csv")).unwrap());
+        let at = |name: &str| names.iter().position(|known| known == name).unwrap();
+        for unit in units.iter().filter(|unit| unit[at("scale")] != "neuron" && unit[at("comparator")] == "ball") {
+            let mut row = vec![label.to_owned(), optimizer["learning_rate"].to_string()];
+            row.extend(columns[2..].iter().map(|name| unit[at(name)].clone()));
+            found.push(row);
+        }
+    }
+
+    let heads = |rows: &[Vec<String>]| {
+        let head = |row: &Vec<String>| (row[0].clone(), row[1].parse::<f64>().unwrap(), row[2..4].to_vec());
+        rows.iter().map(head).collect::<Vec<_>>()
+    };
+    assert_eq!(heads(&drawn), heads(&found), "{FIGURE} has other bars than the run; make it anew: docs/figures/make");
+    for (drawn, found) in drawn.iter().zip(&found) {
+        let number = |row: &[String], at: usize| row[at].parse::<f64>().unwrap_or_else(|_| panic!("{row:?}"));
+        for (at, name) in columns.iter().enumerate().skip(4) {
+            let [shown, measured] = [drawn, found].map(|row| number(row, at));
             assert!(
-                difference <= FIGURE_TOLERANCE,
-                "{}: {name} is {found}, the README's figure shows {}; make it anew: docs/figures/make",
-                row[0],
-                number(at + 1)
+                (shown - measured).abs() <= FIGURE_TOLERANCE * number(found, 4),
+                "{name} of {:?} is {measured}, the README's figure shows {shown}; make it anew: docs/figures/make",
+                &found[..4]
             );
         }
     }
