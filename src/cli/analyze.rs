@@ -1,78 +1,125 @@
 //! `taylorscope analyze`.
 
-use super::{STOP, Status, memory::Memory, output, run::free};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    checkpoint::Checkpoint,
+    memory::Memory,
+    options::{Data, Overwrite, Resume, Settings, Threads},
+    output,
+    progress::Progress,
+    signals::STOP,
+};
 use crate::{
     report,
     study::{
-        analyze::{AnalyzeOptions, analyze},
-        experiment::{ExplorationSection, RegretSection, parse, source},
+        analyze::{AnalyzeOptions, analyze, name_of},
+        experiment::{RegretSection, Sections, Span, sections, source},
+        lock::Destination,
     },
 };
 use anyhow::Context;
+use clap::ValueHint;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Trace folder (docs/formats.md)
-    trace: PathBuf,
-    /// Run directory [default: runs/analysis, or the first free runs/analysis-2, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Trace folders (docs/formats.md), of one network and dataset
+    #[arg(required = true, value_name = "TRACE", value_hint = ValueHint::DirPath)]
+    traces: Vec<PathBuf>,
+    /// Folder to write to [default: runs/TRACE, of several traces runs/analysis; or the first free one with -2, -3,
+    /// ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with datasets, for traces that name one
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Experiment file whose [regret] and [exploration] sections to use [default: that of the run the trace lies in]
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    data: Data,
+    /// Experiment whose [regret] and [exploration] sections to use [default: that of the run the traces lie in, else
+    /// defaults with regret.window = "all"]
+    #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::AnyPath)]
     experiment: Option<String>,
-    /// Change a key of these sections, e.g. --set regret.window=all; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    threads: Threads,
     #[command(flatten)]
     memory: Memory,
-    /// Replace another analysis in the directory
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    checkpoint: Checkpoint,
+    #[command(flatten)]
+    resume: Resume,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
-    let (regret, exploration) = sections(arguments)?;
-    let default = PathBuf::from("runs").join("analysis");
-    let out = arguments.out.clone().unwrap_or_else(|| if arguments.overwrite { default } else { free(default) });
-    let mut progress = output::Progress::new();
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
+    let traces = &arguments.traces;
+    let (sections, sample) = chosen_sections(arguments)?;
+    let name = if let [trace] = &traces[..] { name_of(trace) } else { "analysis".to_owned() };
+    let default = PathBuf::from("runs").join(&name);
+    let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
     let options = AnalyzeOptions {
-        trace: &arguments.trace,
-        out: &out,
-        data: arguments.data.as_deref(),
-        regret: &regret,
-        exploration: &exploration,
-        overwrite: arguments.overwrite,
+        traces,
+        name: &name,
+        out: match &arguments.out {
+            Some(out) => Destination::Folder(out),
+            None if resume || overwrite => Destination::Folder(&default),
+            None => Destination::FirstFree(&default),
+        },
+        data: arguments.data.folder(),
+        sections: &sections,
+        sample,
+        overwrite,
+        resume,
+        checkpoint: arguments.checkpoint.interval(),
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
-    let summary = analyze(&options, &mut |event| progress.show(event))?;
-    let rendered = report::render(&[&out], &out)?;
-    output::summary_table(&summary)?;
-    output::line(format!("report: {}", rendered.html.display()))?;
-    Ok(if summary.status == "complete" { Status::Done } else { Status::Incomplete })
+    let mut progress = Progress::new();
+    let analyzed = analyze(&options, &mut |event| progress.show(event))?;
+    progress.begin("writing the report");
+    let out = &analyzed.folder.path;
+    let rendered = report::render(&[out], out)?;
+    let object = output::run(out, &analyzed.labels, &rendered, &mut progress)?;
+    Ok(Answer::new(Status::of(analyzed.summary.status == "complete"), object))
 }
 
-/// The sections that say what to compute: of the named experiment, else of the run that the trace lies in, else defaults.
-fn sections(arguments: &Arguments) -> anyhow::Result<(RegretSection, ExplorationSection)> {
-    let own = |trace: &Path| Some(trace.canonicalize().ok()?.parent()?.parent()?.join("experiment.toml"));
-    let (text, origin) = match (&arguments.experiment, own(&arguments.trace).filter(|path| path.exists())) {
-        (Some(name), _) => source(name)?,
-        (None, Some(path)) => source(&path.display().to_string()).context("the run that the trace lies in")?,
-        // Any experiment serves to carry the defaults and the settings.
-        (None, None) => {
-            let (text, _) = source("digits-autoencoder")?;
-            let head = text.split("[regret]").next().unwrap_or_default();
-            (head.to_owned(), "--set".to_owned())
+/// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the
+/// defaults. And whether a sample of the rounds may take the place of all.
+fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
+    let settings = &arguments.settings.settings;
+    let defaults =
+        Sections { regret: RegretSection { window: Span::All, ..RegretSection::default() }, ..Sections::default() };
+    if let Some(name) = &arguments.experiment {
+        let (text, origin) = source(name)?;
+        return Ok((sections(Some((&text, &origin)), &defaults, settings)?, false));
+    }
+    let mut found: Option<(PathBuf, Sections)> = None;
+    for path in arguments.traces.iter().filter_map(|trace| experiment_of(trace)) {
+        let (text, origin) = source(&path.display().to_string())?;
+        let these = sections(Some((&text, &origin)), &defaults, settings).context("the run that the trace lies in")?;
+        match &found {
+            Some((other, those)) if *those != these => {
+                let (other, path) = (other.display(), path.display());
+                let reason = format!(
+                    "the traces lie in runs with different settings, {other} and {path}; name the one to use with --experiment"
+                );
+                return Err(UsageError(reason).into());
+            }
+            Some(_) => {}
+            None => found = Some((path, these)),
         }
-    };
-    let experiment = parse(&text, &origin, &arguments.settings)?;
-    Ok((experiment.regret, experiment.exploration))
+    }
+    if let Some((_, sections)) = found {
+        return Ok((sections, false));
+    }
+    // Who names a window means it.
+    let names = |setting: &String| setting.trim_start().starts_with("regret.window");
+    Ok((sections(None, &defaults, settings)?, !settings.iter().any(names)))
+}
+
+/// The experiment of the run that a trace lies in.
+fn experiment_of(trace: &Path) -> Option<PathBuf> {
+    let path = trace.canonicalize().ok()?.parent()?.parent()?.join("experiment.toml");
+    path.exists().then_some(path)
 }

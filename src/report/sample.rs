@@ -109,7 +109,7 @@ pub fn write(dir: &Path, kind: Kind) {
         optimizers.push(OptimizerSummary {
             label: label.into(),
             name: plan.name.into(),
-            learning_rate: plan.rate,
+            learning_rate: Some(plan.rate),
             settings: Default::default(),
             status: if diverged { "failed".into() } else { "complete".into() },
             message: diverged.then(|| "the loss is not finite after round 7; try a smaller learning rate".into()),

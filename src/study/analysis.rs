@@ -11,13 +11,13 @@ use crate::{
         tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     },
     taylor::{
-        BoundRates, ClosedForm, RegretSettings, UnitResult,
+        BoundRates, ClosedForm, RegretSettings, UnitResult, free_bounds,
         layer::{self, Windows},
         matrix_free::MatrixFree,
         network, neuron,
         neuron::NeuronStream,
         preconditioner::Preconditioners,
-        free_bounds, prefixes,
+        prefixes,
         regret::{UnitId, prefixes as log_spaced, tables},
         sample::Sample,
         units::{UnitRecord, UnitTracker},
@@ -152,6 +152,12 @@ impl<T: Real> Analysis<T> {
         }
     }
 
+    /// Rounds of the window, and how many of them are analysed; 0 where nothing needs it.
+    pub fn window(&self) -> (usize, usize) {
+        let chosen = &self.window.chosen;
+        (chosen.last().copied().unwrap_or(0), chosen.len())
+    }
+
     /// Whether all minibatches of the window are of the first `rows` rows of the data, as a state that was read need not be.
     pub fn draws_from(&self, rows: usize) -> bool {
         self.window.rows.iter().all(|row| (*row as usize) < rows)
@@ -252,6 +258,15 @@ impl<T: Real> Analysis<T> {
             };
             let memory = self.settings.memory;
             let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
+            let scales = [(Scale::Layer, "layer scale"), (Scale::Network, "network scale")];
+            let searches: Vec<(&str, usize)> = scales
+                .into_iter()
+                .filter(|(scale, _)| settings.has(*scale))
+                .map(|(scale, name)| (name, search.work_of(scale)))
+                .collect();
+            if !searches.is_empty() {
+                announce(&searches, rounds, search.seconds_per_product(), progress);
+            }
             // The closed form of dense networks has streamed.
             if settings.has(Scale::Neuron) && !(dense && self.loss.is_quadratic()) {
                 progress(Stage::Phase { name: "neuron scale", work: search.work_of(Scale::Neuron) });
@@ -291,6 +306,35 @@ impl<T: Real> Analysis<T> {
         let (network, loss, lengths) = (&self.network, self.loss, &lengths[..]);
         let exact = WholeWindow { network, loss, examples: wide, batch, states, rows, lengths, settings };
         exact.solve(record, &mut self.results, clock, work, progress)
+    }
+}
+
+/// An analysis that takes longer is announced.
+const LONG_SECONDS: f64 = 10.0;
+
+/// Tells beforehand how long the searches may take, if that is long, and which setting costs most. `searches` are pairs of a scale and its
+/// [`Work`], in rounds that products go through; a product goes through `rounds` of them in so many `seconds`.
+fn announce(searches: &[(&str, usize)], rounds: usize, seconds: f64, progress: &mut dyn FnMut(Stage)) {
+    let of = |work: usize| work as f64 / rounds.max(1) as f64 * seconds;
+    let total: f64 = searches.iter().map(|(_, work)| of(*work)).sum();
+    if total < LONG_SECONDS {
+        return;
+    }
+    let parts: Vec<String> = searches.iter().map(|(name, work)| format!("{name} {}", duration(of(*work)))).collect();
+    progress(Stage::Note(&format!(
+        "the search for optima may take up to about {} ({}); regret.max_products costs most, then the number of analysed rounds \
+         (regret.window, regret.rounds)",
+        duration(total),
+        parts.join(", ")
+    )));
+}
+
+/// Seconds in words, roughly.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..100.0 => format!("{:.0} s", seconds.max(1.0)),
+        ..6000.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
     }
 }
 
@@ -338,14 +382,23 @@ impl WholeWindow<'_> {
             clock.time("linearization", || Preconditioners::new(&exact, lengths, settings.has(Scale::Network)));
         let stop = work.stop();
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
+        let comparators = settings.comparators.of(ClosedForm::No).len();
+        let layers = layer::work(network, loss, lengths, settings);
+        let whole = prefixes::work(lengths, settings.max_products, comparators);
+        let searches = [(Scale::Layer, "layer scale", layers), (Scale::Network, "network scale", whole)];
+        let searches: Vec<(&str, usize)> = searches
+            .into_iter()
+            .filter(|(scale, ..)| settings.has(*scale))
+            .map(|(_, name, work)| (name, work))
+            .collect();
+        announce(&searches, exact.rounds(), windows.seconds_per_product(), progress);
         if settings.has(Scale::Layer) {
-            progress(Stage::Phase { name: "layer scale", work: layer::work(network, loss, lengths, settings) });
+            progress(Stage::Phase { name: "layer scale", work: layers });
             let search = || layer::optima(&windows, lengths, settings, record, work);
             results.extend(clock.time("layer_optima", search)?);
         }
         if settings.has(Scale::Network) {
-            let products = prefixes::work(lengths, settings.max_products, settings.comparators.of(ClosedForm::No).len());
-            progress(Stage::Phase { name: "network scale", work: products });
+            progress(Stage::Phase { name: "network scale", work: whole });
             let search = || network::optima(&windows, lengths, settings, record, work);
             results.extend(clock.time("network_optima", search)?);
         }

@@ -61,7 +61,7 @@ pub(super) fn folder_bytes(folder: &Path) -> usize {
 }
 
 /// A number of bytes in words.
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1000.0 && unit < 4 {
         (value, unit) = (value / 1024.0, unit + 1);

@@ -8,7 +8,7 @@
 mod tests;
 
 use super::{
-    numbers::{count, counted, display_name, number, percent, setting, significant},
+    numbers::{count, counted, display_name, known, number, percent, setting, significant},
     results::{OptimizerTables, RunTables, mean, median},
     tables::{Comparator, RegretRow, Scale, UnitRow},
 };
@@ -160,7 +160,7 @@ fn final_loss(tables: &OptimizerTables) -> Option<f64> {
 /// `SGD (learning rate 1)`.
 fn with_rate(tables: &OptimizerTables) -> String {
     let name = display_name(&tables.summary.name);
-    format!("{name} (learning rate {})", setting(tables.summary.learning_rate))
+    format!("{name} (learning rate {})", known(tables.summary.learning_rate))
 }
 
 /// The conditions of a comparison, which every verdict depends on.

@@ -190,7 +190,7 @@ impl<T: Real> Course<'_, T> {
             label: self.label,
             index,
             count,
-            learning_rate: self.config.learning_rate,
+            learning_rate: Some(self.config.learning_rate),
             rounds: planned,
         });
         let saved = Keeper::open(&self.folder)?;
@@ -462,7 +462,8 @@ impl<T: Real> Course<'_, T> {
         };
         let per_epoch = self.study.minibatches.rounds_per_epoch();
         let outcome = Outcome {
-            config: self.config,
+            name: &self.config.name,
+            learning_rate: Some(self.config.learning_rate),
             label: self.label,
             settings: self.config.other_keys(),
             status,

@@ -329,7 +329,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// The keys of each section.
-const SECTIONS: &[(&str, &[&str])] = &[
+pub(crate) const SECTIONS: &[(&str, &[&str])] = &[
     (
         "",
         &["format", "name", "seed", "rates_from", "data", "network", "training", "optimizer", "regret", "exploration"],
@@ -366,6 +366,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let suggestion = suggestion(name_or_path, &names);
         return Err(ExperimentError::Unknown { name: name_or_path.into(), suggestion });
     }
+    if path.is_dir() {
+        let reason = format!("it is a folder; name a file, such as {}", path.join("experiment.toml").display());
+        return Err(ExperimentError::Read { path: path.to_owned(), source: std::io::Error::other(reason) });
+    }
     let text =
         std::fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
     Ok((text, name_or_path.to_owned()))
@@ -375,8 +379,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
 pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     let fail = |reason: &str| ExperimentError::Setting { setting: setting.into(), reason: reason.into() };
     let (key, value) = setting.split_once('=').ok_or_else(|| fail("has no \"=\""))?;
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let parsed = |value: &str| format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    // Shells take the quotes out of lists.
+    let listed = || value.trim_start().starts_with(['[', '{']).then(|| parsed(&quoted(value))).flatten();
+    let value = parsed(value).or_else(listed).unwrap_or_else(|| Value::String(value.to_owned()));
     let mut path: Vec<&str> = key.trim().split('.').collect();
     let last = path.pop().unwrap_or_default();
     let mut at = table;
@@ -386,6 +392,31 @@ pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     }
     at.insert(last.to_owned(), value);
     Ok(())
+}
+
+/// A TOML value with quotes around its bare words, which are no keys: `[layer, {dense=3}]` is `["layer", {dense=3}]`.
+fn quoted(value: &str) -> String {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || "_-.+:/".contains(c);
+    let mut text = String::with_capacity(value.len() + 8);
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let (end, bare) = match first {
+            '"' | '\'' => (rest[1..].find(first).map_or(rest.len(), |at| at + 2), false),
+            c if part_of_word(c) => (rest.find(|c| !part_of_word(c)).unwrap_or(rest.len()), true),
+            c => (c.len_utf8(), false),
+        };
+        let (word, behind) = rest.split_at(end);
+        let is_key = behind.trim_start().starts_with('=');
+        // Numbers and truth values are values by themselves.
+        let is_value = format!("v = {word}").parse::<Table>().is_ok();
+        if bare && !is_key && !is_value {
+            text.extend(["\"", word, "\""]);
+        } else {
+            text.push_str(word);
+        }
+        rest = behind;
+    }
+    text
 }
 
 /// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`.
@@ -411,10 +442,54 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         return Err(ExperimentError::Value { origin: origin.into(), key: "format", reason });
     }
     check_keys(&table, origin)?;
+    check_required(&table, origin)?;
     let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
     experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
     Ok(experiment)
+}
+
+/// What to measure of a run that was trained already.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sections {
+    pub regret: RegretSection,
+    pub exploration: ExplorationSection,
+}
+
+/// The sections that say what to measure: those of an experiment, given as its text and its name for messages, else `defaults`; each
+/// with `settings`, which are `section.key=value`.
+pub fn sections(
+    experiment: Option<(&str, &str)>,
+    defaults: &Sections,
+    settings: &[String],
+) -> Result<Sections, ExperimentError> {
+    if let Some((text, origin)) = experiment {
+        let Experiment { regret, exploration, .. } = parse(text, origin, settings)?;
+        return Ok(Sections { regret, exploration });
+    }
+    let origin = "--set";
+    let syntax = |e: &dyn std::fmt::Display| ExperimentError::Syntax {
+        origin: origin.into(),
+        reason: e.to_string().trim_end().to_owned(),
+    };
+    let mut table = Table::try_from(defaults).expect("sections are always expressible as TOML");
+    for setting in settings {
+        set(&mut table, setting)?;
+    }
+    let names = ["regret", "exploration"];
+    if let Some(key) = table.keys().find(|key| !names.contains(&key.as_str())) {
+        return Err(ExperimentError::UnknownKey {
+            origin: origin.into(),
+            key: key.clone(),
+            section: "an analysis".into(),
+            suggestion: suggestion(key, &names),
+        });
+    }
+    check_keys(&table, origin)?;
+    let sections = Sections::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
+    sections.regret.check(origin)?;
+    Ok(sections)
 }
 
 fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
@@ -426,12 +501,54 @@ fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
                     origin: origin.into(),
                     key: key.clone(),
                     section: if section.is_empty() { "the file".into() } else { format!("[{section}]") },
-                    suggestion: suggestion(key, known),
+                    suggestion: elsewhere(key).unwrap_or_else(|| suggestion(key, known)),
                 });
             }
         }
     }
     Ok(())
+}
+
+/// The suggestion for a key that is one of another section.
+fn elsewhere(key: &str) -> Option<String> {
+    let (section, _) = SECTIONS.iter().find(|(section, keys)| !section.is_empty() && keys.contains(&key))?;
+    Some(format!("; did you mean \"{section}.{key}\"?"))
+}
+
+/// What every file has, by section.
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("", &["name"]),
+    ("data", &["dataset"]),
+    ("network", &["layers"]),
+    ("training", &["loss", "target", "batch_size", "epochs"]),
+    ("optimizer", &["name", "learning_rate"]),
+];
+
+/// Names all that a file lacks, not only the first.
+fn check_required(table: &Table, origin: &str) -> Result<(), ExperimentError> {
+    let mut missing: Vec<String> = Vec::new();
+    for (section, keys) in REQUIRED {
+        let parts: Vec<Option<&Table>> = match table.get(*section) {
+            _ if section.is_empty() => vec![Some(table)],
+            // A list of tables, or something else whose type is wrong.
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_table).map(Some).collect(),
+            Some(Value::Table(part)) => vec![Some(part)],
+            Some(_) => vec![],
+            None => vec![None],
+        };
+        for key in *keys {
+            let name = if section.is_empty() { (*key).to_owned() } else { format!("{section}.{key}") };
+            if parts.iter().any(|part| part.is_none_or(|part| !part.contains_key(*key))) {
+                missing.push(name);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason =
+        format!("missing {}; `taylorscope show digits-autoencoder` prints a complete file", missing.join(", "));
+    Err(ExperimentError::Syntax { origin: origin.into(), reason })
 }
 
 impl Experiment {
@@ -481,7 +598,16 @@ impl Experiment {
         for config in &self.optimizer {
             config.check().map_err(|source| ExperimentError::Optimizer { origin: origin.into(), source })?;
         }
-        let regret = &self.regret;
+        self.regret.check(origin)
+    }
+}
+
+impl RegretSection {
+    /// Checks what types cannot.
+    fn check(&self, origin: &str) -> Result<(), ExperimentError> {
+        let fail =
+            |key, reason: &str| Err(ExperimentError::Value { origin: origin.into(), key, reason: reason.into() });
+        let regret = self;
         if regret.prefixes == 0 {
             return fail("regret.prefixes", "must be at least 1");
         }
@@ -490,7 +616,10 @@ impl Experiment {
             Comparators::Chosen(comparators) => Some(comparators.clone()),
         };
         if !regret.scales.is_empty() && chosen.as_ref().is_some_and(Vec::is_empty) {
-            return fail("regret.comparators", "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []");
+            return fail(
+                "regret.comparators",
+                "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []",
+            );
         }
         let repeated = |count: usize, distinct: usize| count != distinct;
         let (mut scales, mut comparators) = (regret.scales.clone(), chosen.clone().unwrap_or_default());
@@ -522,7 +651,9 @@ impl Experiment {
         }
         Ok(())
     }
+}
 
+impl Experiment {
     /// A folder name per optimizer: its name, with the learning rate where a name appears twice.
     pub fn labels(&self) -> Vec<String> {
         let count = |name: &str| self.optimizer.iter().filter(|o| o.name == name).count();
@@ -577,6 +708,7 @@ mod tests {
             ("training.loss=\"msee\"", "mse"),
             ("network.layers=[{ dnse = 3 }]", "did you mean \"dense\""),
             ("network.layers=[\"rely\"]", "did you mean \"relu\""),
+            ("network.layers=[\"gelu\"]", "not piecewise linear"),
             ("training.epochs=0", "at least 1"),
             ("training.batch_size=-1", "training"),
             ("regret.tolerance=nan", "between"),
@@ -587,6 +719,7 @@ mod tests {
             ("training.stop_at_train_accuracy=0.9", "only classifiers"),
             ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
+            ("comparators=[\"ball\"]", "did you mean \"regret.comparators\"?"),
             ("format=2", "newer taylorscope"),
             ("format=0", "must be 1"),
         ] {
@@ -594,6 +727,52 @@ mod tests {
             assert!(error.contains(expected), "{setting}: {error}");
         }
         assert!(source("digits-autoencodr").unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn lists_may_lack_the_quotes_that_a_shell_takes_out() {
+        let layers = "network.layers=[{dense=5}, relu, {leaky_relu = 0.1}, \"abs\", { dense = 64 }]";
+        assert_eq!(built_in(&["regret.scales=[neuron,layer]"]).unwrap().regret.scales, [Scale::Neuron, Scale::Layer]);
+        assert_eq!(quoted("[{dense=5}, relu, \"abs\", 1e-3, true]"), "[{dense=5}, \"relu\", \"abs\", 1e-3, true]");
+        assert_eq!(quoted("[\u{e9}, 'a b'"), "[\u{e9}, 'a b'");
+        let found = built_in(&[layers]).map(|experiment| experiment.network.layers.len());
+        assert_eq!(found.map_err(|error| error.to_string()), Ok(5));
+        let wrong = built_in(&["regret.scales=[neurn]"]).unwrap_err().to_string();
+        assert!(wrong.contains("neurn"), "{wrong}");
+    }
+
+    #[test]
+    fn everything_that_a_file_lacks_is_named() {
+        let error = parse("name = \"x\"\n[training]\nloss = \"mse\"\n", "x.toml", &[]).unwrap_err().to_string();
+        for key in ["data.dataset", "network.layers", "training.target", "training.epochs", "optimizer.name"] {
+            assert!(error.contains(key), "{key}: {error}");
+        }
+        assert!(!error.contains("training.loss") && !error.contains(" name,"), "{error}");
+        let error = built_in(&["optimizer=[{name=\"sgd\"}]"]).unwrap_err().to_string();
+        assert!(error.contains("missing optimizer.learning_rate;"), "{error}");
+    }
+
+    #[test]
+    fn sections_without_an_experiment_are_checked_alike() {
+        let sections = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            sections(None, &Sections::default(), &settings)
+        };
+        assert_eq!(sections(&[]).unwrap(), Sections::default());
+        let found = sections(&["regret.window=7", "regret.scales=[\"layer\"]", "exploration.every=3"]).unwrap();
+        assert_eq!((found.regret.window, found.regret.scales), (Span::Rounds(7), vec![Scale::Layer]));
+        assert_eq!(found.exploration, ExplorationSection { every: Span::Rounds(3), ..Default::default() });
+        for (setting, expected) in [
+            ("regret.prefxies=3", "did you mean \"prefixes\""),
+            ("exploration.prob=3", "did you mean \"probe\""),
+            ("regret.tolerance=nan", "between"),
+            ("training.epochs=3", "\"training\" in an analysis"),
+            ("regret=3", "--set"),
+            ("nonsense", "has no \"=\""),
+        ] {
+            let error = sections(&[setting]).expect_err(setting).to_string();
+            assert!(error.contains(expected), "{setting}: {error}");
+        }
     }
 
     #[test]

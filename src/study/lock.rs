@@ -7,7 +7,7 @@ use super::StudyError;
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The name of the file.
@@ -51,6 +51,65 @@ impl Lock {
     }
 }
 
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub enum Destination<'a> {
+    /// Into this folder.
+    Folder(&'a Path),
+    /// Into the first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
+    FirstFree(&'a Path),
+}
+
+/// A folder with its lock.
+#[derive(Debug)]
+pub struct Held {
+    pub path: PathBuf,
+    _lock: Lock,
+}
+
+impl Destination<'_> {
+    /// The folder, unless it is still to be found.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Destination::Folder(folder) => Some(folder),
+            Destination::FirstFree(_) => None,
+        }
+    }
+
+    /// Makes the folder where it does not exist, and takes it. Two processes never get the same one.
+    ///
+    /// # Errors
+    /// If another process has the folder, or it cannot be made.
+    pub fn take(&self) -> Result<Held, StudyError> {
+        let fail = |path: &Path, source| StudyError::Write { path: path.to_owned(), source };
+        let base = match self {
+            Destination::Folder(folder) => {
+                std::fs::create_dir_all(folder).map_err(|source| fail(folder, source))?;
+                return Ok(Held { path: folder.to_path_buf(), _lock: Lock::take(folder)? });
+            }
+            Destination::FirstFree(base) => base,
+        };
+        if let Some(parent) = base.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| fail(parent, source))?;
+        }
+        let name = base.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut number = 1;
+        loop {
+            let path = if number == 1 { base.to_path_buf() } else { base.with_file_name(format!("{name}-{number}")) };
+            // Making a folder succeeds for one process only.
+            match std::fs::create_dir(&path) {
+                Ok(()) => match Lock::take(&path) {
+                    Err(StudyError::InUse { .. }) => {}
+                    lock => return Ok(Held { path, _lock: lock? }),
+                },
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(fail(&path, source)),
+            }
+            number += 1;
+        }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
@@ -75,5 +134,24 @@ mod tests {
         // What a process that was killed left is no lock.
         std::fs::write(folder.path().join(LOCK_FILE), "1").unwrap();
         Lock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn free_folders_are_claimed_once_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("runs/landscape");
+        let mut names: Vec<String> = std::thread::scope(|scope| {
+            let claim = || Destination::FirstFree(&base).take().unwrap();
+            let claims: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
+            let held: Vec<Held> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
+            held.iter().map(|held| held.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        });
+        names.sort();
+        let expected = (1..=8).map(|n| if n == 1 { "landscape".to_owned() } else { format!("landscape-{n}") });
+        assert_eq!(names, expected.collect::<Vec<_>>());
+        let held = Destination::Folder(&base).take().unwrap();
+        assert!(matches!(Destination::Folder(&base).take(), Err(StudyError::InUse { .. })));
+        drop(held);
+        Destination::Folder(&base).take().unwrap();
     }
 }

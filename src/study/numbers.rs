@@ -1,5 +1,7 @@
 //! Numbers in words: the digits a reader needs and no more.
 
+use std::collections::BTreeMap;
+
 /// `x` with three significant digits: `0.0664`, `12.3`, `1,230`, `1.23×10⁻⁵`.
 pub fn number(x: f64) -> String {
     significant(x, 3)
@@ -69,6 +71,30 @@ pub fn percent(share: f64) -> String {
 /// A learning rate or another setting as the user wrote it: the shortest decimal form.
 pub fn setting(x: f64) -> String {
     if x != 0.0 && x.is_finite() && !(1e-5..1e7).contains(&x.abs()) { significant(x, 2) } else { format!("{x}") }
+}
+
+/// A setting that need not be known: `–` where it is not.
+pub fn known(x: Option<f64>) -> String {
+    x.map_or_else(|| "–".into(), setting)
+}
+
+/// The keys of an optimizer with their values: `betas [0.9, 0.999], momentum 0.9, nesterov true`.
+pub fn keys(settings: &BTreeMap<String, serde_json::Value>) -> String {
+    fn value(of: &serde_json::Value) -> String {
+        use serde_json::Value;
+        match of {
+            Value::Null => "none".into(),
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), setting),
+            Value::Array(all) => format!("[{}]", all.iter().map(value).collect::<Vec<_>>().join(", ")),
+            Value::Object(all) => {
+                let pairs: Vec<String> = all.iter().map(|(key, of)| format!("{key} {}", value(of))).collect();
+                format!("{{{}}}", pairs.join(", "))
+            }
+            Value::Bool(of) => of.to_string(),
+        }
+    }
+    settings.iter().map(|(key, of)| format!("{key} {}", value(of))).collect::<Vec<_>>().join(", ")
 }
 
 /// The integer in superscript digits, for powers of ten.
@@ -143,6 +169,18 @@ mod tests {
         assert_eq!(setting(0.001), "0.001");
         assert_eq!(setting(1.0), "1");
         assert_eq!(setting(1e-8), "1.0×10⁻⁸");
+    }
+
+    #[test]
+    fn keys_of_optimizers() {
+        let all = serde_json::json!({
+            "momentum": 0.9, "betas": [0.9, 0.999], "nesterov": true, "foreach": null, "schedule": { "name": "step", "gamma": 1e-8 }
+        });
+        let all = serde_json::from_value(all).unwrap();
+        let expected =
+            "betas [0.9, 0.999], foreach none, momentum 0.9, nesterov true, schedule {gamma 1.0×10⁻⁸, name step}";
+        assert_eq!(keys(&all), expected);
+        assert_eq!((known(Some(0.1)), known(None)), ("0.1".into(), "–".into()));
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use super::{
     analysis::AnalysisTables,
+    analyze::AnalyzeError,
     budget, course,
     environment::environment,
     experiment::{Experiment, Precision},
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
-    tables::{
-        EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows,
-    },
+    tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{
     checkpoint::CheckpointError,
@@ -17,7 +16,7 @@ use crate::{
     files::{is_partial, remove, write_atomically},
     kernels::{Real, real::converted},
     network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
-    optim::{OptimizerConfig, OptimizerError},
+    optim::OptimizerError,
     trace::{TargetKind, TraceError, write::write_npy},
     train::{Ending, Evaluation, Examples, Training, train},
 };
@@ -62,7 +61,8 @@ pub enum Event<'a> {
         /// Which one of how many, from 1.
         index: usize,
         count: usize,
-        learning_rate: f64,
+        /// `None` where a trace does not tell it.
+        learning_rate: Option<f64>,
         rounds: usize,
     },
     /// The optimizer goes on behind so many rounds, from its last checkpoint.
@@ -122,6 +122,8 @@ pub enum StudyError {
     Trace(#[from] TraceError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Analyze(#[from] AnalyzeError),
     #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
     Write { path: PathBuf, source: std::io::Error },
     #[error(
@@ -152,6 +154,9 @@ pub enum StudyError {
 impl StudyError {
     /// Whether the user asked for something impossible (exit code 2), rather than something failing on the way.
     pub fn is_usage(&self) -> bool {
+        if let StudyError::Analyze(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             StudyError::Network(_)
@@ -446,7 +451,8 @@ pub(super) fn epoch_row(epoch: usize, learning_rate: f64, train: Evaluation, tes
 
 /// How an optimizer's run went, for its summary.
 pub(super) struct Outcome<'a> {
-    pub config: &'a OptimizerConfig,
+    pub name: &'a str,
+    pub learning_rate: Option<f64>,
     pub label: &'a str,
     /// All other keys of the optimizer.
     pub settings: BTreeMap<String, serde_json::Value>,
@@ -463,8 +469,8 @@ impl Outcome<'_> {
         };
         OptimizerSummary {
             label: self.label.to_owned(),
-            name: self.config.name.clone(),
-            learning_rate: self.config.learning_rate,
+            name: self.name.to_owned(),
+            learning_rate: self.learning_rate,
             settings: self.settings,
             status: self.status.to_owned(),
             message: self.message,

@@ -352,7 +352,9 @@ pub struct OptimizerSummary {
     /// The subfolder of the run, unique: `sgd`, or `sgd-0.1` when one optimizer appears twice.
     pub label: String,
     pub name: String,
-    pub learning_rate: f64,
+    /// `None` where a trace does not tell it.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
     /// All other keys of the optimizer, as the experiment or the trace has them; absent from version 0.1.0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,

@@ -83,7 +83,8 @@ fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
             (result.radius, lower) = (needed, 0.0);
         }
     }
-    let known = floors.iter().filter(|floor| floor.rounds <= rounds && floor.radius >= result.radius * (1.0 - ROUNDING));
+    let known =
+        floors.iter().filter(|floor| floor.rounds <= rounds && floor.radius >= result.radius * (1.0 - ROUNDING));
     let best = known.map(|floor| floor.sum / rounds as f64).filter(|low| low.is_finite()).fold(lower, f64::max);
     result.gap = (result.taylor_optimum - best.max(0.0)).max(0.0);
 }
@@ -91,10 +92,7 @@ fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        study::tables::Scale,
-        taylor::units::UnitRecord,
-    };
+    use crate::{study::tables::Scale, taylor::units::UnitRecord};
 
     fn result(comparator: Comparator, rounds: usize, value: f64, gap: f64, distance: f64, radius: f64) -> UnitResult {
         UnitResult {
@@ -114,10 +112,8 @@ mod tests {
 
     #[test]
     fn a_longer_prefix_bounds_a_shorter_one_from_above() {
-        let mut all = [
-            result(Comparator::Ball, 4, 8.0, 8.0, 2.0, 2.0),
-            result(Comparator::Ball, 5, 2.0, 0.5, 1.5, 2.0),
-        ];
+        let mut all =
+            [result(Comparator::Ball, 4, 8.0, 8.0, 2.0, 2.0), result(Comparator::Ball, 5, 2.0, 0.5, 1.5, 2.0)];
         tighten(&mut all);
         // S_4 <= S_5 = 10.
         assert_eq!((all[0].taylor_optimum, all[0].distance), (2.5, 1.5));
@@ -127,10 +123,8 @@ mod tests {
 
     #[test]
     fn a_shorter_prefix_bounds_a_longer_one_from_below() {
-        let mut all = [
-            result(Comparator::Ball, 4, 3.0, 1.0, 2.0, 2.0),
-            result(Comparator::Ball, 5, 3.0, 3.0, 2.0, 2.0),
-        ];
+        let mut all =
+            [result(Comparator::Ball, 4, 3.0, 1.0, 2.0, 2.0), result(Comparator::Ball, 5, 3.0, 3.0, 2.0, 2.0)];
         tighten(&mut all);
         // S_5 >= S_4 >= 4 * 2.
         assert!((all[1].gap - (3.0 - 8.0 / 5.0)).abs() < 1e-15, "{}", all[1].gap);

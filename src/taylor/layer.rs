@@ -23,7 +23,7 @@ use crate::{
     study::tables::{Comparator, Scale},
 };
 use rayon::prelude::*;
-use std::{ops::Range, sync::atomic::AtomicBool};
+use std::{ops::Range, sync::atomic::AtomicBool, time::Instant};
 
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
@@ -42,6 +42,18 @@ pub struct Windows<'a> {
     pub preconditioners: &'a Preconditioners,
     /// Ends searches early once it is set.
     pub stop: &'a AtomicBool,
+}
+
+impl Windows<'_> {
+    /// Seconds that a product with the curvature of the whole window takes, tried once.
+    pub fn seconds_per_product(&self) -> f64 {
+        let (network, rounds) = (self.fast.network(), self.fast.rounds());
+        let direction = vec![1e-3_f32; network.parameters()];
+        let outputs = vec![0.0_f32; rounds * self.fast.batch() * network.outputs()];
+        let start = Instant::now();
+        self.fast.product(0..rounds, 0..network.blocks().len(), &direction, &outputs, 1.0);
+        start.elapsed().as_secs_f64()
+    }
 }
 
 /// Whether a layer has a closed form, given the number of the layers with weights and its own position and weights.

@@ -489,7 +489,8 @@ impl<'a> LayerProblem<'a> {
     fn minimize(&self, comparisons: &[Comparison], tolerance: f64, stop: &AtomicBool) -> Vec<Optimum> {
         let all: Vec<usize> = (0..self.selected.len()).collect();
         let centers = vec![vec![0.0; self.width]; all.len()];
-        let begin = |(point, at): (Vec<f64>, Expansion)| Descent { point, at, gap: f64::INFINITY, steps: 0, stop: None };
+        let begin =
+            |(point, at): (Vec<f64>, Expansion)| Descent { point, at, gap: f64::INFINITY, steps: 0, stop: None };
         let at = self.expand(&all, &centers, true);
         let starts: Vec<f64> = at.iter().map(|at| at.value).collect();
         let mut descents: Vec<Descent> = centers.into_iter().zip(at).map(begin).collect();

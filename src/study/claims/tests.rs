@@ -43,7 +43,7 @@ fn the_best_of_several_rates_is_compared() {
     let mut run = small(Kind::Autoencoder);
     let mut other = run.optimizers[0].clone();
     other.summary.label = "sgd-0.1".into();
-    other.summary.learning_rate = 0.1;
+    other.summary.learning_rate = Some(0.1);
     other.summary.last_loss = Some(0.05);
     run.optimizers.push(other);
     assert!(claim(&run, "sgd-worse-than-rmsprop").measured.contains("SGD (learning rate 0.1) 0.0500"));

@@ -2,18 +2,26 @@
 
 use super::{
     LandscapeError, SUMMARY,
-    rows::{KinkRow, LandscapeSummary, PieceRow, StepRow, columns},
-    subject::{State, Subject, prepare},
+    folder::{Landscape, admit, take},
+    rows::{Kind, KinkRow, LandscapeSummary, PieceRow, SegmentSummary, StepRow, columns},
+    subject::{State, Subject},
     training,
 };
 use crate::{
     kernels::real::{dot, norm},
     landscape::{Change, Datapoint, Profile, Propagation, Target, profile, propagation::MERGE, updates::target},
     network::{Block, Network},
-    study::{run::write_json, tables::write_rows},
+    study::{StudyError, lock::Destination, run::write_json, tables::write_rows},
     train::RoundEngine,
 };
-use std::{collections::BTreeSet, fmt, ops::Range, path::Path, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    ops::Range,
+    path::Path,
+    str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// What moves along the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +102,11 @@ pub struct LandscapeOptions<'a> {
     /// Updates of each optimizer to measure; 0 for none.
     pub updates: usize,
     pub data: Option<&'a Path>,
-    pub out: &'a Path,
+    pub out: Destination<'a>,
+    /// Replace another landscape in the folder.
     pub overwrite: bool,
+    /// Set from outside to stop before anything is written.
+    pub stop: &'a AtomicBool,
 }
 
 /// Weights at `t = 0`, how they move, and whose loss is looked at.
@@ -116,13 +127,121 @@ const DATAPOINTS: usize = 16;
 /// Rounds beside the segment, before its own and after it.
 const BESIDE: (usize, usize) = (4, 3);
 
-/// Finds all kinks along a segment and writes its tables; `events` hears what is being done.
+/// Finds all kinks along a segment, then writes its tables; `events` hears what is being done.
 ///
 /// # Errors
 /// If something that was asked for does not exist, or the tables cannot be written.
-pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result<LandscapeSummary, LandscapeError> {
+pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result<Landscape, LandscapeError> {
+    admit(&options.out, options.overwrite)?;
     let subject = options.subject;
+    check_output(subject, options.output)?;
     let line = Line::new(subject, options, events)?;
+    let shown = if options.along == Along::Input { &line.rows[..1] } else { &line.rows[..] };
+    events("kinks and pieces");
+    let found = find(options, &line, shown);
+    go_on(options)?;
+    events("steps beside the segment");
+    let steps = steps(options, &line)?;
+    let measured = options.updates > 0 && line.round.is_some() && options.along != Along::Input;
+    let updates = match measured {
+        true => Some(training::updates(subject, options.updates, options.data, options.stop, events)?),
+        false => None,
+    };
+    go_on(options)?;
+
+    let findings = Findings {
+        along: options.along.to_string(),
+        round: line.round,
+        parameter: &line.parameter,
+        range: line.range,
+        datapoints: line.rows.iter().map(|row| *row as usize).collect(),
+        pieces: found.smooth_pieces,
+        method: match found.degree {
+            0 | 1 => "piecewise linear: kinks in closed form".to_owned(),
+            degree => {
+                format!("piecewise polynomial of degree {degree}: kinks by root isolation to {MERGE:e} of the segment")
+            }
+        },
+        output: found.output,
+        start: found.start.value,
+        kind: Kind::Segment(SegmentSummary {
+            kinks: found.kinks.len(),
+            degree: found.degree,
+            start_slope: found.start.slope,
+        }),
+    };
+    let summary = findings.summary(options)?;
+    let folder = take(&options.out, options.overwrite)?;
+    let out = &folder.path;
+    write_tables(&subject.network, out, shown, &found)?;
+    if let Some(steps) = steps {
+        write_rows(&out.join("steps.csv"), columns::STEPS, &steps).map_err(StudyError::from)?;
+    }
+    if let Some(updates) = updates {
+        write_rows(&out.join("updates.csv"), columns::UPDATES, &updates).map_err(StudyError::from)?;
+    }
+    write_json(&out.join(SUMMARY), &summary)?;
+    Ok(Landscape { summary, folder })
+}
+
+/// Fails if told to stop.
+pub(super) fn go_on(options: &LandscapeOptions) -> Result<(), LandscapeError> {
+    if options.stop.load(Ordering::SeqCst) { Err(LandscapeError::Stopped) } else { Ok(()) }
+}
+
+/// Fails if the network has no such output.
+pub(super) fn check_output(subject: &Subject, output: Option<usize>) -> Result<(), LandscapeError> {
+    let outputs = subject.network.outputs();
+    match output.filter(|output| *output >= outputs) {
+        Some(output) => {
+            let reason = format!("the network has outputs 0 to {}", outputs - 1);
+            Err(LandscapeError::Value { option: "output", value: output.to_string(), reason })
+        }
+        None => Ok(()),
+    }
+}
+
+/// What `landscape.json` says beside its subject.
+pub(super) struct Findings<'a> {
+    pub along: String,
+    pub round: Option<usize>,
+    pub parameter: &'a str,
+    pub range: (f64, f64),
+    pub datapoints: Vec<usize>,
+    pub pieces: usize,
+    pub method: String,
+    pub output: usize,
+    pub start: f64,
+    pub kind: Kind,
+}
+
+impl Findings<'_> {
+    pub fn summary(self, options: &LandscapeOptions) -> Result<LandscapeSummary, LandscapeError> {
+        let subject = options.subject;
+        Ok(LandscapeSummary {
+            format: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            subject: subject.describe(options.optimizer, self.round)?,
+            dataset: subject.dataset.clone(),
+            loss: subject.loss.name().to_owned(),
+            layers: subject.network.describe(),
+            along: self.along,
+            parameter: self.parameter.to_owned(),
+            from: self.range.0,
+            to: self.range.1,
+            datapoints: self.datapoints,
+            pieces: self.pieces,
+            method: self.method,
+            output: self.output,
+            start: self.start,
+            kind: self.kind,
+        })
+    }
+}
+
+/// The function, its kinks and its pieces along the line, for the datapoints of the rows `shown`.
+fn find(options: &LandscapeOptions, line: &Line, shown: &[u32]) -> Profile {
+    let subject = options.subject;
     let examples = subject.examples();
     let features = subject.network.inputs();
     let input = |row: usize| &examples.inputs[row * features..][..features];
@@ -148,56 +267,9 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
         };
         Datapoint { input: input(row), step: Some(&input_step[..]).filter(|step| moving(step)), target }
     };
-    let shown = if options.along == Along::Input { &line.rows[..1] } else { &line.rows[..] };
     let datapoints: Vec<Datapoint> = shown.iter().map(datapoint).collect();
-    if let Some(output) = options.output.filter(|output| *output >= subject.network.outputs()) {
-        return Err(LandscapeError::Value {
-            option: "output",
-            value: output.to_string(),
-            reason: format!("the network has outputs 0 to {}", subject.network.outputs() - 1),
-        });
-    }
-    prepare(options.out, options.overwrite)?;
-    events("kinks and pieces");
     let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref());
-    let found = profile(&propagation, &datapoints, line.range, subject.loss, options.output);
-    remove(options.out, "regions.csv")?;
-    write_tables(&subject.network, options.out, shown, &found)?;
-    events("steps beside the segment");
-    write_steps(subject, options, &line)?;
-    if options.updates > 0 && line.round.is_some() && options.along != Along::Input {
-        training::write(subject, options.updates, options.data, options.out, events)?;
-    } else {
-        remove(options.out, "updates.csv")?;
-    }
-    let summary = LandscapeSummary {
-        format: 1,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        subject: subject.describe(options.optimizer, line.round)?,
-        dataset: subject.dataset.clone(),
-        loss: subject.loss.name().to_owned(),
-        layers: subject.network.describe(),
-        along: options.along.to_string(),
-        parameter: line.parameter.clone(),
-        from: line.range.0,
-        to: line.range.1,
-        datapoints: line.rows.iter().map(|row| *row as usize).collect(),
-        kinks: found.kinks.len(),
-        pieces: found.smooth_pieces,
-        degree: found.degree,
-        method: match found.degree {
-            0 | 1 => "piecewise linear: kinks in closed form".to_owned(),
-            degree => {
-                format!("piecewise polynomial of degree {degree}: kinks by root isolation to {MERGE:e} of the segment")
-            }
-        },
-        output: found.output,
-        start: found.start.value,
-        start_slope: found.start.slope,
-        plane: None,
-    };
-    write_json(&options.out.join(SUMMARY), &summary)?;
-    Ok(summary)
+    profile(&propagation, &datapoints, line.range, subject.loss, options.output)
 }
 
 impl Line {
@@ -228,7 +300,7 @@ impl Line {
         if let Along::Update(round) = options.along {
             return Line::update(subject, options, round, chosen, events);
         }
-        let (round, weights) = subject.weights(options.optimizer, options.round, options.data)?;
+        let (round, weights) = subject.weights(options.optimizer, options.round, options.data, options.stop)?;
         let beside = round.map_or(0..0, |round| round.saturating_sub(BESIDE.0).max(1)..round + BESIDE.1 + 1);
         if options.along == Along::Input {
             let (a, b) = options.through.unwrap_or((0.0, 1.0));
@@ -252,10 +324,8 @@ impl Line {
         let mut step = vec![0.0; weights.len()];
         let length = norm(&engine.gradient()[moving.clone()]);
         if length == 0.0 || !length.is_finite() {
-            return Err(LandscapeError::Along {
-                along: options.along.to_string(),
-                reason: "the gradient is zero or not finite, so it has no direction (a dead neuron?); take others, or other --datapoints".into(),
-            });
+            let reason = no_direction(&subject.network, options.along, engine.gradient());
+            return Err(LandscapeError::Along { along: options.along.to_string(), reason });
         }
         for (step, g) in step[moving.clone()].iter_mut().zip(&engine.gradient()[moving.clone()]) {
             *step = -g / length;
@@ -278,7 +348,7 @@ impl Line {
     ) -> Result<Line, LandscapeError> {
         let run = subject.run(options.optimizer)?;
         events("weights before and after the update");
-        let mut states = subject.states(run, &BTreeSet::from([round, round + 1]), options.data)?;
+        let mut states = subject.states(run, &BTreeSet::from([round, round + 1]), options.data, options.stop)?;
         let missing =
             || LandscapeError::NoSuchRound { round: round + 1, last: run.rounds + 1, label: run.label.clone() };
         let State { weights, rows } = states.remove(&round).ok_or_else(missing)?;
@@ -293,6 +363,39 @@ impl Line {
             beside: round.saturating_sub(BESIDE.0).max(1)..round + BESIDE.1 + 1,
             round: Some(round),
         })
+    }
+}
+
+/// Why there is no direction, and which there are.
+fn no_direction(network: &Network, along: Along, gradient: &[f64]) -> String {
+    if !gradient.iter().all(|g| g.is_finite()) {
+        return "the gradient is not finite; choose an earlier --round".to_owned();
+    }
+    let directed = |range: Range<usize>| gradient[range].iter().any(|g| *g != 0.0);
+    let neurons = |block: &Block| (0..block.units).find(|neuron| directed(block.neuron(*neuron)));
+    match along {
+        Along::Neuron { layer, neuron } => {
+            let others = network.blocks().iter().find(|block| block.layer == layer).and_then(neurons);
+            let dead = format!("neuron {layer}.{neuron} is active on none of the datapoints, so its gradient is zero");
+            match others {
+                Some(other) => format!("{dead}; neuron {layer}.{other} has one, or choose other --datapoints"),
+                None => format!("{dead}, as is that of every neuron of layer {layer}; choose other --datapoints"),
+            }
+        }
+        Along::Layer(layer) => {
+            let others: Vec<String> = network
+                .blocks()
+                .iter()
+                .filter(|block| directed(block.range()))
+                .map(|block| block.layer.to_string())
+                .collect();
+            let zero = format!("the gradient of layer {layer} is zero on the datapoints");
+            match others.is_empty() {
+                true => format!("{zero}, as is that of all layers; choose other --datapoints"),
+                false => format!("{zero}; layers with one are {}, or choose other --datapoints", others.join(", ")),
+            }
+        }
+        _ => "the gradient is zero on the datapoints; choose others with --datapoints".to_owned(),
     }
 }
 
@@ -364,42 +467,26 @@ fn write_tables(network: &Network, out: &Path, rows: &[u32], found: &Profile) ->
             output_slope_end: piece.output[1].slope,
         })
         .collect();
-    write_rows(&out.join("kinks.csv"), columns::KINKS, &kinks).map_err(crate::study::StudyError::from)?;
-    write_rows(&out.join("pieces.csv"), columns::PIECES, &pieces).map_err(crate::study::StudyError::from)?;
+    write_rows(&out.join("kinks.csv"), columns::KINKS, &kinks).map_err(StudyError::from)?;
+    write_rows(&out.join("pieces.csv"), columns::PIECES, &pieces).map_err(StudyError::from)?;
     Ok(())
 }
 
-/// Writes where the weights of neighbouring rounds lie beside a segment in weight space.
-fn write_steps(subject: &Subject, options: &LandscapeOptions, line: &Line) -> Result<(), LandscapeError> {
-    let Some(step) = line.step.as_deref().filter(|_| !line.beside.is_empty()) else {
-        return remove(options.out, "steps.csv");
-    };
+/// Where the weights of neighbouring rounds lie beside a segment in weight space.
+fn steps(options: &LandscapeOptions, line: &Line) -> Result<Option<Vec<StepRow>>, LandscapeError> {
+    let Some(step) = line.step.as_deref().filter(|_| !line.beside.is_empty()) else { return Ok(None) };
+    let subject = options.subject;
     let run = subject.run(options.optimizer)?;
-    let states = subject.states(run, &line.beside.clone().collect(), options.data)?;
+    let states = subject.states(run, &line.beside.clone().collect(), options.data, options.stop)?;
     let examples = subject.examples();
     let mut engine = RoundEngine::new(&subject.network, subject.loss, line.rows.len());
     let length = norm(step);
-    let rows: Vec<StepRow> = states
-        .iter()
-        .map(|(round, state)| {
-            let moved: Vec<f64> = state.weights.iter().zip(&line.weights).map(|(b, a)| b - a).collect();
-            let at = dot(&moved, step) / (length * length);
-            let off: Vec<f64> = moved.iter().zip(step).map(|(m, d)| m - at * d).collect();
-            engine.compute(&state.weights, &examples, &line.rows);
-            StepRow { round: *round, at, distance: norm(&off) / length, loss: engine.loss() }
-        })
-        .collect();
-    write_rows(&options.out.join("steps.csv"), columns::STEPS, &rows).map_err(crate::study::StudyError::from)?;
-    Ok(())
-}
-
-/// Removes the table of an earlier landscape in the folder.
-pub(super) fn remove(out: &Path, name: &str) -> Result<(), LandscapeError> {
-    let path = out.join(name);
-    match std::fs::remove_file(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(crate::study::StudyError::Write { path, source }.into())
-        }
-        _ => Ok(()),
-    }
+    let row = |(round, state): (&usize, &State)| {
+        let moved: Vec<f64> = state.weights.iter().zip(&line.weights).map(|(b, a)| b - a).collect();
+        let at = dot(&moved, step) / (length * length);
+        let off: Vec<f64> = moved.iter().zip(step).map(|(m, d)| m - at * d).collect();
+        engine.compute(&state.weights, &examples, &line.rows);
+        StepRow { round: *round, at, distance: norm(&off) / length, loss: engine.loss() }
+    };
+    Ok(Some(states.iter().map(row).collect()))
 }

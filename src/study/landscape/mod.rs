@@ -4,9 +4,11 @@
 //! - [`mod@plane`]: the linear regions on a plane
 //! - [`training`]: what the updates of a run crossed
 //! - [`growth`]: kinks against depth and width, and the autocorrelation of gradients, for constructed and random networks
+//! - `folder`: where they are written, one process at a time
 //! - [`subject`]: where data and weights come from; [`rows`]: the tables; [`results`]: read back for the report
 
 pub mod along;
+mod folder;
 pub mod growth;
 pub mod plane;
 pub mod results;
@@ -15,6 +17,7 @@ pub mod subject;
 pub mod training;
 
 pub use along::{Along, LandscapeOptions, along};
+pub use folder::Landscape;
 pub use plane::{PlaneKind, plane};
 pub use results::LandscapeTables;
 pub use subject::Subject;
@@ -56,6 +59,8 @@ pub enum LandscapeError {
     Along { along: String, reason: String },
     #[error("--{option} {value}: {reason}")]
     Value { option: &'static str, value: String, reason: String },
+    #[error("stopped; nothing was written")]
+    Stopped,
     #[error("{path} already holds a landscape; choose another folder with --out, or replace it with --overwrite")]
     Occupied { path: PathBuf },
 }
@@ -64,6 +69,7 @@ impl LandscapeError {
     /// Whether the user asked for something impossible (exit code 2), rather than something failing on the way.
     pub fn is_usage(&self) -> bool {
         match self {
+            LandscapeError::Stopped => false,
             LandscapeError::Study(error) => error.is_usage(),
             LandscapeError::Experiment(error) => !matches!(error, ExperimentError::Read { .. }),
             _ => true,

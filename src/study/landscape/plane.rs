@@ -1,16 +1,17 @@
 //! The linear regions on a plane of inputs or of one layer's weights.
 
 use super::{
-    LandscapeError, LandscapeOptions, SUMMARY,
-    along::{Along, moving_weights, remove},
-    rows::{LandscapeSummary, PlaneSummary, RegionRow, columns},
-    subject::prepare,
+    LandscapeError, LandscapeOptions, SUMMARY, Subject,
+    along::{Along, Findings, check_output, go_on, moving_weights},
+    folder::{Landscape, admit, take},
+    rows::{Kind, PlaneSummary, RegionRow, columns},
 };
 use crate::{
     kernels::real::{axpy, dot, norm},
-    landscape::{Directions, Plane, Propagation, Region, Segment, path::loss_along, regions, updates::target},
+    landscape::{Directions, Plane, Propagation, Region, Segment, Target, path::loss_along, regions, updates::target},
+    loss::Loss,
     study::{StudyError, run::write_json, tables::write_rows},
-    train::RoundEngine,
+    train::{Examples, RoundEngine},
 };
 use std::{fmt, str::FromStr};
 
@@ -80,7 +81,7 @@ impl Basis {
     }
 }
 
-/// Finds all regions on the plane and writes its tables. `along`, `through` and `updates` of the options are not used.
+/// Finds all regions on the plane, then writes its tables. `along`, `through` and `updates` of the options are not used.
 ///
 /// # Errors
 /// If something that was asked for does not exist, or the tables cannot be written.
@@ -89,120 +90,130 @@ pub fn plane(
     kind: PlaneKind,
     ranges: Ranges,
     events: &mut dyn FnMut(&str),
-) -> Result<LandscapeSummary, LandscapeError> {
+) -> Result<Landscape, LandscapeError> {
+    admit(&options.out, options.overwrite)?;
     let subject = options.subject;
-    let (round, weights) = subject.weights(options.optimizer, options.round, options.data)?;
+    check_output(subject, options.output)?;
+    let (round, weights) = subject.weights(options.optimizer, options.round, options.data, options.stop)?;
+    let rows = kind.rows(options)?;
+    let basis = kind.basis(subject, &weights, &rows)?;
+    let [u, v] = default_ranges(&basis.corners, ranges)?;
     let examples = subject.examples();
-    let input = |row: usize| &examples.inputs[row * examples.features..][..examples.features];
-    let fail = |reason: String| LandscapeError::Value { option: "plane", value: kind.to_string(), reason };
-    let rows: Vec<usize> = match kind {
-        PlaneKind::Inputs(rows) => rows.to_vec(),
-        PlaneKind::Layer(_) => options.datapoints.clone().map_or(vec![0, 1], Iterator::collect),
-    };
-    if let Some(row) = rows.iter().find(|row| **row >= examples.len()) {
-        return Err(fail(format!("row {row} does not exist; the data has rows 0 to {}", examples.len() - 1)));
-    }
-    let basis = match kind {
-        PlaneKind::Inputs([a, b, c]) => {
-            let from = |row: usize| -> Vec<f64> { input(row).iter().zip(input(a)).map(|(x, y)| x - y).collect() };
-            Basis::new(&from(b), &from(c)).ok_or_else(|| fail("the three rows lie on a line; take others".into()))?
-        }
-        PlaneKind::Layer(layer) => {
-            let [first, second] = rows[..] else {
-                return Err(fail("a plane of weights needs two datapoints, for example --datapoints 0..2".into()));
-            };
-            let moving = moving_weights(&subject.network, Along::Layer(layer))?;
-            let mut engine = RoundEngine::new(&subject.network, subject.loss, 1);
-            let mut against = |row: usize| {
-                engine.compute(&weights, &examples, &[row as u32]);
-                let mut step = vec![0.0; weights.len()];
-                step[moving.clone()].iter_mut().zip(&engine.gradient()[moving.clone()]).for_each(|(s, g)| *s = -g);
-                step
-            };
-            let (d, e) = (against(first), against(second));
-            let mut basis = Basis::new(&d, &e)
-                .ok_or_else(|| fail("the two gradients are zero or lie on a line; take other --datapoints".into()))?;
-            // A gradient's length says nothing about distances; a fifth of the weights' norm is a picture's size.
-            let reach = 0.1 * norm(&weights[moving]).max(f64::MIN_POSITIVE);
-            basis.corners = vec![[-reach, -reach], [reach, reach]];
-            basis
-        }
-    };
-    let ranges = default_ranges(&basis.corners, ranges)?;
     let [d, e] = &basis.directions;
-    let first = rows[0];
     let plane = Plane {
         weights: &weights,
-        input: input(first),
+        input: input(&examples, rows[0]),
         directions: match kind {
             PlaneKind::Inputs(_) => Directions::Inputs([d, e]),
             PlaneKind::Layer(_) => Directions::Weights([d, e]),
         },
-        u: ranges[0],
-        v: ranges[1],
+        u,
+        v,
     };
     events("regions");
-    let found = regions(&subject.network, &plane, MOST).map_err(|error| fail(error.to_string()))?;
-    let output = match options.output {
-        Some(output) if output < subject.network.outputs() => output,
-        Some(output) => {
-            let reason = format!("the network has outputs 0 to {}", subject.network.outputs() - 1);
-            return Err(LandscapeError::Value { option: "output", value: output.to_string(), reason });
-        }
-        None => most_varied(&found),
-    };
+    let found = regions(&subject.network, &plane, MOST).map_err(|error| kind.fail(error.to_string()))?;
+    go_on(options)?;
+    let output = options.output.unwrap_or_else(|| most_varied(&found));
     // The loss of an input on the way between datapoints is that with the first one's target.
-    let goal = target(&examples, first);
-    let table: Vec<RegionRow> = found
-        .iter()
-        .map(|region| {
-            let f = region.at(region.middle());
-            let [_, g, h] = &region.outputs;
-            RegionRow {
-                area: region.area(),
-                value: f[output],
-                slope: g[output].hypot(h[output]),
-                loss: loss_along(subject.loss, &f, g, goal, 0.0).0,
-                polygon: region.polygon.iter().map(|[u, v]| format!("{u} {v}")).collect::<Vec<_>>().join(" "),
-            }
-        })
-        .collect();
-    prepare(options.out, options.overwrite)?;
-    write_rows(&options.out.join("regions.csv"), columns::REGIONS, &table).map_err(StudyError::from)?;
-    for name in ["kinks.csv", "pieces.csv", "steps.csv", "updates.csv"] {
-        remove(options.out, name)?;
-    }
+    let table = table(subject.loss, target(&examples, rows[0]), &found, output);
     let start = Propagation::new(&subject.network, &weights, None).path(&Segment::at_rest(plane.input, 0.0, 0.0));
-    let summary = LandscapeSummary {
-        format: 1,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        subject: subject.describe(options.optimizer, round)?,
-        dataset: subject.dataset.clone(),
-        loss: subject.loss.name().to_owned(),
-        layers: subject.network.describe(),
+    let findings = Findings {
         along: kind.to_string(),
+        round,
         parameter: match kind {
-            PlaneKind::Inputs(_) => "distance in the plane of the three inputs".to_owned(),
-            PlaneKind::Layer(_) => "distance in the plane of two gradients of the layer".to_owned(),
+            PlaneKind::Inputs(_) => "distance in the plane of the three inputs",
+            PlaneKind::Layer(_) => "distance in the plane of two gradients of the layer",
         },
-        from: ranges[0].0,
-        to: ranges[0].1,
+        range: u,
         datapoints: rows,
-        kinks: 0,
         pieces: found.len(),
-        degree: 1,
         method: "piecewise linear: polygons in closed form".to_owned(),
         output,
         start: start.at(0.0).0[output],
-        start_slope: 0.0,
-        plane: Some(PlaneSummary {
-            v_from: ranges[1].0,
-            v_to: ranges[1].1,
-            points: if matches!(kind, PlaneKind::Inputs(_)) { basis.corners } else { vec![[0.0, 0.0]] },
-        }),
+        kind: Kind::Plane {
+            plane: PlaneSummary {
+                v_from: v.0,
+                v_to: v.1,
+                points: if matches!(kind, PlaneKind::Inputs(_)) { basis.corners } else { vec![[0.0, 0.0]] },
+            },
+        },
     };
-    write_json(&options.out.join(SUMMARY), &summary)?;
-    Ok(summary)
+    let summary = findings.summary(options)?;
+    let folder = take(&options.out, options.overwrite)?;
+    write_rows(&folder.path.join("regions.csv"), columns::REGIONS, &table).map_err(StudyError::from)?;
+    write_json(&folder.path.join(SUMMARY), &summary)?;
+    Ok(Landscape { summary, folder })
+}
+
+fn input<'a>(examples: &Examples<'a, f64>, row: usize) -> &'a [f64] {
+    &examples.inputs[row * examples.features..][..examples.features]
+}
+
+impl PlaneKind {
+    fn fail(self, reason: String) -> LandscapeError {
+        LandscapeError::Value { option: "plane", value: self.to_string(), reason }
+    }
+
+    /// The rows of the data that span the plane.
+    fn rows(self, options: &LandscapeOptions) -> Result<Vec<usize>, LandscapeError> {
+        let rows: Vec<usize> = match self {
+            PlaneKind::Inputs(rows) => rows.to_vec(),
+            PlaneKind::Layer(_) => options.datapoints.clone().map_or(vec![0, 1], Iterator::collect),
+        };
+        let count = options.subject.examples().len();
+        match rows.iter().find(|row| **row >= count) {
+            Some(row) => Err(self.fail(format!("row {row} does not exist; the data has rows 0 to {}", count - 1))),
+            None => Ok(rows),
+        }
+    }
+
+    fn basis(self, subject: &Subject, weights: &[f64], rows: &[usize]) -> Result<Basis, LandscapeError> {
+        let examples = subject.examples();
+        let layer = match self {
+            PlaneKind::Inputs([a, b, c]) => {
+                let from = |row: usize| -> Vec<f64> {
+                    input(&examples, row).iter().zip(input(&examples, a)).map(|(x, y)| x - y).collect()
+                };
+                let basis = Basis::new(&from(b), &from(c));
+                return basis.ok_or_else(|| self.fail("the three rows lie on a line; take others".into()));
+            }
+            PlaneKind::Layer(layer) => layer,
+        };
+        let [first, second] = rows[..] else {
+            return Err(self.fail("a plane of weights needs two datapoints, for example --datapoints 0..2".into()));
+        };
+        let moving = moving_weights(&subject.network, Along::Layer(layer))?;
+        let mut engine = RoundEngine::new(&subject.network, subject.loss, 1);
+        let mut against = |row: usize| {
+            engine.compute(weights, &examples, &[row as u32]);
+            let mut step = vec![0.0; weights.len()];
+            step[moving.clone()].iter_mut().zip(&engine.gradient()[moving.clone()]).for_each(|(s, g)| *s = -g);
+            step
+        };
+        let (d, e) = (against(first), against(second));
+        let mut basis = Basis::new(&d, &e)
+            .ok_or_else(|| self.fail("the two gradients are zero or lie on a line; take other --datapoints".into()))?;
+        // A gradient's length says nothing about distances; a fifth of the weights' norm is a picture's size.
+        let reach = 0.1 * norm(&weights[moving]).max(f64::MIN_POSITIVE);
+        basis.corners = vec![[-reach, -reach], [reach, reach]];
+        Ok(basis)
+    }
+}
+
+/// A row for each region, with one output and the loss with the target `goal`.
+fn table(loss: Loss, goal: Target, found: &[Region], output: usize) -> Vec<RegionRow> {
+    let row = |region: &Region| {
+        let f = region.at(region.middle());
+        let [_, g, h] = &region.outputs;
+        RegionRow {
+            area: region.area(),
+            value: f[output],
+            slope: g[output].hypot(h[output]),
+            loss: loss_along(loss, &f, g, goal, 0.0).0,
+            polygon: region.polygon.iter().map(|[u, v]| format!("{u} {v}")).collect::<Vec<_>>().join(" "),
+        }
+    };
+    found.iter().map(row).collect()
 }
 
 /// The ranges asked for, or a square around the points with some room.

@@ -129,27 +129,44 @@ pub struct LandscapeSummary {
     pub dataset: String,
     pub loss: String,
     pub layers: Vec<String>,
-    /// `input`, `neuron L.M`, `layer L`, `gradient` or `update N`.
+    /// `input`, `neuron L.M`, `layer L`, `gradient` or `update N`; `plane A,B,C` or `plane layer L`.
     pub along: String,
-    /// What the segment's parameter means, in words.
+    /// What the parameter means, in words.
     pub parameter: String,
     pub from: f64,
     pub to: f64,
     /// Rows of the data; along an input the two that the segment joins.
     pub datapoints: Vec<usize>,
-    pub kinks: usize,
+    /// Of a segment between kinks; of a plane its regions.
     pub pieces: usize,
-    /// The largest power of the parameter in the outputs between kinks; 1: piecewise linear.
-    pub degree: usize,
-    /// How kinks were found, in words.
+    /// How they were found, in words.
     pub method: String,
-    /// The output that `pieces.csv` shows, and its value and slope at `t = 0`.
+    /// The output that `pieces.csv` or `regions.csv` shows, and its value at `t = 0` or at the origin of the plane.
     pub output: usize,
     pub start: f64,
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What a landscape is of, with what only that has. Older files have the keys of a segment for planes, too; they mean nothing there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Kind {
+    /// `from` and `to` are the range of the first coordinate.
+    Plane {
+        plane: PlaneSummary,
+    },
+    Segment(SegmentSummary),
+}
+
+/// What a segment has beyond a plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentSummary {
+    pub kinks: usize,
+    /// The largest power of the parameter in the outputs between kinks; 1: piecewise linear.
+    pub degree: usize,
+    /// Slope of the output at `t = 0`.
     pub start_slope: f64,
-    /// For planes; `from` and `to` are then the range of the first coordinate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plane: Option<PlaneSummary>,
 }
 
 /// What a plane has beyond a segment.
@@ -212,4 +229,34 @@ pub mod columns {
         &["network", "depth", "width", "units", "samples", "mean_kinks", "least_kinks", "most_kinks"];
     pub const AUTOCORRELATION: &[&str] = &["depth", "width", "lag", "autocorrelation"];
     pub const FUNCTIONS: &[&str] = &["network", "depth", "width", "from", "to", "value", "value_end", "slope"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn summaries_of_either_kind_are_read_and_those_of_older_versions() {
+        let common = json!({
+            "format": 1, "version": "0.1.0", "subject": "a", "dataset": "digits", "loss": "mse", "layers": ["dense 2 -> 2"],
+            "along": "gradient", "parameter": "t", "from": -0.1, "to": 0.1, "datapoints": [0], "pieces": 3, "method": "m",
+            "output": 1, "start": 0.5
+        });
+        let with = |more: serde_json::Value| {
+            let mut all = common.clone();
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let read: LandscapeSummary = serde_json::from_value(all.clone()).unwrap();
+            (read.kind.clone(), serde_json::to_value(read).unwrap() == all)
+        };
+        let segment = json!({ "kinks": 2, "degree": 1, "start_slope": 0.25 });
+        let plane = json!({ "plane": { "v_from": -1.0, "v_to": 1.0, "points": [[0.0, 0.0]] } });
+        let slope = SegmentSummary { kinks: 2, degree: 1, start_slope: 0.25 };
+        assert_eq!(with(segment), (Kind::Segment(slope), true));
+        let flat = Kind::Plane { plane: PlaneSummary { v_from: -1.0, v_to: 1.0, points: vec![[0.0, 0.0]] } };
+        assert_eq!(with(plane.clone()), (flat.clone(), true));
+        let mut old = json!({ "kinks": 0, "degree": 1, "start_slope": 0.0 });
+        old.as_object_mut().unwrap().extend(plane.as_object().unwrap().clone());
+        assert_eq!(with(old), (flat, false));
+    }
 }

@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// The weights before a round's update, and the round's minibatch (empty after the last round).
@@ -102,10 +103,10 @@ impl Subject {
             return Err(LandscapeError::NoRun { path: dir.to_owned() });
         }
         let (text, origin) = source(&config.display().to_string())?;
-        let experiment = parse(&text, &origin, &[]).map_err(|source| match text.contains("trace = ") {
-            true => LandscapeError::AnalysisOfTrace { path: dir.to_owned() },
-            false => source.into(),
-        })?;
+        if text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("trace")) {
+            return Err(LandscapeError::AnalysisOfTrace { path: dir.to_owned() });
+        }
+        let experiment = parse(&text, &origin, &[])?;
         let mut subject = Subject::of_experiment(&experiment, data)?;
         let done = read_summary(dir)?.map(|summary| summary.optimizers).unwrap_or_default();
         for run in &mut subject.runs {
@@ -218,6 +219,7 @@ impl Subject {
         label: Option<&str>,
         round: Option<usize>,
         data: Option<&Path>,
+        stop: &AtomicBool,
     ) -> Result<(Option<usize>, Vec<f64>), LandscapeError> {
         match (&self.fixed, round) {
             (Some(_), Some(_)) => Err(LandscapeError::NoRounds),
@@ -229,7 +231,7 @@ impl Subject {
                     Origin::Training(_) => run.rounds + 1,
                 };
                 let round = round.unwrap_or(if self.trained { last } else { 1 });
-                let mut states = self.states(run, &BTreeSet::from([round]), data)?;
+                let mut states = self.states(run, &BTreeSet::from([round]), data, stop)?;
                 let state = states.remove(&round).ok_or_else(|| LandscapeError::NoSuchRound {
                     round,
                     last,
@@ -256,12 +258,13 @@ impl Subject {
     /// the run does not have are left out.
     ///
     /// # Errors
-    /// If the run must be trained again and cannot be.
+    /// If the run must be trained again and cannot be, or if told to stop.
     pub fn states(
         &self,
         run: &SubjectRun,
         wanted: &BTreeSet<usize>,
         data: Option<&Path>,
+        stop: &AtomicBool,
     ) -> Result<BTreeMap<usize, State>, LandscapeError> {
         match &run.origin {
             Origin::Trace(trace) => {
@@ -276,8 +279,8 @@ impl Subject {
             Origin::Training(training) => {
                 let (experiment, config) = &**training;
                 match experiment.training.precision {
-                    Precision::F32 => retrain::<f32>(experiment, config, wanted, data),
-                    Precision::F64 => retrain::<f64>(experiment, config, wanted, data),
+                    Precision::F32 => retrain::<f32>(experiment, config, wanted, data, stop),
+                    Precision::F64 => retrain::<f64>(experiment, config, wanted, data, stop),
                 }
             }
         }
@@ -309,6 +312,7 @@ fn retrain<T: Real>(
     config: &OptimizerConfig,
     wanted: &BTreeSet<usize>,
     data: Option<&Path>,
+    stop: &AtomicBool,
 ) -> Result<BTreeMap<usize, State>, LandscapeError> {
     let (mut dataset, network) = resolve(experiment, data)?;
     set_aside(experiment, &mut dataset)?;
@@ -338,28 +342,11 @@ fn retrain<T: Real>(
         &mut *optimizer,
         &mut weights,
         &mut [&mut capture],
-        |number, _, _| match number >= last {
+        |number, _, _| match number >= last || stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         },
         |_, _| ControlFlow::Continue(()),
     );
-    Ok(capture.found)
-}
-
-/// A folder for results that does not exist yet, is empty, or holds a landscape that may be replaced.
-///
-/// # Errors
-/// If it holds something else, or cannot be made.
-pub fn prepare(out: &Path, overwrite: bool) -> Result<(), LandscapeError> {
-    let fail = |source| crate::study::StudyError::Write { path: out.to_owned(), source };
-    if out.join(super::SUMMARY).exists() {
-        if !overwrite {
-            return Err(LandscapeError::Occupied { path: out.to_owned() });
-        }
-    } else if out.exists() && std::fs::read_dir(out).map_err(fail)?.next().is_some() {
-        return Err(crate::study::StudyError::NotEmpty { path: out.to_owned() }.into());
-    }
-    std::fs::create_dir_all(out).map_err(fail)?;
-    Ok(())
+    if stop.load(Ordering::Relaxed) { Err(LandscapeError::Stopped) } else { Ok(capture.found) }
 }

@@ -1,11 +1,12 @@
 //! What the updates of a run crossed, and how well the Taylor loss predicted them.
 
-use super::{
-    LandscapeError, Subject,
-    rows::{UpdateRow, columns},
+use super::{LandscapeError, Subject, rows::UpdateRow};
+use crate::landscape::updates::measure;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
-use crate::{landscape::updates::measure, study::tables::write_rows};
-use std::{collections::BTreeSet, path::Path};
 
 /// At most `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, the ends included.
 pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
@@ -16,16 +17,15 @@ pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Measures `count` updates of every run of the subject and writes `updates.csv`; updates whose weights before or after
-/// it do not exist are left out.
+/// Measures `count` updates of every run of the subject; updates whose weights before or after do not exist are left out.
 ///
 /// # Errors
-/// If a run must be trained again and cannot be, or the table cannot be written.
-pub fn write(
+/// If a run must be trained again and cannot be, or if told to stop.
+pub fn updates(
     subject: &Subject,
     count: usize,
     data: Option<&Path>,
-    out: &Path,
+    stop: &AtomicBool,
     events: &mut dyn FnMut(&str),
 ) -> Result<Vec<UpdateRow>, LandscapeError> {
     let mut rows = Vec::new();
@@ -34,8 +34,11 @@ pub fn write(
         events(&format!("updates of {}", run.label));
         let rounds = log_spaced(run.rounds, count);
         let wanted = rounds.iter().flat_map(|round| [*round, round + 1]).collect();
-        let states = subject.states(run, &wanted, data)?;
+        let states = subject.states(run, &wanted, data, stop)?;
         for round in rounds {
+            if stop.load(Ordering::Relaxed) {
+                return Err(LandscapeError::Stopped);
+            }
             let (Some(before), Some(after)) = (states.get(&round), states.get(&(round + 1))) else { continue };
             let update =
                 measure(&subject.network, subject.loss, &examples, &before.rows, &before.weights, &after.weights);
@@ -53,7 +56,6 @@ pub fn write(
             });
         }
     }
-    write_rows(&out.join("updates.csv"), columns::UPDATES, &rows).map_err(crate::study::StudyError::from)?;
     Ok(rows)
 }
 

@@ -8,7 +8,7 @@ pub mod segment;
 pub mod updates;
 
 use super::Figure;
-use crate::study::landscape::LandscapeTables;
+use crate::study::landscape::{LandscapeTables, rows::Kind};
 
 /// All figures that the folder has tables for, in the order of the page.
 pub fn of_landscape(tables: &LandscapeTables) -> Vec<Figure> {
@@ -22,10 +22,10 @@ pub fn of_landscape(tables: &LandscapeTables) -> Vec<Figure> {
     if !tables.autocorrelation.is_empty() {
         figures.push(autocorrelation::draw(tables));
     }
-    match &tables.summary.plane {
-        Some(plane) => figures.push(regions::draw(tables, plane)),
-        None => figures.push(segment::draw(tables)),
-    }
+    figures.push(match &tables.summary.kind {
+        Kind::Plane { plane } => regions::draw(tables, plane),
+        Kind::Segment(segment) => segment::draw(tables, segment),
+    });
     if !tables.updates.is_empty() {
         figures.push(updates::draw(tables));
     }

@@ -1,0 +1,364 @@
+//! What is found out about traces before anything is written: whether they are good, whether they belong together, and what they
+//! are called.
+
+use super::{AnalyzeError, AnalyzeOptions};
+use crate::{
+    kernels::{Real, real::Scalar},
+    network::Network,
+    optim,
+    study::run::{Event, StudyError},
+    taylor::units::Displacements,
+    trace::{
+        self, Manifest, Trace,
+        read::{TraceTargets, is_double, read_manifest},
+        replay::Replay,
+    },
+};
+use rayon::prelude::*;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+/// A trace whose every round was recomputed.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub folder: PathBuf,
+    pub double: bool,
+    pub manifest: Manifest,
+    pub network: Network,
+    /// The dataset that it names.
+    pub dataset: Option<String>,
+    /// Rows of the data.
+    pub rows: usize,
+    /// Tells the data from others; equal for equal data in either precision.
+    data: String,
+    /// Tells the trace from others.
+    pub digest: String,
+    /// How far every neuron goes.
+    pub displacements: Vec<f64>,
+    /// That checking took.
+    pub seconds: f64,
+}
+
+impl Checked {
+    /// Rounds of an epoch.
+    pub fn per_epoch(&self) -> usize {
+        (self.rows / self.manifest.batch_size).clamp(1, self.manifest.rounds)
+    }
+
+    /// Bytes of a weight.
+    pub fn weight_bytes(&self) -> usize {
+        if self.double { size_of::<f64>() } else { size_of::<f32>() }
+    }
+}
+
+/// Reads and recomputes every trace, and sees whether they belong together.
+pub(super) fn check(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Vec<Checked>, StudyError> {
+    let resolved = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    for (at, folder) in options.traces.iter().enumerate() {
+        if options.traces[..at].iter().any(|other| resolved(other) == resolved(folder)) {
+            return Err(AnalyzeError::Twice { path: folder.clone() }.into());
+        }
+    }
+    let mut all: Vec<Checked> = Vec::new();
+    for folder in options.traces {
+        let checked = match is_double(folder)? {
+            true => first_pass::<f64>(folder, options, events),
+            false => first_pass::<f32>(folder, options, events),
+        }?;
+        if let Some(first) = all.first() {
+            belongs_to(first, &checked)?;
+        }
+        all.push(checked);
+    }
+    Ok(all)
+}
+
+/// Recomputes all rounds of a trace, which also compares their losses with those of the trace.
+fn first_pass<T: Real>(
+    folder: &Path,
+    options: &AnalyzeOptions,
+    events: &mut dyn FnMut(Event),
+) -> Result<Checked, StudyError> {
+    let start = Instant::now();
+    let rounds = read_manifest(folder)?.rounds;
+    events(Event::Note { text: &format!("checking {}: {rounds} rounds", folder.display()) });
+    let (trace, network) = trace::read::<T>(folder, options.data)?;
+    let examples = trace.examples(network.inputs());
+    let mut displacements = Displacements::new(&network);
+    let mut replay = Replay::new(&trace, &network, &examples, 0);
+    let in_trace = |source| AnalyzeError::InTrace { path: folder.to_owned(), source };
+    while let Some(round) = replay.round(&mut [&mut displacements]).map_err(in_trace)? {
+        if options.stop.load(Ordering::SeqCst) {
+            return Err(AnalyzeError::Stopped.into());
+        }
+        events(Event::Progress { done: round.number as u64, of: rounds as u64 });
+    }
+    replay.finish(&mut []);
+    Ok(Checked {
+        folder: folder.to_owned(),
+        double: size_of::<T>() == size_of::<f64>(),
+        rows: examples.len(),
+        data: data_digest(&trace),
+        digest: digest(&trace),
+        dataset: trace.dataset,
+        manifest: trace.manifest,
+        network,
+        displacements: displacements.into_neurons(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Values that are hashed at once.
+const PIECE: usize = 1 << 14;
+
+fn hash<V: Scalar>(values: &[V]) -> [u8; 32] {
+    let (mut hasher, mut bytes) = (Sha256::new(), Vec::new());
+    for piece in values.chunks(PIECE) {
+        bytes.clear();
+        piece.iter().for_each(|value| value.put(&mut bytes));
+        hasher.update(&bytes);
+    }
+    hasher.finalize().into()
+}
+
+fn hash_of(hashes: impl IntoIterator<Item = [u8; 32]>) -> String {
+    let mut hasher = Sha256::new();
+    hashes.into_iter().for_each(|hash| hasher.update(hash));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Of everything in a trace that its analysis depends on.
+pub(super) fn digest<T: Real>(trace: &Trace<T>) -> String {
+    let manifest = serde_json::to_string(&trace.manifest).unwrap_or_default();
+    let states: Vec<[u8; 32]> = trace.states.par_iter().map(|state| hash(state)).collect();
+    let targets = match &trace.targets {
+        TraceTargets::Inputs => [0; 32],
+        TraceTargets::Labels(labels) => hash(labels),
+        TraceTargets::Values(values) => hash(values),
+    };
+    let rest = [Sha256::digest(manifest.as_bytes()).into(), hash(&trace.batches), hash(&trace.inputs), targets];
+    hash_of(states.into_iter().chain(rest))
+}
+
+/// Of the data alone, rounded to single precision.
+fn data_digest<T: Real>(trace: &Trace<T>) -> String {
+    let single = |values: &[T]| -> [u8; 32] { hash(&values.iter().map(|v| v.f64() as f32).collect::<Vec<_>>()) };
+    let targets = match &trace.targets {
+        TraceTargets::Inputs => [0; 32],
+        TraceTargets::Labels(labels) => hash(labels),
+        TraceTargets::Values(values) => single(values),
+    };
+    hash_of([single(&trace.inputs), targets])
+}
+
+/// Fails unless two traces are of the same network, loss and data.
+fn belongs_to(first: &Checked, other: &Checked) -> Result<(), AnalyzeError> {
+    let shape = |of: &Checked| format!("{} rows of {} values", of.rows, of.network.inputs());
+    let target = |of: &Checked| format!("\"{}\"", super::target(&of.manifest));
+    let input = |of: &Checked| format!("{:?}", of.manifest.input);
+    let data = |of: &Checked| format!("{} with SHA-256 {}...", shape(of), &of.data[..8]);
+    type Value<'a> = &'a dyn Fn(&Checked) -> String;
+    let values: [(&'static str, Value); 6] = [
+        ("network", &|of| of.network.describe().join(", ")),
+        ("shape of the input", &input),
+        ("loss", &|of| of.manifest.loss.name().to_owned()),
+        ("target", &target),
+        ("shape of the data", &shape),
+        ("data", &data),
+    ];
+    for (what, value) in values {
+        let (one, two) = (value(first), value(other));
+        if one != two {
+            let paths = [first.folder.clone(), other.folder.clone()];
+            return Err(AnalyzeError::Differ { what, paths: Box::new(paths), values: Box::new([one, two]) });
+        }
+    }
+    Ok(())
+}
+
+/// The optimizer as the manifest tells it, for labels and bounds; it is never run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Told {
+    pub name: Option<String>,
+    pub learning_rate: Option<f64>,
+    /// All other keys.
+    pub settings: BTreeMap<String, Value>,
+}
+
+impl Told {
+    pub fn by(manifest: &Manifest) -> Self {
+        let name = manifest.optimizer.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let learning_rate = manifest.optimizer.get("learning_rate").and_then(Value::as_f64);
+        // PyTorch's names of classes are those of ours in capitals.
+        let known = |name: &str| optim::registry().find(|entry| entry.name.eq_ignore_ascii_case(name));
+        let others = manifest.optimizer.iter().filter(|(key, _)| match key.as_str() {
+            "name" => name.is_none(),
+            "learning_rate" => learning_rate.is_none(),
+            _ => true,
+        });
+        Self {
+            name: name.map(|name| known(name).map_or(name, |entry| entry.name).to_owned()),
+            learning_rate,
+            settings: others.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// The constant step of plain SGD, which alone satisfies its bound. Any other key that is not off may change the steps.
+    pub fn plain_sgd(&self) -> Option<f64> {
+        let off = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::String(text) => ["", "none", "constant"].contains(&text.to_lowercase().as_str()),
+            _ => false,
+        };
+        let plain = self.name.as_deref() == Some("sgd") && self.settings.values().all(off);
+        self.learning_rate.filter(|rate| plain && *rate > 0.0 && rate.is_finite())
+    }
+}
+
+/// What a trace is called: by the optimizer's folder if it lies in a run, else by its own.
+pub fn name_of(folder: &Path) -> String {
+    match within_run(folder) {
+        Some((optimizer, _)) => safe(&optimizer),
+        None => safe(&last_name(folder)),
+    }
+}
+
+fn last_name(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Of a trace in `RUN/<optimizer>/trace`: the names of the optimizer's folder and of the run's.
+fn within_run(folder: &Path) -> Option<(String, String)> {
+    let optimizer = folder.canonicalize().ok()?.parent()?.to_owned();
+    let run = optimizer.parent()?;
+    let is_run = last_name(folder) == "trace" && run.join("experiment.toml").exists();
+    is_run.then(|| (last_name(&optimizer), last_name(run)))
+}
+
+/// Longest label.
+const LONGEST: usize = 64;
+
+/// A text as the name of a folder that no system objects to.
+fn safe(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let mapped: String = text.chars().map(plain).take(LONGEST).collect();
+    let name = mapped.trim_matches(['.', '-']);
+    // Devices of Windows, and what a run has beside the folders of optimizers.
+    let stem = name.split('.').next().unwrap_or_default().to_lowercase();
+    let taken = ["con", "prn", "aux", "nul", "figures", "summary", "experiment", "environment", "report", "replacing"];
+    let device = stem.len() == 4 && (stem.starts_with("com") || stem.starts_with("lpt"));
+    match name {
+        "" => "trace".to_owned(),
+        _ if device || taken.contains(&stem.as_str()) => format!("trace-{name}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// A folder for each trace: named after its optimizer where no other trace has that name, else after the trace; unique in any case.
+pub(super) fn labels(all: &[Checked]) -> Vec<String> {
+    let candidates: Vec<[String; 2]> = all
+        .iter()
+        .map(|checked| match within_run(&checked.folder) {
+            Some((optimizer, run)) => [safe(&optimizer), safe(&format!("{optimizer}-{run}"))],
+            None => {
+                let folder = safe(&last_name(&checked.folder));
+                [Told::by(&checked.manifest).name.map_or_else(|| folder.clone(), |name| safe(&name)), folder]
+            }
+        })
+        .collect();
+    chosen(&candidates)
+}
+
+/// The first of each two names if nobody else wants it, else the second, with a number where that is taken.
+fn chosen(candidates: &[[String; 2]]) -> Vec<String> {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    let mut labels: Vec<String> = Vec::new();
+    for [first, second] in candidates {
+        let unique = candidates.iter().filter(|[other, _]| same(other, first)).count() == 1;
+        let wanted = if unique { first } else { second };
+        let numbered = (1..).map(|n| if n == 1 { wanted.clone() } else { format!("{wanted}-{n}") });
+        let free = |name: &String| !labels.iter().any(|label| same(label, name));
+        labels.push(numbered.into_iter().find(free).unwrap_or_else(|| wanted.clone()));
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(optimizer: Value) -> Told {
+        let manifest = json!({
+            "format": 1, "input": [2], "layers": [{ "dense": 2 }], "loss": "mse", "target": "input", "rounds": 1,
+            "batch_size": 1, "optimizer": optimizer
+        });
+        Told::by(&serde_json::from_value(manifest).unwrap())
+    }
+
+    #[test]
+    fn only_plain_sgd_has_its_bound() {
+        for plain in [
+            json!({ "name": "sgd", "learning_rate": 0.1 }),
+            json!({ "name": "SGD", "learning_rate": 0.1, "momentum": 0, "nesterov": false, "weight_decay": 0.0 }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "schedule": "constant", "foreach": null, "scheduler": "None" }),
+        ] {
+            assert_eq!(told(plain.clone()).plain_sgd(), Some(0.1), "{plain}");
+        }
+        for other in [
+            json!({ "name": "sgd" }),
+            json!({ "name": "sgd", "learning_rate": 0.0 }),
+            json!({ "name": "sgd", "learning_rate": "0.1" }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "momentum": 0.9 }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "nesterov": true }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "schedule": { "step": 10 } }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "schedule": "cosine" }),
+            json!({ "name": "adam", "learning_rate": 0.1 }),
+            json!({ "learning_rate": 0.1 }),
+            json!({}),
+        ] {
+            assert_eq!(told(other.clone()).plain_sgd(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_manifest_tells_is_lost_or_added() {
+        let all = told(json!({ "name": "Adam", "learning_rate": 1, "betas": [0.9, 0.99], "extra": { "a": null } }));
+        assert_eq!((all.name.as_deref(), all.learning_rate), (Some("adam"), Some(1.0)));
+        assert_eq!(json!(all.settings), json!({ "betas": [0.9, 0.99], "extra": { "a": null } }));
+        let odd = told(json!({ "name": 3, "learning_rate": "fast" }));
+        assert_eq!((odd.name, odd.learning_rate), (None, None));
+        assert_eq!(json!(odd.settings), json!({ "name": 3, "learning_rate": "fast" }));
+    }
+
+    #[test]
+    fn names_of_folders_are_safe_and_unique() {
+        for (text, expected) in [
+            ("sgd", "sgd"),
+            ("../up", "up"),
+            ("my net/1", "my-net-1"),
+            ("..", "trace"),
+            ("", "trace"),
+            ("\u{e9}", "trace"),
+            ("NUL", "trace-NUL"),
+            ("com1", "trace-com1"),
+            ("figures", "trace-figures"),
+            ("Summary.json", "trace-Summary.json"),
+        ] {
+            assert_eq!(safe(text), expected, "{text}");
+        }
+        assert_eq!(safe(&"a".repeat(500)).len(), LONGEST);
+        let pairs = |all: &[[&str; 2]]| chosen(&all.iter().map(|p| p.map(str::to_owned)).collect::<Vec<_>>());
+        assert_eq!(pairs(&[["sgd", "a"], ["adam", "b"]]), ["sgd", "adam"]);
+        assert_eq!(pairs(&[["sgd", "a"], ["SGD", "b"], ["adam", "c"]]), ["a", "b", "adam"]);
+        assert_eq!(pairs(&[["sgd", "t"], ["sgd", "T"], ["sgd", "t"]]), ["t", "T-2", "t-3"]);
+    }
+}

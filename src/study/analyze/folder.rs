@@ -1,0 +1,232 @@
+//! The folder of an analysis: what it may hold, how one analysis takes the place of another, and what `--resume` goes on from.
+//!
+//! One rename decides: as long as [`REPLACING`] is not there, the folder holds the analysis of its `experiment.toml`; once it is, all
+//! that the folder holds of another one is to be removed, and the analysis that it describes begins.
+
+use super::AnalyzeError;
+use crate::{
+    files::{is_partial, remove},
+    study::{
+        experiment::{ExplorationSection, RegretSection, Sections},
+        lock::LOCK_FILE,
+        run::{StudyError, write},
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+const EXPERIMENT: &str = "experiment.toml";
+const SUMMARY: &str = "summary.json";
+const FIGURES: &str = "figures";
+/// The description of the analysis that replaces the one in the folder, until that is gone.
+const REPLACING: &str = "replacing.toml";
+
+/// The files of a run's folder.
+const FILES: [&str; 6] = [EXPERIMENT, SUMMARY, "environment.json", "report.html", REPLACING, LOCK_FILE];
+/// The files of an optimizer's folder.
+const TABLES: [&str; 11] = [
+    "rounds.csv",
+    "regret.csv",
+    "units.csv",
+    "novelty.csv",
+    "neurons.csv",
+    "pool_novelty.csv",
+    "pool_neurons.csv",
+    "probe.npy",
+    "timing.json",
+    "checkpoint.safetensors",
+    "optima.safetensors",
+];
+
+/// `experiment.toml` of an analysis: its traces and its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Description {
+    pub trace: Vec<Source>,
+    pub regret: RegretSection,
+    pub exploration: ExplorationSection,
+}
+
+/// One trace of an analysis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Source {
+    pub folder: String,
+    /// Where its results are.
+    pub label: String,
+    /// Of its contents.
+    pub sha256: String,
+}
+
+impl Description {
+    pub fn new(sections: &Sections, trace: Vec<Source>) -> Self {
+        Self { regret: sections.regret.clone(), exploration: sections.exploration.clone(), trace }
+    }
+
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a description is always expressible as TOML")
+    }
+
+    /// The settings alone, to tell the analysis from others of the same trace.
+    pub fn settings(&self) -> String {
+        Self { trace: Vec::new(), ..self.clone() }.to_toml()
+    }
+
+    /// The first key in which `found` differs, with its value and ours. Where traces lie does not matter.
+    fn differs_from(&self, found: &Table) -> Option<(String, String, String)> {
+        let ours = Table::try_from(self).expect("a description is always expressible as TOML");
+        for section in ["regret", "exploration"] {
+            let [a, b] = [&ours, found].map(|table| table.get(section).and_then(Value::as_table));
+            let keys = a.into_iter().chain(b).flat_map(Table::keys);
+            for key in keys {
+                let [asked, found] = [a, b].map(|table| table.and_then(|table| table.get(key)));
+                if asked != found {
+                    let text = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+                    return Some((format!("{section}.{key}"), text(found), text(asked)));
+                }
+            }
+        }
+        let theirs: Vec<Source> =
+            found.get("trace").and_then(|traces| traces.clone().try_into().ok()).unwrap_or_default();
+        let list = |all: &[Source]| all.iter().map(|source| source.folder.clone()).collect::<Vec<_>>().join(", ");
+        let content = |all: &[Source]| -> Vec<_> { all.iter().map(|s| (s.label.clone(), s.sha256.clone())).collect() };
+        if content(&theirs) == content(&self.trace) {
+            return None;
+        }
+        let changed = theirs.iter().zip(&self.trace).find(|(a, b)| a.folder == b.folder && a.sha256 != b.sha256);
+        Some(match changed {
+            Some((a, b)) => {
+                let text = |source: &Source| format!("{} with SHA-256 {}...", source.folder, short(&source.sha256));
+                ("trace".to_owned(), text(a), text(b))
+            }
+            None => ("trace".to_owned(), list(&theirs), list(&self.trace)),
+        })
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..8).unwrap_or(hash)
+}
+
+/// What a folder holds.
+pub(super) enum Found {
+    Nothing,
+    /// Files that an analysis wrote.
+    Analysis {
+        description: Option<Table>,
+        /// Whether it is still to replace what else is there.
+        begins: bool,
+    },
+}
+
+fn fail(path: &Path, source: std::io::Error) -> StudyError {
+    StudyError::Write { path: path.to_owned(), source }
+}
+
+/// Looks into a folder without touching it.
+pub(super) fn look(out: &Path) -> Result<Found, StudyError> {
+    if !out.exists() {
+        return Ok(Found::Nothing);
+    }
+    let foreign = |entry| StudyError::from(AnalyzeError::Foreign { path: out.to_owned(), entry });
+    let replacing = out.join(REPLACING);
+    let begins = replacing.exists();
+    let path = if begins { replacing } else { out.join(EXPERIMENT) };
+    let description = match std::fs::read_to_string(&path) {
+        // A file that is no TOML was not written by us.
+        Ok(text) => Some(text.parse::<Table>().map_err(|_| foreign(path.clone()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(fail(&path, source)),
+    };
+    if description.as_ref().is_some_and(|table| !table.contains_key("trace")) {
+        return Err(AnalyzeError::Run { path: out.to_owned() }.into());
+    }
+    let mut nothing = true;
+    for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {
+        let entry = entry.map_err(|source| fail(out, source))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if path.is_dir() {
+            if let Some(path) = foreign_file(&path, name == FIGURES)? {
+                return Err(foreign(path));
+            }
+        } else if !is_partial(&name) && FILES.iter().all(|file| name != *file) {
+            return Err(foreign(path));
+        }
+        nothing &= name == LOCK_FILE || is_partial(&name);
+    }
+    Ok(if nothing { Found::Nothing } else { Found::Analysis { description, begins } })
+}
+
+/// The first thing in a folder that is neither a picture (if it is that of the figures) nor a table of ours.
+fn foreign_file(folder: &Path, figures: bool) -> Result<Option<PathBuf>, StudyError> {
+    for entry in std::fs::read_dir(folder).map_err(|source| fail(folder, source))? {
+        let entry = entry.map_err(|source| fail(folder, source))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let picture = path.extension().is_some_and(|extension| extension == "svg" || extension == "png");
+        let ours = if figures { picture } else { TABLES.iter().any(|table| name == *table) };
+        if path.is_dir() || !(ours || is_partial(&name)) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// How to go on with a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// It has nothing to lose, or what it has is to be replaced.
+    Begin,
+    /// What is complete is kept.
+    Continue,
+}
+
+/// Whether an analysis may have the folder, and how; `description` is known once the traces were read.
+pub(super) fn plan(
+    out: &Path,
+    overwrite: bool,
+    resume: bool,
+    description: Option<&Description>,
+) -> Result<Plan, StudyError> {
+    let (found, begins) = match look(out)? {
+        Found::Nothing => return Ok(Plan::Begin),
+        Found::Analysis { .. } if overwrite => return Ok(Plan::Begin),
+        Found::Analysis { .. } if !resume => return Err(StudyError::Occupied { path: out.to_owned() }),
+        Found::Analysis { description: None, .. } => {
+            return Err(AnalyzeError::NothingToResume { path: out.to_owned() }.into());
+        }
+        Found::Analysis { description: Some(found), begins } => (found, begins),
+    };
+    if let Some((key, found, asked)) = description.and_then(|description| description.differs_from(&found)) {
+        return Err(AnalyzeError::Other { path: out.to_owned(), key, values: Box::new([found, asked]) }.into());
+    }
+    Ok(if begins { Plan::Begin } else { Plan::Continue })
+}
+
+/// Removes the page and its figures, which are of other tables than will be here.
+pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
+    remove(&out.join("report.html")).map_err(|source| fail(out, source))?;
+    let figures = out.join(FIGURES);
+    if figures.exists() { std::fs::remove_dir_all(&figures).map_err(|source| fail(&figures, source)) } else { Ok(()) }
+}
+
+/// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page, which its tables
+/// can make again), or a folder in which `description` begins.
+pub(super) fn replace(
+    out: &Path,
+    description: &Description,
+    begin: impl FnOnce() -> Result<(), StudyError>,
+) -> Result<(), StudyError> {
+    remove_page(out)?;
+    write(&out.join(REPLACING), description.to_toml().as_bytes())?;
+    for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {
+        let entry = entry.map_err(|source| fail(out, source))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|source| fail(&path, source))?;
+        } else if name != LOCK_FILE && name != REPLACING {
+            remove(&path).map_err(|source| fail(&path, source))?;
+        }
+    }
+    write(&out.join(EXPERIMENT), description.to_toml().as_bytes())?;
+    begin()?;
+    remove(&out.join(REPLACING)).map_err(|source| fail(out, source))
+}
