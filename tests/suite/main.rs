@@ -7,6 +7,7 @@ mod common;
 mod convolutions;
 mod crash;
 mod determinism;
+mod docs;
 mod experiments;
 mod explore;
 mod facts;
