@@ -111,7 +111,7 @@ fn equal_tables_give_equal_bytes() {
         render(&[dir.path()], dir.path()).unwrap()
     });
     assert!(fs::read(&outputs[0].html).unwrap() == fs::read(&outputs[1].html).unwrap());
-    assert_eq!(outputs[0].figures.len(), 12);
+    assert_eq!(outputs[0].figures.len(), 14);
     for (a, b) in outputs[0].figures.iter().zip(&outputs[1].figures) {
         assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{}", a.display());
     }

@@ -301,7 +301,9 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
     // What a logarithmic axis cannot show lies below the frame, where it is cut.
     let at = |rounds: f64, value: f64| panel.at(rounds, value.max(panel.y.min / 10.0));
     panel.inside(svg, |svg| {
-        for pair in curve.points.windows(2).filter(|pair| pair.iter().any(Point::is_open)) {
+        // A way up from below the axis is no interval.
+        let drawn = |pair: &&[Point]| pair.iter().any(Point::is_open) && pair.iter().all(|p| p.most >= panel.y.min);
+        for pair in curve.points.windows(2).filter(drawn) {
             let [a, b] = [&pair[0], &pair[1]];
             let outline = [at(a.rounds, a.most), at(b.rounds, b.most), at(b.rounds, b.least), at(a.rounds, a.least)];
             svg.polygon(&outline, style.color, 0.16);
@@ -316,7 +318,9 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
         if curve.bound_fits(&panel.y) {
             panel.curve(svg, &curve.bound, Stroke::solid(style.color, 1.5).dashed(BOUND));
         }
-        panel.curve(svg, &curve.upper, Stroke::solid(style.color, 1.0).dashed("4 2"));
+        for part in curve.upper.split(|p| p.1 < panel.y.min) {
+            panel.curve(svg, part, Stroke::solid(style.color, 1.0).dashed("4 2"));
+        }
         // The line breaks where the regret leaves the axis downwards.
         for part in curve.points.split(|p| p.least < panel.y.min) {
             let line: Vec<(f64, f64)> = part.iter().map(|p| (p.rounds, p.least)).collect();
