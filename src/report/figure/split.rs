@@ -25,8 +25,6 @@ const RIGHT: f64 = WIDTH - 16.0;
 const SAID: f64 = 0.01;
 /// More layers than this are left to the tables.
 const MOST_LAYERS: usize = 12;
-/// A loss this many times the least one is cut, so that a diverged optimizer does not flatten the rest.
-const CEILING: f64 = 20.0;
 
 /// A mean loss split in two, and how much of the optimum is not certified.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -292,14 +290,16 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     }
     let mut svg = Svg::new(id, WIDTH, 0.0);
     let hatches = Hatches::new(&mut svg);
+    // A diverged optimizer must not flatten the others.
     let end = |part: Part| part.loss.max(part.optimum);
-    let least = parts().map(|part| part.loss).filter(|loss| *loss > 0.0).fold(f64::INFINITY, f64::min);
     let highest = parts().map(end).fold(0.0, f64::max);
-    let axis = Axis::from_zero(highest.min(CEILING * least));
+    let sound = rows.iter().filter(|row| row.series.tables.summary.status != "failed").flat_map(Row::parts);
+    let sound = sound.map(end).fold(0.0, f64::max);
+    let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
     // What is thinner than a pixel needs no legend.
     let visible = |kind: Kind| {
         let mut all = parts().flat_map(|part| stretches(&part));
-        all.any(|(from, to, of)| of == kind && to - from > 0.003 * axis.max)
+        all.any(|(from, to, of)| of == kind && to.min(axis.max) - from > 0.003 * axis.max)
     };
     let mut entries = vec![Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum")];
     if visible(Kind::Open) {
