@@ -130,9 +130,9 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     // A diverged optimizer must not flatten the others.
     let failed = |column: &usize| context.series[*column].tables.summary.status == "failed";
     let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
-    let top = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
+    let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
         .or_else(|| ceiling(data.iter().flatten()));
-    let y = Axis::from_zero((1.1 * top.unwrap_or(highest)).min(highest));
+    let y = Axis::from_zero((1.1 * early.unwrap_or(highest)).min(highest));
     if highest > y.max {
         let diverged = if sound.len() < columns { ", and of an optimizer that diverged" } else { "" };
         notes.push(format!(
