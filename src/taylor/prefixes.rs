@@ -35,16 +35,16 @@ pub struct Effort<'a> {
     pub tick: &'a dyn Fn(usize),
 }
 
-/// The optima by subspace iteration, prefix by prefix.
+/// The optima by subspace iteration, prefix by prefix. `form` says whether the problem has a closed form, though it is not taken here.
 pub fn optima(
     objective: &mut dyn PrefixObjective,
     prefixes: &[usize],
-    settings: &RegretSettings,
+    (settings, form): (&RegretSettings, ClosedForm),
     effort: Effort,
     record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let Effort { tolerance, max_products, stop, tick } = effort;
-    let comparators = settings.comparators.of(ClosedForm::No);
+    let comparators = settings.comparators.of(form);
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
