@@ -78,8 +78,8 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     Ok(if analyzed.summary.status == "complete" { Status::Done } else { Status::Incomplete })
 }
 
-/// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the defaults. And
-/// whether a sample of the rounds may take the place of all.
+/// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the
+/// defaults. And whether a sample of the rounds may take the place of all.
 fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
     let settings = &arguments.settings;
     let defaults =
@@ -96,7 +96,8 @@ fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
             Some((other, those)) if *those != these => {
                 let (other, path) = (other.display(), path.display());
                 let reason = format!(
-                    "the traces lie in runs with different settings, {other} and {path}; name the one to use with --experiment"
+                    "the traces lie in runs with different settings, {other} and {path}; name the one to use with \
+                     --experiment"
                 );
                 return Err(UsageError(reason).into());
             }
