@@ -1,6 +1,15 @@
 //! `taylorscope analyze`.
 
-use super::{STOP, Status, UsageError, checkpoint::Checkpoint, memory::Memory, output};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    checkpoint::Checkpoint,
+    memory::Memory,
+    options::{Data, Overwrite, Resume, Settings, Threads},
+    output,
+    progress::Progress,
+    signals::STOP,
+};
 use crate::{
     report,
     study::{
@@ -10,78 +19,75 @@ use crate::{
     },
 };
 use anyhow::Context;
+use clap::ValueHint;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Trace folders (docs/formats.md), of one network and dataset
-    #[arg(required = true, value_name = "TRACE")]
+    #[arg(required = true, value_name = "TRACE", value_hint = ValueHint::DirPath)]
     traces: Vec<PathBuf>,
-    /// Run directory [default: runs/TRACE, of several traces runs/analysis; or the first free with -2, -3, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/TRACE, of several traces runs/analysis; or the first free one with -2, -3,
+    /// ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with datasets, for traces that name one
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Experiment file whose [regret] and [exploration] sections to use [default: that of the run the traces lie in]
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    data: Data,
+    /// Experiment whose [regret] and [exploration] sections to use [default: that of the run the traces lie in, else
+    /// defaults with regret.window = "all"]
+    #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::AnyPath)]
     experiment: Option<String>,
-    /// Change a key of these sections, e.g. --set regret.window=epoch; repeatable [default window: all]
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    threads: Threads,
     #[command(flatten)]
     memory: Memory,
     #[command(flatten)]
     checkpoint: Checkpoint,
-    /// Continue an interrupted analysis of the same traces
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// Replace another analysis in the directory
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    resume: Resume,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
     let traces = &arguments.traces;
     let (sections, sample) = chosen_sections(arguments)?;
     let name = if let [trace] = &traces[..] { name_of(trace) } else { "analysis".to_owned() };
     let default = PathBuf::from("runs").join(&name);
+    let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
     let options = AnalyzeOptions {
         traces,
         name: &name,
         out: match &arguments.out {
             Some(out) => Destination::Folder(out),
-            None if arguments.resume || arguments.overwrite => Destination::Folder(&default),
+            None if resume || overwrite => Destination::Folder(&default),
             None => Destination::FirstFree(&default),
         },
-        data: arguments.data.as_deref(),
+        data: arguments.data.folder(),
         sections: &sections,
         sample,
-        overwrite: arguments.overwrite,
-        resume: arguments.resume,
+        overwrite,
+        resume,
         checkpoint: arguments.checkpoint.interval(),
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
-    let mut progress = output::Progress::new();
+    let mut progress = Progress::new();
     let analyzed = analyze(&options, &mut |event| progress.show(event))?;
+    progress.begin("writing the report");
     let out = &analyzed.folder.path;
     let rendered = report::render(&[out], out)?;
-    output::summary_table(&analyzed.summary)?;
-    output::line(format!("report:  {}", rendered.html.display()))?;
-    output::line(format!("figures: {}", out.join("figures").display()))?;
-    output::line(format!("tables:  {}", out.join("<optimizer>").join("*.csv").display()))?;
-    Ok(if analyzed.summary.status == "complete" { Status::Done } else { Status::Incomplete })
+    let object = output::run(out, &analyzed.labels, &rendered, &mut progress)?;
+    Ok(Answer::new(Status::of(analyzed.summary.status == "complete"), object))
 }
 
 /// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the
 /// defaults. And whether a sample of the rounds may take the place of all.
 fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
-    let settings = &arguments.settings;
+    let settings = &arguments.settings.settings;
     let defaults =
         Sections { regret: RegretSection { window: Span::All, ..RegretSection::default() }, ..Sections::default() };
     if let Some(name) = &arguments.experiment {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Checkpoint {
-    /// Time (30s, 5m, 1h) or number of rounds after which the state is written, to go on from with --resume [default: 5m]
+    /// Time (30s, 5m, 1h) or number of rounds between checkpoints, from which --resume continues [default: 5m]
     #[arg(long = "checkpoint-every", value_name = "TIME|ROUNDS", value_parser = parse)]
     every: Option<Interval>,
 }

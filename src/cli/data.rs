@@ -1,9 +1,20 @@
 //! `taylorscope data`.
 
-use super::{Status, output};
+use super::{
+    answer::{Answer, Status},
+    course::SILENCE,
+    options::Data,
+    output,
+};
 use crate::data::{self, FetchOptions, NAMES, Progress, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::path::PathBuf;
+use serde_json::{Value, json};
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal},
+    path::Path,
+    time::Instant,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -15,49 +26,62 @@ pub struct Arguments {
 enum Command {
     /// The datasets, and whether their files are at hand
     List {
-        /// Folder with the datasets' files
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        data: Data,
     },
-    /// Download a dataset into the cache (or --data DIR) and check it
+    /// Download a dataset into the cache (or the folder of --data) and check it
     Fetch {
-        name: String,
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        data: Data,
     },
     /// Check a dataset's files against their known checksums
     Verify {
-        name: String,
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        data: Data,
     },
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+#[derive(clap::Args)]
+struct Name {
+    /// The dataset: one that `taylorscope data list` names, or images:DIR
+    name: String,
+}
+
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     match &arguments.command {
         None => list(None),
-        Some(Command::List { data }) => list(data.as_deref()),
-        Some(Command::Fetch { name, data }) => fetch(name, data.as_deref()),
-        Some(Command::Verify { name, data }) => verify(name, data.as_deref()),
+        Some(Command::List { data }) => list(data.folder()),
+        Some(Command::Fetch { name, data }) => fetch(&name.name, data.folder()),
+        Some(Command::Verify { name, data }) => verify(&name.name, data.folder()),
     }
 }
 
-fn list(folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
+fn list(folder: Option<&Path>) -> anyhow::Result<Answer> {
+    let mut datasets: Vec<Value> = Vec::new();
     for name in NAMES {
-        let state = match data::load(name, folder) {
-            Ok(set) => format!(
-                "{} training and {} test images of {} in {} classes",
-                set.train.len(),
-                set.test.len(),
-                size(set.image),
-                set.classes
-            ),
-            Err(data::DataError::NotFound { .. }) => format!("not here; get it with: taylorscope data fetch {name}"),
-            Err(error) => format!("unusable: {error}"),
+        let (text, object) = match data::load(name, folder) {
+            Ok(set) => {
+                let (train, test, size) = (set.train.len(), set.test.len(), size(set.image));
+                let text = format!("{train} training and {test} test images of {size} in {} classes", set.classes);
+                let object = json!({ "train": train, "test": test, "image": set.image, "classes": set.classes });
+                (text, object)
+            }
+            Err(data::DataError::NotFound { .. }) => {
+                (format!("not here; get it with: taylorscope data fetch {name}"), json!({}))
+            }
+            Err(error) => (format!("unusable: {error}"), json!({ "error": error.to_string() })),
         };
-        output::line(format!("{name:<14} {state}"))?;
+        output::line(format!("{name:<14} {text}"))?;
+        let mut object = object;
+        object["name"] = json!(name);
+        object["usable"] = json!(object.get("train").is_some());
+        datasets.push(object);
     }
-    Ok(Status::Done)
+    Ok(Answer::new(Status::Done, json!({ "datasets": datasets })))
 }
 
 /// `28x28`, or `3x32x32` with channels.
@@ -73,56 +97,70 @@ fn at_hand(name: &str) -> &'static str {
     if name.starts_with(data::images::PREFIX) { "is a folder of your own" } else { "is embedded in the program" }
 }
 
-fn fetch(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
+fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
     let style = ProgressStyle::with_template("  {bar:30} {bytes}/{total_bytes}, ETA {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+    let shown = io::stderr().is_terminal() && !output::is_quiet();
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+    let last_line = Cell::new(Instant::now());
+    let say = |text: String| {
+        last_line.set(Instant::now());
+        bar.suspend(|| output::note(text));
+    };
     let files = data::fetch(name, folder, &FetchOptions::from_environment(), &mut |progress| match progress {
-        Progress::Present { file } => eprintln!("{file}: here already"),
-        Progress::Started { file, url } => eprintln!("{file}: from {url}"),
-        Progress::Received { bytes, total, .. } => {
+        Progress::Present { file } => say(format!("{file}: here already")),
+        Progress::Started { file, url } => say(format!("{file}: from {url}")),
+        Progress::Received { file, bytes, total } => {
             if let Some(total) = total {
                 bar.set_length(total);
             }
             bar.set_position(bytes);
+            if !shown && last_line.get().elapsed() >= SILENCE {
+                let of = total.map_or(String::new(), |total| format!(" of {:.1}", total as f64 / 1e6));
+                say(format!("{file}: {:.1}{of} MB", bytes as f64 / 1e6));
+            }
         }
         Progress::Unpacked { file } => {
             bar.reset();
-            eprintln!("{file}: unpacked and verified");
+            say(format!("{file}: unpacked and verified"));
         }
-        Progress::Failed { file, failure } => eprintln!("{file}: {}: {}", failure.url, failure.reason),
+        Progress::Failed { file, failure } => say(format!("{file}: {}: {}", failure.url, failure.reason)),
         Progress::Finished { file, .. } => {
             bar.reset();
-            eprintln!("{file}: complete and verified");
+            say(format!("{file}: complete and verified"));
         }
     })?;
     bar.finish_and_clear();
-    match files.first().and_then(|file| file.parent()) {
+    let place = files.first().and_then(|file| file.parent());
+    match place {
         Some(folder) => output::line(format!("{name}: {} files in {}", files.len(), folder.display()))?,
         None => output::line(format!("{name} {}; nothing to fetch", at_hand(name)))?,
     }
-    Ok(Status::Done)
+    Ok(Answer::new(Status::Done, json!({ "name": name, "folder": place, "files": files })))
 }
 
-fn verify(name: &str, folder: Option<&std::path::Path>) -> anyhow::Result<Status> {
+fn verify(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
     let files = data::verify(name, folder)?;
     if files.is_empty() {
         output::line(format!("{name} {} and has no checksums; it was read through and is whole", at_hand(name)))?;
     }
-    let mut status = Status::Done;
+    let mut whole = true;
+    let mut objects: Vec<Value> = Vec::new();
     for report in files {
-        let text = match &report.verdict {
-            Verdict::Intact => "intact".to_owned(),
-            Verdict::NotComparable => "present, but no checksum is known of this form of the file".to_owned(),
-            Verdict::Missing => "missing".to_owned(),
+        let (word, text) = match &report.verdict {
+            Verdict::Intact => ("intact", "intact".to_owned()),
+            Verdict::NotComparable => {
+                ("not comparable", "present, but no checksum is known of this form of the file".to_owned())
+            }
+            Verdict::Missing => ("missing", "missing".to_owned()),
             Verdict::Differs { expected, found } => {
-                format!("differs (damaged, or packed anew): SHA-256 is {found}, expected {expected}")
+                ("differs", format!("differs (damaged, or packed anew): SHA-256 is {found}, expected {expected}"))
             }
         };
-        if matches!(report.verdict, Verdict::Missing | Verdict::Differs { .. }) {
-            status = Status::Incomplete;
-        }
+        whole &= matches!(report.verdict, Verdict::Intact | Verdict::NotComparable);
         output::line(format!("{:<28} {text}", report.file))?;
+        objects.push(json!({ "file": report.file, "verdict": word, "message": text }));
     }
-    Ok(status)
+    Ok(Answer::new(Status::of(whole), json!({ "name": name, "files": objects })))
 }

@@ -1,6 +1,15 @@
 //! `taylorscope explore`.
 
-use super::{STOP, Status, output, run::tuned_optimizers, task::Task, tune};
+use super::{
+    answer::{Answer, Status},
+    options::{Overwrite, Tuned, positive},
+    output,
+    progress::Progress,
+    run::tuned_optimizers,
+    signals::STOP,
+    task::Task,
+    tune,
+};
 use crate::{
     optim::OptimizerConfig,
     report::study::exploration,
@@ -9,39 +18,39 @@ use crate::{
         explore::{
             EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore,
         },
-        tune::TuneOptions,
+        tune::{TuneOptions, searched},
     },
 };
+use clap::ValueHint;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     task: Task,
-    /// Folder of the study; one that holds it already is continued [default: runs/explore-NAME]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to; a study that lies there is continued [default: runs/explore-NAME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Seeds of every comparison
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Rounds between configurations at the fine time scale [default: a tenth of an epoch]
     #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u64).range(1..))]
     fine: Option<u64>,
-    /// Folder of a finished `tune` with the rates to use [default: search them first]
-    #[arg(long, value_name = "DIR")]
-    tuned: Option<PathBuf>,
+    #[command(flatten)]
+    tuned: Tuned,
     /// Runs whose neurons' Taylor optima are measured, which takes longer than training
     #[arg(long, value_enum, default_value_t)]
     optima: OptimaOf,
     /// Multiples of the tuned rates, beside 1 [default: 0.1,0.2,0.5,1.5,2]
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = super::positive)]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = positive)]
     factors: Option<Vec<f64>>,
     /// Values of epsilon on the way from Adam to momentum [default: 1e-8,1e-5,1e-4,1e-3,1e-2,1e-1,1,100]
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = super::positive)]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = positive)]
     epsilons: Option<Vec<f64>>,
-    /// Begin anew where the folder holds a study
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
@@ -53,8 +62,9 @@ enum OptimaOf {
     None,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    let experiment = arguments.task.begin([])?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    let experiment = arguments.task.begin()?;
+    let tuned = arguments.tuned.folder(tune::folder_of(&experiment.name));
     let out =
         arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("explore-{}", experiment.name)));
     let study = Study {
@@ -63,7 +73,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         data: arguments.task.data(),
         seeds: arguments.seeds as usize,
         fine: arguments.fine.map(|rounds| rounds as usize),
-        tuned: arguments.tuned.as_deref(),
+        tuned: tuned.as_deref(),
         optima: match arguments.optima {
             OptimaOf::All => Optima::All,
             OptimaOf::Tuned => Optima::Tuned,
@@ -71,9 +81,10 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         },
         factors: arguments.factors.as_deref().unwrap_or(&FACTORS),
         epsilons: arguments.epsilons.as_deref().unwrap_or(&EPSILONS),
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
     };
-    study.run()
+    let (status, object) = study.run()?;
+    Ok(Answer::new(status, object))
 }
 
 /// A study as asked for.
@@ -93,7 +104,7 @@ pub struct Study<'a> {
 
 impl Study<'_> {
     /// Tunes if need be, runs the study, renders its report, prints the claims.
-    pub fn run(mut self) -> anyhow::Result<Status> {
+    pub fn run(mut self) -> anyhow::Result<(Status, Value)> {
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),
             None => {
@@ -107,13 +118,17 @@ impl Study<'_> {
                     overwrite: self.overwrite,
                     stop: &STOP,
                 };
-                if tune::search(&self.experiment, &options)?.is_none() {
-                    return Ok(Status::Incomplete);
+                if tune::search(&self.experiment, &options)?.stopped {
+                    return Ok((
+                        Status::Incomplete,
+                        json!({ "folder": self.out, "status": "interrupted", "claims": [] }),
+                    ));
                 }
                 folder
             }
         };
         self.experiment.optimizer = tuned_optimizers(&self.experiment, &folder)?;
+        self.experiment.rates_from = Some(searched(&self.experiment));
         let options = ExploreOptions {
             out: self.out,
             data: self.data,
@@ -125,30 +140,42 @@ impl Study<'_> {
             overwrite: self.overwrite,
             stop: &STOP,
         };
-        let counter = output::Counter::new("runs");
+        let mut progress = Progress::new();
         let study = explore(&self.experiment, &options, &|event| match event {
-            ExploreEvent::Planned { runs, known } => counter.plan(runs, known),
-            ExploreEvent::Run { .. } => counter.count(),
+            ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
+            ExploreEvent::Run { .. } => progress.count(),
         })?;
-        counter.finish();
         if !study.complete {
-            eprintln!("stopped; the same command continues the study in {}", self.out.display());
-            return Ok(Status::Incomplete);
+            progress.finish();
+            output::note(format!("stopped; the same command continues the study in {}", self.out.display()));
+            return Ok((Status::Incomplete, json!({ "folder": self.out, "status": "interrupted", "claims": [] })));
         }
+        progress.begin("writing the report");
         let rendered = exploration(&self.experiment.name, &study, self.out)?;
-        for claim in claims::evaluate(&study) {
+        progress.finish();
+        let claims = claims::evaluate(&study);
+        for claim in &claims {
             output::line(format!("{}: {}", claim.verdict, claim.text))?;
             output::line(format!("    {}", claim.measured))?;
         }
         output::line(claims::RULE)?;
         output::line(format!("report: {}", rendered.html.display()))?;
         output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
-        Ok(Status::Done)
+        let object = json!({
+            "folder": self.out,
+            "status": "complete",
+            "report": rendered.html,
+            "figures": rendered.figures,
+            "tables": [self.out.join("explore.csv"), self.out.join("signs.csv")],
+            "tuned": folder,
+            "claims": claims,
+        });
+        Ok((Status::Done, object))
     }
 }
 
-/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the
-/// optimizer that steers Adam by what it explores.
+/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and
+/// the optimizer that steers Adam by what it explores.
 fn add_companions(experiment: &mut Experiment) -> anyhow::Result<()> {
     for name in [SWEEP_END, STEERED] {
         let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);

@@ -1,8 +1,15 @@
 //! `taylorscope landscape`.
 
-use super::{STOP, Status, UsageError, output};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    options::{Data, Overwrite, Threads},
+    output,
+    progress::Progress,
+    signals::STOP,
+};
 use crate::{
-    report,
+    report::{self, ReportOutput},
     study::{
         landscape::{
             Along, LandscapeOptions, PlaneKind, Subject, along, plane,
@@ -12,7 +19,12 @@ use crate::{
         numbers::{count, counted, significant},
     },
 };
-use std::{ops::Range, path::PathBuf};
+use clap::ValueHint;
+use serde_json::{Value, json};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -20,9 +32,11 @@ pub struct Arguments {
     #[arg(default_value = "digits-autoencoder")]
     target: String,
     /// What moves: input | neuron L.M | layer L | gradient | update N
-    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"], required_unless_present = "plane", conflicts_with = "plane")]
+    #[arg(long, num_args = 1..=2, value_names = ["WHAT", "WHICH"])]
+    #[arg(required_unless_present = "plane", conflicts_with = "plane")]
     along: Vec<String>,
-    /// Instead of a segment, the linear regions on a plane: through three rows of the data (A,B,C), or of one layer's weights (layer L)
+    /// Instead of a segment, the linear regions on a plane: through three rows of the data (A,B,C), or of one layer's
+    /// weights (layer L)
     #[arg(long, num_args = 1..=2, value_names = ["A,B,C|layer", "L"])]
     plane: Vec<String>,
     /// Range of a plane's first coordinate, to zoom in
@@ -31,7 +45,8 @@ pub struct Arguments {
     /// Range of a plane's second coordinate
     #[arg(long, value_name = "A..B", allow_hyphen_values = true, requires = "plane")]
     v: Option<String>,
-    /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth of the weights' norm either way, half of it for a neuron]
+    /// Range of the parameter t; along the input, two rows of the data [default: input 0..1, update -1..3, else a tenth
+    /// of the weights' norm either way, half of it for a neuron]
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     through: Option<String>,
     /// Rows of the training data whose mean loss is shown [default: the minibatch of an update, else the first 16]
@@ -52,18 +67,15 @@ pub struct Arguments {
     /// Experiment with the layers and the data of a weights file
     #[arg(long, value_name = "FILE")]
     experiment: Option<String>,
-    /// Where to write [default: runs/landscape, or the first free runs/landscape-2, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/landscape, or the first free one of runs/landscape-2, ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with the datasets' files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Replace another landscape in the folder
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 /// A segment or a plane.
@@ -73,8 +85,8 @@ enum What {
     Plane(PlaneKind),
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
     // `--along input RUN`: a second word that names no part of what moves is the target.
     let given = if arguments.plane.is_empty() { &arguments.along } else { &arguments.plane };
     let (words, target) = match &given[..] {
@@ -87,7 +99,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     };
     let default = PathBuf::from("runs").join("landscape");
     let trained = std::path::Path::new(target).is_dir();
-    let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.as_deref())?;
+    let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.folder())?;
     let options = LandscapeOptions {
         subject: &subject,
         along: if let What::Along(along) = what { along } else { Along::Input },
@@ -97,16 +109,17 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         round: arguments.round,
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
-        data: arguments.data.as_deref(),
+        data: arguments.data.folder(),
         out: match &arguments.out {
             Some(out) => Destination::Folder(out),
-            None if arguments.overwrite => Destination::Folder(&default),
+            None if arguments.overwrite.overwrite => Destination::Folder(&default),
             None => Destination::FirstFree(&default),
         },
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
         stop: &STOP,
     };
-    let mut events = |event: &str| eprintln!("{event}");
+    let mut progress = Progress::new();
+    let mut events = |event: &str| progress.step(event);
     let landscape = match what {
         What::Along(_) => along(&options, &mut events)?,
         What::Plane(kind) => {
@@ -114,20 +127,18 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
             plane(&options, kind, [range(&arguments.u, "u")?, range(&arguments.v, "v")?], &mut events)?
         }
     };
+    progress.begin("writing the report");
     let out = &landscape.folder.path;
     let rendered = report::render_landscape(out)?;
-    print(&landscape.summary)?;
-    output::line(format!("report:  {}", rendered.html.display()))?;
-    output::line(format!("figures: {}", out.join("figures").display()))?;
-    output::line(format!("tables:  {}", out.join("*.csv").display()))?;
-    Ok(Status::Done)
+    progress.finish();
+    Ok(Answer::new(Status::Done, print(&landscape.summary, out, &rendered)?))
 }
 
 /// Digits of the numbers that are printed; the files have all.
 const DIGITS: usize = 4;
 
-/// A short table of what was found.
-pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
+/// Prints a short table of what was found, and gives it for `--json`.
+pub fn print(summary: &LandscapeSummary, out: &Path, rendered: &ReportOutput) -> anyhow::Result<Value> {
     output::line(format!("along    {} ({})", summary.along, summary.parameter))?;
     let range = |name: &str, from: f64, to: f64| {
         output::line(format!("{name:<8} {} to {}", significant(from, DIGITS), significant(to, DIGITS)))
@@ -143,7 +154,21 @@ pub fn print(summary: &LandscapeSummary) -> anyhow::Result<()> {
             output::line(format!("kinks    {kinks}, on {pieces}"))?;
         }
     }
-    output::line(format!("method   {}", summary.method))
+    output::line(format!("method   {}", summary.method))?;
+    let figures = out.join("figures");
+    output::line(format!("report:  {}", rendered.html.display()))?;
+    output::line(format!("figures: {}", figures.display()))?;
+    output::line(format!("tables:  {}", out.join("*.csv").display()))?;
+    let mut object = json!(summary);
+    for (key, value) in [
+        ("folder", json!(out)),
+        ("report", json!(rendered.html)),
+        ("figures", json!(figures)),
+        ("summary", json!(out.join("landscape.json"))),
+    ] {
+        object[key] = value;
+    }
+    Ok(object)
 }
 
 /// Parses `A..B` with `A < B` or, along the input, two rows in any order.
@@ -162,7 +187,7 @@ fn rows(text: &str) -> anyhow::Result<Range<usize>> {
     let whole = |v: f64| v >= 0.0 && v.fract() == 0.0;
     if !whole(from) || !whole(to) || from >= to {
         return Err(UsageError(format!(
-            "--datapoints {text}: write the first row and the one behind the last, for example 0..64"
+            "--datapoints {text}: write the first row and the one after the last, for example 0..64"
         ))
         .into());
     }

@@ -7,8 +7,8 @@ const UNKNOWN: u64 = 8 << 30;
 
 #[derive(clap::Args)]
 pub struct Memory {
-    /// Memory for the analysis, e.g. 8G or 500M: what of the linearized rounds does not fit is computed again when it is needed, and a
-    /// run whose weights alone do not fit is refused [default: half of the machine's]
+    /// Memory for the analysis, e.g. 8G or 500M. Linearized rounds that do not fit are computed again when they are
+    /// needed; a run whose weights alone do not fit is refused [default: half of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = parse)]
     memory: Option<u64>,
 }

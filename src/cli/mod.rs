@@ -3,24 +3,29 @@
 //! Exit codes: 0 done, 1 failed on the way, 2 wrong usage.
 
 mod analyze;
+mod answer;
 mod checkpoint;
+mod completions;
+mod course;
 mod data;
 mod explore;
+mod help;
 mod landscape;
 mod memory;
+mod options;
 mod output;
+mod progress;
 mod report;
 mod reproduce;
 mod run;
+mod show;
+mod signals;
 mod task;
 mod tune;
 
 use crate::study::{ExperimentError, StudyError, landscape::LandscapeError};
-use clap::{Parser, Subcommand};
-use std::{
-    process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use clap::{FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
 
 /// An instrument for the training dynamics of rectifier networks: how much of the loss is regret, how much is the
 /// Taylor optimum, and how widely an optimizer explores.
@@ -29,6 +34,12 @@ use std::{
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Print one JSON object on standard output instead of text
+    #[arg(long, global = true, display_order = 900)]
+    json: bool,
+    /// Print no progress and no notes on standard error, only errors
+    #[arg(long, short, global = true, display_order = 901)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -49,38 +60,25 @@ enum Command {
     Report(report::Arguments),
     /// List, fetch or verify datasets
     Data(data::Arguments),
-}
-
-/// Set by Ctrl-C and SIGTERM: the current round or search step is finished, state and results are written, then the program ends.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// More threads than any machine has; a larger number is a typing mistake.
-const MAX_THREADS: usize = 1024;
-
-/// How a command ended without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Done,
-    /// Results were written, but something in them failed or was interrupted.
-    Incomplete,
+    /// Write a built-in experiment, or list experiments, optimizers and keys
+    Show(show::Arguments),
+    /// Print a script that lets the shell complete commands and flags
+    Completions(completions::Arguments),
 }
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+    let mut matches = match help::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return ExitCode::from(refuse(&error)),
     };
-    // A second Ctrl-C ends at once.
-    let _ = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping: writing down what there is; press Ctrl-C again to end at once");
-    });
+    let name = matches.subcommand_name().unwrap_or_default().to_owned();
+    let arguments = match Arguments::from_arg_matches_mut(&mut matches) {
+        Ok(arguments) => arguments,
+        Err(error) => return ExitCode::from(refuse(&error)),
+    };
+    output::configure(arguments.json, arguments.quiet);
+    signals::listen();
     let result = match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Tune(arguments) => tune::command(&arguments),
@@ -90,16 +88,43 @@ pub fn main() -> ExitCode {
         Command::Landscape(arguments) => landscape::command(&arguments),
         Command::Report(arguments) => report::command(&arguments),
         Command::Data(arguments) => data::command(&arguments),
+        Command::Show(arguments) => show::command(&arguments),
+        Command::Completions(arguments) => completions::command(&arguments),
     };
-    match result {
-        Ok(Status::Done) => ExitCode::SUCCESS,
-        Ok(Status::Incomplete) => ExitCode::from(1),
+    let printed = result.and_then(|answer| {
+        let code = answer.status.exit_code();
+        if arguments.json {
+            output::raw(&answer.line(&name))?
+        }
+        Ok(code)
+    });
+    match printed {
+        Ok(code) => ExitCode::from(code),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+            let (text, code) = (answer::describe(&error), if is_usage(&error) { 2 } else { 1 });
+            output::complain(format!("error: {text}"));
+            if arguments.json {
+                // A reader that went away needs no answer.
+                let _ = output::raw(&answer::failure(&text, code));
+            }
+            ExitCode::from(code)
         }
     }
+}
+
+/// Prints what is wrong with a command line, or the help that it asks for, and gives the exit code.
+fn refuse(error: &clap::Error) -> u8 {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return 0;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let _ = output::raw(&answer::failure(what, 2));
+    }
+    2
 }
 
 /// An error in what the user asked for.
@@ -116,23 +141,4 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error
             .downcast_ref::<crate::data::DataError>()
             .is_some_and(|e| matches!(e, crate::data::DataError::UnknownName { .. }))
-}
-
-/// Parses a positive number.
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "write positive numbers, such as 0.5 or 1e-8".to_owned())
-}
-
-/// Sets the number of threads for all parallel work.
-fn set_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    if threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
-        return Err(UsageError(format!("--threads must lie between 1 and {MAX_THREADS}")).into());
-    }
-    // Zero stands for all cores. This thread is one of the pool's: rounds are short, and handing each to another thread and
-    // waiting for it would take longer than many of their steps.
-    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).use_current_thread().build_global()?;
-    // faer's own threads would nest inside ours; every dense problem here is one of many.
-    faer::set_global_parallelism(faer::Par::Seq);
-    Ok(())
 }

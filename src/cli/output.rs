@@ -1,160 +1,296 @@
-//! Printing: progress on a terminal or as plain lines, and tables.
+//! Printing: lines for people on standard output unless `--json` is given, notes on standard error unless `--quiet` is.
 
-use crate::study::{Event, numbers::known, tables::Summary};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::{
-    io::{self, IsTerminal, Write},
-    sync::Mutex,
-    time::{Duration, Instant},
+use super::progress::Progress;
+use crate::{
+    data::DataError,
+    report::ReportOutput,
+    study::{
+        StudyError,
+        landscape::LandscapeError,
+        numbers::{known, significant},
+        results::{OptimizerTables, RunTables, Split},
+        tables::{Comparator, OptimizerSummary, Scale},
+    },
 };
+use serde_json::{Value, json};
+use std::{
+    io::{self, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+/// An analysis that took longer ends with a line that says what took the time.
+const LONG: Duration = Duration::from_secs(10);
+
+static JSON: AtomicBool = AtomicBool::new(false);
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Sets what `--json` and `--quiet` ask for.
+pub fn configure(json: bool, quiet: bool) {
+    JSON.store(json, Ordering::SeqCst);
+    QUIET.store(quiet, Ordering::SeqCst);
+}
+
+pub fn is_json() -> bool {
+    JSON.load(Ordering::SeqCst)
+}
+
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::SeqCst)
+}
 
 /// Whether the reader of our output went away, which is no error (`taylorscope ... | head`).
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// Prints a line on standard output.
+/// Whether an error is that of a dataset whose files are not at hand.
+pub fn is_missing_data(error: &anyhow::Error) -> bool {
+    let missing = |error: &DataError| matches!(error, DataError::NotFound { .. });
+    let of_study = |error: &StudyError| matches!(error, StudyError::Data(error) if missing(error));
+    error.downcast_ref::<StudyError>().is_some_and(of_study)
+        || matches!(error.downcast_ref::<LandscapeError>(), Some(LandscapeError::Study(error)) if of_study(error))
+}
+
+/// Prints a line of results for people; nothing with `--json`.
 pub fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{}", text.as_ref())?;
+    if is_json() { Ok(()) } else { raw(text.as_ref()) }
+}
+
+/// Prints a line on standard output.
+pub fn raw(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
 
-/// Shows a study's progress on standard error.
-pub struct Progress {
-    bar: Option<ProgressBar>,
-    terminal: bool,
-    label: String,
-    rounds: usize,
-    /// Rounds that an earlier process did.
-    before: usize,
-    started: Instant,
-    last_line: Instant,
+/// Prints what is neither a result nor an error on standard error; nothing with `--quiet`.
+pub fn note(text: impl AsRef<str>) {
+    if !is_quiet() {
+        complain(text);
+    }
 }
 
-impl Progress {
-    pub fn new() -> Self {
-        let now = Instant::now();
-        let terminal = io::stderr().is_terminal();
-        Self { bar: None, terminal, label: String::new(), rounds: 0, before: 0, started: now, last_line: now }
-    }
+/// Prints an error on standard error.
+pub fn complain(text: impl AsRef<str>) {
+    // Where nobody hears, nothing can be said.
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
 
-    pub fn show(&mut self, event: Event) {
-        match event {
-            Event::Started { label, index: _, count: _, learning_rate, rounds } => {
-                (self.label, self.rounds, self.before) = (label.to_owned(), rounds, 0);
-                self.started = Instant::now();
-                eprintln!("{label}: learning rate {}, {rounds} rounds", known(learning_rate));
-                if self.terminal {
-                    let template = "{prefix} {bar:30} {pos}/{len} rounds, {elapsed}, ETA {eta}  {msg}";
-                    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-                    let bar =
-                        ProgressBar::with_draw_target(Some(rounds as u64), ProgressDrawTarget::stderr_with_hz(10));
-                    self.bar = Some(bar.with_style(style).with_prefix(label.to_owned()));
-                }
-            }
-            Event::Resumed { label, rounds } => {
-                self.before = rounds;
-                eprintln!("{label}: goes on behind round {rounds}");
-            }
-            Event::Kept { label } => eprintln!("{label}: complete, kept"),
-            Event::Round { number, loss } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_position(number as u64);
-                    bar.set_message(format!("loss {loss:.5}"));
-                } else if self.last_line.elapsed() > Duration::from_secs(5) {
-                    self.last_line = Instant::now();
-                    let spent = self.started.elapsed().as_secs_f64();
-                    let left = spent / (number - self.before) as f64 * (self.rounds - number) as f64;
-                    eprintln!("{}: round {number}/{}, loss {loss:.5}, ETA {left:.0} s", self.label, self.rounds);
-                }
-            }
-            Event::Epoch { epoch, train_loss, test_loss } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_message(format!("epoch {epoch}: train {train_loss:.5}, test {test_loss:.5}"));
-                }
-            }
-            Event::Progress { .. } => {}
-            Event::Note { text } => eprintln!("{text}"),
-            Event::Phase { name } => {
-                if let Some(bar) = self.bar.take() {
-                    bar.finish_and_clear();
-                }
-                let spent = self.started.elapsed().as_secs_f64();
-                eprintln!("{}: {name} ({spent:.1} s so far)", self.label);
-            }
-            Event::Finished { summary } => {
-                if let Some(bar) = self.bar.take() {
-                    bar.finish_and_clear();
-                }
-                let spent = self.started.elapsed().as_secs_f64();
-                eprintln!("{}: {} in {spent:.1} s", self.label, summary.status);
-                if let Some(message) = &summary.message {
-                    eprintln!("{}: {message}", self.label);
-                }
-            }
+/// Prints what a run directory holds, and gives the same for `--json`. `planned` are the labels of all optimizers of
+/// the run, those included that were not begun.
+pub fn run(out: &Path, planned: &[String], rendered: &ReportOutput, progress: &mut Progress) -> anyhow::Result<Value> {
+    progress.finish();
+    let tables = RunTables::read(out)?;
+    if let Some(text) = progress.costliest().and_then(|(phase, time, all)| costs(&phase, time, all, &tables)) {
+        note(text);
+    }
+    summary_table(&tables, planned)?;
+    let [figures, summary] = ["figures", "summary.json"].map(|name| out.join(name));
+    line(format!("report:  {}", rendered.html.display()))?;
+    line(format!("figures: {}", figures.display()))?;
+    line(format!("tables:  {}", out.join("<optimizer>").join("*.csv").display()))?;
+    let optimizers: Vec<Value> =
+        tables.optimizers.iter().map(|optimizer| optimizer_object(&tables, optimizer)).collect();
+    let missing = not_begun(&tables, planned).map(|label| json!({ "label": label, "status": NOT_BEGUN }));
+    Ok(json!({
+        "run": out,
+        "report": rendered.html,
+        "figures": figures,
+        "summary": summary,
+        "name": tables.summary.name,
+        "status": tables.summary.status,
+        "seed": tables.summary.seed,
+        "dataset": tables.summary.dataset,
+        "loss": tables.summary.loss,
+        "optimizers": optimizers.into_iter().chain(missing).collect::<Vec<_>>(),
+    }))
+}
+
+/// The status of an optimizer whose turn did not come.
+const NOT_BEGUN: &str = "not begun";
+
+/// Labels of `planned` that the run says nothing of.
+fn not_begun<'a>(tables: &RunTables, planned: &'a [String]) -> impl Iterator<Item = &'a String> {
+    planned.iter().filter(|label| tables.summary.optimizers.iter().all(|done| done.label != **label))
+}
+
+/// The split of an optimizer's loss at the coarsest scale, with the number of the last round that it covers.
+fn split(tables: &RunTables, optimizer: &OptimizerTables) -> Option<(Split, usize)> {
+    let (headline, split) = (tables.headline(), optimizer.split(tables.headline())?);
+    let rows = optimizer.regret.iter().filter(|row| row.scale == split.scale && row.comparator == headline);
+    let rounds = rows.map(|row| row.rounds).max().unwrap_or(optimizer.summary.window_rounds);
+    Some((split, rounds))
+}
+
+fn optimizer_object(tables: &RunTables, optimizer: &OptimizerTables) -> Value {
+    let s: &OptimizerSummary = &optimizer.summary;
+    let folder = tables.dir.join(&s.label);
+    let names =
+        ["rounds", "epochs", "validation", "regret", "units", "novelty", "neurons"].map(|name| format!("{name}.csv"));
+    let files: Vec<_> = names.iter().map(|name| folder.join(name)).filter(|path| path.exists()).collect();
+    let regret = split(tables, optimizer).map(|(split, rounds)| {
+        json!({
+            "scale": split.scale,
+            "comparator": tables.headline(),
+            "units": split.units,
+            "window": rounds,
+            "analysed_rounds": s.sampled_rounds.unwrap_or(rounds),
+            "mean_loss": split.mean_loss,
+            "taylor_optimum": split.taylor_optimum,
+            "gap": split.gap,
+            "regret": split.regret,
+        })
+    });
+    json!({
+        "label": s.label,
+        "name": s.name,
+        "learning_rate": s.learning_rate,
+        "status": s.status,
+        "message": s.message,
+        "rounds": s.rounds,
+        "final_loss": s.last_loss,
+        "mean_loss": s.mean_loss,
+        "train_loss": s.train_loss,
+        "test_loss": s.test_loss,
+        "train_accuracy": s.train_accuracy,
+        "test_accuracy": s.test_accuracy,
+        "hidden_neurons": s.hidden_neurons,
+        "dead_neurons": s.dead_neurons,
+        "regret": regret,
+        "tables": files,
+    })
+}
+
+/// The optimizers of a run as a table.
+fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| significant(v, 4));
+    let classifier = tables.optimizers.iter().any(|o| o.summary.test_accuracy.is_some());
+    let test = if classifier { "test accuracy" } else { "test loss" };
+    let header =
+        ["optimizer", "rate", "final loss", test, "rounds analysed", "Taylor optimum", "regret", "dead", "status"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut scales = Vec::new();
+    for optimizer in &tables.optimizers {
+        let s = &optimizer.summary;
+        let mut cells = ["-", "-", "-"].map(str::to_owned);
+        if let Some((split, rounds)) = split(tables, optimizer) {
+            scales.push(split.scale);
+            cells = [
+                format!("{} of {}", s.sampled_rounds.unwrap_or(rounds), s.rounds),
+                interval((split.taylor_optimum - split.gap).max(0.0), split.taylor_optimum),
+                interval(split.regret, split.regret + split.gap),
+            ];
         }
+        let [analysed, optimum, regret] = cells;
+        rows.push(vec![
+            s.label.clone(),
+            known(s.learning_rate),
+            number(s.last_loss),
+            if classifier {
+                s.test_accuracy.map_or("-".to_owned(), |a| format!("{a:.4}"))
+            } else {
+                number(s.test_loss)
+            },
+            analysed,
+            optimum,
+            regret,
+            format!("{}/{}", s.dead_neurons, s.hidden_neurons),
+            s.status.clone(),
+        ]);
+    }
+    for label in not_begun(tables, planned) {
+        let mut row = vec!["-".to_owned(); header.len()];
+        (row[0], row[header.len() - 1]) = (label.clone(), NOT_BEGUN.to_owned());
+        rows.push(row);
+    }
+    aligned(&rows)?;
+    scales.sort();
+    scales.dedup();
+    match scales[..] {
+        [] => Ok(()),
+        [scale] => line(format!(
+            "Taylor optimum and regret: {}, comparator {}; \"a to b\" is as far as it is certified",
+            of(scale),
+            tables.headline()
+        )),
+        _ => line("Taylor optimum and regret: each at the coarsest scale that was measured, which differs"),
     }
 }
 
-/// Prints the optimizers of a run as a short table.
-pub fn summary_table(summary: &Summary) -> anyhow::Result<()> {
-    line(format!(
-        "{:<16} {:>10} {:>8} {:>10} {:>10} {:>10} {:>6}",
-        "optimizer", "rate", "rounds", "last loss", "mean loss", "test loss", "dead"
-    ))?;
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.5}"));
-    for o in &summary.optimizers {
-        line(format!(
-            "{:<16} {:>10} {:>8} {:>10} {:>10} {:>10} {:>6}{}",
-            o.label,
-            known(o.learning_rate),
-            o.rounds,
-            number(o.last_loss),
-            number(o.mean_loss),
-            number(o.test_loss),
-            format!("{}/{}", o.dead_neurons, o.hidden_neurons),
-            if o.status == "complete" { String::new() } else { format!("  {}", o.status) },
-        ))?;
+fn of(scale: Scale) -> &'static str {
+    match scale {
+        Scale::Network => "of the network",
+        Scale::Layer => "mean over layers",
+        Scale::Neuron => "mean over neurons",
+    }
+}
+
+/// `0.0272 to 0.0496`, or one number where both are the same to three digits.
+fn interval(low: f64, high: f64) -> String {
+    let [low, high] = [low, high].map(|value| significant(value, 3));
+    if low == high { low } else { format!("{low} to {high}") }
+}
+
+/// Prints rows of numbers: the first and the last column on the left, all others on the right.
+pub fn aligned(rows: &[Vec<String>]) -> anyhow::Result<()> {
+    columns(rows, true)
+}
+
+/// Prints rows of words, all on the left.
+pub fn listed(rows: &[Vec<String>]) -> anyhow::Result<()> {
+    columns(rows, false)
+}
+
+/// Prints rows whose columns are as wide as they need.
+fn columns(rows: &[Vec<String>], numbers: bool) -> anyhow::Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| length(row, column)).max().unwrap_or(0)).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let right = numbers && column > 0 && column + 1 < columns;
+            if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
 }
 
-/// Shows how many of many equal pieces of work are done: a bar on a terminal, a line now and then elsewhere.
-pub struct Counter {
-    bar: ProgressBar,
-    terminal: bool,
-    noun: &'static str,
-    last_line: Mutex<Instant>,
+/// Which phase of a long analysis took the most time, and which setting shortens it.
+fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Option<String> {
+    if all < LONG {
+        return None;
+    }
+    let searched = tables.summary.loss == "cross_entropy"
+        && tables.optimizers.iter().any(|o| {
+            o.units.iter().any(|row| row.scale == Scale::Neuron && row.comparator == Comparator::Unconstrained)
+        });
+    let remedy = match phase {
+        phase if phase.contains("neuron") && searched => {
+            "--set 'regret.comparators=[\"ball\"]' leaves out its slow part"
+        }
+        phase if phase.contains("neuron") => "--set regret.neurons=8 analyses fewer neurons per layer",
+        phase if phase.contains("layer") || phase.contains("network") => {
+            "a smaller regret.max_products shortens it and leaves wider gaps"
+        }
+        phase if phase.contains("linear") => "a smaller regret.window or regret.rounds shortens it",
+        phase if phase.contains("explor") || phase.contains("activation") => "a smaller exploration.probe shortens it",
+        _ => "`taylorscope show --keys` lists the settings",
+    };
+    let [time, all] = [time, all].map(|time| super::course::seconds(time.as_secs_f64()));
+    Some(format!("most of the analysis went to {phase}, {time} of {all}: {remedy}"))
 }
 
-impl Counter {
-    pub fn new(noun: &'static str) -> Self {
-        let template = format!("  {{bar:30}} {{pos}}/{{len}} {noun}, {{elapsed}}, ETA {{eta}}");
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
-        Self { bar, terminal: io::stderr().is_terminal(), noun, last_line: Mutex::new(Instant::now()) }
-    }
+#[cfg(test)]
+mod tests {
+    use super::interval;
 
-    /// So many pieces follow, beside those that are known already.
-    pub fn plan(&self, pieces: usize, known: usize) {
-        eprintln!("{pieces} {} to train, {known} known", self.noun);
-        self.bar.set_length(pieces as u64);
-        self.bar.reset();
-    }
-
-    /// One more is done.
-    pub fn count(&self) {
-        self.bar.inc(1);
-        let Ok(mut last_line) = self.last_line.lock() else { return };
-        if !self.terminal && last_line.elapsed() > Duration::from_secs(5) {
-            *last_line = Instant::now();
-            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let left = self.bar.elapsed().as_secs_f64() / done.max(1) as f64 * all.saturating_sub(done) as f64;
-            eprintln!("{done}/{all} {}, ETA {left:.0} s", self.noun);
-        }
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
+    #[test]
+    fn intervals_are_written_as_far_as_their_ends_differ() {
+        assert_eq!(interval(0.02719, 0.0496), "0.0272 to 0.0496");
+        assert_eq!(interval(0.054601, 0.054602), "0.0546");
+        assert_eq!(interval(0.0, 0.0337), "0 to 0.0337");
     }
 }

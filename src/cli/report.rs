@@ -1,20 +1,26 @@
 //! `taylorscope report`.
 
-use super::{Status, UsageError, output};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    output,
+};
 use crate::report;
+use clap::ValueHint;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Run directories; with several, a page that compares them
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
     runs: Vec<PathBuf>,
-    /// Where to write [default: the run directory; for several runs: runs/comparison]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: the run directory; for several runs, runs/comparison]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     for run in &arguments.runs {
         if !run.join("summary.json").exists() {
             let reason = format!("{} is no run directory: it has no summary.json", run.display());
@@ -29,5 +35,6 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
     let runs: Vec<&Path> = arguments.runs.iter().map(PathBuf::as_path).collect();
     let rendered = report::render(&runs, &out)?;
     output::line(format!("report: {}", rendered.html.display()))?;
-    Ok(Status::Done)
+    let object = json!({ "runs": arguments.runs, "folder": out, "report": rendered.html, "figures": rendered.figures });
+    Ok(Answer::new(Status::Done, object))
 }

@@ -1,6 +1,15 @@
 //! `taylorscope reproduce`: the paper's figures and its claims with verdicts.
 
-use super::{STOP, Status, explore, landscape, memory::Memory, output, run};
+use super::{
+    answer::{Answer, Status},
+    explore, landscape,
+    memory::Memory,
+    options::{Data, Overwrite, Seed, Threads},
+    output,
+    progress::Progress,
+    run,
+    signals::STOP,
+};
 use crate::{
     report,
     study::{
@@ -14,7 +23,8 @@ use crate::{
         results::RunTables,
     },
 };
-use clap::ValueEnum;
+use clap::{ValueEnum, ValueHint};
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     sync::atomic::Ordering,
@@ -38,23 +48,19 @@ pub struct Arguments {
     /// Figure 5 with tuned rates, several seeds and intervals, as `explore` does it
     #[arg(long)]
     full: bool,
-    /// Folder for the runs [default: runs/reproduce-FIGURE, or the first free one]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/reproduce-FIGURE, or the first free one of runs/reproduce-FIGURE-2, ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Folder with the datasets' files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Seed of weights and data order
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
-    seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    seed: Seed,
+    #[command(flatten)]
+    threads: Threads,
     #[command(flatten)]
     memory: Memory,
-    /// Replace earlier runs in the folder
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -155,85 +161,122 @@ fn full_settings(quick: bool) -> Vec<String> {
     settings.iter().map(ToString::to_string).collect()
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    super::set_threads(arguments.threads)?;
+/// What a figure of the paper came to.
+struct Made {
+    status: Status,
+    /// For `--json`.
+    object: Value,
+}
+
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    arguments.threads.set()?;
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
     // A study goes on in its folder.
-    let same = arguments.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
+    let same = arguments.overwrite.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
     let parent = arguments.out.clone().unwrap_or_else(|| if same { default } else { run::free(default) });
-    let mut status = Status::Done;
+    let mut all = Vec::new();
+    let mut keep = |figure: Figure, made: anyhow::Result<Made>| {
+        let mut made = made.map_err(|error| with_hint(error, arguments.quick))?;
+        made.object["figure"] = json!(figure.name());
+        all.push(made);
+        Ok::<(), anyhow::Error>(())
+    };
     if matches!(arguments.figure, Figure::Fig1 | Figure::All) {
         let name = Task::Autoencoder.experiment(arguments.quick);
-        shattered(arguments, name, &parent.join(Figure::Fig1.name()))?;
+        keep(Figure::Fig1, shattered(arguments, name, &parent.join(Figure::Fig1.name())))?;
     }
     for reproduction in arguments.figure.runs() {
-        let name = reproduction.task.experiment(arguments.quick);
-        let (text, origin) = source(name)?;
         if reproduction.figure == Figure::Fig5 && arguments.full {
             // The study of the convolutional network would take days.
             if reproduction.task == Task::Convnet {
                 continue;
             }
-            let mut settings = full_settings(arguments.quick);
-            settings.push(format!("seed={}", arguments.seed));
-            let study = explore::Study {
-                experiment: parse(&text, &origin, &settings)?,
-                out: &parent.join("fig5-full"),
-                data: arguments.data.as_deref(),
-                seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
-                fine: None,
-                tuned: None,
-                optima: if arguments.quick { Optima::All } else { Optima::Tuned },
-                factors: if arguments.quick { &FACTORS } else { &FULL_FACTORS },
-                epsilons: if arguments.quick { &EPSILONS } else { &FULL_EPSILONS },
-                overwrite: arguments.overwrite,
-            };
-            if study.run()? != Status::Done {
-                status = Status::Incomplete;
-            }
-            continue;
-        }
-        let mut settings = reproduction.settings(arguments.quick);
-        settings.push(format!("name=\"{name}-{}\"", reproduction.figure.name()));
-        settings.push(format!("seed={}", arguments.seed));
-        let experiment = parse(&text, &origin, &settings)?;
-        let out = parent.join(reproduction.folder);
-        let options = RunOptions {
-            out: &out,
-            data: arguments.data.as_deref(),
-            keep_trace: false,
-            overwrite: arguments.overwrite,
-            // The same command goes on where it ended.
-            resume: !arguments.overwrite,
-            checkpoint: Interval::default(),
-            memory: arguments.memory.bytes(),
-            stop: &STOP,
-        };
-        let summary = run::run_and_report(&experiment, &options)?;
-        output::line("")?;
-        for claim in evaluate(&RunTables::read(&out)?) {
-            output::line(format!("{}: {}", claim.verdict, claim.text))?;
-            output::line(format!("    {}", claim.measured))?;
-        }
-        if summary.status != "complete" {
-            status = Status::Incomplete;
+            keep(Figure::Fig5, reproduction.study(arguments, &parent.join("fig5-full")))?;
+        } else {
+            keep(reproduction.figure, reproduction.run(arguments, &parent.join(reproduction.folder)))?;
         }
         if STOP.load(Ordering::SeqCst) {
             break;
         }
     }
-    Ok(status)
+    let complete = all.iter().all(|made| made.status == Status::Done) && !STOP.load(Ordering::SeqCst);
+    let figures: Vec<Value> = all.into_iter().map(|made| made.object).collect();
+    let status = if complete { "complete" } else { "incomplete" };
+    Ok(Answer::new(Status::of(complete), json!({ "folder": parent, "status": status, "figures": figures })))
+}
+
+/// The paper's datasets must be fetched; who lacks them should hear that there is another way.
+fn with_hint(error: anyhow::Error, quick: bool) -> anyhow::Error {
+    match output::is_missing_data(&error) && !quick {
+        true => error.context("the paper's data are not at hand; add --quick to take the embedded digits instead"),
+        false => error,
+    }
+}
+
+impl Reproduction {
+    /// Figure 5 as a study.
+    fn study(&self, arguments: &Arguments, out: &Path) -> anyhow::Result<Made> {
+        let (text, origin) = source(self.task.experiment(arguments.quick))?;
+        let mut settings = full_settings(arguments.quick);
+        settings.extend(arguments.seed.setting());
+        let study = explore::Study {
+            experiment: parse(&text, &origin, &settings)?,
+            out,
+            data: arguments.data.folder(),
+            seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
+            fine: None,
+            tuned: None,
+            optima: if arguments.quick { Optima::All } else { Optima::Tuned },
+            factors: if arguments.quick { &FACTORS } else { &FULL_FACTORS },
+            epsilons: if arguments.quick { &EPSILONS } else { &FULL_EPSILONS },
+            overwrite: arguments.overwrite.overwrite,
+        };
+        let (status, object) = study.run()?;
+        Ok(Made { status, object })
+    }
+
+    /// A figure as a run.
+    fn run(&self, arguments: &Arguments, out: &Path) -> anyhow::Result<Made> {
+        let name = self.task.experiment(arguments.quick);
+        let (text, origin) = source(name)?;
+        let mut settings = self.settings(arguments.quick);
+        settings.push(format!("name=\"{name}-{}\"", self.figure.name()));
+        settings.extend(arguments.seed.setting());
+        let experiment = parse(&text, &origin, &settings)?;
+        let options = RunOptions {
+            out,
+            data: arguments.data.folder(),
+            keep_trace: false,
+            overwrite: arguments.overwrite.overwrite,
+            // The same command goes on where it ended.
+            resume: !arguments.overwrite.overwrite,
+            checkpoint: Interval::default(),
+            memory: arguments.memory.bytes(),
+            stop: &STOP,
+        };
+        let (status, mut object) = run::run_and_report(&experiment, &options)?;
+        output::line("")?;
+        let claims = evaluate(&RunTables::read(out)?);
+        for claim in &claims {
+            output::line(format!("{}: {}", claim.verdict, claim.text))?;
+            output::line(format!("    {}", claim.measured))?;
+        }
+        object["claims"] = json!(claims);
+        Ok(Made { status, object })
+    }
 }
 
 /// The round whose update figure 1 looks along: early, when the function still changes much.
 const SHOWN_UPDATE: usize = 10;
 
 /// Figure 1: constructed and random networks, one update of training, and what the updates of each optimizer crossed.
-fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()> {
-    let mut events = |event: &str| eprintln!("{event}");
+fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Made> {
+    let mut progress = Progress::new();
+    let mut events = |event: &str| progress.step(event);
     let (text, origin) = source(name)?;
-    let experiment = parse(&text, &origin, &[format!("seed={}", arguments.seed)])?;
-    let subject = Subject::of_experiment(&experiment, arguments.data.as_deref())?;
+    let settings: Vec<String> = arguments.seed.setting().into_iter().collect();
+    let experiment = parse(&text, &origin, &settings)?;
+    let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
     let options = LandscapeOptions {
         subject: &subject,
         along: Along::Update(SHOWN_UPDATE),
@@ -243,15 +286,17 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()
         round: None,
         output: None,
         updates: if arguments.quick { 30 } else { 50 },
-        data: arguments.data.as_deref(),
+        data: arguments.data.folder(),
         out: Destination::Folder(out),
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
         stop: &STOP,
     };
     let found = along(&options, &mut events)?;
-    let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, arguments.seed);
+    let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, experiment.seed);
     growth::write(&settings, &subject.examples(), out, &mut events)?;
+    progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;
-    landscape::print(&found.summary)?;
-    output::line(format!("report:  {}", rendered.html.display()))
+    progress.finish();
+    let object = landscape::print(&found.summary, out, &rendered)?;
+    Ok(Made { status: Status::Done, object })
 }

@@ -1,88 +1,93 @@
 //! `taylorscope run`.
 
-use super::{STOP, Status, UsageError, checkpoint::Checkpoint, memory::Memory, output, task::Task, tune};
+use super::{
+    UsageError,
+    answer::{Answer, Status},
+    checkpoint::Checkpoint,
+    memory::Memory,
+    options::{Optimizers, Overwrite, Resume, Tuned},
+    output,
+    progress::Progress,
+    signals::STOP,
+    task::Task,
+    tune,
+};
 use crate::{
     optim::OptimizerConfig,
     report,
     study::{
         Experiment, RunOptions,
-        experiment::{parse, source},
+        experiment::{BUILT_IN, parse, source},
         run::{run, train_only},
-        tables::Summary,
+        tune::{self as search, searched},
     },
     train::Ending,
 };
+use clap::ValueHint;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     task: Task,
-    /// Run directory [default: runs/NAME, or the first free runs/NAME-2, ...]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to [default: runs/NAME, or the first free one of runs/NAME-2, ...]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Seed of weights and data order
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
-    seed: Option<u64>,
-    /// Optimizer and, if not its default, its learning rate; repeatable; replaces those of the experiment
-    #[arg(long = "optimizer", value_name = "NAME[:RATE]")]
-    optimizers: Vec<String>,
+    #[command(flatten)]
+    optimizers: Optimizers,
+    #[command(flatten)]
+    tuned: Tuned,
     #[command(flatten)]
     memory: Memory,
     #[command(flatten)]
     checkpoint: Checkpoint,
-    /// Continue a run that was stopped or ended in any other way: what is complete is kept, the rest goes on from its last checkpoint
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// Replace another run in the directory
-    #[arg(long)]
-    overwrite: bool,
-    /// Keep weights and minibatches of every round in RUN/<optimizer>/trace
+    #[command(flatten)]
+    resume: Resume,
+    #[command(flatten)]
+    overwrite: Overwrite,
+    /// Keep weights and minibatches of every round in the folder <optimizer>/trace of the run
     #[arg(long)]
     keep_trace: bool,
-    /// Take the optimizers with the learning rates that `tune` found, from DIR [default: runs/tune-NAME]
-    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "optimizers")]
-    tuned: Option<Option<PathBuf>>,
-    /// Only train: no analysis, no files; one line an optimizer
+    /// Only train: no analysis, no files; one line per optimizer
     #[arg(long)]
     train_only: bool,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let experiment = experiment(arguments)?;
     if arguments.train_only {
         return plain(&experiment, arguments.task.data());
     }
     let default = PathBuf::from("runs").join(&experiment.name);
+    let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None if arguments.resume || arguments.overwrite => default,
+        None if resume || overwrite => default,
         None => free(default),
     };
     let options = RunOptions {
         out: &out,
         data: arguments.task.data(),
         keep_trace: arguments.keep_trace,
-        overwrite: arguments.overwrite,
-        resume: arguments.resume,
+        overwrite,
+        resume,
         checkpoint: arguments.checkpoint.interval(),
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
-    let summary = run_and_report(&experiment, &options)?;
-    Ok(if summary.status == "complete" { Status::Done } else { Status::Incomplete })
+    let (status, object) = run_and_report(&experiment, &options)?;
+    Ok(Answer::new(status, object))
 }
 
 /// Runs an experiment with progress, renders its report, prints both.
-pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<Summary> {
-    let mut progress = output::Progress::new();
+pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(Status, Value)> {
+    let mut progress = Progress::new();
     let summary = run(experiment, options, &mut |event| progress.show(event))?;
+    progress.begin("writing the report");
     let rendered = report::render(&[options.out], options.out)?;
-    output::summary_table(&summary)?;
-    output::line(format!("report:  {}", rendered.html.display()))?;
-    output::line(format!("figures: {}", options.out.join("figures").display()))?;
-    output::line(format!("tables:  {}", options.out.join("<optimizer>").join("*.csv").display()))?;
-    Ok(summary)
+    let object = output::run(options.out, &experiment.labels(), &rendered, &mut progress)?;
+    Ok((Status::of(summary.status == "complete"), object))
 }
 
 /// The first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
@@ -95,13 +100,12 @@ pub fn free(dir: PathBuf) -> PathBuf {
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
-    let mut experiment = arguments.task.begin(arguments.seed.map(|seed| format!("seed={seed}")))?;
-    if let Some(folder) = &arguments.tuned {
-        let folder = folder.clone().unwrap_or_else(|| tune::folder_of(&experiment.name));
+    let mut experiment = arguments.task.begin()?;
+    if let Some(folder) = arguments.tuned.folder(tune::folder_of(&experiment.name)) {
         experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
-        experiment.rates_from = Some(format!("tune: {}", folder.display()));
+        experiment.rates_from = Some(searched(&experiment));
     }
-    replace_optimizers(&mut experiment, &arguments.optimizers)?;
+    replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     Ok(experiment)
 }
 
@@ -119,9 +123,22 @@ pub fn replace_optimizers(experiment: &mut Experiment, optimizers: &[String]) ->
 pub fn tuned_optimizers(experiment: &Experiment, folder: &Path) -> anyhow::Result<Vec<OptimizerConfig>> {
     let path = folder.join("tuned.toml");
     let usage = |reason: String| UsageError(format!("{}: {reason}", path.display()));
+    // `run --tuned my.toml` takes the experiment for the folder.
+    let is_experiment = folder.is_file() || BUILT_IN.iter().any(|(name, _)| Path::new(name) == folder);
+    if is_experiment && !path.exists() {
+        let reason = format!("{} is no folder of a search; name the experiment before --tuned", folder.display());
+        return Err(UsageError(reason).into());
+    }
     if !path.exists() {
         let reason = "there is no finished search; run `taylorscope tune` on this experiment first, or name its folder";
         return Err(usage(format!("{reason} with --tuned=DIR")).into());
+    }
+    let found = std::fs::read(folder.join("tuned.json")).ok();
+    let found: Vec<search::Tuned> = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    if let Some(lost) = found.iter().find(|tuned| tuned.learning_rate.is_none()) {
+        let name = &lost.optimizer;
+        let reason = format!("the search found no stable learning rate for {name}; leave {name} out, or tune anew");
+        return Err(usage(reason).into());
     }
     let (text, origin) = source(&path.display().to_string())?;
     let tuned = parse(&text, &origin, &[])?;
@@ -148,18 +165,32 @@ pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
     Ok(OptimizerConfig::named(name, rate)?)
 }
 
-fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Status> {
+fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer> {
     let mut status = Status::Done;
-    for trained in train_only(experiment, data)? {
+    let mut progress = Progress::new();
+    progress.begin("training");
+    let all = train_only(experiment, data)?;
+    progress.finish();
+    let mut optimizers = Vec::new();
+    for trained in all {
         let mut seconds = trained.seconds.clone();
         seconds.sort_by(f64::total_cmp);
         let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
         let (label, last, mean) = (&trained.label, trained.last_loss, trained.mean_loss);
         output::line(format!("{label:<16} {median:.3} s/epoch  last-100 loss {last:.5}  mean loss {mean:.5}"))?;
-        if let Ending::Diverged(what) = trained.ending {
-            eprintln!("{label}: {what}; try a smaller learning rate");
+        let diverged = if let Ending::Diverged(what) = trained.ending { Some(what.to_string()) } else { None };
+        if let Some(what) = &diverged {
+            output::complain(format!("{label}: {what}; try a smaller learning rate"));
             status = Status::Incomplete;
         }
+        optimizers.push(json!({
+            "label": label,
+            "status": if diverged.is_some() { "failed" } else { "complete" },
+            "message": diverged,
+            "seconds_per_epoch": median,
+            "final_loss": last,
+            "mean_loss": mean,
+        }));
     }
-    Ok(status)
+    Ok(Answer::new(status, json!({ "name": experiment.name, "optimizers": optimizers })))
 }

@@ -1,41 +1,43 @@
 //! The options of every command that trains an experiment.
 
+use super::options::{Data, Seed, Settings, Threads};
 use crate::study::{
     Experiment,
     experiment::{parse, source},
 };
-use std::path::{Path, PathBuf};
+use clap::ValueHint;
+use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Task {
-    /// Built-in experiment or experiment file
-    #[arg(default_value = "digits-autoencoder")]
+    /// Built-in experiment (`taylorscope show` lists them) or experiment file
+    #[arg(default_value = "digits-autoencoder", value_hint = ValueHint::AnyPath)]
     experiment: String,
-    /// Folder with the dataset's files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    #[arg(long)]
+    #[command(flatten)]
+    data: Data,
+    /// Passes over the training data [default: those of the experiment]
+    #[arg(long, value_name = "COUNT")]
     epochs: Option<usize>,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Change any key of the experiment, e.g. --set regret.prefixes=10; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    #[command(flatten)]
+    seed: Seed,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Task {
-    /// Sets the number of threads and reads the experiment with its settings and `more` of them.
-    pub fn begin(&self, more: impl IntoIterator<Item = String>) -> anyhow::Result<Experiment> {
-        super::set_threads(self.threads)?;
+    /// Sets the number of threads and reads the experiment with its settings.
+    pub fn begin(&self) -> anyhow::Result<Experiment> {
+        self.threads.set()?;
         let (text, origin) = source(&self.experiment)?;
-        let mut settings = self.settings.clone();
-        settings.extend(more);
+        let mut settings = self.settings.settings.clone();
+        settings.extend(self.seed.setting());
         settings.extend(self.epochs.map(|epochs| format!("training.epochs={epochs}")));
         Ok(parse(&text, &origin, &settings)?)
     }
 
     pub fn data(&self) -> Option<&Path> {
-        self.data.as_deref()
+        self.data.folder()
     }
 }

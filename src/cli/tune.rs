@@ -1,6 +1,14 @@
 //! `taylorscope tune`.
 
-use super::{STOP, Status, output, run::replace_optimizers, task::Task};
+use super::{
+    answer::{Answer, Status},
+    options::{Optimizers, Overwrite},
+    output,
+    progress::Progress,
+    run::replace_optimizers,
+    signals::STOP,
+    task::Task,
+};
 use crate::{
     report::study::tuning,
     study::{
@@ -8,74 +16,100 @@ use crate::{
         tune::{TuneEvent, TuneOptions, tune},
     },
 };
+use clap::ValueHint;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     task: Task,
-    /// Folder of the search; one that holds it already is continued [default: runs/tune-NAME]
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write to; a search that lies there is continued [default: runs/tune-NAME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Seeds per learning rate
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// How often the spacing around the best rate is halved
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=8))]
+    #[arg(long, value_name = "TIMES", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=8))]
     refine: u64,
-    /// Optimizer; repeatable; replaces those of the experiment
-    #[arg(long = "optimizer", value_name = "NAME")]
-    optimizers: Vec<String>,
-    /// Begin anew where the folder holds a search
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    optimizers: Optimizers,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
-pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
-    let mut experiment = arguments.task.begin([])?;
-    replace_optimizers(&mut experiment, &arguments.optimizers)?;
+pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
+    let mut experiment = arguments.task.begin()?;
+    replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     let out = arguments.out.clone().unwrap_or_else(|| folder_of(&experiment.name));
     let options = TuneOptions {
         out: &out,
         data: arguments.task.data(),
         seeds: arguments.seeds as usize,
         refinements: arguments.refine as usize,
-        overwrite: arguments.overwrite,
+        overwrite: arguments.overwrite.overwrite,
         stop: &STOP,
     };
-    Ok(search(&experiment, &options)?.unwrap_or(Status::Incomplete))
+    let found = search(&experiment, &options)?;
+    Ok(Answer::new(found.status, found.object))
 }
 
-/// Searches, renders the report, prints both. `None` if the search was stopped.
-pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Option<Status>> {
+/// What a search found.
+pub struct Found {
+    /// Whether the search was stopped.
+    pub stopped: bool,
+    pub status: Status,
+    /// For `--json`.
+    pub object: Value,
+}
+
+/// Searches, renders the report, prints both.
+pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Found> {
     let out = options.out;
-    let counter = output::Counter::new("points");
+    let mut progress = Progress::new();
     let search = tune(experiment, options, &|event| match event {
-        TuneEvent::Planned { points, known } => counter.plan(points, known),
-        TuneEvent::Point { .. } => counter.count(),
+        TuneEvent::Planned { points, known } => progress.plan("point", points, known),
+        TuneEvent::Point { .. } => progress.count(),
     })?;
-    counter.finish();
     if !search.complete {
-        eprintln!("stopped; the same command continues the search in {}", out.display());
-        return Ok(None);
+        progress.finish();
+        output::note(format!("stopped; the same command continues the search in {}", out.display()));
+        let object = json!({ "folder": out, "status": "interrupted", "optimizers": [] });
+        return Ok(Found { stopped: true, status: Status::Incomplete, object });
     }
+    progress.begin("writing the report");
     let rendered = tuning(&experiment.name, &search, out)?;
-    output::line(format!("{:<16} {:>10} {:>12} {:>6}", "optimizer", "rate", "train loss", "rates"))?;
+    progress.finish();
+    let mut rows = vec![["optimizer", "rate", "train loss", "rates tried", ""].map(str::to_owned).to_vec()];
     for tuned in &search.tuned {
-        let number = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.5}"));
-        let rate = tuned.learning_rate.map_or("-".to_owned(), |rate| rate.to_string());
         let note = match (tuned.learning_rate, tuned.at_end) {
-            (None, _) => "  every rate diverged",
-            (_, true) => "  at the end of the range searched",
+            (None, _) => "every rate diverged",
+            (_, true) => "at the end of the range searched",
             _ => "",
         };
-        let loss = number(tuned.train_loss);
-        output::line(format!("{:<16} {rate:>10} {loss:>12} {:>6}{note}", tuned.optimizer, tuned.rates))?;
+        rows.push(vec![
+            tuned.optimizer.clone(),
+            tuned.learning_rate.map_or("-".to_owned(), |rate| rate.to_string()),
+            tuned.train_loss.map_or("-".to_owned(), |loss| format!("{loss:.5}")),
+            tuned.rates.to_string(),
+            note.to_owned(),
+        ]);
     }
+    output::aligned(&rows)?;
+    let experiment = out.join("tuned.toml");
     output::line(format!("report:     {}", rendered.html.display()))?;
-    output::line(format!("experiment: {}", out.join("tuned.toml").display()))?;
+    output::line(format!("experiment: {}", experiment.display()))?;
     let found = search.tuned.iter().all(|tuned| tuned.learning_rate.is_some());
-    Ok(Some(if found { Status::Done } else { Status::Incomplete }))
+    let object = json!({
+        "folder": out,
+        "status": "complete",
+        "report": rendered.html,
+        "experiment": experiment,
+        "table": out.join("tune.csv"),
+        "optimizers": search.tuned,
+    });
+    Ok(Found { stopped: false, status: Status::of(found), object })
 }
 
 /// Where the search of an experiment lies by default; `run --tuned` looks there.

@@ -84,6 +84,20 @@ pub enum LayerSpec {
 /// The names that a layer list may use, for error texts.
 pub const LAYER_NAMES: &[&str] = &["dense", "conv", "relu", "leaky_relu", "abs", "max_pool", "avg_pool", "flatten"];
 
+/// Activations that networks elsewhere have, and that no spelling of a rectifier is.
+const SMOOTH: &[&str] =
+    &["gelu", "silu", "swish", "elu", "selu", "celu", "tanh", "sigmoid", "softplus", "mish", "softmax"];
+
+/// What to say of a name that is no layer's.
+fn unknown(name: &str) -> String {
+    match SMOOTH.contains(&name) {
+        true => {
+            format!("unknown layer \"{name}\": it is not piecewise linear; take \"relu\", \"leaky_relu\" or \"abs\"")
+        }
+        false => format!("unknown layer \"{name}\"{}", suggestion(name, LAYER_NAMES)),
+    }
+}
+
 impl LayerSpec {
     /// Whether the layer is about images.
     pub fn is_spatial(&self) -> bool {
@@ -102,7 +116,7 @@ impl LayerSpec {
                 Err("a convolution needs its filters: write { conv = { maps = 16, kernel = 3, padding = 1 } }".into())
             }
             "max_pool" | "avg_pool" => Err(format!("a pool needs the side of its windows: write {{ {name} = 2 }}")),
-            other => Err(format!("unknown layer \"{other}\"{}", suggestion(other, LAYER_NAMES))),
+            other => Err(unknown(other)),
         }
     }
 
@@ -267,10 +281,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
                     "relu" | "abs" | "flatten" => {
                         return Err(M::Error::custom(format!("{key} takes no value: write \"{key}\"")));
                     }
-                    other => {
-                        let near = suggestion(other, LAYER_NAMES);
-                        return Err(M::Error::custom(format!("unknown layer \"{other}\"{near}")));
-                    }
+                    other => return Err(M::Error::custom(unknown(other))),
                 };
                 if let Some(second) = map.next_key::<String>()? {
                     return Err(M::Error::custom(format!("a layer has one key; \"{second}\" follows \"{key}\"")));

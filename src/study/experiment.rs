@@ -4,8 +4,8 @@ use crate::{
     loss::Loss,
     network::LayerSpec,
     optim::{OptimizerConfig, OptimizerError},
-    study::tables::{Comparator, Scale},
-    taylor::RegretSettings,
+    study::tables::Scale,
+    taylor::{Comparators, RegretSettings},
     text::suggestion,
     trace::TargetKind,
 };
@@ -175,6 +175,40 @@ word_or_number!(
     { "epoch" => Span::Epoch, "all" => Span::All }
 );
 
+impl Serialize for Comparators {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Comparators::Auto => serializer.serialize_str("auto"),
+            Comparators::Chosen(comparators) => comparators.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Comparators {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Comparators;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"auto\" or a list of \"ball\" and \"unconstrained\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Comparators, E> {
+                match word {
+                    "auto" => Ok(Comparators::Auto),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, list: A) -> Result<Comparators, A::Error> {
+                Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(list)).map(Comparators::Chosen)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// Neurons per layer that are analysed in networks with convolutions, unless the experiment says otherwise.
 const FILTERS: usize = 4;
 
@@ -186,7 +220,7 @@ pub struct RegretSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neurons: Option<Count>,
     pub prefixes: usize,
-    pub comparators: Vec<Comparator>,
+    pub comparators: Comparators,
     /// Rounds analysed at layer and network scale.
     pub window: Span,
     /// Of the window, this many evenly spaced rounds; all without it.
@@ -295,7 +329,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// The keys of each section.
-const SECTIONS: &[(&str, &[&str])] = &[
+pub(crate) const SECTIONS: &[(&str, &[&str])] = &[
     (
         "",
         &["format", "name", "seed", "rates_from", "data", "network", "training", "optimizer", "regret", "exploration"],
@@ -332,6 +366,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
         let suggestion = suggestion(name_or_path, &names);
         return Err(ExperimentError::Unknown { name: name_or_path.into(), suggestion });
     }
+    if path.is_dir() {
+        let reason = format!("it is a folder; name a file, such as {}", path.join("experiment.toml").display());
+        return Err(ExperimentError::Read { path: path.to_owned(), source: std::io::Error::other(reason) });
+    }
     let text =
         std::fs::read_to_string(path).map_err(|source| ExperimentError::Read { path: path.to_owned(), source })?;
     Ok((text, name_or_path.to_owned()))
@@ -341,8 +379,10 @@ pub fn source(name_or_path: &str) -> Result<(String, String), ExperimentError> {
 pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     let fail = |reason: &str| ExperimentError::Setting { setting: setting.into(), reason: reason.into() };
     let (key, value) = setting.split_once('=').ok_or_else(|| fail("has no \"=\""))?;
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let parsed = |value: &str| format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    // Shells take the quotes out of lists.
+    let listed = || value.trim_start().starts_with(['[', '{']).then(|| parsed(&quoted(value))).flatten();
+    let value = parsed(value).or_else(listed).unwrap_or_else(|| Value::String(value.to_owned()));
     let mut path: Vec<&str> = key.trim().split('.').collect();
     let last = path.pop().unwrap_or_default();
     let mut at = table;
@@ -352,6 +392,31 @@ pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     }
     at.insert(last.to_owned(), value);
     Ok(())
+}
+
+/// A TOML value with quotes around its bare words, which are no keys: `[layer, {dense=3}]` is `["layer", {dense=3}]`.
+fn quoted(value: &str) -> String {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || "_-.+:/".contains(c);
+    let mut text = String::with_capacity(value.len() + 8);
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let (end, bare) = match first {
+            '"' | '\'' => (rest[1..].find(first).map_or(rest.len(), |at| at + 2), false),
+            c if part_of_word(c) => (rest.find(|c| !part_of_word(c)).unwrap_or(rest.len()), true),
+            c => (c.len_utf8(), false),
+        };
+        let (word, behind) = rest.split_at(end);
+        let is_key = behind.trim_start().starts_with('=');
+        // Numbers and truth values are values by themselves.
+        let is_value = format!("v = {word}").parse::<Table>().is_ok();
+        if bare && !is_key && !is_value {
+            text.extend(["\"", word, "\""]);
+        } else {
+            text.push_str(word);
+        }
+        rest = behind;
+    }
+    text
 }
 
 /// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`.
@@ -377,6 +442,7 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         return Err(ExperimentError::Value { origin: origin.into(), key: "format", reason });
     }
     check_keys(&table, origin)?;
+    check_required(&table, origin)?;
     let mut experiment: Experiment = Experiment::deserialize(Value::Table(table)).map_err(|e| syntax(&e))?;
     experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
@@ -435,12 +501,54 @@ fn check_keys(table: &Table, origin: &str) -> Result<(), ExperimentError> {
                     origin: origin.into(),
                     key: key.clone(),
                     section: if section.is_empty() { "the file".into() } else { format!("[{section}]") },
-                    suggestion: suggestion(key, known),
+                    suggestion: elsewhere(key).unwrap_or_else(|| suggestion(key, known)),
                 });
             }
         }
     }
     Ok(())
+}
+
+/// The suggestion for a key that is one of another section.
+fn elsewhere(key: &str) -> Option<String> {
+    let (section, _) = SECTIONS.iter().find(|(section, keys)| !section.is_empty() && keys.contains(&key))?;
+    Some(format!("; did you mean \"{section}.{key}\"?"))
+}
+
+/// What every file has, by section.
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("", &["name"]),
+    ("data", &["dataset"]),
+    ("network", &["layers"]),
+    ("training", &["loss", "target", "batch_size", "epochs"]),
+    ("optimizer", &["name", "learning_rate"]),
+];
+
+/// Names all that a file lacks, not only the first.
+fn check_required(table: &Table, origin: &str) -> Result<(), ExperimentError> {
+    let mut missing: Vec<String> = Vec::new();
+    for (section, keys) in REQUIRED {
+        let parts: Vec<Option<&Table>> = match table.get(*section) {
+            _ if section.is_empty() => vec![Some(table)],
+            // A list of tables, or something else whose type is wrong.
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_table).map(Some).collect(),
+            Some(Value::Table(part)) => vec![Some(part)],
+            Some(_) => vec![],
+            None => vec![None],
+        };
+        for key in *keys {
+            let name = if section.is_empty() { (*key).to_owned() } else { format!("{section}.{key}") };
+            if parts.iter().any(|part| part.is_none_or(|part| !part.contains_key(*key))) {
+                missing.push(name);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason =
+        format!("missing {}; `taylorscope show digits-autoencoder` prints a complete file", missing.join(", "));
+    Err(ExperimentError::Syntax { origin: origin.into(), reason })
 }
 
 impl Experiment {
@@ -503,11 +611,18 @@ impl RegretSection {
         if regret.prefixes == 0 {
             return fail("regret.prefixes", "must be at least 1");
         }
-        if !regret.scales.is_empty() && regret.comparators.is_empty() {
-            return fail("regret.comparators", "name \"unconstrained\", \"ball\" or both; or set scales = []");
+        let chosen = match &regret.comparators {
+            Comparators::Auto => None,
+            Comparators::Chosen(comparators) => Some(comparators.clone()),
+        };
+        if !regret.scales.is_empty() && chosen.as_ref().is_some_and(Vec::is_empty) {
+            return fail(
+                "regret.comparators",
+                "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []",
+            );
         }
         let repeated = |count: usize, distinct: usize| count != distinct;
-        let (mut scales, mut comparators) = (regret.scales.clone(), regret.comparators.clone());
+        let (mut scales, mut comparators) = (regret.scales.clone(), chosen.clone().unwrap_or_default());
         scales.sort();
         scales.dedup();
         comparators.sort();
@@ -515,7 +630,7 @@ impl RegretSection {
         if repeated(regret.scales.len(), scales.len()) {
             return fail("regret.scales", "names a scale twice");
         }
-        if repeated(regret.comparators.len(), comparators.len()) {
+        if repeated(chosen.map_or(0, |chosen| chosen.len()), comparators.len()) {
             return fail("regret.comparators", "names a comparator twice");
         }
         if !(regret.ball_factor > 0.0 && regret.ball_factor.is_finite()) {
@@ -593,6 +708,7 @@ mod tests {
             ("training.loss=\"msee\"", "mse"),
             ("network.layers=[{ dnse = 3 }]", "did you mean \"dense\""),
             ("network.layers=[\"rely\"]", "did you mean \"relu\""),
+            ("network.layers=[\"gelu\"]", "not piecewise linear"),
             ("training.epochs=0", "at least 1"),
             ("training.batch_size=-1", "training"),
             ("regret.tolerance=nan", "between"),
@@ -603,6 +719,7 @@ mod tests {
             ("training.stop_at_train_accuracy=0.9", "only classifiers"),
             ("data.validaton=3", "did you mean \"validation\""),
             ("nonsense", "has no \"=\""),
+            ("comparators=[\"ball\"]", "did you mean \"regret.comparators\"?"),
             ("format=2", "newer taylorscope"),
             ("format=0", "must be 1"),
         ] {
@@ -610,6 +727,29 @@ mod tests {
             assert!(error.contains(expected), "{setting}: {error}");
         }
         assert!(source("digits-autoencodr").unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn lists_may_lack_the_quotes_that_a_shell_takes_out() {
+        let layers = "network.layers=[{dense=5}, relu, {leaky_relu = 0.1}, \"abs\", { dense = 64 }]";
+        assert_eq!(built_in(&["regret.scales=[neuron,layer]"]).unwrap().regret.scales, [Scale::Neuron, Scale::Layer]);
+        assert_eq!(quoted("[{dense=5}, relu, \"abs\", 1e-3, true]"), "[{dense=5}, \"relu\", \"abs\", 1e-3, true]");
+        assert_eq!(quoted("[\u{e9}, 'a b'"), "[\u{e9}, 'a b'");
+        let found = built_in(&[layers]).map(|experiment| experiment.network.layers.len());
+        assert_eq!(found.map_err(|error| error.to_string()), Ok(5));
+        let wrong = built_in(&["regret.scales=[neurn]"]).unwrap_err().to_string();
+        assert!(wrong.contains("neurn"), "{wrong}");
+    }
+
+    #[test]
+    fn everything_that_a_file_lacks_is_named() {
+        let error = parse("name = \"x\"\n[training]\nloss = \"mse\"\n", "x.toml", &[]).unwrap_err().to_string();
+        for key in ["data.dataset", "network.layers", "training.target", "training.epochs", "optimizer.name"] {
+            assert!(error.contains(key), "{key}: {error}");
+        }
+        assert!(!error.contains("training.loss") && !error.contains(" name,"), "{error}");
+        let error = built_in(&["optimizer=[{name=\"sgd\"}]"]).unwrap_err().to_string();
+        assert!(error.contains("missing optimizer.learning_rate;"), "{error}");
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn experiment_files_that_cannot_be_read() {
     fs::write(workplace.path("broken.toml"), "name = \"x\"\n[data\n").unwrap();
     workplace.run(&["run", "broken.toml"]).exits(2).says(&["broken.toml", "line 2"]);
     fs::write(workplace.path("empty.toml"), "").unwrap();
-    workplace.run(&["run", "empty.toml"]).exits(2).says(&["empty.toml", "missing field"]);
+    workplace.run(&["run", "empty.toml"]).exits(2).says(&["empty.toml", "missing name, data.dataset"]);
     fs::write(workplace.path("binary.toml"), [0xff, 0xfe, 0]).unwrap();
     workplace.run(&["run", "binary.toml"]).exits(1).says(&["binary.toml"]);
     fs::create_dir(workplace.path("folder.toml")).unwrap();

@@ -1,7 +1,7 @@
 //! The command line as users meet it: files, headers, exit codes, resuming, interruption.
 
 use crate::support::{Workplace, files, table};
-use std::{fs, path::Path, process::Stdio};
+use std::{collections::BTreeSet, fs, path::Path, process::Stdio};
 
 const TABLES: [(&str, &str); 6] = [
     ("rounds.csv", "round,epoch,loss"),
@@ -9,12 +9,12 @@ const TABLES: [(&str, &str); 6] = [
     (
         "regret.csv",
         "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,\
-         bound_zinkevich,bound_sgd,bound_adagrad",
+         bound_zinkevich,bound_sgd,bound_adagrad,radius",
     ),
     (
         "units.csv",
         "scale,layer,neuron,comparator,dimension,mean_loss,taylor_optimum,mean_regret,gap,attained,iterations,\
-         distance,displacement,gradient_bound,slope,slope_points",
+         distance,displacement,gradient_bound,slope,slope_points,radius",
     ),
     ("novelty.csv", "round,min_hamming,previous_hamming,bits"),
     ("neurons.csv", "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead"),
@@ -137,7 +137,7 @@ fn the_initial_weights_are_not_the_optimum_of_the_first_round() {
 }
 
 #[test]
-fn train_only_prints_a_line_an_optimizer_and_writes_nothing() {
+fn train_only_prints_a_line_per_optimizer_and_writes_nothing() {
     let workplace = Workplace::new();
     let ended = workplace.run(&["run", "autoencoder.toml", "--train-only", "--out", "run"]).exits(0);
     let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -418,42 +418,263 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(workplace.path("run/report.html").exists());
 }
 
-#[cfg(unix)]
+/// The one line of standard output, as JSON.
+fn object(ended: &crate::support::Ended) -> serde_json::Value {
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {}", ended.stdout))
+}
+
 #[test]
-fn an_interrupted_run_leaves_valid_tables() {
-    use std::{
-        io::{BufRead, BufReader, Read},
-        process::Command,
-        thread,
-        time::Duration,
-    };
+fn json_is_one_object_with_paths_and_headline_numbers() {
     let workplace = Workplace::new();
-    let endless = [
-        "run",
-        "autoencoder.toml",
-        "--out",
-        "run",
-        "--epochs",
-        "200000",
-        "--set",
-        "regret.scales=[\"neuron\"]",
-        "--set",
-        "exploration.every=2000",
-    ];
-    let mut child = workplace.command(&endless).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let exists = |path: &serde_json::Value| assert!(workplace.path(path.as_str().unwrap()).exists(), "{path}");
+    let run = ["run", "autoencoder.toml", "--keep-trace", "--out", "run", "--json", "--set", "regret.scales=[layer]"];
+    let ended = workplace.run(&run).exits(0).says(&["sgd (1 of 2): learning rate 1", "adam (2 of 2)"]);
+    let found = object(&ended);
+    assert_eq!(
+        (&found["command"], &found["exit_code"], &found["status"]),
+        (&"run".into(), &0.into(), &"complete".into())
+    );
+    ["run", "report", "figures", "summary"].iter().for_each(|key| exists(&found[*key]));
+    let sgd = &found["optimizers"][0];
+    assert!(sgd["tables"].as_array().unwrap().iter().any(|path| path.as_str().unwrap().ends_with("regret.csv")));
+    sgd["tables"].as_array().unwrap().iter().for_each(exists);
+    // The numbers are those of the tables: the mean over the layers, for the comparator that stands first.
+    let comparator = sgd["regret"]["comparator"].as_str().unwrap();
+    let units = table(&workplace.read("run/sgd/units.csv")).1;
+    let rows: Vec<_> = units.iter().filter(|row| row[0] == "layer" && row[3] == comparator).collect();
+    let mean =
+        |column: usize| rows.iter().map(|row| row[column].parse::<f64>().unwrap()).sum::<f64>() / rows.len() as f64;
+    for (key, column) in [("mean_loss", 5), ("taylor_optimum", 6), ("regret", 7), ("gap", 8)] {
+        let value = sgd["regret"][key].as_f64().unwrap();
+        assert!((value - mean(column)).abs() <= 1e-12 * value.abs(), "{key}: {value}");
+    }
+    assert_eq!(
+        (&sgd["regret"]["units"], &sgd["regret"]["window"], &sgd["rounds"]),
+        (&3.into(), &15.into(), &15.into())
+    );
+    let losses = table(&workplace.read("run/sgd/rounds.csv")).1;
+    let last = losses.iter().map(|row| row[2].parse::<f64>().unwrap()).sum::<f64>() / 15.0;
+    assert!((sgd["final_loss"].as_f64().unwrap() - last).abs() < 1e-9);
+
+    let analysis = object(&workplace.run(&["analyze", "run/adam/trace", "--out", "again", "--json", "-q"]).exits(0));
+    exists(&analysis["report"]);
+    assert_eq!(analysis["optimizers"][0]["name"], "adam");
+    let report = object(&workplace.run(&["report", "run", "again", "--out", "both", "--json"]).exits(0));
+    exists(&report["report"]);
+    assert_eq!(report["runs"].as_array().unwrap().len(), 2);
+    let along = ["landscape", "run", "--along", "input", "--updates", "0", "--out", "land", "--json", "-q"];
+    let landscape = object(&workplace.run(&along).exits(0));
+    exists(&landscape["report"]);
+    assert_eq!(landscape["kinks"], workplace.json("land/landscape.json")["kinks"]);
+    let tuned =
+        object(&workplace.run(&["tune", "autoencoder.toml", "--seeds", "1", "--refine", "0", "--json"]).exits(0));
+    exists(&tuned["experiment"]);
+    assert!(tuned["optimizers"][1]["learning_rate"].as_f64().unwrap() > 0.0);
+    let list = object(&workplace.run(&["data", "list", "--json"]).exits(0));
+    assert_eq!((&list["datasets"][0]["train"], &list["datasets"][1]["usable"]), (&1500.into(), &false.into()));
+    object(&workplace.run(&["data", "verify", "digits", "--json"]).exits(0));
+    let plain = object(&workplace.run(&["run", "autoencoder.toml", "--train-only", "--json"]).exits(0));
+    assert!(plain["optimizers"][1]["seconds_per_epoch"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn json_tells_errors_and_quiet_hides_everything_else() {
+    let workplace = Workplace::new();
+    for (arguments, code, text) in [
+        (&["run", "autoencodr.toml", "--json"][..], 1, "autoencodr.toml"),
+        (&["run", "autoencoder.toml", "--json", "--set", "regret.prefxies=3"], 2, "prefixes"),
+        (&["run", "autoencoder.toml", "--json", "--epoch", "1"], 2, "--epoch"),
+        (&["report", "nowhere", "--json", "--quiet"], 2, "summary.json"),
+    ] {
+        let ended = workplace.run(arguments).exits(code).says(&["error: "]);
+        let found = object(&ended);
+        assert_eq!(found["exit_code"], code);
+        assert!(found["error"].as_str().unwrap().contains(text), "{found}");
+    }
+    let quiet = ["run", "autoencoder.toml", "-q", "--out", "run", "--set", "regret.scales=[]"];
+    let ended = workplace.run(&quiet).exits(0);
+    assert!(ended.stderr.is_empty() && ended.stdout.contains("report.html"), "{ended:?}");
+    // What failed is an error.
+    let wild =
+        ["run", "autoencoder.toml", "-q", "--optimizer", "sgd:1e20", "--out", "wild", "--set", "regret.scales=[]"];
+    workplace.run(&wild).exits(1).says(&["learning rate"]);
+}
+
+#[test]
+fn errors_say_everything_once() {
+    let workplace = Workplace::new();
+    for arguments in [&["run", "nowhere.toml"][..], &["analyze", "nowhere"], &["report", "nowhere"]] {
+        let ended = workplace.run(arguments);
+        assert_ne!(ended.code, Some(0));
+        assert!(ended.stderr.matches("os error").count() <= 1, "{}", ended.stderr);
+    }
+    assert_eq!(workplace.run(&["run", "nowhere.toml"]).stderr.matches("os error 2").count(), 1);
+    fs::write(workplace.path("bare.toml"), "name = \"bare\"\n").unwrap();
+    let lacking = ["data.dataset", "network.layers", "training.loss", "training.epochs", "taylorscope show"];
+    workplace.run(&["run", "bare.toml"]).exits(2).says(&lacking);
+    workplace
+        .run(&["run", "autoencoder.toml", "--set", "comparators=[ball]"])
+        .exits(2)
+        .says(&["\"regret.comparators\"?"]);
+    workplace.run(&["reproduce", "fig3"]).exits(1).says(&["add --quick", "taylorscope data fetch mnist"]);
+    workplace.run(&["run", "--tuned", "autoencoder.toml"]).exits(2).says(&["name the experiment before --tuned"]);
+    // A shell takes the quotes out of regret.scales=["neuron"].
+    workplace.run(&["run", "autoencoder.toml", "--out", "run", "--set", "regret.scales=[neuron]"]).exits(0);
+    let scales = table(&workplace.read("run/sgd/units.csv")).1;
+    assert!(!scales.is_empty() && scales.iter().all(|row| row[0] == "neuron"));
+}
+
+#[test]
+fn built_in_experiments_can_be_written_edited_and_run() {
+    let workplace = Workplace::new();
+    let text = workplace.run(&["show", "digits-autoencoder"]).exits(0).stdout;
+    workplace.run(&["show", "digits-autoencoder", "--out", "my.toml"]).exits(0);
+    assert_eq!(workplace.read("my.toml"), text);
+    assert!(text.starts_with("# "), "comments are kept");
+    workplace.run(&["show", "digits-convnet", "--out", "my.toml"]).exits(2).says(&["--overwrite"]);
+    fs::write(workplace.path("my.toml"), text.replace("digits-autoencoder", "mine")).unwrap();
+    let quick = ["run", "my.toml", "--epochs", "1", "--set", "regret.scales=[]", "--optimizer", "sgd"];
+    workplace.run(&quick).exits(0);
+    assert!(workplace.path("runs/mine/summary.json").exists());
+    workplace.run(&["show", "digits-autoencodr"]).exits(2).says(&["did you mean \"digits-autoencoder\"?"]);
+    let listed = |arguments: &[&str]| workplace.run(arguments).exits(0).stdout;
+    assert!(listed(&["show"]).contains("cifar10-convnet"));
+    assert!(listed(&["show", "--optimizers"]).contains("beta2 = 0.999"));
+    assert!(listed(&["show", "--keys"]).contains("regret.max_products"));
+}
+
+#[test]
+fn shells_complete_commands_and_flags() {
+    let workplace = Workplace::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = workplace.run(&["completions", shell]).exits(0).stdout;
+        assert!(script.contains("keep-trace") && script.contains("landscape"), "{shell}");
+    }
+    workplace.run(&["completions", "tcsh"]).exits(2).says(&["bash", "powershell"]);
+}
+
+#[test]
+fn help_has_examples_names_and_whole_words() {
+    let workplace = Workplace::new();
+    for command in
+        ["run", "tune", "explore", "reproduce", "analyze", "landscape", "report", "data", "show", "completions"]
+    {
+        let [short, long] = ["-h", "--help"].map(|flag| workplace.run(&[command, flag]).exits(0).stdout);
+        assert!(!short.contains("Examples:") && long.contains("Examples:\n  taylorscope"), "{command}");
+        for line in short.lines().chain(long.lines()) {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+        // A word that was cut in one of them would be missing from the other, as their columns differ.
+        let words = |text: &str| -> BTreeSet<String> {
+            text.split_whitespace().map(|w| w.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()).collect()
+        };
+        let missing: Vec<String> = words(&short).difference(&words(&long)).cloned().collect();
+        assert!(missing.iter().all(|word| word == "more"), "{command}: {missing:?}");
+    }
+    let help = workplace.run(&["run", "--help"]).exits(0).stdout;
+    assert!(help.contains("digits-convnet") && help.contains("adamw"), "{help}");
+}
+
+/// Starts the program and waits until standard error has `text`.
+#[cfg(unix)]
+fn start(
+    workplace: &Workplace,
+    arguments: &[&str],
+    text: &str,
+) -> (std::process::Child, impl std::io::BufRead + use<>) {
+    let mut child = workplace.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    wait_for(&mut stderr, text);
+    (child, stderr)
+}
+
+#[cfg(unix)]
+fn wait_for(stderr: &mut impl std::io::BufRead, text: &str) {
     let mut line = String::new();
-    while !line.contains("rounds") {
+    while !line.contains(text) {
         line.clear();
         assert!(stderr.read_line(&mut line).unwrap() > 0, "ended early");
     }
-    thread::sleep(Duration::from_millis(500));
-    let killed = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
-    assert!(killed.success());
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let arguments = [format!("-{name}"), child.id().to_string()];
+    assert!(std::process::Command::new("kill").args(arguments).status().unwrap().success());
+}
+
+/// More rounds than anybody waits for.
+#[cfg(unix)]
+const ENDLESS: [&str; 9] = [
+    "run",
+    "autoencoder.toml",
+    "--out",
+    "run",
+    "--epochs",
+    "200000",
+    "--set",
+    "regret.scales=[\"neuron\"]",
+    "--resume",
+];
+
+#[cfg(unix)]
+#[test]
+fn signals_that_come_together_count_as_one() {
+    use std::{io::Read, thread, time::Duration};
+    let workplace = Workplace::new();
+    let arguments = [&ENDLESS[..], &["--set", "exploration.every=2000"]].concat();
+    let (mut child, mut stderr) = start(&workplace, &arguments, "rounds");
+    thread::sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    thread::sleep(Duration::from_millis(20));
+    // It may have ended by now; then there is nobody to hear it.
+    let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    assert_eq!(workplace.json("run/summary.json")["status"], "interrupted");
+    assert!(workplace.path("run/sgd/checkpoint.safetensors").exists() && workplace.path("run/report.html").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once() {
+    use std::{io::Read, thread, time::Duration};
+    let workplace = Workplace::new();
+    // Exploration of thousands of configurations cannot be stopped, and takes longer than this test.
+    let slow = ["--set", "exploration.every=1", "--set", "regret.scales=[]"];
+    let (mut child, mut stderr) = start(&workplace, &[&ENDLESS[..], &slow].concat(), "rounds");
+    thread::sleep(Duration::from_millis(2000));
+    signal(&child, "INT");
+    wait_for(&mut stderr, "stopping");
+    // Whatever is left to do is not done before the second signal comes.
+    signal(&child, "STOP");
+    thread::sleep(Duration::from_millis(1100));
+    signal(&child, "TERM");
+    signal(&child, "CONT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_valid_tables() {
+    use std::{io::Read, thread, time::Duration};
+    let workplace = Workplace::new();
+    let arguments = [&ENDLESS[..], &["--set", "exploration.every=2000"]].concat();
+    let (mut child, mut stderr) = start(&workplace, &arguments, "rounds");
+    thread::sleep(Duration::from_millis(500));
+    signal(&child, "INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
     assert!(!rest.contains("panicked"), "{rest}");
+    let row = |label: &str| stdout.lines().find(|line| line.starts_with(label)).unwrap_or_default().to_owned();
+    assert!(row("sgd").ends_with("interrupted") && row("adam").ends_with("not begun"), "{stdout}");
 
     let summary = workplace.json("run/summary.json");
     assert_eq!(summary["status"], "interrupted");

@@ -191,7 +191,7 @@ pub mod interrupted {
                 assert!(Path::new(&workplace.path("run/sgd/checkpoint.safetensors")).exists());
             }
         }
-        workplace.run(&arguments("run")).exits(0).says(&["goes on behind round"]);
+        workplace.run(&arguments("run")).exits(0).says(&["resuming after round"]);
         assert!(results(&workplace, "run") == results(&workplace, "undisturbed"));
         workplace.run(&arguments("run")).exits(0).says(&["sgd: complete, kept"]);
     }

@@ -1,0 +1,35 @@
+//! Ctrl-C and SIGTERM.
+
+use super::output;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Set by a signal: the current round or search step is finished, state and results are written, then the program ends.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// A nervous hand presses Ctrl-C twice, and schedulers send SIGINT and SIGTERM together. Signals so soon after the
+/// first mean the same.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// The exit code of a program that a signal ended.
+const KILLED: i32 = 130;
+
+/// Lets signals stop the command: the first asks it to end, a later one ends it at once.
+pub fn listen() {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let heard = || {
+        if FIRST.get_or_init(Instant::now).elapsed() > TOGETHER {
+            std::process::exit(KILLED);
+        }
+        if !STOP.swap(true, Ordering::SeqCst) {
+            output::note("\nstopping: state and results are being written; press Ctrl-C again to end at once");
+        }
+    };
+    // Without a handler signals end the program, as they do by themselves.
+    let _ = ctrlc::set_handler(heard);
+}
