@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         every: 10,
         pool_winners: false,
         rates: BoundRates::default(),
+        displacements: None,
     };
     let probe = digits.inputs[..500 * digits.features()].to_vec();
     let mut analysis = Analysis::new(&network, Loss::Mse, settings, probe);

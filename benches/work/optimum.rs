@@ -21,7 +21,7 @@ use taylorscope::{
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
-        Comparison, Found, RegretSettings, UnitResult, Work, certificate,
+        Comparators, Comparison, Found, RegretSettings, UnitResult, Work, certificate,
         layer::{self, Windows},
         network,
         preconditioner::Preconditioners,
@@ -134,7 +134,7 @@ fn parse(blocks: &str) -> Result<Range<usize>> {
 fn settings(scale: Scale, max_products: usize) -> RegretSettings {
     RegretSettings {
         scales: vec![scale],
-        comparators: vec![Comparator::Unconstrained],
+        comparators: Comparators::Chosen(vec![Comparator::Unconstrained]),
         tolerance: TOLERANCE,
         max_products,
         ..RegretSettings::default()

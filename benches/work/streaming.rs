@@ -21,13 +21,17 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings},
         tables::{Comparator, Scale},
     },
-    taylor::{BoundRates, RegretSettings, neuron::NeuronStream, units::UnitTracker},
+    taylor::{BoundRates, Comparators, RegretSettings, neuron::NeuronStream, units::UnitTracker},
     train::Observer,
 };
 
 /// Neuron scale, all neurons.
 pub fn settings() -> RegretSettings {
-    RegretSettings { scales: vec![Scale::Neuron], comparators: vec![Comparator::Unconstrained], ..Default::default() }
+    RegretSettings {
+        scales: vec![Scale::Neuron],
+        comparators: Comparators::Chosen(vec![Comparator::Unconstrained]),
+        ..Default::default()
+    }
 }
 
 /// Commands: `plain`, `streaming` (every round's sums), `solved` (also the optima of 30 prefixes), each one epoch of SGD; and
@@ -58,6 +62,7 @@ pub fn serve(folder: &Path) -> Result<()> {
                     memory: 0,
                     pool_winners: false,
                     rates: BoundRates::default(),
+                    displacements: None,
                 };
                 run(&mut [&mut Analysis::new(&network, Loss::Mse, settings, Vec::new())])
             }

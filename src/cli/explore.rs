@@ -18,7 +18,7 @@ use crate::{
         explore::{
             EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore,
         },
-        tune::TuneOptions,
+        tune::{TuneOptions, searched},
     },
 };
 use clap::ValueHint;
@@ -128,6 +128,7 @@ impl Study<'_> {
             }
         };
         self.experiment.optimizer = tuned_optimizers(&self.experiment, &folder)?;
+        self.experiment.rates_from = Some(searched(&self.experiment));
         let options = ExploreOptions {
             out: self.out,
             data: self.data,

@@ -19,6 +19,7 @@ use crate::{
         Experiment, RunOptions,
         experiment::{BUILT_IN, parse, source},
         run::{run, train_only},
+        tune::{self as search, searched},
     },
     train::Ending,
 };
@@ -102,7 +103,7 @@ fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
     let mut experiment = arguments.task.begin()?;
     if let Some(folder) = arguments.tuned.folder(tune::folder_of(&experiment.name)) {
         experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
-        experiment.rates_from = Some(format!("tune: {}", folder.display()));
+        experiment.rates_from = Some(searched(&experiment));
     }
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     Ok(experiment)
@@ -131,6 +132,13 @@ pub fn tuned_optimizers(experiment: &Experiment, folder: &Path) -> anyhow::Resul
     if !path.exists() {
         let reason = "there is no finished search; run `taylorscope tune` on this experiment first, or name its folder";
         return Err(usage(format!("{reason} with --tuned=DIR")).into());
+    }
+    let found = std::fs::read(folder.join("tuned.json")).ok();
+    let found: Vec<search::Tuned> = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    if let Some(lost) = found.iter().find(|tuned| tuned.learning_rate.is_none()) {
+        let name = &lost.optimizer;
+        let reason = format!("the search found no stable learning rate for {name}; leave {name} out, or tune anew");
+        return Err(usage(reason).into());
     }
     let (text, origin) = source(&path.display().to_string())?;
     let tuned = parse(&text, &origin, &[])?;

@@ -1,205 +1,99 @@
-//! Advice per layer and neuron: where the optimizer lags inside good regions, and where the regions themselves are bad.
+//! Where regret lies: the layers of each network, ranked as far as their certificates allow.
 //!
-//! The loss of a unit splits into its regret and its Taylor optimum (`docs/theory.md`, section 3). A *large regret* says
-//! that fixed weights of the unit would have paid much less in the very regions that training visited: the optimizer's
-//! steps are at fault. A *poor optimum* says that nothing the unit could have done there would have helped: only other regions
-//! would, so explore more.
+//! The regret of a layer is what the best fixed weights of that layer alone would have saved in the regions that
+//! training visited (`docs/theory.md`, section 3). Layers are ranked among themselves; what share is normal is not known,
+//! so nothing is called large or poor, and no remedy is named.
 
-use super::{figure::Context, table::Table};
-use crate::study::{
-    numbers::percent,
-    results::median,
-    tables::{Scale, UnitRow},
+use super::{
+    certified::Certified,
+    figure::{Context, Series},
 };
-use std::collections::BTreeSet;
+use crate::study::tables::{Scale, UnitRow};
 
-/// From this share of the loss on, the regret of a layer or the network is large.
-const LARGE: f64 = 0.5;
-/// Up to this share of the loss in regret, the optimum of a layer or the network is poor.
-const POOR: f64 = 0.25;
-/// A single neuron can change little, so neurons are judged against their layer: regret is large from this multiple of the
-/// median on,
-const LARGE_NEURON: f64 = 2.0;
-/// and the optimum is poor up to this one.
-const POOR_NEURON: f64 = 0.25;
-/// Neurons that are named.
-const NAMED: usize = 4;
-
-/// What the split of a unit's loss advises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// The optimizer lags inside good regions.
-    RegretLarge,
-    /// The regions are bad.
-    OptimumPoor,
-    /// Neither stands out.
-    Neither,
-    /// The solver's gap leaves both open.
-    Uncertain,
+/// One layer with its regret.
+struct Layer {
+    layer: usize,
+    regret: Certified,
+    loss: f64,
 }
 
-impl Advice {
-    /// For a unit whose regret is `regret` of a mean loss of `loss`, and at most `regret + gap`.
-    fn of(unit: &UnitRow, large: f64, poor: f64) -> Advice {
-        let (low, high) = (unit.mean_regret / unit.mean_loss, (unit.mean_regret + unit.gap) / unit.mean_loss);
-        if low >= large {
-            Advice::RegretLarge
-        } else if high <= poor {
-            Advice::OptimumPoor
-        } else if high < large && low > poor {
-            Advice::Neither
-        } else {
-            Advice::Uncertain
-        }
+/// A sentence for each optimizer with regret at layer scale, after its name.
+pub fn sentences(context: &Context) -> Vec<(String, String)> {
+    let of = |series: &Series| Some((series.name.clone(), sentence(&layers(context, series))?));
+    context.series.iter().filter_map(of).collect()
+}
+
+fn layers(context: &Context, series: &Series) -> Vec<Layer> {
+    let layer = |unit: &UnitRow| {
+        let regret = Certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
+        let usable = unit.mean_loss > 0.0 && regret.low.is_finite() && regret.high.is_finite();
+        usable.then_some(Layer { layer: unit.layer?, regret, loss: unit.mean_loss })
+    };
+    series.tables.units_at(Scale::Layer, context.comparator).filter_map(layer).collect()
+}
+
+/// `None` unless there are layers to compare.
+fn sentence(layers: &[Layer]) -> Option<String> {
+    let share = |layer: &Layer| layer.regret.share(layer.loss);
+    let top = layers.iter().max_by(|a, b| a.regret.low.total_cmp(&b.regret.low).then(b.layer.cmp(&a.layer)))?;
+    if layers.len() < 2 {
+        return None;
     }
-
-    fn text(self) -> &'static str {
-        match self {
-            Advice::RegretLarge => "regret large",
-            Advice::OptimumPoor => "optimum poor",
-            Advice::Neither => "neither",
-            Advice::Uncertain => "open (gap)",
-        }
+    // Whose regret may be the largest, for all that is certified.
+    let mut rivals: Vec<&Layer> = layers.iter().filter(|layer| layer.regret.high >= top.regret.low).collect();
+    if rivals.len() > 1 {
+        rivals.sort_by_key(|layer| layer.layer);
+        let names: Vec<String> = rivals.iter().map(|layer| format!("{} ({})", layer.layer, share(layer))).collect();
+        let all = if rivals.len() == layers.len() { "no layer stands out" } else { "which of them is not decided" };
+        return Some(format!(
+            "The largest regret of any single layer is that of one of layers {}; {all}, as the certificates overlap.",
+            names.join(", ")
+        ));
     }
+    let mut next: Vec<&Layer> = layers.iter().filter(|layer| layer.layer != top.layer).collect();
+    next.sort_by(|a, b| b.regret.high.total_cmp(&a.regret.high).then(a.layer.cmp(&b.layer)));
+    let bound = next.iter().map(|layer| layer.regret.high / layer.loss).fold(f64::NEG_INFINITY, f64::max);
+    let bound = super::certified::percent_at_most(bound);
+    let of_loss = if top.regret.high <= 0.0 { " of the loss, below zero as all others" } else { " of the loss" };
+    Some(format!(
+        "Layer {} has the largest regret of any single layer: {}{of_loss}; every other has at most {bound}.",
+        top.layer,
+        share(top)
+    ))
 }
 
-/// Neurons of a layer with one kind of advice: `3 of 50: 4, 17, 22`.
-fn named(neurons: &[usize], all: usize) -> String {
-    let shown: Vec<String> = neurons.iter().take(NAMED).map(ToString::to_string).collect();
-    let rest = if neurons.len() > NAMED { ", …" } else { "" };
-    match neurons.len() {
-        0 => format!("0 of {all}"),
-        count => format!("{count} of {all}: {}{rest}", shown.join(", ")),
-    }
-}
-
-/// Per optimizer: a row for the network and each layer, with the neurons of the layer that stand out.
-pub fn tables(context: &Context) -> Vec<Table> {
-    context
-        .series
-        .iter()
-        .map(|series| {
-            let at =
-                |scale: Scale| series.tables.units_at(scale, context.comparator).filter(|unit| unit.mean_loss > 0.0);
-            let dead: BTreeSet<(usize, usize)> =
-                series.tables.neurons.iter().filter(|row| row.dead).map(|row| (row.layer, row.neuron)).collect();
-            let places: BTreeSet<Option<usize>> =
-                [Scale::Network, Scale::Layer, Scale::Neuron].into_iter().flat_map(at).map(|unit| unit.layer).collect();
-            let row = |place: &Option<usize>| {
-                let whole = at(Scale::Network).chain(at(Scale::Layer)).find(|unit| unit.layer == *place);
-                let name = place.map_or("network".into(), |layer| format!("layer {layer}"));
-                let mut cells = match whole {
-                    Some(unit) => vec![
-                        name,
-                        percent(unit.taylor_optimum / unit.mean_loss),
-                        percent(unit.mean_regret / unit.mean_loss),
-                        Advice::of(unit, LARGE, POOR).text().to_owned(),
-                    ],
-                    None => vec![name, "–".into(), "–".into(), "–".into()],
-                };
-                let neurons: Vec<&UnitRow> =
-                    at(Scale::Neuron).filter(|unit| unit.layer == *place && place.is_some()).collect();
-                let typical = median(neurons.iter().map(|unit| unit.mean_regret / unit.mean_loss));
-                match typical {
-                    Some(typical) => {
-                        let with = |wanted: Advice| -> Vec<usize> {
-                            let of = |unit: &UnitRow| match unit.layer.zip(unit.neuron) {
-                                Some(place) if dead.contains(&place) => Advice::OptimumPoor,
-                                // No multiple of such a median separates anything.
-                                _ if typical <= 0.0 => Advice::Neither,
-                                _ => Advice::of(unit, LARGE_NEURON * typical, POOR_NEURON * typical),
-                            };
-                            neurons.iter().filter(|unit| of(unit) == wanted).filter_map(|unit| unit.neuron).collect()
-                        };
-                        cells.push(percent(typical));
-                        cells.push(named(&with(Advice::RegretLarge), neurons.len()));
-                        cells.push(named(&with(Advice::OptimumPoor), neurons.len()));
-                    }
-                    None => cells.extend(["–".into(), "–".into(), "–".into()]),
-                }
-                cells
-            };
-            let rows: Vec<Vec<String>> = places.iter().map(row).collect();
-            let note = if rows.is_empty() {
-                format!("No rows in units.csv for the {} comparator.", context.comparator)
-            } else {
-                String::new()
-            };
-            Table {
-                title: series.name.clone(),
-                columns: vec![
-                    "unit",
-                    "optimum",
-                    "regret",
-                    "advice",
-                    "median neuron",
-                    "neurons with large regret",
-                    "with poor optimum",
-                ],
-                text_columns: 1,
-                rows,
-                note,
-            }
-        })
-        .collect()
-}
-
-/// What the words of the tables mean and what to do about them.
-pub fn legend() -> String {
-    format!(
-        "Optimum and regret are shares of the unit's mean loss. Regret large ({} of the loss or more; for a neuron {LARGE_NEURON} times its layer's median): the optimizer lags inside good \
-         regions, as fixed weights would have paid that much less in them; tune its rate, or try momentum or another \
-         preconditioning. Optimum poor (regret at most {} of the loss; for a neuron {POOR_NEURON} of the median, or dead): the \
-         regions are bad, as no weights of the unit would have helped in them; explore more, with larger or normalized \
-         steps, another initialization or a wider layer. The advice is read off these numbers; it is not a \
-         guarantee that the remedy works.",
-        percent(LARGE),
-        percent(POOR)
-    )
-}
+/// What the ranking means.
+pub const MEANING: &str = "The regret of a layer is what the best fixed weights of this layer alone would have saved, in \
+                           the regions that training visited. The regrets of layers do not add up to that of the network.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::tables::Comparator;
 
-    fn unit(regret: f64, gap: f64) -> UnitRow {
-        UnitRow {
-            scale: Scale::Layer,
-            layer: Some(0),
-            neuron: None,
-            comparator: Comparator::Ball,
-            dimension: 10,
-            mean_loss: 2.0,
-            taylor_optimum: 2.0 - regret,
-            mean_regret: regret,
-            gap,
-            attained: true,
-            iterations: 1,
-            distance: 1.0,
-            displacement: 1.0,
-            gradient_bound: 1.0,
-            slope: None,
-            slope_points: 0,
-            radius: None,
-        }
+    fn layer(layer: usize, low: f64, high: f64) -> Layer {
+        Layer { layer, regret: Certified { low, high }, loss: 2.0 }
     }
 
     #[test]
-    fn advice_follows_the_split_as_far_as_the_gap_allows() {
-        let of = |regret, gap| Advice::of(&unit(regret, gap), LARGE, POOR);
-        assert_eq!(of(1.2, 0.5), Advice::RegretLarge);
-        assert_eq!(of(0.4, 0.05), Advice::OptimumPoor);
-        assert_eq!(of(-0.3, 0.0), Advice::OptimumPoor, "even the moving weights beat the best fixed ones");
-        assert_eq!(of(0.7, 0.1), Advice::Neither);
-        assert_eq!(of(0.7, 0.5), Advice::Uncertain, "the true regret may be large");
-        assert_eq!(of(0.4, 0.5), Advice::Uncertain, "or neither");
+    fn the_largest_regret_is_named_where_it_is_certain() {
+        let text = sentence(&[layer(0, 0.02, 0.04), layer(2, 0.2, 0.22), layer(4, 0.01, 0.1)]).unwrap();
+        assert_eq!(
+            text,
+            "Layer 2 has the largest regret of any single layer: 10% to 11% of the loss; every other has at most 5.0%."
+        );
     }
 
     #[test]
-    fn neurons_are_named_up_to_a_number() {
-        assert_eq!(named(&[], 9), "0 of 9");
-        assert_eq!(named(&[4, 7], 9), "2 of 9: 4, 7");
-        assert_eq!(named(&[0, 1, 2, 3, 4, 5, 6], 9), "7 of 9: 0, 1, 2, 3, …");
+    fn layers_whose_certificates_overlap_are_not_ranked() {
+        let text = sentence(&[layer(0, 0.02, 0.3), layer(2, 0.2, 0.22), layer(4, 0.01, 0.1)]).unwrap();
+        assert!(text.contains("one of layers 0 (1.0% to 15%), 2 (10% to 11%); which of them is not decided"), "{text}");
+        let text = sentence(&[layer(0, 0.0, 2.0), layer(2, 0.0, 2.0)]).unwrap();
+        assert!(text.contains("no layer stands out"), "{text}");
+    }
+
+    #[test]
+    fn a_single_layer_is_not_ranked() {
+        assert_eq!(sentence(&[layer(0, 0.1, 0.2)]), None);
+        assert_eq!(sentence(&[]), None);
     }
 }

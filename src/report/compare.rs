@@ -1,14 +1,15 @@
 //! The comparison of several runs on one page.
 
 use super::{
+    embed::Embedded,
     figure::{Figure, Series, comparison, training},
-    page::{Fact, FigureView, Head, facts, tidy},
+    page::{Fact, FigureView, Head, analysed, facts, tidy},
     table::{self, Table},
 };
 use crate::report::draw::style::SeriesStyle;
 use crate::study::{numbers::display_name, results::RunTables, tables::Comparator};
 use askama::Template;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// One run in the head of the page.
 struct RunView {
@@ -28,13 +29,14 @@ struct ComparePage<'a> {
     splits: Table,
 }
 
-/// The figures and the page that compare `runs`; `links` leads to their folders.
-pub fn compose(runs: &[RunTables], links: &[String]) -> Result<(Vec<Figure>, String), askama::Error> {
+/// The figures and the page in `folder` that compare `runs`; `links` leads to their folders.
+pub fn compose(runs: &[RunTables], links: &[String], folder: &Path) -> Result<(Vec<Figure>, String), askama::Error> {
     let names = names(runs);
     let series = series(runs, &names, links);
     let comparators: Vec<Comparator> =
         runs.iter().flat_map(|run| run.optimizers.iter().map(|_| run.headline())).collect();
     let figures = vec![training::draw(&series), comparison::draw(&series, &comparators)];
+    let embedded = Embedded::of(&figures, folder);
     let named: Vec<_> = series.iter().map(|s| (s.name.clone(), s.tables)).collect();
     let split: Vec<_> = series.iter().zip(&comparators).map(|(s, c)| (s.name.clone(), s.tables, *c)).collect();
     let views = runs
@@ -44,13 +46,16 @@ pub fn compose(runs: &[RunTables], links: &[String]) -> Result<(Vec<Figure>, Str
         .map(|((run, name), link)| RunView {
             name: name.clone(),
             link: format!("{link}report.html"),
-            facts: std::iter::once(("experiment".to_string(), run.summary.name.clone())).chain(facts(run)).collect(),
+            facts: std::iter::once(("experiment".to_string(), run.summary.name.clone()))
+                .chain(facts(run))
+                .chain([("analysed rounds".to_owned(), analysed(run).0)])
+                .collect(),
         })
         .collect();
     let page = ComparePage {
-        head: Head::new(format!("Comparison of {} runs", runs.len())),
+        head: Head::new(format!("Comparison of {} runs", runs.len()), &embedded),
         runs: views,
-        figures: FigureView::all(&figures),
+        figures: FigureView::all(&figures, &embedded),
         finals: table::finals(&named),
         splits: table::splits(&split),
     };

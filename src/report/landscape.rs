@@ -2,7 +2,8 @@
 
 use super::{
     ReportError, ReportOutput,
-    draw::png::Renderer,
+    draw::{png::Renderer, svg::escape},
+    embed::Embedded,
     figure::{Figure, landscape::of_landscape},
     page::{Fact, FigureView, Head, tidy},
     write_figure,
@@ -40,13 +41,13 @@ pub fn render_landscape(dir: &Path) -> Result<ReportOutput, ReportError> {
     for figure in &figures {
         written.extend(write_figure(&folder, figure, &renderer)?);
     }
-    let html = compose(&tables, &figures)?;
+    let html = compose(&tables, &figures, &Embedded::of(&figures, dir))?;
     let page = dir.join("report.html");
     write_atomically(&page, html.as_bytes()).map_err(|source| ReportError::Write { path: page.clone(), source })?;
     Ok(ReportOutput { html: page, figures: written })
 }
 
-fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askama::Error> {
+fn compose(tables: &LandscapeTables, figures: &[Figure], embedded: &Embedded) -> Result<String, askama::Error> {
     let summary = &tables.summary;
     let facts = [
         ("weights of", summary.subject.clone()),
@@ -67,7 +68,12 @@ fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askam
         true => format!("Landscape along {}", summary.along),
         false => "Shattered landscapes".to_owned(),
     };
-    let page =
-        LandscapePage { head: Head::new(title), facts, layers: &summary.layers, figures: FigureView::all(figures) };
+    let head = Head { terms: &[], ..Head::new(title, embedded) };
+    let mut figures = FigureView::all(figures, embedded);
+    // The words of the glossary are those of regret, which is not measured here.
+    for figure in &mut figures {
+        figure.caption = escape(figure.plain);
+    }
+    let page = LandscapePage { head, facts, layers: &summary.layers, figures };
     tidy(page.render()?)
 }

@@ -4,9 +4,12 @@
 //! else about a run can make the report fail.
 
 pub mod advice;
+mod certified;
 mod compare;
 pub mod draw;
+mod embed;
 pub mod figure;
+mod glossary;
 mod landscape;
 mod page;
 #[cfg(test)]
@@ -22,6 +25,7 @@ use crate::study::{results::RunTables, tables::TableError};
 pub use landscape::render_landscape;
 
 use draw::png::{PngError, Renderer};
+use embed::Embedded;
 use figure::Figure;
 use std::{
     fs, io,
@@ -65,12 +69,12 @@ pub fn render(run_dirs: &[&Path], out_dir: &Path) -> Result<ReportOutput, Report
         [run] => {
             let links = link_to(&run.dir, out_dir);
             let figures: Vec<Figure> = figure::of_run(run).into_iter().map(|figure| relinked(figure, &links)).collect();
-            let html = page::of_run(run, &figures)?;
+            let html = page::of_run(run, &figures, &Embedded::of(&figures, out_dir))?;
             (figures, html)
         }
         runs => {
             let links: Vec<String> = runs.iter().map(|run| link_to(&run.dir, out_dir)).collect();
-            compare::compose(runs, &links)?
+            compare::compose(runs, &links, out_dir)?
         }
     };
     write_report(out_dir, &figures, &html)

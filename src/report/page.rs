@@ -3,33 +3,52 @@
 use super::{
     advice,
     draw::png::{REGULAR, SEMIBOLD},
+    embed::{EXCERPT, Embedded},
     figure::{Context, Figure},
+    glossary::{TERMS, Term, linked},
     sentences,
     table::{self, Table},
 };
 use crate::study::{
     claims::{self, Claim, Verdict},
     lock::Lock,
-    numbers::{display_name, known, significant},
-    results::RunTables,
+    numbers::{count, display_name, number, significant},
+    results::{OptimizerTables, RunTables},
+    tables::Scale,
 };
 use askama::Template;
 use serde_json::Value;
 
-/// Neurons in each table of the worst units.
+/// Neurons of each optimizer in the table of the largest regrets.
 const WORST: usize = 10;
+/// The figure of the first screen.
+const FIRST: &str = "split";
 
-/// What both pages share: title and embedded fonts.
+/// What all pages share: title, embedded fonts and tables.
 pub struct Head {
     pub title: String,
     pub regular: String,
     pub semibold: String,
+    /// The embedded tables, as JSON.
+    pub tables: String,
+    /// The meanings of the words that the page links to.
+    pub terms: &'static [Term],
 }
 
 impl Head {
-    pub fn new(title: String) -> Head {
-        Head { title, regular: base64(REGULAR), semibold: base64(SEMIBOLD) }
+    pub fn new(title: String, embedded: &Embedded) -> Head {
+        Head { title, regular: base64(REGULAR), semibold: base64(SEMIBOLD), tables: embedded.json(), terms: &TERMS }
     }
+}
+
+/// The link from a figure to a table behind it.
+pub struct Source<'a> {
+    pub link: &'a str,
+    pub text: &'a str,
+    /// The size of a table that is not in the page; otherwise empty.
+    pub size: String,
+    /// Link and name of its rows that are in the page, if only some are.
+    pub excerpt: Option<String>,
 }
 
 /// A figure as the templates show it.
@@ -41,15 +60,25 @@ pub struct FigureView<'a> {
     pub svg: &'a str,
     /// Why it could not be drawn.
     pub reason: &'a str,
-    pub caption: &'a str,
+    /// As it was written,
+    pub plain: &'a str,
+    /// and as HTML with links to the glossary.
+    pub caption: String,
     pub notes: &'a [String],
-    /// Links to the tables, with their texts.
-    pub sources: Vec<(&'a str, &'a str)>,
+    pub sources: Vec<Source<'a>>,
+    /// Anchor and name of the table with its numbers, on the same page.
+    pub table: Option<(&'static str, String)>,
 }
 
 impl<'a> FigureView<'a> {
     /// The views of the figures, numbered from 1.
-    pub fn all(figures: &'a [Figure]) -> Vec<FigureView<'a>> {
+    pub fn all(figures: &'a [Figure], embedded: &Embedded) -> Vec<FigureView<'a>> {
+        let source = |link: &'a String| Source {
+            link,
+            text: link.trim_start_matches("../"),
+            size: embedded.size_beside(link),
+            excerpt: embedded.has_excerpt(link).then(|| format!("{link}{EXCERPT}")),
+        };
         figures
             .iter()
             .enumerate()
@@ -59,26 +88,52 @@ impl<'a> FigureView<'a> {
                 heading: figure.heading,
                 svg: figure.svg.as_deref().unwrap_or_default(),
                 reason: figure.svg.as_ref().err().map_or("", String::as_str),
-                caption: &figure.caption,
+                plain: &figure.caption,
+                caption: linked(&figure.caption),
                 notes: &figure.notes,
-                sources: figure.sources.iter().map(|link| (link.as_str(), link.trim_start_matches("../"))).collect(),
+                sources: figure.sources.iter().map(source).collect(),
+                table: None,
             })
             .collect()
     }
 }
 
+/// A numbered table with its anchor and the figures that show the same.
+pub struct TableView {
+    pub number: usize,
+    pub id: &'static str,
+    pub table: Table,
+    /// Anchors and names.
+    pub figures: Vec<(&'static str, String)>,
+}
+
+/// The tables of a run's page, each with its anchor and the figures that are drawn from the same numbers.
+const TABLES: [(&str, &[&str]); 6] = [
+    ("table-optimizers", &["split", "decomposition"]),
+    ("table-losses", &["training"]),
+    ("table-layers", &["regret-layers"]),
+    ("table-neurons", &["regret-neurons", "neurons"]),
+    ("table-exploration", &["exploration"]),
+    ("table-time", &[]),
+];
+
+/// Numbers the tables, and links figures and tables to each other.
+fn connected(tables: [Table; 6], figures: &mut [FigureView]) -> [TableView; 6] {
+    let mut place = 0;
+    tables.map(|table| {
+        let ((id, ids), number) = (TABLES[place], place + 1);
+        place += 1;
+        let mut shown = Vec::new();
+        for figure in figures.iter_mut().filter(|figure| ids.contains(&figure.id)) {
+            figure.table = Some((id, format!("Table {number}")));
+            shown.push((figure.id, format!("Figure {}", figure.number)));
+        }
+        TableView { number, id, table, figures: shown }
+    })
+}
+
 /// A fact about a run: a name and its value.
 pub type Fact = (String, String);
-
-/// One optimizer's findings.
-pub struct Finding {
-    pub name: String,
-    pub color: &'static str,
-    pub rate: String,
-    /// Why it stopped early, or empty.
-    pub message: String,
-    pub sentences: [String; 3],
-}
 
 /// A claim with the class of its verdict.
 pub struct ClaimView {
@@ -91,78 +146,126 @@ pub struct ClaimView {
 struct RunPage<'a> {
     head: Head,
     facts: Vec<Fact>,
+    /// The analysed rounds, and whether they are not all.
+    analysed: (String, bool),
     layers: &'a [String],
     /// Said at the top when the run is not complete.
     warning: String,
-    findings: Vec<Finding>,
+    summary: Vec<String>,
+    /// The figure of the first screen.
+    first: Option<FigureView<'a>>,
+    tally: String,
     figures: Vec<FigureView<'a>>,
-    finals: Table,
-    splits: Table,
-    advice: Vec<Table>,
-    advice_legend: String,
-    exploration: Table,
-    layer_tables: Vec<Table>,
-    worst_tables: Vec<Table>,
+    optimizers: TableView,
+    advice: Vec<(String, String)>,
+    /// Losses, layers, neurons and exploration.
+    tables: Vec<TableView>,
     claims: Vec<ClaimView>,
     experiment: Option<&'a str>,
     environment: Vec<Fact>,
-    timings: Vec<(String, Vec<Fact>)>,
+    times: TableView,
 }
 
 /// The page of one run.
-pub fn of_run(run: &RunTables, figures: &[Figure]) -> Result<String, askama::Error> {
+pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Result<String, askama::Error> {
     let context = Context::of(run);
     let summary = &run.summary;
-    let findings = context
-        .series
-        .iter()
-        .map(|series| Finding {
-            name: series.name.clone(),
-            color: series.style.color,
-            rate: known(series.tables.summary.learning_rate),
-            message: series.tables.summary.message.clone().unwrap_or_default(),
-            sentences: sentences::findings(series, context.comparator),
-        })
-        .collect();
     let named: Vec<_> = context.series.iter().map(|s| (s.name.clone(), s.tables)).collect();
-    let split: Vec<_> = context.series.iter().map(|s| (s.name.clone(), s.tables, context.comparator)).collect();
     let warning = match summary.status.as_str() {
         "complete" => String::new(),
         "running" if Lock::is_taken(&run.dir) => {
-            "This run is still running: what follows covers the optimizers that are complete.".to_owned()
+            "This run is not finished yet. The page covers the optimizers that are complete.".to_owned()
         }
         "running" => {
-            "This run ended before it was complete, and can be continued with --resume: what follows covers the optimizers \
-             that were."
+            "This run ended early. The page covers the optimizers that are complete; run --resume continues the others."
                 .to_owned()
         }
-        status => format!("This run is {status}: what follows covers only the rounds that were done."),
+        status => format!("This run is {status}. The page covers only the rounds that were done."),
     };
+    let mut views = FigureView::all(figures, embedded);
+    let [optimizers, losses, layers, neurons, exploration, times] = connected(
+        [
+            table::optimizers(&context),
+            table::finals(&named),
+            table::layers(&context),
+            table::worst(&context, WORST),
+            table::exploration(&context),
+            times(run),
+        ],
+        &mut views,
+    );
+    let first = views.iter().position(|figure| figure.id == FIRST && !figure.svg.is_empty());
+    let first = first.map(|place| views.remove(place));
+    let claims: Vec<Claim> = claims::evaluate(run);
     let page = RunPage {
-        head: Head::new(summary.name.clone()),
+        head: Head::new(summary.name.clone(), embedded),
         facts: facts(run),
+        analysed: analysed(run),
         layers: &summary.layers,
         warning,
-        findings,
-        figures: FigureView::all(figures),
-        finals: table::finals(&named),
-        splits: table::splits(&split),
-        advice: advice::tables(&context),
-        advice_legend: advice::legend(),
-        exploration: table::exploration(&context),
-        layer_tables: table::layers(&context),
-        worst_tables: table::worst(&context, WORST),
-        claims: claims::evaluate(run).into_iter().map(view).collect(),
+        summary: sentences::summary(&context),
+        first,
+        tally: tally(&claims),
+        figures: views,
+        optimizers,
+        advice: advice::sentences(&context),
+        tables: vec![losses, layers, neurons, exploration],
+        claims: claims.into_iter().map(view).collect(),
         experiment: run.experiment.as_deref(),
         environment: flatten(&run.environment),
-        timings: run
-            .optimizers
-            .iter()
-            .map(|tables| (display_name(&tables.summary.label), timing(&tables.timing)))
-            .filter(|(_, facts)| !facts.is_empty())
-            .collect(),
+        times,
     };
     tidy(page.render()?)
+}
+
+/// How many claims have which verdict: `15 claims: 8 seen in this run, 7 undecided`.
+fn tally(claims: &[Claim]) -> String {
+    use Verdict::{NotSeen, NotSupported, Seen, Supported, Undecided};
+    let verdicts = [Supported, Seen, NotSeen, NotSupported, Undecided].into_iter().filter_map(|verdict| {
+        let of = claims.iter().filter(|claim| claim.verdict == verdict).count();
+        (of > 0).then(|| format!("{of} {verdict}"))
+    });
+    verdicts.collect::<Vec<_>>().join(", ")
+}
+
+/// The rounds whose optima were solved, in words, and whether some are left out.
+pub fn analysed(run: &RunTables) -> (String, bool) {
+    let of = |tables: &OptimizerTables| {
+        let (window, all) = (tables.summary.window_rounds, tables.summary.rounds);
+        let longest = |neuron: bool| {
+            let rows = tables.regret.iter().filter(|row| (row.scale == Scale::Neuron) == neuron);
+            rows.map(|row| row.rounds).max()
+        };
+        if tables.regret.is_empty() && tables.units.is_empty() {
+            return ("none".to_owned(), true);
+        }
+        let coarse = longest(false).is_some() || longest(true).is_none();
+        let (numbers, neurons) = ([window, all].map(|n| count(n as u64)), longest(true).unwrap_or(0) > window);
+        let (text, partial) = match tables.summary.sampled_rounds {
+            _ if !coarse && neurons => (format!("1–{} of {}", numbers[1], numbers[1]), false),
+            Some(sampled) if sampled < window => (
+                format!(
+                    "{} of 1–{} of {}, evenly spaced (regret.rounds)",
+                    count(sampled as u64),
+                    numbers[0],
+                    numbers[1]
+                ),
+                true,
+            ),
+            _ if window < all => (format!("1–{} of {} (regret.window)", numbers[0], numbers[1]), true),
+            _ => (format!("1–{} of {}", numbers[0], numbers[1]), false),
+        };
+        let neurons = partial && coarse && neurons && tables.summary.sampled_rounds.is_none();
+        (if neurons { format!("{text}, of neurons all") } else { text }, partial)
+    };
+    let parts: Vec<(String, bool)> = run.optimizers.iter().map(of).collect();
+    let partial = parts.iter().any(|(_, partial)| *partial);
+    if parts.windows(2).all(|pair| pair[0] == pair[1]) {
+        return (parts.into_iter().next().map_or("none".to_owned(), |(text, _)| text), partial);
+    }
+    let named = run.optimizers.iter().zip(&parts);
+    let text = named.map(|(tables, (text, _))| format!("{} {text}", display_name(&tables.summary.label)));
+    (text.collect::<Vec<_>>().join("; "), partial)
 }
 
 /// The page without the blank lines that template tags leave behind.
@@ -207,7 +310,9 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
         ("taylorscope", &summary.version),
     ]
     .map(|(name, value)| (name.to_string(), value.to_string()))
-    .to_vec()
+    .into_iter()
+    .chain(run.optimizers.iter().map(|tables| (display_name(&tables.summary.label), table::settings(&tables.summary))))
+    .collect()
 }
 
 /// JSON of any shape as name and value, nested names joined by dots.
@@ -217,14 +322,37 @@ pub fn flatten(value: &Value) -> Vec<Fact> {
     facts
 }
 
-/// `timing.json` with its units: seconds of each phase and epoch.
-fn timing(value: &Value) -> Vec<Fact> {
-    let with_unit = |(name, value): Fact| match name.strip_prefix("phases, ") {
-        Some(phase) => (phase.to_string(), format!("{value} s")),
-        None if name == "epochs" => ("each epoch".into(), format!("{value} s")),
-        None => (name, value),
+/// `timing.json` of each optimizer: its phases, the longest first.
+fn times(run: &RunTables) -> Table {
+    let mut rows = Vec::new();
+    let mut memory = Vec::new();
+    for tables in &run.optimizers {
+        let name = display_name(&tables.summary.label);
+        let seconds = |value: &Value| value.as_f64().filter(|seconds| seconds.is_finite());
+        let mut phases: Vec<(String, f64)> = tables.timing["phases"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(phase, value)| Some((phase.replace('_', " "), seconds(value)?)))
+            .collect();
+        phases.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        rows.extend(phases.into_iter().map(|(phase, seconds)| vec![name.clone(), phase, number(seconds)]));
+        if let Some(bytes) = tables.timing["peak_memory_bytes"].as_f64() {
+            memory.push(format!("{name} {:.0} MiB", bytes / 1048576.0));
+        }
+    }
+    let note = match (rows.is_empty(), memory.is_empty()) {
+        (true, true) => "No optimizer has a timing.json.".to_owned(),
+        (_, true) => String::new(),
+        _ => format!("Peak memory of the process so far: {}.", memory.join(", ")),
     };
-    flatten(value).into_iter().map(with_unit).collect()
+    Table {
+        title: "Time and memory".into(),
+        columns: vec!["optimizer", "phase", "seconds"],
+        text_columns: 2,
+        rows,
+        note,
+    }
 }
 
 fn descend(name: &str, value: &Value, facts: &mut Vec<Fact>) {
@@ -293,15 +421,6 @@ mod tests {
         for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
-    }
-
-    #[test]
-    fn timings_have_units() {
-        let facts =
-            timing(&json!({"phases": {"training": 0.25}, "epochs": [0.2, 0.3], "peak_memory_bytes": 104857600}));
-        let text: Vec<String> = facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(text, ["each epoch=0.2000, 0.3000 s", "peak memory=100 MiB", "training=0.2500 s"]);
-        assert!(timing(&json!({"phases": {}, "epochs": [], "peak_memory_bytes": null})).is_empty());
     }
 
     #[test]

@@ -1,118 +1,210 @@
-//! The findings in plain sentences, for a reader without theory.
+//! The summary of a run in sentences that compare, each as strong as the certificates allow.
 
-use super::figure::{Series, exploration::novelty_in_words};
+use super::{
+    certified::{Division, Order, at_least, at_most, percent_at_least, percent_at_most},
+    figure::{Context, Series},
+};
 use crate::study::{
-    numbers::{count, counted, number, percent},
-    results::{Split, median},
-    tables::{Comparator, Scale},
+    numbers::{count, counted, number},
+    results::{OptimizerTables, mean},
+    tables::{OptimizerSummary, Scale},
 };
 
-/// Three sentences on one optimizer: its regret, the regions it found, how widely it explored.
-pub fn findings(series: &Series, comparator: Comparator) -> [String; 3] {
-    let [regret, region] = match series.tables.split(comparator) {
-        Some(split) => [regret(series, &split), region(series, &split)],
-        None => [
-            format!("How much of {}'s loss is regret was not measured (no rows in units.csv).", series.name),
-            "So how much is the region's (the Taylor optimum) is not known either.".into(),
-        ],
+/// Other optimizers that the first is compared with; of more, the next best and the last.
+const COMPARED: usize = 3;
+
+/// Who ended lowest, and whether that is better regions or less regret. Of a single optimizer: how its loss divides.
+pub fn summary(context: &Context) -> Vec<String> {
+    let complete: Vec<&Series> = context.series.iter().filter(|s| s.tables.summary.status == "complete").collect();
+    let (mut ranked, loss) = final_losses(&complete);
+    ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut sentences = Vec::new();
+    match &ranked[..] {
+        [] => {
+            if !context.series.is_empty() {
+                sentences.push("No optimizer is complete with a finite loss.".to_owned());
+            }
+        }
+        [(series, value)] => sentences.push(format!("{} ended at a {loss} of {}.", series.name, number(*value))),
+        _ => sentences.push(standing(&ranked, &loss)),
+    }
+    match &ranked[..] {
+        [] => {}
+        [(series, _)] => sentences.push(division(context, series)),
+        [first, others @ ..] => sentences.extend(causes(context, first.0, others)),
+    }
+    let unfinished = context.series.iter().filter(|s| s.tables.summary.status != "complete");
+    sentences.extend(unfinished.map(|series| {
+        let summary = &series.tables.summary;
+        let status = match summary.status.as_str() {
+            "failed" => "stopped early",
+            "interrupted" => "was interrupted",
+            "running" => "is not complete",
+            other => other,
+        };
+        let why = summary.message.as_ref().filter(|message| !message.is_empty());
+        let why = why.map_or(String::new(), |message| format!(": {message}"));
+        format!("{} {status}{why}.", series.name)
+    }));
+    sentences
+}
+
+/// The loss by which optimizers are ranked, the same for all: of the training set, or of the last minibatches.
+fn final_losses<'a>(series: &[&'a Series<'a>]) -> (Vec<(&'a Series<'a>, f64)>, String) {
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    let train = |series: &Series| finite(series.tables.summary.train_loss);
+    let last = |series: &Series| finite(last_third(series.tables));
+    let by_train = series.iter().all(|series| train(series).is_some());
+    let value = |series: &Series| if by_train { train(series) } else { last(series) };
+    let ranked = series.iter().filter_map(|series| Some((*series, value(series)?))).collect();
+    (ranked, if by_train { "training loss" } else { "minibatch loss (mean of the last third)" }.to_owned())
+}
+
+/// The mean minibatch loss over the last third of the rounds.
+pub fn last_third(tables: &OptimizerTables) -> Option<f64> {
+    let rows = &tables.rounds;
+    mean(rows[rows.len() - rows.len().div_ceil(3)..].iter().map(|row| row.loss)).or(tables.summary.last_loss)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+/// Who ended lowest. Losses that agree to the digits shown are a tie.
+fn standing(ranked: &[(&Series, f64)], loss: &str) -> String {
+    let least = number(ranked[0].1);
+    let tied = ranked.iter().take_while(|(_, value)| number(*value) == least).count();
+    let with_loss = |(series, value): &(&Series, f64)| format!("{} ({})", series.name, number(*value));
+    let names: Vec<String> = ranked[..tied].iter().map(|(series, _)| series.name.clone()).collect();
+    let others: Vec<String> = ranked[tied..].iter().map(with_loss).collect();
+    let lead = match tied {
+        1 => format!("{} ended lowest ({loss} {least})", names[0]),
+        _ => format!("{} ended equally low ({loss} {least} each)", listed(&names)),
     };
-    [regret, region, exploration(series)]
+    if others.is_empty() { format!("{lead}.") } else { format!("{lead}, followed by {}.", listed(&others)) }
 }
 
-fn where_measured(split: &Split) -> String {
-    match split.scale {
-        Scale::Network => String::new(),
-        scale => format!(" (mean over {} {scale}s)", split.units),
+/// Rounds that the values of a scale speak of: how many, of how many, whether sampled.
+fn covered(summary: &OptimizerSummary, scale: Scale) -> (usize, Option<usize>) {
+    match scale {
+        Scale::Neuron => (summary.rounds, summary.sampled_rounds),
+        _ => (summary.window_rounds, summary.sampled_rounds),
     }
 }
 
-fn regret(series: &Series, split: &Split) -> String {
-    let name = &series.name;
-    let mut over = counted(analysed_rounds(series, split), "round");
-    if let Some(sampled) = series.tables.summary.sampled_rounds {
-        over += &format!(" (estimated from {sampled}, evenly spaced)");
-    }
-    let place = where_measured(split);
-    let loss = number(split.mean_loss);
-    if split.regret < 0.0 && split.regret + split.gap > 0.0 {
-        format!(
-            "Regret: {name} paid {loss} per round on average over {over}{place}; whether fixed weights would have paid \
-             less in the same regions is open: the best that were found pay {}, and the certified error of the solver \
-             is {} (a larger `regret.max_products` lowers it).",
-            number(split.taylor_optimum),
-            number(split.gap)
-        )
-    } else if split.regret < 0.0 {
-        format!(
-            "Regret: {name} paid {loss} per round on average over {over}{place}, {} less than the best fixed \
-             weights in hindsight would have, so none of its loss is the optimizer's fault inside the regions \
-             it visited.",
-            number(-split.regret)
-        )
-    } else {
-        let sure = if split.gap > 0.1 * split.regret && split.regret > 0.0 {
-            format!(" (or up to {} more, the certified error of the solver)", number(split.gap))
+/// The first compared with the others: regions by their Taylor optima, and regret.
+fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<String> {
+    let others: Vec<&Series> = match others {
+        [next, .., last] if others.len() > COMPARED => vec![next.0, last.0],
+        _ => others.iter().map(|(series, _)| *series).collect(),
+    };
+    let tables: Vec<&OptimizerTables> =
+        std::iter::once(first).chain(others.iter().copied()).map(|s| s.tables).collect();
+    let Some(divisions) = Division::shared(&tables, context.comparator) else {
+        return vec!["Whether that is better regions or less regret was not measured.".to_owned()];
+    };
+    let (mine, theirs) = divisions.split_first().expect("one division an optimizer");
+    let rounds = |series: &Series| covered(&series.tables.summary, mine.scale);
+    let mut sentences = Vec::new();
+    for (other, their) in others.iter().zip(theirs) {
+        if rounds(first) != rounds(other) {
+            sentences.push(format!(
+                "{} and {} were analysed over different rounds, so their regions and regrets are not compared.",
+                first.name, other.name
+            ));
+            continue;
+        }
+        let (optimum, regret) = (mine.optimum.order(&their.optimum), mine.regret.order(&their.regret));
+        let text = match (optimum, regret) {
+            (Order::Open, Order::Open) => {
+                "neither Taylor optimum nor regret can be ranked: the certificates overlap".to_owned()
+            }
+            _ => {
+                let regions = match optimum {
+                    Order::Lower(by) => {
+                        format!("visited better regions (Taylor optimum lower by at least {})", at_least(by))
+                    }
+                    Order::Higher(by) => {
+                        format!("visited worse regions (Taylor optimum higher by at least {})", at_least(by))
+                    }
+                    Order::Open => "visited regions that cannot be ranked (certificates overlap)".to_owned(),
+                };
+                let steps = match regret {
+                    Order::Lower(by) => format!("had less regret (by at least {})", at_least(by)),
+                    Order::Higher(by) => format!("had more regret (by at least {})", at_least(by)),
+                    Order::Open => "had a regret that cannot be ranked (certificates overlap)".to_owned(),
+                };
+                let agree = matches!(
+                    (optimum, regret),
+                    (Order::Lower(_), Order::Lower(_)) | (Order::Higher(_), Order::Higher(_))
+                );
+                format!("{} {regions} {} {steps}", first.name, if agree { "and" } else { "but" })
+            }
+        };
+        // Who ended lowest may have paid more on the way there.
+        let paid = if mine.mean_loss > their.mean_loss {
+            format!(
+                "; its mean loss over all analysed rounds was higher ({} against {})",
+                number(mine.mean_loss),
+                number(their.mean_loss)
+            )
         } else {
             String::new()
         };
+        sentences.push(format!("Compared with {}, {text}{paid}.", other.name));
+    }
+    let plural = match mine.scale {
+        Scale::Network => None,
+        scale => Some(format!("These values are means over {scale}s.")),
+    };
+    sentences.extend(plural);
+    if divisions.iter().any(|division| division.far) {
+        sentences.push("Some comparators lie far beyond where training went (marked far below).".to_owned());
+    }
+    sentences
+}
+
+/// How the loss of one optimizer divides.
+fn division(context: &Context, series: &Series) -> String {
+    let Some(division) = Division::of(series.tables, context.comparator) else {
+        return "How much of its loss is regret was not measured (no rows in units.csv).".to_owned();
+    };
+    let (rounds, sampled) = covered(&series.tables.summary, division.scale);
+    let over = match sampled {
+        Some(sampled) => format!("{} of {}", count(sampled as u64), counted(rounds, "round")),
+        None => counted(rounds, "round"),
+    };
+    let place = match division.scale {
+        Scale::Network => String::new(),
+        scale => format!(" (means over {} {scale}s)", division.units),
+    };
+    let (mean_loss, regret) = (division.mean_loss, division.regret);
+    let of = format!("Of its mean loss of {} over {over}{place}", number(mean_loss));
+    if regret.high <= 0.0 {
         format!(
-            "Regret: of the {loss} that {name} paid per round on average over {over}{place}, {} ({}) is the \
-             optimizer's fault; the best fixed weights in hindsight would have saved that much in the same \
-             regions{sure}.",
-            number(split.regret),
-            percent(split.regret / split.mean_loss)
+            "{of}, none is regret: moving weights beat every fixed comparator by at least {} per round.",
+            at_least(-regret.high)
+        )
+    } else if regret.low < 0.0 {
+        format!(
+            "{of}, at most {} ({}) is regret; whether regret is positive cannot be decided (it is at least {}).",
+            at_most(regret.high),
+            percent_at_most(regret.high / mean_loss),
+            at_least(regret.low)
+        )
+    } else {
+        format!(
+            "{of}, at least {} ({}) and at most {} ({}) is regret; the rest is the Taylor optimum, which only other \
+             regions would lower.",
+            at_least(regret.low),
+            percent_at_least(regret.low / mean_loss),
+            at_most(regret.high),
+            percent_at_most(regret.high / mean_loss)
         )
     }
-}
-
-/// The longest prefix that was analysed at the scale of the split.
-fn analysed_rounds(series: &Series, split: &Split) -> usize {
-    let rows = series.tables.regret.iter().filter(|row| row.scale == split.scale);
-    let window = series.tables.summary.window_rounds;
-    rows.map(|row| row.rounds).max().unwrap_or(if split.scale == Scale::Neuron {
-        series.tables.summary.rounds
-    } else {
-        window
-    })
-}
-
-fn region(series: &Series, split: &Split) -> String {
-    let share = |optimum: f64| format!("{} ({})", number(optimum), percent(optimum / split.mean_loss));
-    let (most, name) = (share(split.taylor_optimum), &series.name);
-    let optimum =
-        format!("the Taylor optimum, the least that fixed weights could pay in the smooth regions that {name} visited");
-    if split.gap > 0.1 * split.taylor_optimum {
-        let least = share(split.taylor_optimum - split.gap);
-        return format!(
-            "Region: {optimum}, lies between {least} and {most}, as far as the solver came; only other regions would \
-             lower it."
-        );
-    }
-    format!("Region: {most} is {optimum}; only other regions would lower it.")
-}
-
-fn exploration(series: &Series) -> String {
-    let neurons = &series.tables.neurons;
-    let novelty = novelty_in_words(series);
-    if novelty.is_none() && neurons.is_empty() {
-        return "Exploration: not recorded.".into();
-    }
-    let mut text = String::from("Exploration: ");
-    if let Some(novelty) = novelty {
-        text += &format!(
-            "each recorded activation pattern differed from every earlier one in {novelty} on \
-                          average; "
-        );
-    }
-    if let Some(switches) = median(neurons.iter().map(|row| row.switches as f64)) {
-        text +=
-            &format!("the median neuron switched state {} times on the probe set; ", count(switches.round() as u64));
-    }
-    let dead = neurons.iter().filter(|row| row.dead).count();
-    text += &match neurons.len() {
-        0 => "single neurons were not recorded.".into(),
-        n if dead == 0 => format!("none of {n} hidden neurons is dead at the end."),
-        n => format!("{dead} of {n} hidden neurons {} dead at the end.", if dead == 1 { "is" } else { "are" }),
-    };
-    text
 }

@@ -2,6 +2,7 @@
 
 use super::{
     ReportError, ReportOutput,
+    embed::Embedded,
     figure::{self, Figure, tuning},
     page::{ClaimView, Fact, FigureView, Head, flatten, tidy, view},
     table::Table,
@@ -51,13 +52,14 @@ pub fn render(content: Content, out: &Path) -> Result<ReportOutput, ReportError>
         fs::read_to_string(&path).map_err(|error| unreadable(&path, error))
     };
     let environment = serde_json::from_str(&read("environment.json")?).unwrap_or_default();
+    let embedded = Embedded::of(&content.figures, out);
     let page = Page {
-        head: Head::new(content.title),
+        head: Head::new(content.title, &embedded),
         lead: content.lead,
         facts: content.facts,
         claims: content.claims.into_iter().map(view).collect(),
         rule: content.rule,
-        figures: FigureView::all(&content.figures),
+        figures: FigureView::all(&content.figures, &embedded),
         tables: content.tables,
         experiment: read("experiment.toml")?,
         environment: flatten(&environment),

@@ -1,10 +1,14 @@
 //! The tables of the page: rows of text from rows of numbers.
 
-use super::figure::Context;
+use super::{
+    certified::{Certified, Division},
+    figure::{Context, Series},
+    sentences::last_third,
+};
 use crate::study::{
-    numbers::{count, known, number, percent, significant},
+    numbers::{count, keys, known, number, percent, significant},
     results::{OptimizerTables, mean, median},
-    tables::{Comparator, Scale, UnitRow},
+    tables::{Comparator, NoveltyRow, OptimizerSummary, Scale, UnitRow},
 };
 
 /// A table as the page shows it.
@@ -23,62 +27,202 @@ fn maybe(value: Option<f64>) -> String {
     value.map_or("–".into(), number)
 }
 
+/// All that was set of an optimizer, as one reads it: `learning rate 0.05, momentum 0.9`.
+pub fn settings(summary: &OptimizerSummary) -> String {
+    let rate = format!("learning rate {}", known(summary.learning_rate));
+    if summary.settings.is_empty() { rate } else { format!("{rate}, {}", keys(&summary.settings)) }
+}
+
+/// How a run divides, and how widely it explored: one row an optimizer.
+pub fn optimizers(context: &Context) -> Table {
+    let divisions: Vec<Option<Division>> =
+        context.series.iter().map(|series| Division::of(series.tables, context.comparator)).collect();
+    let beside: Vec<Option<Division>> = context
+        .series
+        .iter()
+        .zip(&divisions)
+        .map(|(series, division)| match context.comparator {
+            Comparator::Ball => Division::at(series.tables, division.as_ref()?.scale, Comparator::Unconstrained),
+            Comparator::Unconstrained => None,
+        })
+        .collect();
+    let scales: Vec<Scale> = divisions.iter().flatten().map(|division| division.scale).collect();
+    let (with_beside, mixed) = (beside.iter().any(Option::is_some), scales.windows(2).any(|pair| pair[0] != pair[1]));
+    let mut columns = vec!["optimizer"];
+    columns.extend(mixed.then_some("scale"));
+    columns.extend([
+        "training loss",
+        "mean loss",
+        "Taylor optimum",
+        "regret",
+        "regret / loss",
+        "distance / displacement",
+    ]);
+    columns.extend(with_beside.then_some("unconstrained optimum"));
+    let explored = context.series.iter().any(|s| !s.tables.neurons.is_empty() || !s.tables.novelty.is_empty());
+    if explored {
+        columns.extend(["median novelty", "median switches", "dead neurons"]);
+    }
+    let rows = context.series.iter().zip(divisions.iter().zip(&beside)).map(|(series, (division, beside))| {
+        let of = |text: &dyn Fn(&Division) -> String| division.as_ref().map_or("–".to_owned(), text);
+        let mut row = vec![series.name.clone()];
+        if mixed {
+            row.push(of(&|division| place(division)));
+        }
+        row.push(maybe(series.tables.summary.train_loss));
+        row.push(of(&|division| number(division.mean_loss)));
+        row.push(of(&|division| division.optimum.text()));
+        row.push(of(&|division| division.regret.text()));
+        row.push(of(&|division| division.regret.share(division.mean_loss)));
+        row.push(of(&|division| {
+            let far = if division.far { far(division.distance, division.displacement) } else { String::new() };
+            format!("{} / {}{far}", number(division.distance), number(division.displacement))
+        }));
+        if with_beside {
+            row.push(beside.as_ref().map_or("–".to_owned(), |beside| {
+                let far = if beside.far { far(beside.distance, beside.displacement) } else { String::new() };
+                beside.optimum.text() + &far
+            }));
+        }
+        if explored {
+            let tables = series.tables;
+            row.push(whole(median(later_novelty(&tables.novelty))));
+            row.push(whole(median(tables.neurons.iter().map(|row| row.switches as f64))));
+            row.push(dead(series));
+        }
+        row
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let mut notes = vec![
+        "Mean loss = Taylor optimum + regret. An interval is what the certificate allows; a single number is certain to its digits."
+            .to_owned(),
+    ];
+    if let (Some(scale), false) = (scales.first(), mixed) {
+        notes.push(match scale {
+            Scale::Network => {
+                format!("Values are those of the whole network, against the {} comparator.", context.comparator)
+            }
+            scale => format!("Values are means over {scale}s, against the {} comparator.", context.comparator),
+        });
+    }
+    if with_beside {
+        notes.push(
+            "The unconstrained optimum stands beside it; far: how many times farther than training went.".to_owned(),
+        );
+    }
+    if scales.is_empty() {
+        notes = vec!["Regret was not measured (no rows in units.csv).".to_owned()];
+    } else if let Some(without) = names_without(context, &divisions) {
+        notes.push(format!("No rows in units.csv for {without}."));
+    }
+    Table { title: "Optimizers".into(), columns, text_columns: 1 + usize::from(mixed), rows, note: notes.join(" ") }
+}
+
+fn names_without(context: &Context, divisions: &[Option<Division>]) -> Option<String> {
+    let without = context.series.iter().zip(divisions).filter(|(_, division)| division.is_none());
+    let names: Vec<&str> = without.map(|(series, _)| series.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn place(division: &Division) -> String {
+    match division.scale {
+        Scale::Network => "network".into(),
+        scale => format!("mean of {} {scale}s", division.units),
+    }
+}
+
+/// A distance, marked where it is far.
+fn distance(distance: f64, displacement: f64, is_far: bool) -> String {
+    number(distance) + &if is_far { far(distance, displacement) } else { String::new() }
+}
+
+fn far(distance: f64, displacement: f64) -> String {
+    match displacement {
+        0.0 => " (far)".into(),
+        _ => format!(" (far, {}×)", significant(distance / displacement, 2)),
+    }
+}
+
+fn whole(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| count(value.round() as u64))
+}
+
+/// The distances from earlier configurations, without the first, which is mostly the way out of the initialization.
+fn later_novelty(rows: &[NoveltyRow]) -> impl Iterator<Item = f64> {
+    rows.iter().filter_map(|row| row.min_hamming.map(|bits| bits as f64)).skip(1)
+}
+
+fn dead(series: &Series) -> String {
+    let neurons = &series.tables.neurons;
+    let dead = neurons.iter().filter(|row| row.dead).count();
+    match neurons.len() {
+        0 => "–".into(),
+        n => format!("{dead} of {n}"),
+    }
+}
+
 /// Losses and accuracies of each optimizer at the end.
 pub fn finals(named: &[(String, &OptimizerTables)]) -> Table {
     let accuracy = |value: Option<f64>| value.map_or("–".into(), |a| format!("{:.2}%", 100.0 * a));
     let with_accuracy = named.iter().any(|(_, t)| t.summary.train_accuracy.or(t.summary.test_accuracy).is_some());
     let mut columns = vec![
         "optimizer",
+        "settings",
         "status",
-        "learning rate",
         "rounds",
-        "loss, last 100 rounds",
         "loss, all rounds",
-        "train loss",
+        "loss, last third",
+        "training loss",
         "test loss",
     ];
     if with_accuracy {
-        columns.extend(["train accuracy", "test accuracy"]);
+        columns.extend(["training accuracy", "test accuracy"]);
     }
     let rows = named
         .iter()
         .map(|(name, tables)| {
             let s = &tables.summary;
-            let mut row = vec![name.clone(), s.status.clone(), known(s.learning_rate), count(s.rounds as u64)];
-            row.extend([s.last_loss, s.mean_loss, s.train_loss, s.test_loss].map(maybe));
+            let mut row = vec![name.clone(), settings(s), s.status.clone(), count(s.rounds as u64)];
+            row.extend([s.mean_loss, last_third(tables), s.train_loss, s.test_loss].map(maybe));
             if with_accuracy {
                 row.extend([s.train_accuracy, s.test_accuracy].map(accuracy));
             }
             row
         })
         .collect();
-    let note = "Losses are per round (minibatch) or per datapoint (train, test), in the units of the \
-                loss."
+    let note = "Losses of rounds are means over minibatches; training and test losses are means over datapoints after the last \
+                epoch."
         .into();
-    Table { title: "Final losses".into(), columns, text_columns: 2, rows, note }
+    Table { title: "Losses".into(), columns, text_columns: 3, rows, note }
 }
 
 /// The split of the loss of each optimizer at its coarsest scale.
 pub fn splits(named: &[(String, &OptimizerTables, Comparator)]) -> Table {
-    let rows = named
+    let divided: Vec<_> =
+        named.iter().map(|(name, tables, comparator)| (name, comparator, Division::of(tables, *comparator))).collect();
+    let rows = divided
         .iter()
-        .filter_map(|(name, tables, comparator)| {
-            let split = tables.split(*comparator)?;
+        .filter_map(|(name, comparator, division)| {
+            let division = division.as_ref()?;
             Some(vec![
-                name.clone(),
-                match split.scale {
-                    Scale::Network => "network".into(),
-                    scale => format!("mean of {} {scale}s", split.units),
-                },
+                (*name).clone(),
+                place(division),
                 comparator.to_string(),
-                number(split.mean_loss),
-                number(split.taylor_optimum),
-                number(split.regret),
-                percent(split.regret / split.mean_loss),
-                significant(split.gap, 2),
+                number(division.mean_loss),
+                division.optimum.text(),
+                division.regret.text(),
+                division.regret.share(division.mean_loss),
+                distance(division.distance, division.displacement, division.far),
+                number(division.displacement),
             ])
         })
         .collect();
+    let without: Vec<&str> =
+        divided.iter().filter(|(_, _, division)| division.is_none()).map(|(name, ..)| name.as_str()).collect();
+    let mut note = "An interval is what the certificate allows; a single number is certain to its digits.".to_owned();
+    if !without.is_empty() {
+        note += &format!(" No rows in units.csv for {}.", without.join(", "));
+    }
     Table {
         title: "Regret and Taylor optimum".into(),
         columns: vec![
@@ -89,103 +233,113 @@ pub fn splits(named: &[(String, &OptimizerTables, Comparator)]) -> Table {
             "Taylor optimum",
             "regret",
             "regret / loss",
-            "certified gap",
+            "distance",
+            "displacement",
         ],
         text_columns: 3,
         rows,
-        note: "Optimizers without rows in units.csv are left out.".into(),
+        note,
     }
 }
 
-const UNIT_COLUMNS: [&str; 10] = [
-    "unit",
-    "weights",
-    "Taylor optimum",
-    "regret",
-    "regret / loss",
-    "gap",
-    "distance",
-    "displacement",
-    "slope",
-    "prefixes",
-];
-
-fn unit_row(name: String, unit: &UnitRow) -> Vec<String> {
-    vec![
-        name,
-        count(unit.dimension as u64),
-        format!("{}{}", number(unit.taylor_optimum), if unit.attained { "" } else { " *" }),
-        number(unit.mean_regret),
-        percent(unit.mean_regret / unit.mean_loss),
-        significant(unit.gap, 2),
-        number(unit.distance),
-        number(unit.displacement),
-        unit.slope.map_or("–".into(), |slope| significant(slope, 2)),
-        unit.slope_points.to_string(),
-    ]
-}
-
-const UNIT_NOTE: &str = "Optimum, regret and gap in loss per round; the gap certifies that the true optimum \
-                         lies in [optimum − gap, optimum]. Distance: ‖V* − W¹‖, of the optimum from the \
-                         initial weights; displacement: the largest ‖Wⁿ − W¹‖ of training. Slope: of log \
-                         regret on log N over the given number of prefixes.";
-
-fn with_unattained(units: &[&UnitRow]) -> String {
-    let stars = units.iter().any(|unit| !unit.attained);
-    let star = if stars { " * The infimum is not attained: the solver stopped at a distance limit." } else { "" };
-    format!("{UNIT_NOTE}{star}")
-}
-
-/// Per optimizer: the whole network and each layer.
-pub fn layers(context: &Context) -> Vec<Table> {
-    context
+/// A table of units: every row one unit of one optimizer.
+fn units(title: &str, context: &Context, of: &dyn Fn(&Series) -> Vec<(String, UnitRow)>) -> Table {
+    let named: Vec<(&Series, String, UnitRow)> = context
         .series
         .iter()
-        .map(|series| {
-            let scales = [Scale::Network, Scale::Layer];
-            let units: Vec<&UnitRow> =
-                scales.into_iter().flat_map(|scale| series.tables.units_at(scale, context.comparator)).collect();
-            let name = |unit: &UnitRow| unit.layer.map_or("whole network".into(), |layer| context.layer_name(layer));
-            let rows: Vec<Vec<String>> = units.iter().map(|unit| unit_row(name(unit), unit)).collect();
-            let note = if rows.is_empty() {
-                format!("No rows at network or layer scale in units.csv for the {} comparator.", context.comparator)
-            } else {
-                with_unattained(&units)
-            };
-            Table { title: series.name.clone(), columns: UNIT_COLUMNS.to_vec(), text_columns: 1, rows, note }
+        .flat_map(|series| of(series).into_iter().map(move |(name, unit)| (series, name, unit)))
+        .collect();
+    let beside = |series: &Series, unit: &UnitRow| {
+        let mut others = series.tables.units_at(unit.scale, Comparator::Unconstrained);
+        let other = others.find(|other| (other.layer, other.neuron) == (unit.layer, unit.neuron));
+        other.filter(|_| context.comparator == Comparator::Ball).cloned()
+    };
+    let with_beside = named.iter().any(|(series, _, unit)| beside(series, unit).is_some());
+    let points: Vec<usize> =
+        named.iter().filter(|(.., unit)| unit.slope.is_some()).map(|(.., u)| u.slope_points).collect();
+    let same_points = points.windows(2).all(|pair| pair[0] == pair[1]);
+    let mut columns =
+        vec!["optimizer", "unit", "weights", "Taylor optimum", "regret", "regret / loss", "distance", "displacement"];
+    columns.extend(with_beside.then_some("unconstrained optimum"));
+    columns.push("slope");
+    columns.extend((!same_points).then_some("prefixes"));
+    let optimum = |unit: &UnitRow| {
+        let star = if unit.attained { "" } else { " *" };
+        Certified::optimum(unit.taylor_optimum, unit.gap).text() + star
+    };
+    let rows: Vec<Vec<String>> = named
+        .iter()
+        .map(|(series, name, unit)| {
+            let regret = Certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
+            let mut row = vec![
+                series.name.clone(),
+                name.clone(),
+                count(unit.dimension as u64),
+                optimum(unit),
+                regret.text(),
+                regret.share(unit.mean_loss),
+                distance(unit.distance, unit.displacement, unit.is_far()),
+                number(unit.displacement),
+            ];
+            if with_beside {
+                row.push(beside(series, unit).map_or("–".to_owned(), |other| {
+                    let far = if other.is_far() { far(other.distance, other.displacement) } else { String::new() };
+                    optimum(&other) + &far
+                }));
+            }
+            row.push(unit.slope.map_or("–".into(), |slope| significant(slope, 2)));
+            if !same_points {
+                row.push(unit.slope.map_or("–".into(), |_| unit.slope_points.to_string()));
+            }
+            row
         })
-        .collect()
+        .collect();
+    if rows.is_empty() {
+        let note = format!("No such rows in units.csv for the {} comparator.", context.comparator);
+        return Table { title: title.into(), note, ..Table::default() };
+    }
+    let mut note = format!(
+        "Against the {} comparator. Slope: of log regret on log N{}; the theory asks for −0.5 or less.",
+        context.comparator,
+        match points.first() {
+            Some(points) if same_points => format!(", over {points} prefixes"),
+            _ => String::new(),
+        }
+    );
+    if rows.iter().flatten().any(|cell| cell.contains(" *")) {
+        note += " * The infimum is not attained: the solver stopped at a distance limit.";
+    }
+    Table { title: title.into(), columns, text_columns: 2, rows, note }
 }
 
-/// Per optimizer: the `most` neurons of largest regret.
-pub fn worst(context: &Context, most: usize) -> Vec<Table> {
-    context
-        .series
-        .iter()
-        .map(|series| {
-            let mut units: Vec<&UnitRow> = series
-                .tables
-                .units_at(Scale::Neuron, context.comparator)
-                .filter(|unit| unit.mean_regret.is_finite())
-                .collect();
-            // Ties are broken by place, so that the order never depends on the table's.
-            units.sort_by(|a, b| {
-                b.mean_regret.total_cmp(&a.mean_regret).then((a.layer, a.neuron).cmp(&(b.layer, b.neuron)))
-            });
-            units.truncate(most);
-            let name = |unit: &UnitRow| {
-                let place = |index: Option<usize>| index.map_or("?".into(), |index| index.to_string());
-                format!("layer {}, neuron {}", place(unit.layer), place(unit.neuron))
-            };
-            let rows: Vec<Vec<String>> = units.iter().map(|unit| unit_row(name(unit), unit)).collect();
-            let note = if rows.is_empty() {
-                format!("No neurons in units.csv for the {} comparator.", context.comparator)
-            } else {
-                with_unattained(&units)
-            };
-            Table { title: series.name.clone(), columns: UNIT_COLUMNS.to_vec(), text_columns: 1, rows, note }
-        })
-        .collect()
+/// The whole network and each layer.
+pub fn layers(context: &Context) -> Table {
+    units("Network and layers", context, &|series| {
+        let units = [Scale::Network, Scale::Layer]
+            .into_iter()
+            .flat_map(|scale| series.tables.units_at(scale, context.comparator));
+        let name = |unit: &UnitRow| unit.layer.map_or("whole network".into(), |layer| context.layer_name(layer));
+        units.map(|unit| (name(unit), unit.clone())).collect()
+    })
+}
+
+/// Per optimizer, the `most` neurons of largest regret.
+pub fn worst(context: &Context, most: usize) -> Table {
+    units("Neurons of largest regret", context, &|series| {
+        let mut units: Vec<&UnitRow> = series
+            .tables
+            .units_at(Scale::Neuron, context.comparator)
+            .filter(|unit| unit.mean_regret.is_finite())
+            .collect();
+        // Ties are broken by place, so that the order never depends on the table's.
+        units.sort_by(|a, b| {
+            b.mean_regret.total_cmp(&a.mean_regret).then((a.layer, a.neuron).cmp(&(b.layer, b.neuron)))
+        });
+        units.truncate(most);
+        let index = |index: Option<usize>| index.map_or("?".into(), |index| index.to_string());
+        let name = |unit: &UnitRow| format!("layer {}, neuron {}", index(unit.layer), index(unit.neuron));
+        units.into_iter().map(|unit| (name(unit), unit.clone())).collect()
+    })
 }
 
 /// Exploration in numbers: one row per optimizer.
@@ -196,36 +350,30 @@ pub fn exploration(context: &Context) -> Table {
         .filter(|s| !s.tables.neurons.is_empty() || !s.tables.novelty.is_empty())
         .map(|s| {
             let neurons = &s.tables.neurons;
-            let dead = neurons.iter().filter(|row| row.dead).count();
-            let whole = |value: Option<f64>| value.map_or("–".into(), |v| count(v.round() as u64));
-            let share = match neurons.len() {
-                0 => "–".into(),
-                n => format!("{dead} of {n} ({})", percent(dead as f64 / n as f64)),
-            };
+            let first = s.tables.novelty.iter().find_map(|row| row.min_hamming);
             vec![
                 s.name.clone(),
-                whole(s.tables.mean_novelty()),
+                first.map_or("–".into(), count),
+                whole(median(later_novelty(&s.tables.novelty))),
                 whole(median(neurons.iter().map(|row| row.switches as f64))),
                 maybe(median(neurons.iter().map(|row| row.log_volume))),
                 maybe(mean(neurons.iter().map(|row| row.log_det))),
                 whole(median(neurons.iter().map(|row| row.rank as f64))),
                 mean(neurons.iter().map(|row| row.active_fraction)).map_or("–".into(), percent),
-                share,
+                dead(s),
             ]
         })
         .collect::<Vec<_>>();
-    let note = if rows.is_empty() {
-        "Exploration was not recorded in this run.".into()
-    } else {
-        "Log-volume sums the logs of the first 50 positive singular values; ½ log det(I + Gram) stays finite, \
-         and comparable, for dead neurons."
-            .into()
-    };
+    if rows.is_empty() {
+        let note = "Exploration was not recorded in this run.".into();
+        return Table { title: "Exploration in numbers".into(), note, ..Table::default() };
+    }
     Table {
         title: "Exploration in numbers".into(),
         columns: vec![
             "optimizer",
-            "mean novelty (bits)",
+            "first novelty",
+            "median novelty",
             "median switches",
             "median log-volume",
             "mean ½ log det",
@@ -235,6 +383,9 @@ pub fn exploration(context: &Context) -> Table {
         ],
         text_columns: 1,
         rows,
-        note,
+        note: "Novelty is in bits. The first is the way from the initialization to the next recorded configuration; the median \
+               is of all later ones. Switches, log-volume, ½ log det and rank are per neuron. Log-volume sums the logs of the \
+               first 50 positive singular values; ½ log det(I + Gram) is finite and comparable for dead neurons, too."
+            .into(),
     }
 }

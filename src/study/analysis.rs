@@ -11,13 +11,14 @@ use crate::{
         tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     },
     taylor::{
-        BoundRates, RegretSettings, UnitResult,
+        BoundRates, ClosedForm, RegretSettings, UnitResult, free_bounds,
         layer::{self, Windows},
         matrix_free::MatrixFree,
         network, neuron,
         neuron::NeuronStream,
         preconditioner::Preconditioners,
-        regret::{UnitId, prefixes, tables},
+        prefixes,
+        regret::{UnitId, prefixes as log_spaced, tables},
         sample::Sample,
         units::{UnitRecord, UnitTracker},
         window::{Window, WindowRecorder},
@@ -66,6 +67,20 @@ pub struct AnalysisSettings {
     pub memory: usize,
     /// Steps of optimizers that have a bound of their own.
     pub rates: BoundRates,
+    /// `D_train` of every neuron over the whole run, from a first pass ([`Displacements`]). Without it, the closed form that streams
+    /// takes for each prefix the ball of the displacement so far.
+    ///
+    /// [`Displacements`]: crate::taylor::units::Displacements
+    pub displacements: Option<Vec<f64>>,
+}
+
+/// What an analysis tells its caller as it goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage<'a> {
+    /// A phase begins, of so much work as [`Work::tick`] is told of (0 where that is not known).
+    Phase { name: &'a str, work: usize },
+    /// What the user should know.
+    Note(&'a str),
 }
 
 /// The tables of one optimizer's run.
@@ -108,12 +123,12 @@ impl<T: Real> Analysis<T> {
         let chosen = regret.sampled(window);
         // A sample is short, and where it ends if the run does is not known beforehand.
         let windowed = match regret.rounds {
-            None => prefixes(window, regret.prefixes),
+            None => log_spaced(window, regret.prefixes),
             Some(_) => chosen.clone(),
         };
         // The closed form streams over the whole run; other losses, and filters, need the window at neuron scale, too.
-        let streams = loss.is_quadratic() && regret.has(Scale::Neuron) && !network.has_convolutions();
-        let stream_prefixes = if streams { prefixes(planned, regret.prefixes) } else { Vec::new() };
+        let streams = regret.streams(network, loss);
+        let stream_prefixes = if streams { log_spaced(planned, regret.prefixes) } else { Vec::new() };
         let needs_window =
             regret.has(Scale::Layer) || regret.has(Scale::Network) || (regret.has(Scale::Neuron) && !streams);
         let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
@@ -150,8 +165,14 @@ impl<T: Real> Analysis<T> {
 
     fn solve_stream(&mut self) {
         let Some(stream) = &mut self.stream else { return };
-        let (settings, tracker) = (&self.settings.regret, &self.tracker);
-        let solved = self.clock.time("neuron_optima", || stream.solve(settings, tracker));
+        let (settings, tracker, rounds) = (&self.settings.regret, &self.tracker, stream.rounds());
+        let known = self.settings.displacements.as_deref();
+        let record = |unit| {
+            let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
+            let whole = known.map_or(0.0, |all| all[tracker.neuron(unit)]);
+            UnitRecord { displacement: record.displacement.max(whole), ..record }
+        };
+        let solved = self.clock.time("neuron_optima", || stream.solve(settings, &record));
         self.results.extend(solved);
     }
 
@@ -162,7 +183,7 @@ impl<T: Real> Analysis<T> {
         self,
         examples: &Examples<T>,
         work: &mut Work,
-        mut progress: impl FnMut(&str),
+        mut progress: impl FnMut(Stage),
     ) -> (AnalysisTables, Clock) {
         self.complete_telling(examples, work, &mut progress)
     }
@@ -171,19 +192,20 @@ impl<T: Real> Analysis<T> {
         mut self,
         examples: &Examples<T>,
         work: &mut Work,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Stage),
     ) -> (AnalysisTables, Clock) {
         let mut out = AnalysisTables { halted: work.is_halted(), ..AnalysisTables::default() };
         if !out.halted && !self.window.states.is_empty() {
-            progress("linearizing the window");
+            progress(Stage::Phase { name: "linearizing the window", work: 0 });
             let analysed = self.window.states.len();
             out.window_rounds = self.window.chosen[analysed - 1];
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             out.halted = self.solve_window(examples, work, progress).is_err();
         }
+        free_bounds::tighten(&mut self.results);
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
-            progress("exploration");
+            progress(Stage::Phase { name: "exploration", work: 0 });
             (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));
             out.pools = activations.winners.as_ref().map(|all| self.clock.time("exploration", || explore(all)));
         }
@@ -194,17 +216,19 @@ impl<T: Real> Analysis<T> {
         &mut self,
         examples: &Examples<T>,
         work: &mut Work,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Stage),
     ) -> Result<(), Halted> {
         let settings = &self.settings.regret;
         let rounds = self.window.states.len();
         let planned = self.window.chosen.len();
         let mut lengths: Vec<usize> =
-            prefixes(planned, settings.prefixes).into_iter().filter(|n| *n < rounds).collect();
+            log_spaced(planned, settings.prefixes).into_iter().filter(|n| *n < rounds).collect();
         lengths.push(rounds);
         let (tracker, chosen, losses) = (&self.tracker, &self.window.chosen, &self.window.losses);
+        let record_at = |unit, n: usize| tracker.record(unit, chosen[n - 1]).expect("the tracker records every prefix");
         let record = &|unit, n: usize| {
-            let record = tracker.record(unit, chosen[n - 1]).expect("the tracker records every prefix");
+            // One ball for all prefixes: that of all rounds that are analysed.
+            let record = UnitRecord { displacement: record_at(unit, rounds).displacement, ..record_at(unit, n) };
             match settings.rounds {
                 None => record,
                 // The mean over the rounds that are analysed, so that it can be compared with their optimum.
@@ -219,9 +243,9 @@ impl<T: Real> Analysis<T> {
         let fits = dense && window_bytes(&self.network, self.loss, rounds, batch) <= self.settings.memory;
         if !fits {
             if dense {
-                progress(
+                progress(Stage::Note(
                     "the linearized window does not fit in --memory: rounds are linearized whenever they are needed",
-                );
+                ));
             }
             let clock = &mut self.clock;
             let sample = Sample {
@@ -234,17 +258,26 @@ impl<T: Real> Analysis<T> {
             };
             let memory = self.settings.memory;
             let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
+            let scales = [(Scale::Layer, "layer scale"), (Scale::Network, "network scale")];
+            let searches: Vec<(&str, usize)> = scales
+                .into_iter()
+                .filter(|(scale, _)| settings.has(*scale))
+                .map(|(scale, name)| (name, search.work_of(scale)))
+                .collect();
+            if !searches.is_empty() {
+                announce(&searches, rounds, search.seconds_per_product(), progress);
+            }
             // The closed form of dense networks has streamed.
             if settings.has(Scale::Neuron) && !(dense && self.loss.is_quadratic()) {
-                progress("neuron scale");
+                progress(Stage::Phase { name: "neuron scale", work: search.work_of(Scale::Neuron) });
                 self.results.extend(clock.time("neuron_optima", || search.neurons(record, work))?);
             }
             if settings.has(Scale::Layer) {
-                progress("layer scale");
+                progress(Stage::Phase { name: "layer scale", work: search.work_of(Scale::Layer) });
                 self.results.extend(clock.time("layer_optima", || search.layers(record, work))?);
             }
             if settings.has(Scale::Network) {
-                progress("network scale");
+                progress(Stage::Phase { name: "network scale", work: search.work_of(Scale::Network) });
                 self.results.extend(clock.time("network_optima", || search.network(record, work))?);
             }
             return Ok(());
@@ -276,6 +309,35 @@ impl<T: Real> Analysis<T> {
     }
 }
 
+/// An analysis that takes longer is announced.
+const LONG_SECONDS: f64 = 10.0;
+
+/// Tells beforehand how long the searches may take, if that is long, and which setting costs most. `searches` are pairs of a scale and its
+/// [`Work`], in rounds that products go through; a product goes through `rounds` of them in so many `seconds`.
+fn announce(searches: &[(&str, usize)], rounds: usize, seconds: f64, progress: &mut dyn FnMut(Stage)) {
+    let of = |work: usize| work as f64 / rounds.max(1) as f64 * seconds;
+    let total: f64 = searches.iter().map(|(_, work)| of(*work)).sum();
+    if total < LONG_SECONDS {
+        return;
+    }
+    let parts: Vec<String> = searches.iter().map(|(name, work)| format!("{name} {}", duration(of(*work)))).collect();
+    progress(Stage::Note(&format!(
+        "the search for optima may take up to about {} ({}); regret.max_products costs most, then the number of analysed rounds \
+         (regret.window, regret.rounds)",
+        duration(total),
+        parts.join(", ")
+    )));
+}
+
+/// Seconds in words, roughly.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..100.0 => format!("{:.0} s", seconds.max(1.0)),
+        ..6000.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
 /// What the optima that need all rounds at once are found from, in `f64`.
 struct WholeWindow<'a> {
     network: &'a Network,
@@ -297,13 +359,13 @@ impl WholeWindow<'_> {
         results: &mut Vec<UnitResult>,
         clock: &mut Clock,
         work: &mut Work,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut dyn FnMut(Stage),
     ) -> Result<(), Halted> {
         let Self { network, loss, examples, batch, states, rows, lengths, settings } = self;
         let window = || Window::new(network, loss, examples, batch, Cow::Owned(states), rows);
         let mut exact = clock.time("linearization", window);
         if settings.has(Scale::Neuron) && !loss.is_quadratic() {
-            progress("neuron scale");
+            progress(Stage::Phase { name: "neuron scale", work: neuron::work(network, lengths, settings) });
             for n in lengths {
                 let record = &|unit| record(unit, *n);
                 results.extend(clock.time("neuron_optima", || neuron::optima(&exact, *n, settings, record, work))?);
@@ -320,13 +382,23 @@ impl WholeWindow<'_> {
             clock.time("linearization", || Preconditioners::new(&exact, lengths, settings.has(Scale::Network)));
         let stop = work.stop();
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
+        let comparators = settings.comparators.of(ClosedForm::No).len();
+        let layers = layer::work(network, loss, lengths, settings);
+        let whole = prefixes::work(lengths, settings.max_products, comparators);
+        let searches = [(Scale::Layer, "layer scale", layers), (Scale::Network, "network scale", whole)];
+        let searches: Vec<(&str, usize)> = searches
+            .into_iter()
+            .filter(|(scale, ..)| settings.has(*scale))
+            .map(|(_, name, work)| (name, work))
+            .collect();
+        announce(&searches, exact.rounds(), windows.seconds_per_product(), progress);
         if settings.has(Scale::Layer) {
-            progress("layer scale");
+            progress(Stage::Phase { name: "layer scale", work: layers });
             let search = || layer::optima(&windows, lengths, settings, record, work);
             results.extend(clock.time("layer_optima", search)?);
         }
         if settings.has(Scale::Network) {
-            progress("network scale");
+            progress(Stage::Phase { name: "network scale", work: whole });
             let search = || network::optima(&windows, lengths, settings, record, work);
             results.extend(clock.time("network_optima", search)?);
         }

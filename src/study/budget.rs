@@ -12,7 +12,7 @@ use std::path::Path;
 /// What the analysis of a run keeps in memory while training goes on, in bytes: the weights of the window's rounds, and the sums of
 /// the closed form at neuron scale. `size` is that of a weight.
 pub fn observed_bytes(network: &Network, loss: Loss, settings: &RegretSettings, planned: usize, size: usize) -> usize {
-    let streams = loss.is_quadratic() && settings.has(Scale::Neuron) && !network.has_convolutions();
+    let streams = settings.streams(network, loss);
     let needs_window =
         settings.has(Scale::Layer) || settings.has(Scale::Network) || (settings.has(Scale::Neuron) && !streams);
     let rounds = if needs_window { settings.sampled(settings.window.min(planned)).len() } else { 0 };

@@ -5,6 +5,7 @@ use super::{
     analysis::{Analysis, AnalysisSettings},
     environment::peak_memory,
     keeper::Keeper,
+    relay::Relay,
     run::{Event, Outcome, Study, TypedSplit, epoch_row, initial_weights, write_analysis, write_json, write_probe},
     tables::{EpochRow, OptimizerSummary, RoundRow, ValidationRow, columns, write_rows},
 };
@@ -13,9 +14,9 @@ use crate::{
     checkpoint::{Identity, Persist, Store, StoreError},
     kernels::Real,
     optim::{Optimizer, OptimizerConfig, Rate},
-    taylor::{BoundRates, Found, Work},
+    taylor::{BoundRates, Found, Work, units::Displacements},
     trace::{TargetKind, TraceWriter},
-    train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate},
+    train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate, train},
 };
 use serde_json::json;
 use std::{
@@ -199,7 +200,7 @@ impl<T: Real> Course<'_, T> {
             return Err(StudyError::NoTrace { path: self.folder.clone() });
         }
         let keep_trace = kept_trace.unwrap_or(options.keep_trace);
-        let mut state = self.start(keep_trace)?;
+        let mut state = self.start(keep_trace, events)?;
         let mut keeper = Keeper::new(&self.folder, self.identity(keep_trace), options.checkpoint);
         if let Some(saved) = saved {
             saved.restore(keeper.identity(), &mut state)?;
@@ -228,7 +229,7 @@ impl<T: Real> Course<'_, T> {
     }
 
     /// The state before the first round.
-    fn start(&self, keep_trace: bool) -> Result<State<T>, StudyError> {
+    fn start(&self, keep_trace: bool, events: &mut dyn FnMut(Event)) -> Result<State<T>, StudyError> {
         let Study { experiment, network, options, minibatches, .. } = *self.study;
         let (planned, per_epoch) = (self.study.planned_rounds(), minibatches.rounds_per_epoch());
         let settings = AnalysisSettings {
@@ -242,6 +243,7 @@ impl<T: Real> Course<'_, T> {
                 sgd: self.config.constant_rate_of("sgd"),
                 adagrad: self.config.constant_rate_of("adagrad"),
             },
+            displacements: self.displacements(events)?,
         };
         let probe = probe_rows(self.train.len(), experiment.exploration.probe);
         write_probe(&self.folder, &probe)?;
@@ -254,6 +256,31 @@ impl<T: Real> Course<'_, T> {
             trace: if keep_trace { Some(self.trace_writer()?) } else { None },
             log: Log::default(),
         })
+    }
+
+    /// How far every neuron will go, from training without looking at anything else: a neuron has one ball for all prefixes. `None` where
+    /// nothing is solved before the last round. Stopped on the way, it is of no use: then no round is trained either.
+    fn displacements(&self, events: &mut dyn FnMut(Event)) -> Result<Option<Vec<f64>>, StudyError> {
+        let Study { experiment, network, minibatches, options, .. } = *self.study;
+        let training = &experiment.training;
+        let per_epoch = minibatches.rounds_per_epoch();
+        if !experiment.regret.settings(per_epoch, network.layers()).streams(network, training.loss) {
+            return Ok(None);
+        }
+        events(Event::Phase { name: "first pass: how far training goes" });
+        let (loss, examples, epochs) = (training.loss, self.train, training.epochs);
+        let task = Training { network, loss, examples, minibatches, epochs };
+        let planned = self.study.planned_rounds();
+        let mut optimizer = self.config.build_for::<T>(network, planned)?;
+        let mut weights: Vec<T> = initial_weights(experiment, network, experiment.seed)?;
+        let mut displacements = Displacements::new(network);
+        let each_round = |number: usize, _: usize, _: f64| {
+            events(Event::Progress { done: number as u64, of: planned as u64 });
+            if options.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let each_epoch = |_: usize, _: &[T]| ControlFlow::Continue(());
+        train(&task, &mut *optimizer, &mut weights, &mut [&mut displacements], each_round, each_epoch);
+        Ok(Some(displacements.into_neurons()))
     }
 
     fn trace_writer(&self) -> Result<TraceWriter<T>, StudyError> {
@@ -288,7 +315,12 @@ impl<T: Real> Course<'_, T> {
         let mut trainer = Trainer::new(&task, state.done());
         let (before, start) = (state.log.seconds, Instant::now());
         let mut epoch_start = start;
+        // Stopped in the first pass, which then does not know how far training goes.
+        let stopped = state.done() < planned && options.stop.load(Ordering::SeqCst);
         let ending = loop {
+            if stopped {
+                break Ending::Stopped { rounds: state.done() };
+            }
             let observers: &mut [&mut dyn Observer<T>] = &mut [&mut state.analysis, &mut state.trace];
             match trainer.round(&mut *state.optimizer, &mut state.weights, observers) {
                 Step::Complete => break Ending::Complete,
@@ -396,8 +428,10 @@ impl<T: Real> Course<'_, T> {
                 ControlFlow::Break(())
             }
         };
-        let mut work = Work::until(stop).kept(found, keep);
-        let (tables, clock) = analysis.complete(&self.train, &mut work, |name| events(Event::Phase { name }));
+        let relay = Relay::new(&mut *events);
+        let tick = |work| relay.tick(work);
+        let mut work = Work::until(stop).kept(found, keep).telling(&tick);
+        let (tables, clock) = analysis.complete(&self.train, &mut work, |stage| relay.stage(stage));
         let mut found = work.into_found();
         if let Some(error) = failure.into_inner() {
             return Err(error.into());

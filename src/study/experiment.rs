@@ -4,8 +4,8 @@ use crate::{
     loss::Loss,
     network::LayerSpec,
     optim::{OptimizerConfig, OptimizerError},
-    study::tables::{Comparator, Scale},
-    taylor::RegretSettings,
+    study::tables::Scale,
+    taylor::{Comparators, RegretSettings},
     text::suggestion,
     trace::TargetKind,
 };
@@ -175,6 +175,40 @@ word_or_number!(
     { "epoch" => Span::Epoch, "all" => Span::All }
 );
 
+impl Serialize for Comparators {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Comparators::Auto => serializer.serialize_str("auto"),
+            Comparators::Chosen(comparators) => comparators.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Comparators {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Comparators;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"auto\" or a list of \"ball\" and \"unconstrained\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Comparators, E> {
+                match word {
+                    "auto" => Ok(Comparators::Auto),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, list: A) -> Result<Comparators, A::Error> {
+                Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(list)).map(Comparators::Chosen)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// Neurons per layer that are analysed in networks with convolutions, unless the experiment says otherwise.
 const FILTERS: usize = 4;
 
@@ -186,7 +220,7 @@ pub struct RegretSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neurons: Option<Count>,
     pub prefixes: usize,
-    pub comparators: Vec<Comparator>,
+    pub comparators: Comparators,
     /// Rounds analysed at layer and network scale.
     pub window: Span,
     /// Of the window, this many evenly spaced rounds; all without it.
@@ -577,11 +611,18 @@ impl RegretSection {
         if regret.prefixes == 0 {
             return fail("regret.prefixes", "must be at least 1");
         }
-        if !regret.scales.is_empty() && regret.comparators.is_empty() {
-            return fail("regret.comparators", "name \"unconstrained\", \"ball\" or both; or set scales = []");
+        let chosen = match &regret.comparators {
+            Comparators::Auto => None,
+            Comparators::Chosen(comparators) => Some(comparators.clone()),
+        };
+        if !regret.scales.is_empty() && chosen.as_ref().is_some_and(Vec::is_empty) {
+            return fail(
+                "regret.comparators",
+                "name \"ball\", \"unconstrained\" or both, or write \"auto\"; or set scales = []",
+            );
         }
         let repeated = |count: usize, distinct: usize| count != distinct;
-        let (mut scales, mut comparators) = (regret.scales.clone(), regret.comparators.clone());
+        let (mut scales, mut comparators) = (regret.scales.clone(), chosen.clone().unwrap_or_default());
         scales.sort();
         scales.dedup();
         comparators.sort();
@@ -589,7 +630,7 @@ impl RegretSection {
         if repeated(regret.scales.len(), scales.len()) {
             return fail("regret.scales", "names a scale twice");
         }
-        if repeated(regret.comparators.len(), comparators.len()) {
+        if repeated(chosen.map_or(0, |chosen| chosen.len()), comparators.len()) {
             return fail("regret.comparators", "names a comparator twice");
         }
         if !(regret.ball_factor > 0.0 && regret.ball_factor.is_finite()) {

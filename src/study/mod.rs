@@ -3,7 +3,7 @@
 //! - [`experiment`]: the experiment file
 //! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is one process's at a
 //!   time ([`lock`]); [`analyze`]: the same for traces
-//! - [`analysis`]: what is measured of one run
+//! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1
 //! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod landscape;
 pub mod lock;
 pub mod numbers;
+mod relay;
 pub mod results;
 pub mod run;
 pub mod statistics;

@@ -8,16 +8,13 @@ use super::{
     experiment::{Experiment, Precision},
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
-    tables::{
-        Comparator, EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows,
-    },
+    tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{
     checkpoint::CheckpointError,
     data::{self, DataError, Dataset, MinibatchError, Minibatches, Split},
     files::{is_partial, remove, write_atomically},
     kernels::{Real, real::converted},
-    loss::Loss,
     network::{LayerSpec, Network, NetworkError, Shape, WeightsError, he_uniform, read_weights},
     optim::OptimizerError,
     trace::{TargetKind, TraceError, write::write_npy},
@@ -302,10 +299,6 @@ pub fn run(
         environment["standardization"] = json!(standardization);
     }
     write_json(&options.out.join("environment.json"), &environment)?;
-    let headline = match experiment.training.loss {
-        Loss::Mse => Comparator::Unconstrained,
-        Loss::CrossEntropy => Comparator::Ball,
-    };
     let mut summary = Summary {
         format: SUMMARY_FORMAT,
         name: experiment.name.clone(),
@@ -316,7 +309,7 @@ pub fn run(
         dataset: dataset.name.clone(),
         loss: experiment.training.loss.name().to_owned(),
         target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
-        headline,
+        headline: experiment.regret.comparators.headline(),
         layers: network.describe(),
         optimizers: Vec::new(),
     };

@@ -67,7 +67,7 @@ pub struct TuneRow {
 }
 
 /// What a search found for one optimizer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
     pub optimizer: String,
     /// The best rate with a margin to those that diverge; `None` if there is none.
@@ -195,6 +195,7 @@ fn tune_in<T: Real>(
         for (config, tuned) in best.optimizer.iter_mut().zip(&tuned) {
             config.learning_rate = tuned.learning_rate.unwrap_or(config.learning_rate);
         }
+        best.rates_from = tuned.iter().all(|tuned| tuned.learning_rate.is_some()).then(|| searched(experiment));
         write(&options.out.join("tuned.toml"), best.to_toml().as_bytes())?;
         write_json(&options.out.join("tuned.json"), &tuned)?;
     }
@@ -310,6 +311,11 @@ impl RateSearch {
             at_end: best.is_none_or(|at| self.is_end(at)),
         }
     }
+}
+
+/// What an experiment says of learning rates that [`tune`] found for it.
+pub fn searched(experiment: &Experiment) -> String {
+    format!("taylorscope tune {}", experiment.name)
 }
 
 /// `rate` with so many significant digits: tables and files then show the very rate that was used, and no digits that only

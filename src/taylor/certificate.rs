@@ -1,4 +1,6 @@
 //! What a solver returns: a point, its value, and a bound on how far it is from the best (`docs/theory.md`, section 3).
+//!
+//! This is the only place that makes certificates, and the only one that knows that losses are not negative.
 
 use crate::kernels::real::{dot, norm};
 
@@ -7,7 +9,7 @@ use crate::kernels::real::{dot, norm};
 pub struct Comparison {
     /// Radius of the ball around `W^1`; `None` for all of space.
     pub radius: Option<f64>,
-    /// `D_train = max_n |W^n - W^1|` of the prefix.
+    /// `D_train = max_n |W^n - W^1|`, over all rounds that are analysed for the unit.
     pub displacement: f64,
 }
 
@@ -16,6 +18,26 @@ impl Comparison {
     pub fn certified_radius(&self, distance: f64) -> f64 {
         self.radius.unwrap_or(2.0 * distance.max(self.displacement))
     }
+}
+
+/// The lower bound on `F` over the ball around the origin that convexity gives at a point with value and gradient.
+pub fn lower_bound(radius: f64, point: &[f64], value: f64, gradient: &[f64]) -> f64 {
+    value - dot(gradient, point) - radius * norm(gradient)
+}
+
+/// How far a loss of `value` may lie above the true optimum, if that is at least `lower`: losses are not negative.
+pub fn loss_gap(value: f64, lower: f64) -> f64 {
+    (value - lower.max(0.0)).max(0.0)
+}
+
+/// The Frank-Wolfe gap of a loss `F` at `u`: at most its value.
+///
+/// An unconstrained search that has not left the center of a unit that never moved has no ball to be certified over; then the
+/// gap is the value, unless the gradient vanishes.
+pub fn certify(comparison: &Comparison, u: &[f64], value: f64, gradient: &[f64]) -> f64 {
+    let radius = comparison.certified_radius(norm(u));
+    let vacuous = comparison.radius.is_none() && radius == 0.0 && norm(gradient) > 0.0;
+    loss_gap(value, if vacuous { 0.0 } else { lower_bound(radius, u, value, gradient) })
 }
 
 /// The Frank-Wolfe gap `radius |F'(u)| + <F'(u), u>` of a convex `F`: `F(u) - min F <= gap` over the ball
@@ -49,6 +71,10 @@ pub struct Optimum {
     pub gap: f64,
     /// `|V* - W^1|`.
     pub distance: f64,
+    /// Radius of the ball around `W^1` that the gap speaks of.
+    pub radius: f64,
+    /// `F(W^1)`.
+    pub start: f64,
     /// Factorizations or products with the curvature that were spent.
     pub iterations: usize,
     /// Whether a minimizer exists (at least as far as the solver went).
@@ -57,15 +83,20 @@ pub struct Optimum {
 }
 
 impl Optimum {
-    pub(crate) fn new(
-        displacement: Vec<f64>,
-        value: f64,
-        gap: f64,
-        iterations: usize,
-        attained: bool,
-        stop: StopReason,
-    ) -> Self {
+    /// The point `displacement` with its value and gap, found by a search that began at `W^1` with the value `start`.
+    pub(crate) fn new(comparison: &Comparison, start: f64, displacement: Vec<f64>, value: f64, gap: f64) -> Self {
         let distance = norm(&displacement);
-        Self { displacement, value, gap, distance, iterations, attained, stop }
+        let radius = comparison.certified_radius(distance);
+        Self {
+            displacement,
+            value,
+            gap,
+            distance,
+            radius,
+            start,
+            iterations: 0,
+            attained: true,
+            stop: StopReason::Converged,
+        }
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     Optimum,
     quadratic::{Hessian, Quadratic},
-    regret::RegretSettings,
+    regret::{ClosedForm, RegretSettings},
     units::UnitRecord,
     window::{Window, WindowRound},
 };
@@ -26,6 +26,7 @@ pub(super) fn optima(
     prefixes: &[usize],
     settings: &RegretSettings,
     record: &dyn Fn(usize) -> UnitRecord,
+    tick: &dyn Fn(usize),
 ) -> Vec<(Comparator, usize, Optimum)> {
     let block = &window.network().blocks()[l];
     let (units, width) = (block.units, block.width());
@@ -63,7 +64,8 @@ pub(super) fn optima(
         }
         matrix
     };
-    let mut warm = vec![None; settings.comparators.len()];
+    let comparators = settings.comparators.of(ClosedForm::Yes);
+    let mut warm = vec![None; comparators.len()];
     let mut found = Vec::new();
     let mut matrix = prefixes.first().map(|rounds| accumulate(*rounds));
     for (index, (rounds, (constant, linear))) in prefixes.iter().zip(&terms).enumerate() {
@@ -77,15 +79,16 @@ pub(super) fn optima(
                 let comparison = settings.comparison(*comparator, record.displacement);
                 quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm)
             };
-            settings.comparators.par_iter().zip(&warm).map(minimize).collect()
+            comparators.par_iter().zip(&warm).map(minimize).collect()
         };
         // A factorization takes one thread; the others see to the next prefix meanwhile.
         let (solved, next) = rayon::join(solve, || prefixes.get(index + 1).map(|rounds| accumulate(*rounds)));
         matrix = next;
-        for ((comparator, warm), (optimum, shift)) in settings.comparators.iter().zip(&mut warm).zip(solved) {
+        for ((comparator, warm), (optimum, shift)) in comparators.iter().zip(&mut warm).zip(solved) {
             *warm = Some(shift);
             found.push((*comparator, *rounds, optimum));
         }
+        tick(*rounds);
     }
     found
 }

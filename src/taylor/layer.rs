@@ -6,8 +6,8 @@
 use super::{
     Optimum, direct, output,
     preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
-    prefixes::{Effort, PrefixObjective},
-    regret::{RegretSettings, UnitId, UnitResult, unit_results},
+    prefixes::{self, Effort, PrefixObjective},
+    regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
     subspace::{Direction, Objective},
     units::UnitRecord,
     window::Window,
@@ -18,11 +18,12 @@ use crate::{
         SHARE,
         real::{convert, dot, norm},
     },
-    network::Block,
+    loss::Loss,
+    network::{Block, Network},
     study::tables::{Comparator, Scale},
 };
 use rayon::prelude::*;
-use std::{ops::Range, sync::atomic::AtomicBool};
+use std::{ops::Range, sync::atomic::AtomicBool, time::Instant};
 
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
@@ -43,6 +44,35 @@ pub struct Windows<'a> {
     pub stop: &'a AtomicBool,
 }
 
+impl Windows<'_> {
+    /// Seconds that a product with the curvature of the whole window takes, tried once.
+    pub fn seconds_per_product(&self) -> f64 {
+        let (network, rounds) = (self.fast.network(), self.fast.rounds());
+        let direction = vec![1e-3_f32; network.parameters()];
+        let outputs = vec![0.0_f32; rounds * self.fast.batch() * network.outputs()];
+        let start = Instant::now();
+        self.fast.product(0..rounds, 0..network.blocks().len(), &direction, &outputs, 1.0);
+        start.elapsed().as_secs_f64()
+    }
+}
+
+/// Whether a layer has a closed form, given the number of the layers with weights and its own position and weights.
+fn closed_form(loss: Loss, layers: usize, l: usize, dimension: usize) -> bool {
+    loss.is_quadratic() && (l + 1 == layers || dimension <= DIRECT_WEIGHTS)
+}
+
+/// What [`optima`] tells `Work::tick` of.
+pub fn work(network: &Network, loss: Loss, prefixes: &[usize], settings: &RegretSettings) -> usize {
+    let comparators = settings.comparators.of(ClosedForm::No).len();
+    let blocks = network.blocks().iter().enumerate();
+    blocks
+        .map(|(l, block)| match closed_form(loss, network.blocks().len(), l, block.range().len()) {
+            true => prefixes.iter().sum(),
+            false => prefixes::work(prefixes, settings.max_products, comparators),
+        })
+        .sum()
+}
+
 /// Optima of every layer for the given prefixes, each layer a piece of `work`.
 pub fn optima(
     windows: &Windows,
@@ -52,21 +82,19 @@ pub fn optima(
     work: &mut Work,
 ) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();
-    let blocks = windows.exact.network().blocks();
+    let (blocks, tick) = (windows.exact.network().blocks(), work.tick());
     for (l, block) in blocks.iter().enumerate() {
         let dimension = block.range().len();
         let unit = unit(block);
-        let quadratic = windows.exact.loss().is_quadratic();
+        let loss = windows.exact.loss();
         let record = &|n| record(unit, n);
         let search = || {
-            let closed = match quadratic {
-                true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record),
-                true if dimension <= DIRECT_WEIGHTS => {
-                    Some(direct::optima(windows.exact, l, prefixes, settings, record))
-                }
-                _ => None,
+            let closed = match closed_form(loss, blocks.len(), l, dimension) {
+                true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record, tick),
+                true => Some(direct::optima(windows.exact, l, prefixes, settings, record, tick)),
+                false => None,
             };
-            let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record));
+            let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record, tick));
             unit_results(unit, dimension, found, record)
         };
         results.extend(work.piece(format!("layer {}", block.layer), search)?);
@@ -81,10 +109,11 @@ pub fn iterative_optima(
     prefixes: &[usize],
     settings: &RegretSettings,
     record: &dyn Fn(usize) -> UnitRecord,
+    tick: &dyn Fn(usize),
 ) -> Vec<(Comparator, usize, Optimum)> {
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let Windows { stop, .. } = *windows;
-    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products, stop };
+    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products, stop, tick };
     super::prefixes::optima(&mut objective, prefixes, settings, effort, record)
 }
 

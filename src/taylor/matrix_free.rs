@@ -12,8 +12,8 @@ use super::{
     Optimum,
     gradients::{Gradients, NeuronObjective},
     preconditioner::{KroneckerFactors, solve_blocks},
-    prefixes::{Effort, PrefixObjective, optima},
-    regret::{RegretSettings, UnitId, UnitResult, unit_results},
+    prefixes::{self, Effort, PrefixObjective, optima},
+    regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::{Direction, Objective},
     units::UnitRecord,
@@ -33,7 +33,10 @@ use crate::{
     study::tables::{Comparator, Scale},
 };
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 /// Products that a neuron's search may take, as a multiple of a layer's: each is much cheaper.
 const NEURON_PRODUCTS: usize = 8;
@@ -225,6 +228,33 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         Self { kept: sample.keep(memory / 2), preconditioners, prefixes, settings, memory }
     }
 
+    /// Seconds that a product with the curvature of all rounds takes, tried once.
+    pub fn seconds_per_product(&self) -> f64 {
+        let network = self.kept.sample.network;
+        let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
+        let rounds = self.kept.sample.rounds();
+        let (direction, outputs) =
+            (vec![1e-3; network.parameters()], vec![0.0; rounds * self.kept.outputs_per_round()]);
+        let start = Instant::now();
+        self.kept.product(0..rounds, &moving, &direction, &outputs, 1.0);
+        start.elapsed().as_secs_f64()
+    }
+
+    /// What the search of a scale tells `Work::tick` of.
+    pub fn work_of(&self, scale: Scale) -> usize {
+        let (settings, blocks) = (self.settings, self.kept.sample.network.blocks());
+        let comparators = settings.comparators.of(ClosedForm::No).len();
+        let (searches, max_products) = match scale {
+            Scale::Network => (1, settings.max_products),
+            Scale::Layer => (blocks.len(), settings.max_products),
+            Scale::Neuron => (
+                blocks.iter().map(|block| settings.selected(block.units).len()).sum(),
+                NEURON_PRODUCTS * settings.max_products,
+            ),
+        };
+        searches * prefixes::work(self.prefixes, max_products, comparators)
+    }
+
     fn by_passes(
         &self,
         moving: Moving,
@@ -251,7 +281,8 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Result<Vec<UnitResult>, Halted> {
         let (sample, settings) = (&self.kept.sample, self.settings);
         let max_products = NEURON_PRODUCTS * settings.max_products;
-        let effort = Effort { tolerance: settings.neuron_tolerance, max_products, stop: work.stop() };
+        let effort =
+            Effort { tolerance: settings.neuron_tolerance, max_products, stop: work.stop(), tick: work.tick() };
         let mut results = Vec::new();
         for (l, block) in sample.network.blocks().iter().enumerate() {
             let selected = settings.selected(block.units);
@@ -322,6 +353,6 @@ impl<'a, T: Real> MatrixFree<'a, T> {
 
     fn effort<'b>(&self, work: &Work<'b>) -> Effort<'b> {
         let (tolerance, max_products) = (self.settings.tolerance, self.settings.max_products);
-        Effort { tolerance, max_products, stop: work.stop() }
+        Effort { tolerance, max_products, stop: work.stop(), tick: work.tick() }
     }
 }

@@ -7,13 +7,14 @@
 //!   [`preconditioner`]
 //! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
 //!   a search through the prefixes of a run
-//! - [`certificate`]: what a solver returns
+//! - [`certificate`]: what a solver returns; [`free_bounds`]: what the optima of a unit prove about each other
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit; [`work`]: long searches,
 //!   kept piece by piece
 
 pub mod certificate;
 mod direct;
 pub(crate) mod frame;
+pub mod free_bounds;
 pub mod gradients;
 pub mod layer;
 pub mod matrix_free;
@@ -32,5 +33,5 @@ pub mod window;
 pub mod work;
 
 pub use certificate::{Comparison, Optimum, StopReason};
-pub use regret::{BoundRates, RegretSettings, UnitResult};
+pub use regret::{BoundRates, ClosedForm, Comparators, RegretSettings, UnitResult};
 pub use work::{Found, Halted, Work};

@@ -27,9 +27,9 @@ pub fn optima(
 ) -> Result<Vec<UnitResult>, Halted> {
     let network = windows.exact.network();
     let unit = unit();
-    let record = &|n| record(unit, n);
+    let (record, tick) = (&|n| record(unit, n), work.tick());
     work.piece("network", || {
-        let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record);
+        let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record, tick);
         unit_results(unit, network.parameters(), found, record)
     })
 }

@@ -9,10 +9,10 @@
 
 use super::{
     Comparison, Optimum, StopReason,
-    certificate::gap,
+    certificate::certify,
     quadratic::{Hessian, Quadratic},
-    regret::{RegretSettings, UnitId, UnitResult},
-    units::{UnitRecord, UnitTracker},
+    regret::{ClosedForm, RegretSettings, UnitId, UnitResult},
+    units::UnitRecord,
     window::Window,
     work::{Halted, Work},
 };
@@ -192,8 +192,13 @@ impl<T: Real> NeuronStream<T> {
         }
     }
 
-    /// Optima of all selected neurons over the rounds so far; `tracker` has the same rounds.
-    pub fn solve(&mut self, settings: &RegretSettings, tracker: &UnitTracker<T>) -> Vec<UnitResult> {
+    /// Optima of all selected neurons over the rounds so far, of which `record` tells.
+    pub fn solve(
+        &mut self,
+        settings: &RegretSettings,
+        record: &(dyn Fn(UnitId) -> UnitRecord + Sync),
+    ) -> Vec<UnitResult> {
+        let comparators = settings.comparators.of(ClosedForm::Yes);
         self.flush();
         let rounds = self.rounds;
         let scale = 1.0 / (rounds * self.batch) as f64;
@@ -218,7 +223,7 @@ impl<T: Real> NeuronStream<T> {
                     layer.gram.matrices_of(planes, scale).into_par_iter().map(Hessian::new).collect();
                 let solve = |(p, (neuron, linear, constant, warm)): (usize, &mut Neuron)| {
                     let unit = unit(block, *neuron);
-                    let record = tracker.record(unit, rounds).expect("the tracker records every prefix");
+                    let record = record(unit);
                     let linear: Vec<f64> = linear.iter().map(|v| v * scale).collect();
                     let quadratic = Quadratic {
                         hessian: if shared { &hessians[0] } else { &hessians[p] },
@@ -226,7 +231,7 @@ impl<T: Real> NeuronStream<T> {
                         constant: mean_loss + *constant * scale,
                     };
                     let mut found = Vec::new();
-                    for (comparator, warm) in settings.comparators.iter().zip(warm.iter_mut()) {
+                    for (comparator, warm) in comparators.iter().zip(warm.iter_mut()) {
                         let comparison = settings.comparison(*comparator, record.displacement);
                         let tolerance = settings.neuron_tolerance * mean_loss;
                         let (optimum, shift) = quadratic.minimize(comparison, tolerance, *warm);
@@ -314,8 +319,16 @@ impl<T: Real> LayerSums<T> {
 
 /// Newton steps per optimum at most.
 const MAX_STEPS: usize = 60;
+/// A step is not made shorter than this part of Newton's: then rounding hides the descent.
+const SHORTEST: f64 = 1e-10;
 /// An unconstrained search of a loss without minimizer ends at this multiple of the displacement.
 pub const FAR: f64 = 1000.0;
+
+/// What [`optima`] tells `Work::tick` of, for all these prefixes.
+pub fn work(network: &Network, prefixes: &[usize], settings: &RegretSettings) -> usize {
+    let comparators = settings.comparators.of(ClosedForm::No).len();
+    network.blocks().len() * comparators * prefixes.iter().sum::<usize>()
+}
 
 /// Optima of the selected neurons of every layer over the first `rounds` rounds of a window, for any loss; each layer a piece of
 /// `work`.
@@ -328,19 +341,20 @@ pub fn optima(
 ) -> Result<Vec<UnitResult>, Halted> {
     let mut results = Vec::new();
     for (l, block) in window.network().blocks().iter().enumerate() {
-        let stop = work.stop();
+        let (stop, tick) = (work.stop(), work.tick());
         let search = || {
             let problem = LayerProblem::new(window, l, rounds, settings);
             let records: Vec<UnitRecord> = problem.selected.iter().map(|a| record(unit(block, *a))).collect();
             let mut results = Vec::new();
-            for comparator in &settings.comparators {
+            for comparator in settings.comparators.of(ClosedForm::No) {
                 let comparisons: Vec<Comparison> =
-                    records.iter().map(|r| settings.comparison(*comparator, r.displacement)).collect();
+                    records.iter().map(|r| settings.comparison(comparator, r.displacement)).collect();
                 let tolerance = settings.neuron_tolerance * records.first().map_or(0.0, |r| r.mean_loss);
                 let optima = problem.minimize(&comparisons, tolerance, stop);
                 results.extend(problem.selected.iter().zip(&records).zip(&optima).map(|((a, record), optimum)| {
-                    UnitResult::new(unit(block, *a), *comparator, block.width(), *record, optimum)
+                    UnitResult::new(unit(block, *a), comparator, block.width(), *record, optimum)
                 }));
+                tick(rounds);
             }
             results
         };
@@ -367,11 +381,23 @@ struct LayerProblem<'a> {
     row_indices: Vec<u32>,
 }
 
-/// Per neuron at some point: value, gradient and, row by row, the curvature.
+/// The mean Taylor loss of a neuron at some point.
+#[derive(Clone, Debug, Default)]
 struct Expansion {
-    values: Vec<f64>,
-    gradients: Vec<Vec<f64>>,
+    value: f64,
+    gradient: Vec<f64>,
+    /// Row by row, divided by the number of rows; empty unless asked for.
     curvature: Vec<f64>,
+}
+
+/// How far a neuron's search has come.
+struct Descent {
+    point: Vec<f64>,
+    at: Expansion,
+    gap: f64,
+    steps: usize,
+    /// `None` while it goes on.
+    stop: Option<StopReason>,
 }
 
 impl<'a> LayerProblem<'a> {
@@ -421,139 +447,152 @@ impl<'a> LayerProblem<'a> {
         problem
     }
 
-    /// Values, gradients and (if asked) row curvatures of all neurons at `points`.
-    fn expand(&self, points: &[Vec<f64>], with_curvature: bool) -> Expansion {
+    /// The Taylor losses of the neurons `which` (positions in `selected`), each at its point.
+    fn expand(&self, which: &[usize], points: &[Vec<f64>], with_curvature: bool) -> Vec<Expansion> {
+        let pairs = which.par_iter().zip(points);
+        pairs.map(|(p, point)| self.expand_one(*p, point, with_curvature)).collect()
+    }
+
+    fn expand_one(&self, p: usize, point: &[f64], with_curvature: bool) -> Expansion {
         let (count, rows, outputs) = (self.selected.len(), self.rows, self.outputs);
         let examples = self.window.examples();
         let scale = 1.0 / rows as f64;
-        let per_neuron: Vec<(f64, Vec<f64>, Vec<f64>)> = (0..count)
-            .into_par_iter()
-            .map(|p| {
-                let mut value = 0.0;
-                let mut gradient = vec![0.0; self.width];
-                let mut curvature = Vec::with_capacity(if with_curvature { rows } else { 0 });
-                let (mut moved, mut slope) = (vec![0.0; outputs], Vec::with_capacity(outputs));
-                let mut bent = vec![0.0; outputs];
-                for i in 0..rows {
-                    let x = &self.x[i * self.width..(i + 1) * self.width];
-                    let s = dot(x, &points[p]) - self.shift[i * count + p];
-                    let jacobian = &self.jacobian[(i * count + p) * outputs..][..outputs];
-                    let output = &self.output[i * outputs..][..outputs];
-                    for ((m, f), g) in moved.iter_mut().zip(output).zip(jacobian) {
-                        *m = f + g * s;
-                    }
-                    let row = self.row_indices[i] as usize;
-                    let targets = examples.targets.rows(row..row + 1, examples.target_width);
-                    value += self.window.loss().value_gradient(&moved, outputs, targets, 1.0, &mut slope);
-                    let d = dot(&slope, jacobian) * scale;
-                    gradient.iter_mut().zip(x).for_each(|(g, x)| *g += d * x);
-                    if with_curvature {
-                        bent.copy_from_slice(jacobian);
-                        self.window.loss().apply_hessian(&moved, outputs, scale, &mut bent);
-                        curvature.push(dot(&bent, jacobian));
-                    }
-                }
-                (value * scale, gradient, curvature)
-            })
-            .collect();
-        let mut expansion = Expansion { values: vec![], gradients: vec![], curvature: vec![] };
-        if with_curvature {
-            expansion.curvature = vec![0.0; rows * count];
-            for (p, (_, _, q)) in per_neuron.iter().enumerate() {
-                q.iter().enumerate().for_each(|(i, q)| expansion.curvature[i * count + p] = *q);
+        let mut value = 0.0;
+        let mut gradient = vec![0.0; self.width];
+        let mut curvature = Vec::with_capacity(if with_curvature { rows } else { 0 });
+        let (mut moved, mut slope) = (vec![0.0; outputs], Vec::with_capacity(outputs));
+        let mut bent = vec![0.0; outputs];
+        for i in 0..rows {
+            let x = &self.x[i * self.width..(i + 1) * self.width];
+            let s = dot(x, point) - self.shift[i * count + p];
+            let jacobian = &self.jacobian[(i * count + p) * outputs..][..outputs];
+            let output = &self.output[i * outputs..][..outputs];
+            for ((m, f), g) in moved.iter_mut().zip(output).zip(jacobian) {
+                *m = f + g * s;
+            }
+            let row = self.row_indices[i] as usize;
+            let targets = examples.targets.rows(row..row + 1, examples.target_width);
+            value += self.window.loss().value_gradient(&moved, outputs, targets, 1.0, &mut slope);
+            let d = dot(&slope, jacobian) * scale;
+            gradient.iter_mut().zip(x).for_each(|(g, x)| *g += d * x);
+            if with_curvature {
+                bent.copy_from_slice(jacobian);
+                self.window.loss().apply_hessian(&moved, outputs, scale, &mut bent);
+                curvature.push(dot(&bent, jacobian));
             }
         }
-        for (value, gradient, _) in per_neuron {
-            expansion.values.push(value);
-            expansion.gradients.push(gradient);
-        }
-        expansion
+        Expansion { value: value * scale, gradient, curvature }
     }
 
-    /// Newton's method with a line search that never increases the objective, for all neurons side by side.
-    /// Ends early once `stop` is set.
+    /// Newton's method with a line search that never increases the objective, for all neurons side by side; one that is done, or
+    /// runs away to infinity, costs no more. Ends early once `stop` is set.
     fn minimize(&self, comparisons: &[Comparison], tolerance: f64, stop: &AtomicBool) -> Vec<Optimum> {
-        let count = self.selected.len();
-        // A separable problem has no minimizer: search inside a ball so large that it does not matter otherwise.
-        let radius = |c: &Comparison| c.radius.unwrap_or(FAR * c.displacement);
-        let certify = |p: usize, points: &[Vec<f64>], at: &Expansion| {
-            // At the center an unconstrained comparator has no ball to be certified over, but losses are not negative.
-            let vacuous = comparisons[p].radius.is_none() && comparisons[p].certified_radius(norm(&points[p])) == 0.0;
-            let flat = norm(&at.gradients[p]) == 0.0;
-            let gap = gap(&comparisons[p], &points[p], &at.gradients[p]);
-            if vacuous && !flat { at.values[p] } else { gap.min(at.values[p]) }
-        };
-        let mut points = vec![vec![0.0; self.width]; count];
-        let mut stops = vec![StopReason::Iterations; count];
-        let mut gaps = vec![f64::INFINITY; count];
-        let mut steps = vec![0usize; count];
-        let mut at = self.expand(&points, true);
-        let mut open: Vec<usize> = (0..count).collect();
-        for _ in 0..=MAX_STEPS {
-            open.retain(|p| {
-                gaps[*p] = certify(*p, &points, &at);
-                if gaps[*p] <= tolerance {
-                    stops[*p] = StopReason::Converged;
-                }
-                gaps[*p] > tolerance && stops[*p] == StopReason::Iterations
-            });
-            if open.is_empty() || stop.load(Ordering::Relaxed) {
+        let all: Vec<usize> = (0..self.selected.len()).collect();
+        let centers = vec![vec![0.0; self.width]; all.len()];
+        let begin =
+            |(point, at): (Vec<f64>, Expansion)| Descent { point, at, gap: f64::INFINITY, steps: 0, stop: None };
+        let at = self.expand(&all, &centers, true);
+        let starts: Vec<f64> = at.iter().map(|at| at.value).collect();
+        let mut descents: Vec<Descent> = centers.into_iter().zip(at).map(begin).collect();
+        let mut open = all;
+        for step in 0..=MAX_STEPS {
+            open.retain(|p| descents[*p].goes_on(&comparisons[*p], tolerance));
+            if step == MAX_STEPS || open.is_empty() || stop.load(Ordering::Relaxed) {
                 break;
             }
-            let mut gram = WeightedGram::new(self.width, open.len());
-            let q: Vec<f64> = (0..self.rows)
-                .flat_map(|i| open.iter().map(move |p| (i, *p)))
-                .map(|(i, p)| at.curvature[i * count + p])
-                .collect();
-            gram.accumulate(&self.x, &q, self.rows, &mut GramScratch::default());
-            let directions: Vec<Vec<f64>> = open
-                .par_iter()
-                .zip(gram.matrices(1.0))
-                .map(|(p, matrix)| {
-                    let hessian = Hessian::new(matrix);
-                    let bend = hessian.apply(&points[*p]);
-                    let linear: Vec<f64> = at.gradients[*p].iter().zip(&bend).map(|(g, b)| g - b).collect();
-                    let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };
-                    let ball = Comparison { radius: Some(radius(&comparisons[*p])), ..comparisons[*p] };
-                    let target = (0.01 * gaps[*p]).max(0.1 * tolerance);
-                    let (model, _) = quadratic.minimize(ball, target, None);
-                    model.displacement.iter().zip(&points[*p]).map(|(v, u)| v - u).collect()
-                })
-                .collect();
-            let mut lengths = vec![1.0; open.len()];
-            let mut waiting: Vec<usize> = (0..open.len()).collect();
-            let mut trial = points.clone();
-            while !waiting.is_empty() {
-                for o in &waiting {
-                    let start = &points[open[*o]];
-                    trial[open[*o]] = start.iter().zip(&directions[*o]).map(|(u, d)| u + lengths[*o] * d).collect();
-                }
-                let values = self.expand(&trial, false).values;
-                waiting.retain(|o| {
-                    let p = open[*o];
-                    let descent = dot(&at.gradients[p], &directions[*o]);
-                    if values[p] <= at.values[p] + 1e-4 * lengths[*o] * descent.min(0.0) {
-                        return false;
-                    }
-                    lengths[*o] *= 0.5;
-                    if lengths[*o] < 1e-10 {
-                        trial[p].clone_from(&points[p]);
-                        stops[p] = StopReason::Rounding;
-                        return false;
-                    }
-                    true
-                });
-            }
-            open.iter().for_each(|p| steps[*p] += 1);
-            points = trial;
-            at = self.expand(&points, true);
+            let directions = self.newton_directions(&open, &descents, comparisons, tolerance);
+            self.line_search(&open, &directions, &mut descents);
         }
-        let finish = |p: usize| {
-            let far = comparisons[p].radius.is_none() && norm(&points[p]) >= 0.999 * radius(&comparisons[p]);
-            let stop = if far && gaps[p] > tolerance { StopReason::AtInfinity } else { stops[p] };
-            let attained = comparisons[p].radius.is_some() || (!far && gaps[p] <= tolerance);
-            Optimum::new(points[p].clone(), at.values[p], gaps[p], steps[p], attained, stop)
+        let finish = |((descent, comparison), start): ((Descent, &Comparison), f64)| {
+            let Descent { point, at, gap, steps, stop } = descent;
+            let stop = stop.unwrap_or(StopReason::Iterations);
+            let attained = comparison.radius.is_some() || gap <= tolerance;
+            Optimum { iterations: steps, attained, stop, ..Optimum::new(comparison, start, point, at.value, gap) }
         };
-        (0..count).map(finish).collect()
+        descents.into_iter().zip(comparisons).zip(starts).map(finish).collect()
+    }
+
+    /// The steps to the minimizers of the quadratic models of the neurons `open`, inside the balls they are searched in.
+    fn newton_directions(
+        &self,
+        open: &[usize],
+        descents: &[Descent],
+        comparisons: &[Comparison],
+        tolerance: f64,
+    ) -> Vec<Vec<f64>> {
+        let mut gram = WeightedGram::new(self.width, open.len());
+        let q: Vec<f64> = (0..self.rows)
+            .flat_map(|i| open.iter().map(move |p| (i, *p)))
+            .map(|(i, p)| descents[p].at.curvature[i])
+            .collect();
+        gram.accumulate(&self.x, &q, self.rows, &mut GramScratch::default());
+        let problems = open.par_iter().zip(gram.matrices(1.0));
+        problems
+            .map(|(p, matrix)| {
+                let Descent { point, at, gap, .. } = &descents[*p];
+                let hessian = Hessian::new(matrix);
+                let bend = hessian.apply(point);
+                let linear: Vec<f64> = at.gradient.iter().zip(&bend).map(|(g, b)| g - b).collect();
+                let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };
+                let ball = Comparison { radius: Some(search_radius(&comparisons[*p])), ..comparisons[*p] };
+                let target = (0.01 * gap).max(0.1 * tolerance);
+                let (model, _) = quadratic.minimize(ball, target, None);
+                model.displacement.iter().zip(point).map(|(v, u)| v - u).collect()
+            })
+            .collect()
+    }
+
+    /// Halves each neuron's step until its loss falls by a share of what the gradient promises (Armijo 1966).
+    fn line_search(&self, open: &[usize], directions: &[Vec<f64>], descents: &mut [Descent]) {
+        let mut lengths = vec![1.0; open.len()];
+        let mut waiting: Vec<usize> = (0..open.len()).collect();
+        let mut moved = Vec::new();
+        while !waiting.is_empty() {
+            let trial = |o: &usize| -> Vec<f64> {
+                let start = &descents[open[*o]].point;
+                start.iter().zip(&directions[*o]).map(|(u, d)| u + lengths[*o] * d).collect()
+            };
+            let trials: Vec<Vec<f64>> = waiting.iter().map(trial).collect();
+            let which: Vec<usize> = waiting.iter().map(|o| open[*o]).collect();
+            let found = self.expand(&which, &trials, false);
+            let mut next = Vec::new();
+            for ((o, point), at) in waiting.into_iter().zip(trials).zip(found) {
+                let descent = &mut descents[open[o]];
+                let slope = dot(&descent.at.gradient, &directions[o]);
+                if at.value <= descent.at.value + 1e-4 * lengths[o] * slope.min(0.0) {
+                    (descent.point, descent.steps) = (point, descent.steps + 1);
+                    moved.push(open[o]);
+                } else if lengths[o] < SHORTEST {
+                    (descent.stop, descent.steps) = (Some(StopReason::Rounding), descent.steps + 1);
+                } else {
+                    lengths[o] *= 0.5;
+                    next.push(o);
+                }
+            }
+            waiting = next;
+        }
+        let points: Vec<Vec<f64>> = moved.iter().map(|p| descents[*p].point.clone()).collect();
+        for (p, at) in moved.iter().zip(self.expand(&moved, &points, true)) {
+            descents[*p].at = at;
+        }
+    }
+}
+
+/// Where a neuron is searched. A separable problem has no minimizer: its ball is so large that it does not matter otherwise.
+fn search_radius(comparison: &Comparison) -> f64 {
+    comparison.radius.unwrap_or(FAR * comparison.displacement)
+}
+
+impl Descent {
+    /// Certifies the point and finds out whether more work would help.
+    fn goes_on(&mut self, comparison: &Comparison, tolerance: f64) -> bool {
+        self.gap = certify(comparison, &self.point, self.at.value, &self.at.gradient);
+        if self.gap <= tolerance {
+            self.stop = Some(StopReason::Converged);
+        } else if comparison.radius.is_none() && norm(&self.point) >= 0.999 * search_radius(comparison) {
+            // On the far sphere: the search runs away, and its row says so.
+            self.stop = Some(StopReason::AtInfinity);
+        }
+        self.stop.is_none()
     }
 }

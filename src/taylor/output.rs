@@ -7,7 +7,7 @@
 use super::{
     Optimum,
     quadratic::{Hessian, Quadratic},
-    regret::RegretSettings,
+    regret::{ClosedForm, RegretSettings},
     units::UnitRecord,
     window::Window,
 };
@@ -20,6 +20,7 @@ pub(super) fn optima(
     prefixes: &[usize],
     settings: &RegretSettings,
     record: &dyn Fn(usize) -> UnitRecord,
+    tick: &dyn Fn(usize),
 ) -> Option<Vec<(Comparator, usize, Optimum)>> {
     let l = window.network().blocks().len() - 1;
     let block = &window.network().blocks()[l];
@@ -27,7 +28,8 @@ pub(super) fn optima(
     let terms = window.linear_terms(prefixes, l..l + 1);
     let mut moments = vec![0.0; width * width];
     let mut from = 0;
-    let mut warm = vec![None; settings.comparators.len()];
+    let comparators = settings.comparators.of(ClosedForm::Yes);
+    let mut warm = vec![None; comparators.len()];
     let mut found = Vec::new();
     for (rounds, (constant, linear)) in prefixes.iter().zip(&terms) {
         for round in &window.output_moments[from..*rounds] {
@@ -45,7 +47,7 @@ pub(super) fn optima(
         let hessian = Hessian::new(curvature);
         let quadratic = Quadratic { hessian: &hessian, linear: &lengths, constant: constant / *rounds as f64 };
         let record = record(*rounds);
-        for (comparator, warm) in settings.comparators.iter().zip(&mut warm) {
+        for (comparator, warm) in comparators.iter().zip(&mut warm) {
             let comparison = settings.comparison(*comparator, record.displacement);
             let (mut optimum, shift) = quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm);
             *warm = Some(shift);
@@ -57,6 +59,7 @@ pub(super) fn optima(
             optimum.displacement = (0..outputs * width).map(|at| weights[(at / width, at % width)]).collect();
             found.push((*comparator, *rounds, optimum));
         }
+        tick(*rounds);
     }
     Some(found)
 }

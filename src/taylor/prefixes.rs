@@ -3,12 +3,15 @@
 use super::{
     Optimum,
     neuron::FAR,
-    regret::RegretSettings,
+    regret::{ClosedForm, RegretSettings},
     subspace::{Objective, Search, Subspace, minimize},
     units::UnitRecord,
 };
 use crate::study::tables::Comparator;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Up to this many weights an iterative search is not limited by its budget of products.
 const SMALL: usize = 512;
@@ -20,7 +23,7 @@ pub trait PrefixObjective: Objective {
 }
 
 /// How far and how long to search.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Effort<'a> {
     /// Relative gap to reach.
     pub tolerance: f64,
@@ -28,6 +31,8 @@ pub struct Effort<'a> {
     pub max_products: usize,
     /// Ends the search early once it is set.
     pub stop: &'a AtomicBool,
+    /// Called with the rounds that products went through, as they are done; with those left over at the end.
+    pub tick: &'a dyn Fn(usize),
 }
 
 /// The optima by subspace iteration, prefix by prefix.
@@ -38,14 +43,16 @@ pub fn optima(
     effort: Effort,
     record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
-    let Effort { tolerance, max_products, stop } = effort;
+    let Effort { tolerance, max_products, stop, tick } = effort;
+    let comparators = settings.comparators.of(ClosedForm::No);
     let dimension = objective.dimension();
-    let mut starts = vec![vec![0.0; dimension]; settings.comparators.len()];
+    let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
     // A small problem may take as many products as it has weights.
     let small = if dimension <= SMALL { dimension + 2 } else { 0 };
     let mut subspace = Subspace::new(max_products.clamp(48, 320).max(2 * small));
-    let mut budget = Budget::new(prefixes, max_products, settings.comparators.len());
+    let mut budget = Budget::new(prefixes, max_products, comparators.len());
+    let told = Cell::new(0);
     for (index, rounds) in prefixes.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -53,16 +60,21 @@ pub fn optima(
         objective.select(index);
         let record = record(*rounds);
         // The ball first: its problem is the better conditioned one, and its basis serves the other.
-        let mut order: Vec<usize> = (0..settings.comparators.len()).collect();
-        order.sort_by_key(|c| settings.comparators[*c] == Comparator::Unconstrained);
+        let mut order: Vec<usize> = (0..comparators.len()).collect();
+        order.sort_by_key(|c| comparators[*c] == Comparator::Unconstrained);
         for (done, c) in order.into_iter().enumerate() {
-            let comparator = settings.comparators[c];
+            let comparator = comparators[c];
+            let spent = |products: usize| {
+                told.set(told.get() + products * rounds);
+                tick(products * rounds);
+            };
             let search = Search {
                 comparison: settings.comparison(comparator, record.displacement),
                 tolerance: tolerance * record.mean_loss,
                 max_products: budget.of(index, done).max(small),
                 far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
                 stop,
+                tick: &spent,
             };
             let optimum = minimize(objective, search, &starts[c], &mut subspace);
             starts[c].clone_from(&optimum.displacement);
@@ -70,7 +82,14 @@ pub fn optima(
             found.push((comparator, *rounds, optimum));
         }
     }
+    // What the budget was not needed for.
+    tick(work(prefixes, max_products, comparators.len()).saturating_sub(told.get()));
     found
+}
+
+/// Rounds that the products of a unit's searches may go through, all prefixes and comparators together.
+pub fn work(prefixes: &[usize], max_products: usize, comparators: usize) -> usize {
+    max_products * comparators * prefixes.last().copied().unwrap_or(0)
 }
 
 /// Shares the work, counted in products with one round, out among the searches: as many products for each that is left,
@@ -85,7 +104,7 @@ struct Budget<'a> {
 
 impl<'a> Budget<'a> {
     fn new(prefixes: &'a [usize], most: usize, comparators: usize) -> Self {
-        Self { prefixes, comparators, left: most * comparators * prefixes.last().copied().unwrap_or(0), most }
+        Self { prefixes, comparators, left: work(prefixes, most, comparators), most }
     }
 
     /// Products that the search of the `done`-th comparator may take at a prefix.

@@ -343,7 +343,7 @@ impl Quadratic<'_> {
         if norm(self.linear) == 0.0 || comparison.radius == Some(0.0) {
             let u = vec![0.0; self.hessian.width()];
             let gap = gap(&comparison, &u, self.linear);
-            return (Optimum::new(u, self.constant, gap, 0, true, StopReason::Converged), 0.0);
+            return (Optimum::new(&comparison, self.constant, u, self.constant, gap), 0.0);
         }
         match comparison.radius {
             Some(radius) => self.minimize_ball(comparison, radius, tolerance, warm),
@@ -355,7 +355,7 @@ impl Quadratic<'_> {
         let (value, gradient) = self.value_gradient(&u);
         let gap = gap(comparison, &u, &gradient);
         let stop = if gap <= tolerance { StopReason::Converged } else { StopReason::Rounding };
-        Optimum::new(u, value, gap, iterations, true, stop)
+        Optimum { iterations, stop, ..Optimum::new(comparison, self.constant, u, value, gap) }
     }
 
     fn minimize_everywhere(&self, comparison: Comparison, tolerance: f64, warm: Option<f64>) -> (Optimum, f64) {

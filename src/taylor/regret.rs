@@ -3,14 +3,56 @@
 use super::{Comparison, Optimum, units::UnitRecord};
 use crate::{
     checkpoint::{Store, StoreError},
+    loss::Loss,
+    network::Network,
     study::tables::{Comparator, RegretRow, Scale, UnitRow},
 };
+
+/// Whether a search has a closed form: then `unconstrained` costs little beside `ball`, and is certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedForm {
+    Yes,
+    No,
+}
+
+/// The comparators that regret is measured against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Comparators {
+    /// `ball` everywhere, and `unconstrained` beside it where that has a closed form.
+    Auto,
+    /// These at every scale.
+    Chosen(Vec<Comparator>),
+}
+
+impl Comparators {
+    /// Both at every scale.
+    pub fn both() -> Self {
+        Self::Chosen(COMPARATORS.to_vec())
+    }
+
+    /// Those of a search.
+    pub fn of(&self, form: ClosedForm) -> Vec<Comparator> {
+        match (self, form) {
+            (Self::Chosen(comparators), _) => comparators.clone(),
+            (Self::Auto, ClosedForm::Yes) => COMPARATORS.to_vec(),
+            (Self::Auto, ClosedForm::No) => vec![Comparator::Ball],
+        }
+    }
+
+    /// The one that is shown first: `ball`, unless only the other was asked for.
+    pub fn headline(&self) -> Comparator {
+        match self {
+            Self::Chosen(comparators) if !comparators.contains(&Comparator::Ball) => Comparator::Unconstrained,
+            _ => Comparator::Ball,
+        }
+    }
+}
 
 /// What to compute, and how exactly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegretSettings {
     pub scales: Vec<Scale>,
-    pub comparators: Vec<Comparator>,
+    pub comparators: Comparators,
     /// Neurons per layer, evenly spaced; `None` for all.
     pub neurons: Option<usize>,
     /// Log-spaced prefixes at most.
@@ -34,7 +76,7 @@ impl Default for RegretSettings {
     fn default() -> Self {
         Self {
             scales: vec![Scale::Network, Scale::Layer, Scale::Neuron],
-            comparators: vec![Comparator::Unconstrained, Comparator::Ball],
+            comparators: Comparators::Auto,
             neurons: None,
             prefixes: 30,
             window: usize::MAX,
@@ -62,6 +104,12 @@ impl RegretSettings {
             Some(count) if count < window => (0..count).map(|i| 1 + i * window / count).collect(),
             _ => (1..=window).collect(),
         }
+    }
+
+    /// Whether neurons are solved while training goes on: the closed form streams over the whole run. Other losses, and filters, need the
+    /// rounds of the window.
+    pub fn streams(&self, network: &Network, loss: Loss) -> bool {
+        loss.is_quadratic() && self.has(Scale::Neuron) && !network.has_convolutions()
     }
 
     pub fn has(&self, scale: Scale) -> bool {
@@ -115,12 +163,21 @@ pub struct UnitResult {
     pub attained: bool,
     pub iterations: usize,
     pub distance: f64,
+    /// Radius of the ball around `W^1` that the gap speaks of.
+    pub radius: f64,
+    /// Mean Taylor loss at `W^1`.
+    pub start: f64,
 }
+
+/// Sums that cancel may fall below zero by this share of the mean loss, which is what single precision leaves of them.
+const ROUNDING: f64 = 1e-5;
 
 impl UnitResult {
     pub fn new(unit: UnitId, comparator: Comparator, dimension: usize, record: UnitRecord, optimum: &Optimum) -> Self {
-        // Losses are not negative, though sums that cancel may be by their rounding.
-        let value = if optimum.value < 0.0 { 0.0 } else { optimum.value };
+        // Losses are not negative, though sums that cancel may be by their rounding. What is lower than that is an error of a
+        // solver, and stays visible.
+        let rounding = ROUNDING * record.mean_loss;
+        let value = if (-rounding..0.0).contains(&optimum.value) { 0.0 } else { optimum.value };
         Self {
             unit,
             comparator,
@@ -128,11 +185,18 @@ impl UnitResult {
             record,
             taylor_optimum: value,
             // The value itself bounds the gap.
-            gap: optimum.gap.min(value),
+            gap: optimum.gap.min(value.max(0.0)),
             attained: optimum.attained,
             iterations: optimum.iterations,
             distance: optimum.distance,
+            radius: optimum.radius,
+            start: optimum.start,
         }
+    }
+
+    /// The certified lower bound on the true optimum over the ball of [`radius`](Self::radius).
+    pub fn lower(&self) -> f64 {
+        self.taylor_optimum - self.gap
     }
 
     pub fn mean_regret(&self) -> f64 {
@@ -165,12 +229,13 @@ const COMPARATORS: [Comparator; 2] = [Comparator::Unconstrained, Comparator::Bal
 
 impl UnitResult {
     /// Numbers in its row of a checkpoint.
-    const NUMBERS: usize = 10 + UnitRecord::NUMBERS;
+    const NUMBERS: usize = Self::OWN + UnitRecord::NUMBERS;
+    const OWN: usize = 12;
 
     pub(super) fn to_numbers(&self) -> [f64; Self::NUMBERS] {
         let place = |found: Option<usize>| found.map_or(-1.0, |at| at as f64);
         let mut numbers = [0.0; Self::NUMBERS];
-        numbers[..10].copy_from_slice(&[
+        numbers[..Self::OWN].copy_from_slice(&[
             place(SCALES.iter().position(|scale| *scale == self.unit.scale)),
             place(self.unit.layer),
             place(self.unit.neuron),
@@ -181,15 +246,17 @@ impl UnitResult {
             f64::from(u8::from(self.attained)),
             self.iterations as f64,
             self.distance,
+            self.radius,
+            self.start,
         ]);
-        numbers[10..].copy_from_slice(&self.record.to_numbers());
+        numbers[Self::OWN..].copy_from_slice(&self.record.to_numbers());
         numbers
     }
 
     /// `None` if the scale or the comparator is none.
     fn from_numbers(numbers: &[f64; Self::NUMBERS]) -> Option<Self> {
         let place = |number: f64| (number >= 0.0).then_some(number as usize);
-        let (head, record) = numbers.split_at(10);
+        let (head, record) = numbers.split_at(Self::OWN);
         Some(Self {
             unit: UnitId { scale: *SCALES.get(place(head[0])?)?, layer: place(head[1]), neuron: place(head[2]) },
             comparator: *COMPARATORS.get(place(head[3])?)?,
@@ -200,6 +267,8 @@ impl UnitResult {
             attained: head[7] != 0.0,
             iterations: head[8] as usize,
             distance: head[9],
+            radius: head[10],
+            start: head[11],
         })
     }
 
@@ -281,7 +350,7 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
         // A bound on the regret of all rounds says nothing certain about that of a sample.
         bound_sgd: rates.sgd.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
         bound_adagrad: rates.adagrad.filter(|_| !r.record.sampled).map(|eta| r.bound_adagrad(eta)),
-        radius: None,
+        radius: Some(r.radius),
     };
     let regret = sorted.iter().map(row).collect();
     let units = sorted
@@ -307,7 +376,7 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
                 gradient_bound: last.record.gradient_bound,
                 slope,
                 slope_points,
-                radius: None,
+                radius: Some(last.radius),
             }
         })
         .collect();

@@ -12,6 +12,7 @@
 
 use super::{
     Comparison, Optimum, StopReason,
+    certificate::{certify, loss_gap, lower_bound},
     quadratic::{Hessian, Quadratic},
 };
 use crate::kernels::{
@@ -302,7 +303,7 @@ fn combine(vectors: &[Vec<f32>], coefficients: &[f64], factor: f64, out: &mut [f
 }
 
 /// What a search is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Search<'a> {
     pub comparison: Comparison,
     /// Absolute gap to reach.
@@ -313,23 +314,21 @@ pub struct Search<'a> {
     pub far: Option<f64>,
     /// Ends the search early once it is set.
     pub stop: &'a AtomicBool,
-}
-
-/// The lower bound on `F` over the ball that convexity gives at a point with value and gradient.
-fn lower_bound(radius: f64, point: &[f64], value: f64, gradient: &[f64]) -> f64 {
-    value - dot(gradient, point) - radius * norm(gradient)
+    /// Called with the number of products spent since the last call.
+    pub tick: &'a dyn Fn(usize),
 }
 
 /// Minimizes from the displacement `start` (used only if the objective is not quadratic).
 ///
 /// `subspace` may hold a basis of an earlier search of the same objective over these or fewer rounds.
 pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], subspace: &mut Subspace) -> Optimum {
-    let Search { comparison, tolerance, max_products, far, stop: halt } = search;
+    let Search { comparison, tolerance, max_products, far, stop: halt, tick } = search;
     let halted = || halt.load(Ordering::Relaxed);
     let quadratic = objective.is_quadratic();
     let radius = comparison.radius.or(far);
     let mut u = vec![0.0; start.len()];
     let (mut value, mut gradient) = objective.evaluate(&u);
+    let at_center = value;
     if !quadratic {
         // The last prefix's optimum, unless it is useless for this one (far away, where the softmax saturates).
         let mut warm = start.to_vec();
@@ -339,20 +338,14 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             (u, value, gradient) = (warm, warm_value, warm_gradient);
         }
     }
-    let certify = |u: &[f64], value: f64, gradient: &[f64]| {
-        let reach = comparison.certified_radius(norm(u));
-        // At the center an unconstrained comparator has no ball to be certified over.
-        let vacuous = reach == 0.0 && comparison.radius.is_none() && norm(gradient) > 0.0;
-        let bound = if vacuous { 0.0 } else { lower_bound(reach, u, value, gradient) };
-        // Losses are not negative.
-        (value - bound.max(0.0)).max(0.0)
-    };
-    let mut gap = certify(&u, value, &gradient);
+    // A search that has come to the far sphere has no minimizer: more work would only tell how low the loss is out there.
+    let runs_away = |u: &[f64]| comparison.radius.is_none() && far.is_some_and(|far| norm(u) >= 0.999 * far);
+    let mut gap = certify(&comparison, &u, value, &gradient);
     let mut products = 0;
     let mut stop = StopReason::Iterations;
     let mut target = if quadratic { 0.7 * tolerance } else { tolerance };
     for base in 0..MAX_BASES {
-        if gap <= tolerance || products >= max_products || radius == Some(0.0) || halted() {
+        if gap <= tolerance || products >= max_products || radius == Some(0.0) || halted() || runs_away(&u) {
             break;
         }
         if quadratic {
@@ -371,7 +364,7 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
             subspace.rounds = objective.rounds();
             target = (0.05 * gap).max(0.3 * tolerance);
         }
-        let model = Model { objective, comparison, radius, base: &u, value, gradient: &gradient, target, halt };
+        let model = Model { objective, comparison, radius, base: &u, value, gradient: &gradient, target, halt, tick };
         let (mut next, dual) = model.minimize(subspace, max_products, &mut products);
         clip(&mut next, radius);
         let step: Vec<f64> = next.iter().zip(&u).map(|(v, u)| v - u).collect();
@@ -400,13 +393,13 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
         let moved = accepted.is_some();
         if let Some(accepted) = accepted {
             (u, value, gradient) = accepted;
-            gap = certify(&u, value, &gradient);
+            gap = certify(&comparison, &u, value, &gradient);
         }
         if let Some(w) = dual.filter(|_| gap > tolerance) {
             let (dual_value, dual_gradient) = at_dual.take().unwrap_or_else(|| objective.evaluate(&w));
             let reach = comparison.certified_radius(norm(&u));
             if reach > 0.0 || comparison.radius.is_some() {
-                gap = gap.min((value - lower_bound(reach, &w, dual_value, &dual_gradient).max(0.0)).max(0.0));
+                gap = gap.min(loss_gap(value, lower_bound(reach, &w, dual_value, &dual_gradient)));
             }
         }
         target *= 0.5;
@@ -419,12 +412,12 @@ pub fn minimize(objective: &mut dyn Objective, search: Search, start: &[f64], su
     if gap <= tolerance {
         stop = StopReason::Converged;
     }
-    let at_infinity = comparison.radius.is_none() && far.is_some_and(|far| norm(&u) >= 0.999 * far);
+    let at_infinity = runs_away(&u);
     if at_infinity && gap > tolerance {
         stop = StopReason::AtInfinity;
     }
     let attained = comparison.radius.is_some() || quadratic || (!at_infinity && gap <= tolerance);
-    Optimum::new(u, value, gap, products, attained, stop)
+    Optimum { iterations: products, attained, stop, ..Optimum::new(&comparison, at_center, u, value, gap) }
 }
 
 /// Scales `u` back into the ball.
@@ -447,6 +440,7 @@ struct Model<'a> {
     gradient: &'a [f64],
     target: f64,
     halt: &'a AtomicBool,
+    tick: &'a dyn Fn(usize),
 }
 
 impl Model<'_> {
@@ -462,6 +456,7 @@ impl Model<'_> {
         let grow = |subspace: &mut Subspace, direction: Direction| {
             let grown = subspace.extend(self.objective, direction);
             spent.set(spent.get() + usize::from(grown));
+            (self.tick)(usize::from(grown));
             grown
         };
         grow(subspace, self.base.to_vec().into());

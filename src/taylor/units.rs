@@ -66,6 +66,46 @@ impl UnitRecord {
     }
 }
 
+/// A first pass over a run: how far every neuron goes, so that its ball is the same for all prefixes (`docs/theory.md`, section 3).
+pub struct Displacements<T> {
+    network: Network,
+    initial: Vec<T>,
+    /// `max_n |W^n - W^1|` of the neurons of all blocks, in order.
+    neurons: Vec<f64>,
+}
+
+impl<T: Real> Displacements<T> {
+    pub fn new(network: &Network) -> Self {
+        let neurons = network.blocks().iter().map(|b| b.units).sum();
+        Self { network: network.clone(), initial: Vec::new(), neurons: vec![0.0; neurons] }
+    }
+
+    /// `max_n |W^n - W^1|` of the neurons of all blocks, in order, over the rounds that were seen.
+    pub fn into_neurons(self) -> Vec<f64> {
+        self.neurons
+    }
+}
+
+impl<T: Real> Observer<T> for Displacements<T> {
+    fn observe(&mut self, round: &Round<T>) {
+        if self.initial.is_empty() {
+            self.initial = round.weights.to_vec();
+        }
+        let mut most = self.neurons.iter_mut();
+        for block in self.network.blocks() {
+            let weights = round.weights[block.range()].chunks_exact(block.width());
+            let initial = self.initial[block.range()].chunks_exact(block.width());
+            for ((w, start), most) in weights.zip(initial).zip(&mut most) {
+                let moved = crate::kernels::vectorized(
+                    #[inline(always)]
+                    || sum_of_squared_differences(w, start),
+                );
+                *most = most.max(moved.sqrt());
+            }
+        }
+    }
+}
+
 /// Watches every neuron, layer and the network, and records them at the given prefixes.
 pub struct UnitTracker<T> {
     network: Network,
@@ -113,6 +153,11 @@ impl<T: Real> UnitTracker<T> {
     /// The record of a unit for a prefix that was asked for and reached (or the last round).
     pub fn record(&self, unit: UnitId, rounds: usize) -> Option<UnitRecord> {
         self.records.get(&rounds).map(|all| all[self.index(unit)])
+    }
+
+    /// The position of a neuron among the neurons of all blocks.
+    pub fn neuron(&self, unit: UnitId) -> usize {
+        self.index(unit)
     }
 
     /// The largest recorded prefix.

@@ -22,6 +22,7 @@ type Keep<'a> = Box<dyn FnMut(&mut Found) -> ControlFlow<()> + 'a>;
 /// The searches of an analysis. Each piece depends on nothing but its own problem, so pieces of an earlier process count.
 pub struct Work<'a> {
     stop: &'a AtomicBool,
+    tick: &'a dyn Fn(usize),
     found: Found,
     keep: Keep<'a>,
 }
@@ -36,12 +37,22 @@ impl<'a> Work<'a> {
 
     /// Work that halts once `stop` is set.
     pub fn until(stop: &'a AtomicBool) -> Self {
-        Self { stop, found: Found::default(), keep: Box::new(|_| ControlFlow::Continue(())) }
+        Self { stop, tick: &|_| (), found: Found::default(), keep: Box::new(|_| ControlFlow::Continue(())) }
     }
 
     /// Goes on from what was `found` before, and calls `keep` as more is.
     pub fn kept(self, found: Found, keep: impl FnMut(&mut Found) -> ControlFlow<()> + 'a) -> Self {
         Self { found, keep: Box::new(keep), ..self }
+    }
+
+    /// Calls `tick` with the work that was done since the last call, in rounds that were gone through.
+    pub fn telling(self, tick: &'a dyn Fn(usize)) -> Self {
+        Self { tick, ..self }
+    }
+
+    /// Told how much was done as searches go on.
+    pub fn tick(&self) -> &'a dyn Fn(usize) {
+        self.tick
     }
 
     /// Searches look at this now and then, and end early with whatever they have once it is set.

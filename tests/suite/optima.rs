@@ -14,7 +14,7 @@ use taylorscope::{
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
-        Comparison, RegretSettings, StopReason, UnitResult, Work,
+        ClosedForm, Comparators, Comparison, RegretSettings, StopReason, UnitResult, Work, free_bounds,
         layer::{self, Windows, iterative_optima},
         matrix_free::MatrixFree,
         network as whole,
@@ -212,6 +212,11 @@ struct Run {
     streamed: Vec<UnitResult>,
 }
 
+/// Both comparators at every scale.
+fn both() -> RegretSettings {
+    RegretSettings { comparators: Comparators::both(), ..RegretSettings::default() }
+}
+
 /// Records the run and solves the closed form at every prefix.
 struct Watch {
     tracker: UnitTracker<f64>,
@@ -228,7 +233,8 @@ impl Observer<f64> for Watch {
         if let Some(stream) = &mut self.stream {
             stream.observe(round);
             if PREFIXES.contains(&round.number) {
-                self.streamed.extend(stream.solve(&self.settings, &self.tracker));
+                let record = |id| self.tracker.record(id, round.number).expect("a prefix");
+                self.streamed.extend(stream.solve(&self.settings, &record));
             }
         }
     }
@@ -616,8 +622,8 @@ fn count(network: &Network, scale: Scale) -> usize {
 fn check_iterative(run: &Run, windows: &Windows, id: UnitId, settings: &RegretSettings) -> Vec<(Comparator, Found)> {
     let blocks = run.unit(id).blocks;
     let mut all = Vec::new();
-    let found = iterative_optima(windows, blocks, PREFIXES, settings, &|n| run.record(id, n));
-    assert_eq!(found.len(), PREFIXES.len() * settings.comparators.len());
+    let found = iterative_optima(windows, blocks, PREFIXES, settings, &|n| run.record(id, n), &|_| ());
+    assert_eq!(found.len(), PREFIXES.len() * settings.comparators.of(ClosedForm::No).len());
     for (comparator, rounds, optimum) in found {
         let record = run.record(id, rounds);
         let comparison = settings.comparison(comparator, record.displacement);
@@ -665,12 +671,8 @@ fn check_iterative(run: &Run, windows: &Windows, id: UnitId, settings: &RegretSe
 fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
     for (seed, case) in SQUARES.iter().enumerate() {
         for tolerance in [1e-4, 1e-6] {
-            let settings = RegretSettings {
-                tolerance,
-                neuron_tolerance: 0.01 * tolerance,
-                max_products: 400,
-                ..RegretSettings::default()
-            };
+            let settings =
+                RegretSettings { tolerance, neuron_tolerance: 0.01 * tolerance, max_products: 400, ..both() };
             let run = Run::new(case, seed as u64, &settings);
             let exact = run.window();
             let fast = exact.to_f32();
@@ -715,10 +717,52 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
     }
 }
 
+/// What the optima of a unit prove about each other is true, and makes none of them worse. Searches of few products leave much to prove.
+#[test]
+fn free_bounds_hold_against_dense_references() {
+    let (mut better, mut tighter) = (0, 0);
+    for (seed, case) in SQUARES.iter().chain(CLASSIFIERS).enumerate() {
+        let settings = RegretSettings { max_products: 3, ..both() };
+        let run = Run::new(case, 80 + seed as u64, &settings);
+        let exact = run.window();
+        let fast = exact.to_f32();
+        let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
+        let work = &mut Work::to_the_end();
+        let (fast, preconditioners, stop) = (&fast, &preconditioners, work.stop());
+        let windows = Windows { exact: &exact, fast, preconditioners, stop };
+        // One ball for all prefixes.
+        let last = PREFIXES[PREFIXES.len() - 1];
+        let whole_run = |id| run.record(id, last).displacement;
+        let record = |id, n| UnitRecord { displacement: whole_run(id), ..run.record(id, n) };
+        let mut results = run.streamed.clone();
+        results.extend(layer::optima(&windows, PREFIXES, &settings, &record, work).unwrap());
+        results.extend(whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap());
+        let before = results.clone();
+        free_bounds::tighten(&mut results);
+        for (old, new) in before.iter().zip(&results) {
+            let what = format!("{}, {new:?} of {old:?}", run.name);
+            let explicit = run.explicit(new.unit, new.record.rounds);
+            let trace = 2.0 * explicit.a.squared_norm_l2() / explicit.f.len() as f64;
+            let farthest = new.distance.max(old.distance);
+            let rounding = 1e-12 * new.record.mean_loss.max(1.0) + 2e-16 * trace * farthest * farthest;
+            assert!(new.taylor_optimum <= old.taylor_optimum, "{what}: the value rose");
+            assert!(new.radius > old.radius || new.lower() >= old.lower() - rounding, "{what}: the lower bound fell");
+            let minimum = explicit.minimum(new.radius);
+            assert!(new.lower() <= minimum.value + rounding, "{what}: no lower bound: {minimum:?}");
+            let feasible = explicit.minimum(new.radius.max(new.distance));
+            assert!(new.taylor_optimum >= feasible.bound - rounding - 1e-9, "{what}: below {feasible:?}");
+            assert!(new.comparator == Comparator::Unconstrained || new.distance <= new.radius * (1.0 + 1e-9), "{what}");
+            better += usize::from(new.taylor_optimum < old.taylor_optimum);
+            tighter += usize::from(new.radius <= old.radius && new.lower() > old.lower());
+        }
+    }
+    assert!(better > 20 && tighter > 20, "{better} better values, {tighter} tighter certificates");
+}
+
 /// The path of shifted systems only ever grows towards the least-norm minimizer.
 #[test]
 fn unconstrained_optima_lie_no_farther_than_the_least_norm_minimizer() {
-    let settings = RegretSettings::default();
+    let settings = both();
     let mut near = 0;
     for (seed, case) in SQUARES.iter().enumerate() {
         let run = Run::new(case, seed as u64, &settings);
@@ -735,7 +779,7 @@ fn unconstrained_optima_lie_no_farther_than_the_least_norm_minimizer() {
 
 #[test]
 fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
-    let settings = RegretSettings { max_products: 400, ..RegretSettings::default() };
+    let settings = RegretSettings { max_products: 400, ..both() };
     for (seed, case) in CLASSIFIERS.iter().enumerate() {
         let run = Run::new(case, 20 + seed as u64, &settings);
         let exact = run.window();
@@ -772,7 +816,7 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
 /// kept in memory or computed again.
 #[test]
 fn optima_by_passes_are_those_of_the_dense_references() {
-    let settings = RegretSettings { max_products: 400, ..RegretSettings::default() };
+    let settings = RegretSettings { max_products: 400, ..both() };
     let dense = SQUARES.iter().chain(CLASSIFIERS).enumerate().filter(|(index, _)| index % 3 == 0);
     let mut runs: Vec<Run> = dense.map(|(seed, case)| Run::new(case, 40 + seed as u64, &settings)).collect();
     for (seed, on) in IMAGES.iter().enumerate() {
@@ -814,7 +858,7 @@ fn optima_by_passes_are_those_of_the_dense_references() {
 /// The reference itself: no random point of a ball lies below its minimum.
 #[test]
 fn the_reference_lies_below_random_points_of_its_ball() {
-    let settings = RegretSettings::default();
+    let settings = both();
     for case in [&SQUARES[0], &SQUARES[2], &CLASSIFIERS[0]] {
         let run = Run::new(case, 7, &settings);
         let id = UnitId { scale: Scale::Network, layer: None, neuron: None };

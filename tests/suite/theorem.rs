@@ -13,8 +13,8 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, RegretRow},
     },
-    taylor::{BoundRates, RegretSettings, Work},
-    train::{Ending, Examples, Training, train},
+    taylor::{BoundRates, Comparators, RegretSettings, Work, units::Displacements},
+    train::{Ending, Examples, Observer, Training, train},
 };
 
 const RELU: Option<Rectifier> = Some(Rectifier::Relu);
@@ -87,6 +87,7 @@ impl Experiment {
     fn settings(&self) -> RegretSettings {
         RegretSettings {
             prefixes: 4,
+            comparators: Comparators::both(),
             ball_factor: self.ball_factor,
             tolerance: TOLERANCE,
             neuron_tolerance: 1e-4,
@@ -98,6 +99,15 @@ impl Experiment {
 
     /// Trains on the digits and solves everything; the losses of the rounds come along.
     fn run<T: Real>(&self) -> (AnalysisTables, Vec<f64>) {
+        self.train::<T>(false)
+    }
+
+    /// The same with how far training goes known beforehand.
+    fn run_with_first_pass<T: Real>(&self) -> (AnalysisTables, Vec<f64>) {
+        self.train::<T>(true)
+    }
+
+    fn train<T: Real>(&self, first_pass: bool) -> (AnalysisTables, Vec<f64>) {
         let digits = data::load("digits", None).expect("the digits are part of the program").train;
         let inputs: Vec<T> = convert(&digits.inputs);
         let examples = match self.loss {
@@ -113,10 +123,27 @@ impl Experiment {
         if self.start == Start::Exploding {
             initial.iter_mut().for_each(|w| *w *= 30.0);
         }
-        let mut weights: Vec<T> = convert(&initial);
+        let initial: Vec<T> = convert(&initial);
         let minibatches = Minibatches::new(examples.len(), BATCH, 0).unwrap();
         let plain = self.optimizer.name == "sgd";
         let planned = self.epochs * minibatches.rounds_per_epoch();
+        let training = Training {
+            network: &self.network,
+            loss: self.loss,
+            examples,
+            minibatches: &minibatches,
+            epochs: self.epochs,
+        };
+        let displacements = first_pass.then(|| {
+            let mut displacements = Displacements::new(&self.network);
+            let mut optimizer = self.optimizer.build::<T>(&self.network).unwrap();
+            let go_on = |_, _, _| ControlFlow::Continue(());
+            let observers: &mut [&mut dyn Observer<T>] = &mut [&mut displacements];
+            let mut weights = initial.clone();
+            train(&training, optimizer.as_mut(), &mut weights, observers, go_on, |_, _| ControlFlow::Continue(()));
+            displacements.into_neurons()
+        });
+        let mut weights = initial;
         let settings = AnalysisSettings {
             memory: 1 << 30,
             regret: self.settings(),
@@ -128,15 +155,9 @@ impl Experiment {
                 sgd: self.claimed.or(plain.then_some(self.optimizer.learning_rate)),
                 adagrad: self.claimed.or(self.optimizer.constant_rate_of("adagrad")),
             },
+            displacements,
         };
         let mut analysis = Analysis::new(&self.network, self.loss, settings, Vec::new());
-        let training = Training {
-            network: &self.network,
-            loss: self.loss,
-            examples,
-            minibatches: &minibatches,
-            epochs: self.epochs,
-        };
         let mut optimizer = self.optimizer.build::<T>(&self.network).unwrap();
         let mut losses = Vec::new();
         let (ending, rounds) = train(
@@ -235,7 +256,8 @@ fn projected_gradient_descent_satisfies_its_bound_on_pathological_networks() {
         for start in [Start::DeadLayer, Start::Saturated, Start::Exploding] {
             for ball_factor in [2.0, 1.0] {
                 let ogd = optimizer("ogd", 1.0, &[]);
-                let experiment = Experiment { ball_factor, ..Experiment::new(network.clone(), start, ogd) };
+                let fresh = Experiment::new(network.clone(), start, ogd);
+                let experiment = Experiment { ball_factor, products: 80, ..fresh };
                 let (tables, _) = experiment.run::<f64>();
                 assert_zinkevich(&experiment.name(), &tables.regret, TOLERANCE, DOUBLE);
             }
@@ -369,4 +391,58 @@ fn the_bounds_do_not_hold_for_a_learner_that_hardly_moves() {
     assert!(zinkevich > 10, "{zinkevich} of {} rows", rows.count());
     let step = beyond(|r| r.bound_sgd.expect("the step is claimed"));
     assert!(step > 0, "no row of {}", rows.count());
+}
+
+/// More work never makes a row worse: not its value, and not its certificate over the same ball.
+#[test]
+fn more_products_never_make_a_row_worse() {
+    for (network, rate) in [(autoencoder(), 1.0), (classifier(), 0.1)] {
+        for name in ["sgd", "adam"] {
+            let rate = if name == "adam" { 0.01 } else { rate };
+            let with = |products: usize| {
+                let config = optimizer(name, rate, &[]);
+                let experiment =
+                    Experiment { products, epochs: 2, ..Experiment::new(network.clone(), Start::Healthy, config) };
+                experiment.run::<f64>().0.regret
+            };
+            let (little, much) = (with(10), with(1000));
+            assert_eq!(little.len(), much.len());
+            let mut better = 0;
+            for (a, b) in little.iter().zip(&much) {
+                assert_eq!((a.scale, a.layer, a.neuron, a.rounds), (b.scale, b.layer, b.neuron, b.rounds));
+                // Both may stop within the tolerance.
+                let slack = TOLERANCE * a.mean_loss;
+                assert!(b.taylor_optimum <= a.taylor_optimum + slack, "{name}: {a:?} became {b:?}");
+                if a.comparator == Comparator::Ball {
+                    let lower = |row: &RegretRow| row.taylor_optimum - row.gap;
+                    assert!(lower(b) >= lower(a) - slack && b.gap <= a.gap + slack, "{name}: {a:?} became {b:?}");
+                }
+                better += usize::from(b.gap < 0.5 * a.gap - slack);
+            }
+            assert!(better > 0, "{name}: ten products leave nothing to do");
+        }
+    }
+}
+
+/// A unit has one ball for all prefixes, where a first pass tells how far training goes.
+#[test]
+fn a_unit_has_one_ball_for_all_prefixes() {
+    for network in [autoencoder(), classifier()] {
+        let rate = if network.outputs() == 10 { 0.1 } else { 1.0 };
+        let experiment = Experiment::new(network, Start::Healthy, optimizer("sgd", rate, &[]));
+        let (tables, _) = experiment.run_with_first_pass::<f64>();
+        for unit in &tables.units {
+            let same = |row: &&RegretRow| {
+                (row.scale, row.layer, row.neuron, row.comparator)
+                    == (unit.scale, unit.layer, unit.neuron, unit.comparator)
+            };
+            if unit.comparator == Comparator::Ball {
+                let radius = 2.0 * unit.displacement;
+                for row in tables.regret.iter().filter(same) {
+                    assert_eq!(row.radius, Some(radius), "{row:?}");
+                    assert!(row.distance <= radius * (1.0 + 1e-9), "{row:?}");
+                }
+            }
+        }
+    }
 }

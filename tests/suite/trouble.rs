@@ -11,7 +11,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, Scale},
     },
-    taylor::{BoundRates, RegretSettings, Work},
+    taylor::{BoundRates, Comparators, RegretSettings, Work},
     train::{Ending, Examples, NotFinite, Observer, Quantity, Training, train},
 };
 
@@ -64,13 +64,19 @@ impl Trouble {
         let minibatches = Minibatches::new(ROWS, self.batch, 0).unwrap();
         let planned = 2 * minibatches.rounds_per_epoch();
         let settings = AnalysisSettings {
-            regret: RegretSettings { prefixes: 4, max_products: 200, ..RegretSettings::default() },
+            regret: RegretSettings {
+                prefixes: 4,
+                max_products: 200,
+                comparators: Comparators::both(),
+                ..RegretSettings::default()
+            },
             planned_rounds: planned,
             batch: self.batch,
             every: 2,
             pool_winners: false,
             memory,
             rates: BoundRates { sgd: Some(self.rate), adagrad: None },
+            displacements: None,
         };
         let probe = inputs[..6 * FEATURES].to_vec();
         let mut analysis = Analysis::new(&network, self.loss, settings, probe);
@@ -237,13 +243,19 @@ fn steps_that_explode_end_where_they_stop_being_numbers() {
         let minibatches = Minibatches::new(ROWS, 6, 0).unwrap();
         let task = Training { network: &network, loss, examples, minibatches: &minibatches, epochs: 50 };
         let settings = AnalysisSettings {
-            regret: RegretSettings { prefixes: 4, max_products: 50, ..RegretSettings::default() },
+            regret: RegretSettings {
+                prefixes: 4,
+                max_products: 50,
+                comparators: Comparators::both(),
+                ..RegretSettings::default()
+            },
             planned_rounds: 200,
             batch: 6,
             every: 1,
             pool_winners: false,
             memory: 1 << 30,
             rates: BoundRates::default(),
+            displacements: None,
         };
         let mut analysis = Analysis::new(&network, loss, settings, inputs[..6 * FEATURES].to_vec());
         let mut optimizer = OptimizerConfig::named("sgd", Some(1e30)).unwrap().build::<f64>(&network).unwrap();

@@ -10,6 +10,8 @@ pub struct Axis {
     pub log: bool,
     /// Ticks only at whole numbers.
     pub whole: bool,
+    /// Linear within this distance from zero and logarithmic beyond, on both sides; 0: off.
+    pub symmetric: f64,
 }
 
 /// One tick; minor ticks have no label.
@@ -24,7 +26,7 @@ impl Axis {
     pub fn linear(min: f64, max: f64) -> Axis {
         let (min, max) = if min.is_finite() && max.is_finite() { (min.min(max), min.max(max)) } else { (0.0, 1.0) };
         let room = if max > min { 0.0 } else { (max.abs() * 0.1).max(1e-9) };
-        Axis { min: min - room, max: max + room, log: false, whole: false }
+        Axis { min: min - room, max: max + room, log: false, whole: false, symmetric: 0.0 }
     }
 
     /// A logarithmic axis; both ends must be positive, otherwise it is `[0.1, 1]`.
@@ -32,7 +34,7 @@ impl Axis {
         let usable = min > 0.0 && max.is_finite() && max >= min;
         let (min, max) = if usable { (min, max) } else { (0.1, 1.0) };
         let (min, max) = if max / min < 1.2 { (min / 1.1, max * 1.1) } else { (min, max) };
-        Axis { min, max, log: true, whole: false }
+        Axis { min, max, log: true, whole: false, symmetric: 0.0 }
     }
 
     /// A linear axis from zero to the next round number above `max`.
@@ -40,6 +42,12 @@ impl Axis {
         let max = if max.is_finite() && max > 0.0 { max } else { 1.0 };
         let step = round_step(max, 8);
         Axis::linear(0.0, (max / step - 1e-9).ceil() * step)
+    }
+
+    /// An axis for values of both signs that span decades: logarithmic beyond `linear` from zero.
+    pub fn symmetric(min: f64, max: f64, linear: f64) -> Axis {
+        let usable = linear > 0.0 && linear.is_finite();
+        Axis { symmetric: if usable { linear } else { 0.0 }, ..Axis::linear(min, max) }
     }
 
     /// The same axis with ticks at whole numbers only.
@@ -51,6 +59,9 @@ impl Axis {
     pub fn place(&self, value: f64) -> f64 {
         if self.log {
             (value.max(f64::MIN_POSITIVE) / self.min).ln() / (self.max / self.min).ln()
+        } else if self.symmetric > 0.0 {
+            let bent = |value: f64| (value / self.symmetric).asinh();
+            (bent(value) - bent(self.min)) / (bent(self.max) - bent(self.min))
         } else {
             (value - self.min) / (self.max - self.min)
         }
@@ -58,6 +69,9 @@ impl Axis {
 
     /// Labelled ticks, at most about `most` of them.
     pub fn ticks(&self, most: usize) -> Vec<Tick> {
+        if self.symmetric > 0.0 {
+            return self.symmetric_ticks(most);
+        }
         if !self.log {
             return self.linear_ticks(most);
         }
@@ -87,6 +101,36 @@ impl Axis {
         }
         let far = values.iter().any(|value| !(0.0099..99_999.0).contains(value));
         values.into_iter().map(|value| Tick { value, label: log_label(value, far) }).collect()
+    }
+
+    /// Zero, and powers of ten of both signs; every other one, or fewer, where there are too many.
+    fn symmetric_ticks(&self, most: usize) -> Vec<Tick> {
+        let (first, last) = (self.symmetric.log10().ceil() as i32, self.max.abs().max(self.min.abs()).log10() as i32);
+        let powers = |every: usize| {
+            let side = |sign: f64| {
+                let exponents = (first..=last.max(first)).rev().step_by(every);
+                exponents.map(move |exponent| (sign, exponent))
+            };
+            let inside = |(sign, exponent): &(f64, i32)| {
+                let value = sign * 10f64.powi(*exponent);
+                value >= self.min && value <= self.max
+            };
+            side(1.0).chain(side(-1.0)).filter(inside).collect::<Vec<_>>()
+        };
+        let powers = (1..=20).map(powers).find(|powers| powers.len() < most).unwrap_or_default();
+        let mut ticks: Vec<Tick> = powers
+            .into_iter()
+            .map(|(sign, exponent)| {
+                let value = sign * 10f64.powi(exponent);
+                let label = log_label(value.abs(), !(-2..5).contains(&exponent));
+                Tick { value, label: if sign < 0.0 { format!("−{label}") } else { label } }
+            })
+            .collect();
+        if self.min <= 0.0 && self.max >= 0.0 {
+            ticks.push(Tick { value: 0.0, label: "0".into() });
+        }
+        ticks.sort_by(|a, b| a.value.total_cmp(&b.value));
+        ticks
     }
 
     fn linear_ticks(&self, most: usize) -> Vec<Tick> {
@@ -179,11 +223,19 @@ mod tests {
     }
 
     #[test]
+    fn a_symmetric_axis_shows_both_signs() {
+        let axis = Axis::symmetric(-0.5, 0.5, 1e-3);
+        assert_eq!(labels(axis, 6), ["−0.1", "−10⁻³", "0", "10⁻³", "0.1"]);
+        assert_eq!(axis.place(0.0), 0.5);
+        assert!((axis.place(0.1) + axis.place(-0.1) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
     fn every_range_can_be_drawn() {
         let odd = [0.0, 1.0, -3.0, 1e-300, 1e300, f64::NAN, f64::INFINITY];
         for a in odd {
             for b in odd {
-                for axis in [Axis::linear(a, b), Axis::log(a, b), Axis::from_zero(a)] {
+                for axis in [Axis::linear(a, b), Axis::log(a, b), Axis::from_zero(a), Axis::symmetric(a, b, 1e-3)] {
                     assert!(axis.max > axis.min, "{axis:?}");
                     let ticks = axis.ticks(5);
                     assert!(ticks.len() < 20, "{axis:?}: {ticks:?}");

@@ -19,8 +19,6 @@ pub enum Sample {
     /// A filled and an open marker of no particular series.
     Filled,
     Open,
-    /// A thin upright line of no particular series.
-    Upright,
 }
 
 /// One entry of a legend.
@@ -28,11 +26,18 @@ pub enum Sample {
 pub struct Entry {
     pub sample: Sample,
     pub text: String,
+    /// Whether it stands for the series of this name.
+    pub series: bool,
 }
 
 impl Entry {
     pub fn new(sample: Sample, text: impl Into<String>) -> Entry {
-        Entry { sample, text: text.into() }
+        Entry { sample, text: text.into(), series: false }
+    }
+
+    /// The entry of a series, whose name is its text.
+    pub fn series(style: SeriesStyle, name: impl Into<String>) -> Entry {
+        Entry { sample: Sample::Series(style), text: name.into(), series: true }
     }
 
     fn width(&self) -> f64 {
@@ -43,7 +48,7 @@ impl Entry {
         match self.sample {
             Sample::Series(_) | Sample::Line(_) => 34.0,
             Sample::Patch(_) => 16.0,
-            Sample::Marker(_) | Sample::Filled | Sample::Open | Sample::Upright => 10.0,
+            Sample::Marker(_) | Sample::Filled | Sample::Open => 10.0,
         }
     }
 }
@@ -79,28 +84,35 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[Entry]) {
         let mut left = x;
         let middle = y + ROW * (row as f64 + 0.5);
         for entry in entries {
-            let right = left + entry.sample_width();
-            let center = (0.5 * (left + right), middle);
-            match &entry.sample {
-                Sample::Series(style) => {
-                    svg.line((left, middle), (right, middle), style.stroke(2.0));
-                    style.mark(svg, center, 3.4, true);
-                }
-                Sample::Line(stroke) => svg.line((left, middle), (right, middle), *stroke),
-                Sample::Marker(style) => style.mark(svg, center, 3.6, true),
-                Sample::Patch(fill) => svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, None),
-                Sample::Upright => {
-                    let (x, stroke) = (center.0, Stroke::solid(super::style::MUTED, 1.2));
-                    svg.line((x, middle - 6.0), (x, middle + 6.0), stroke);
-                }
-                Sample::Filled | Sample::Open => {
-                    let style =
-                        SeriesStyle { color: super::style::MUTED, dash: "", marker: super::style::Marker::Circle };
-                    style.mark(svg, center, 3.4, matches!(entry.sample, Sample::Filled));
-                }
+            let draw = |svg: &mut Svg| draw_entry(svg, (left, middle), entry);
+            if entry.series {
+                svg.legend_entry(&entry.text, draw);
+            } else {
+                draw(svg);
             }
-            svg.text((right + 6.0, middle + 4.0), &entry.text, Text::new(LABEL, Anchor::Start));
             left += entry.width() + GAP;
         }
     }
+}
+
+fn draw_entry(svg: &mut Svg, (left, middle): (f64, f64), entry: &Entry) {
+    let right = left + entry.sample_width();
+    let center = (0.5 * (left + right), middle);
+    match &entry.sample {
+        Sample::Series(style) => {
+            svg.line((left, middle), (right, middle), style.stroke(2.0));
+            style.mark(svg, center, 3.4, true);
+        }
+        Sample::Line(stroke) => svg.line((left, middle), (right, middle), *stroke),
+        Sample::Marker(style) => style.mark(svg, center, 3.6, true),
+        Sample::Patch(fill) => {
+            let edge = Stroke::solid(super::style::FRAME, 0.6);
+            svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, Some(edge));
+        }
+        Sample::Filled | Sample::Open => {
+            let style = SeriesStyle { color: super::style::MUTED, dash: "", marker: super::style::Marker::Circle };
+            style.mark(svg, center, 3.4, matches!(entry.sample, Sample::Filled));
+        }
+    }
+    svg.text((right + 6.0, middle + 4.0), &entry.text, Text::new(LABEL, Anchor::Start));
 }

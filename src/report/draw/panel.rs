@@ -2,7 +2,7 @@
 
 use super::{
     axis::{Axis, Tick},
-    style::{FRAME, GRID, MUTED, fitted, text_width},
+    style::{FRAME, GRID, MUTED, PAPER, fitted, text_width},
     svg::{Anchor, Rect, Stroke, Svg, Text},
 };
 
@@ -55,7 +55,7 @@ impl Panel {
         let frame = self.frame;
         let x_ticks = self.x_ticks();
         let y_ticks = self.y.ticks(((frame.height / 23.0) as usize).clamp(2, 7));
-        svg.rect(frame, "#ffffff", None);
+        svg.rect(frame, PAPER, None);
         for tick in &x_ticks {
             let x = self.at(tick.value, 0.0).0;
             svg.line((x, frame.y), (x, frame.bottom()), Stroke::solid(GRID, 1.0));

@@ -12,8 +12,16 @@ pub const MUTED: &str = "#595959";
 pub const GRID: &str = "#e6e6e6";
 /// Frames of panels.
 pub const FRAME: &str = "#8c8c8c";
-/// The part of the loss that is the region's.
-pub const OPTIMUM: &str = "#56b4e9";
+/// Behind everything.
+pub const PAPER: &str = "#ffffff";
+/// Behind strips beside a panel.
+pub const STRIP: &str = "#f6f6f6";
+/// Bands in legends, where they have no series' colour.
+pub const BAND: &str = "#d4d4d4";
+/// Neurons that are dead.
+pub const DEAD: &str = "#000000";
+/// The part of the loss that is the region's; darker than regret, so that they differ without colours too.
+pub const OPTIMUM: &str = "#2b83ba";
 /// The part of the loss that is the optimizer's.
 pub const REGRET: &str = "#e69f00";
 /// Regret below zero.
@@ -23,7 +31,17 @@ pub const UNSOLVED: &str = "#808080";
 
 /// The palette of Okabe and Ito, which readers with any colour vision can tell apart, yellow left out for
 /// its faintness on white.
-const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
+const COLORS: [&str; 7] = [BLUE, VERMILION, GREEN, NEGATIVE, REGRET, "#56b4e9", DEAD];
+/// Colours of functions and of their approximations.
+pub const BLUE: &str = "#0072b2";
+pub const VERMILION: &str = "#d55e00";
+pub const GREEN: &str = "#009e73";
+
+/// Every colour of the figures but the steps of ramps, once each: what a page in other colours must map.
+pub const ALL: [&str; 16] = [
+    INK, MUTED, GRID, FRAME, PAPER, STRIP, BAND, DEAD, OPTIMUM, REGRET, NEGATIVE, UNSOLVED, BLUE, VERMILION, GREEN,
+    "#56b4e9",
+];
 const DASHES: [&str; 5] = ["", "7 3", "2.5 2.5", "9 3 2 3", "12 4"];
 const MARKERS: [Marker; 6] =
     [Marker::Circle, Marker::Square, Marker::Triangle, Marker::Diamond, Marker::Cross, Marker::TriangleDown];
@@ -114,7 +132,7 @@ impl SeriesStyle {
             }
         };
         let stroke = Stroke::solid(self.color, 1.2);
-        svg.shape(&commands, if filled { self.color } else { "#ffffff" }, stroke);
+        svg.shape(&commands, if filled { self.color } else { PAPER }, stroke);
     }
 }
 
@@ -166,4 +184,17 @@ pub fn ramp(middle: (u8, u8, u8), t: f64) -> String {
     let (from, to, s) = if t < 0.6 { (light, middle, t / 0.6) } else { (middle, dark, (t - 0.6) / 0.4) };
     let mix = |a: f64, b: f64| (a + (b - a) * s).round() as u8;
     format!("#{:02x}{:02x}{:02x}", mix(from.0, to.0), mix(from.1, to.1), mix(from.2, to.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_list_of_colours_has_each_once() {
+        let known: BTreeSet<&str> = ALL.into_iter().collect();
+        assert_eq!(known.len(), ALL.len());
+        assert!(COLORS.iter().all(|color| known.contains(color)));
+    }
 }

@@ -1,6 +1,6 @@
 //! SVG primitives written to a string, with coordinates rounded to a hundredth of a pixel.
 
-use super::style::{FONT, INK};
+use super::style::{FONT, INK, PAPER};
 use std::fmt::Write;
 
 /// A rectangle in pixels, `y` downwards.
@@ -116,6 +116,11 @@ impl Svg {
         Svg { id: id.into(), width, height, definitions: String::new(), body: String::new(), ids: 0 }
     }
 
+    /// Sets the height, where it is known only at the end.
+    pub fn resize(&mut self, height: f64) {
+        self.height = height;
+    }
+
     /// The finished document; `title` is what a screen reader says.
     pub fn finish(self, title: &str) -> String {
         let Svg { id, width, height, definitions, body, .. } = self;
@@ -125,7 +130,7 @@ impl Svg {
             r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"
  role="img" aria-labelledby="{id}-title" font-family="{FONT}">
 <title id="{id}-title">{}</title>
-{definitions}<rect width="{width}" height="{height}" fill="#ffffff"/>
+{definitions}<rect width="{width}" height="{height}" fill="{PAPER}"/>
 {body}</svg>
 "##,
             escape(title)
@@ -221,7 +226,7 @@ impl Svg {
         let _ = writeln!(
             self.body,
             r##"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}"
- fill="#ffffff" stroke="#ffffff" stroke-width="4" stroke-linejoin="round">{}</text>"##,
+ fill="{PAPER}" stroke="{PAPER}" stroke-width="4" stroke-linejoin="round">{}</text>"##,
             escape(text)
         );
         self.text(at, text, style);
@@ -239,6 +244,74 @@ impl Svg {
             pixels(rect.height)
         );
         let _ = writeln!(self.body, r#"<g clip-path="url(#{id})">"#);
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// Draws `content` with a text that appears under the pointer.
+    pub fn titled(&mut self, title: &str, content: impl FnOnce(&mut Svg)) {
+        let _ = write!(self.body, "<g><title>{}</title>", escape(title));
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// Draws `content` as the series `label`, which a page can switch off.
+    pub fn series(&mut self, label: &str, content: impl FnOnce(&mut Svg)) {
+        self.marked("series", label, content);
+    }
+
+    /// Draws `content` as the legend entry of the series `label`.
+    pub fn legend_entry(&mut self, label: &str, content: impl FnOnce(&mut Svg)) {
+        self.marked("legend-entry", label, content);
+    }
+
+    fn marked(&mut self, class: &str, label: &str, content: impl FnOnce(&mut Svg)) {
+        let _ = writeln!(self.body, r#"<g class="{class}" data-series="{}">"#, escape(label));
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// Draws `content` unseen: areas that only answer to the pointer.
+    pub fn unseen(&mut self, content: impl FnOnce(&mut Svg)) {
+        self.body.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">\n");
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// Draws `content` so that the pointer looks through it.
+    pub fn untouchable(&mut self, content: impl FnOnce(&mut Svg)) {
+        self.body.push_str("<g pointer-events=\"none\">\n");
+        content(self);
+        self.body.push_str("</g>\n");
+    }
+
+    /// A circle within [`Svg::unseen`] with its text.
+    pub fn hit(&mut self, (x, y): (f64, f64), title: &str) {
+        let (x, y) = (pixels(x), pixels(y));
+        let _ = writeln!(self.body, r#"<circle cx="{x}" cy="{y}" r="6"><title>{}</title></circle>"#, escape(title));
+    }
+
+    /// A rectangle within [`Svg::unseen`] with its text.
+    pub fn hit_rect(&mut self, rect: Rect, title: &str) {
+        let _ = writeln!(
+            self.body,
+            r#"<rect x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>"#,
+            pixels(rect.x),
+            pixels(rect.y),
+            pixels(rect.width),
+            pixels(rect.height),
+            escape(title)
+        );
+    }
+
+    /// A path of raw SVG commands with its text, filled like the group around it.
+    pub fn cell(&mut self, commands: &str, title: &str) {
+        let _ = writeln!(self.body, r#"<path d="{commands}"><title>{}</title></path>"#, escape(title));
+    }
+
+    /// Draws `content` with `fill` wherever it names none.
+    pub fn filled(&mut self, fill: &str, content: impl FnOnce(&mut Svg)) {
+        let _ = writeln!(self.body, r#"<g fill="{fill}">"#);
         content(self);
         self.body.push_str("</g>\n");
     }

@@ -1,38 +1,34 @@
-//! The running mean loss split into Taylor optimum and regret, per scale and optimizer.
+//! The running mean loss split into Taylor optimum and regret, per layer and optimizer.
 
-use super::{Context, Figure, WIDTH};
+use super::{
+    Context, Figure, WIDTH,
+    split::{Hatches, Part},
+};
 use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
-        panel::{LABEL, Labels, Panel, cells},
-        style::{INK, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
+        panel::{LABEL, Labels, Panel, TICK},
+        style::{INK, MUTED, OPTIMUM, REGRET},
         svg::{Anchor, Rect, Stroke, Svg, Text},
     },
     study::{
         numbers::{count, number, percent},
-        results::mean,
         tables::{RegretRow, Scale},
     },
 };
 use std::collections::BTreeMap;
 
-/// A certified error above this share of the loss is drawn.
-const SHOWN: f64 = 0.01;
+/// The loss axis ends at the mean loss of about this many rounds: the first ones are far above what follows.
+const EARLY: f64 = 30.0;
+/// Or of this share of the rounds, in short runs.
+const EARLY_SHARE: f64 = 0.2;
 
-/// One point of the split: prefix length, mean loss, Taylor optimum, and how low that may lie in truth.
-#[derive(Clone, Copy, Debug)]
+/// The split of the first `rounds` rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
     rounds: f64,
-    loss: f64,
-    optimum: f64,
-    least: f64,
-}
-
-impl Point {
-    fn is_open(&self) -> bool {
-        self.optimum - self.least > SHOWN * self.loss
-    }
+    part: Part,
 }
 
 /// One row of panels.
@@ -42,27 +38,27 @@ struct Row {
     layer: Option<usize>,
 }
 
-/// Draws one panel per optimizer (columns) and scale (rows).
+/// Draws one panel per optimizer (columns) and unit (rows).
 pub fn draw(context: &Context) -> Figure {
     let mut notes: Vec<String> = context.lacking("regret.csv").into_iter().collect();
     let rows = rows(context);
     let svg = if rows.is_empty() {
-        Err(format!("no optimizer has rows in regret.csv for the {} comparator", context.comparator))
+        Err(format!(
+            "no optimizer has rows in regret.csv at network or layer scale for the {} comparator",
+            context.comparator
+        ))
     } else {
         Ok(picture(context, &rows, &mut notes))
     };
     let caption = format!(
-        "Where the loss comes from. The black line is the mean loss of the first N rounds. Blue: the Taylor \
-         optimum, what the smooth regions that training visited cost at their best fixed weights ({} \
-         comparator). Orange: the regret, what the optimizer paid on top. Where the solver's certified error is \
-         more than {} of the loss, the optimum may lie anywhere in the hatched part, and the regret be as \
-         much larger. All panels share one loss axis; every prefix N has its own optimum.",
-        context.comparator,
-        percent(SHOWN)
+        "The split during training ({} comparator). The black line is the mean loss of the first N rounds. Below it lie \
+         the Taylor optimum of these rounds and the regret; every N has its own optimum. The hatched part is not \
+         certified: it may be optimum or regret. The numbers say which share of the last mean loss is regret.",
+        context.comparator
     );
     Figure {
         id: "decomposition",
-        heading: "Loss = Taylor optimum + regret",
+        heading: "Taylor optimum and regret during training",
         svg,
         caption,
         notes,
@@ -78,26 +74,29 @@ fn rows(context: &Context) -> Vec<Row> {
     for layer in context.layers_at(Scale::Layer) {
         rows.push(Row { title: context.layer_title(layer), scale: Scale::Layer, layer: Some(layer) });
     }
-    if !context.layers_at(Scale::Neuron).is_empty() {
-        rows.push(Row { title: "mean over all neurons".into(), scale: Scale::Neuron, layer: None });
-    }
     rows
 }
 
+/// The points of one unit, by rounds.
 fn points<'a>(rows: impl Iterator<Item = &'a RegretRow>) -> Vec<Point> {
-    let mut by_prefix: BTreeMap<usize, Vec<&RegretRow>> = BTreeMap::new();
-    for row in rows.filter(|row| row.mean_loss.is_finite() && row.taylor_optimum.is_finite()) {
-        by_prefix.entry(row.rounds).or_default().push(row);
-    }
-    by_prefix
-        .into_iter()
-        .filter_map(|(rounds, rows)| {
-            let loss = mean(rows.iter().map(|row| row.mean_loss))?;
-            let optimum = mean(rows.iter().map(|row| row.taylor_optimum))?;
-            let gap = mean(rows.iter().map(|row| if row.gap.is_finite() { row.gap } else { row.taylor_optimum }))?;
-            Some(Point { rounds: rounds as f64, loss, optimum, least: (optimum - gap).max(0.0) })
-        })
-        .collect()
+    let by_rounds: BTreeMap<usize, Part> = rows
+        .filter_map(|row| Part::new(row.mean_loss, row.taylor_optimum, row.gap).map(|part| (row.rounds, part)))
+        .collect();
+    by_rounds.into_iter().map(|(rounds, part)| Point { rounds: rounds as f64, part }).collect()
+}
+
+/// Where the loss axis ends: the largest of the series' first mean losses beyond the early rounds.
+fn ceiling(data: &[Vec<Vec<Point>>]) -> f64 {
+    let of = |points: &Vec<Point>| {
+        let last = points.last()?.rounds;
+        let early = EARLY.min(EARLY_SHARE * last);
+        points.iter().find(|point| point.rounds >= early).map(|point| point.part.loss)
+    };
+    let mut losses: Vec<f64> = data.iter().flatten().filter_map(of).filter(|loss| *loss > 0.0).collect();
+    losses.sort_by(f64::total_cmp);
+    // A diverged optimizer must not flatten the others.
+    let least = losses.first().copied().unwrap_or(1.0);
+    losses.into_iter().rev().find(|loss| *loss <= 20.0 * least).unwrap_or(least)
 }
 
 fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
@@ -111,80 +110,79 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
         })
         .collect();
     let all = || data.iter().flatten().flatten();
-    let negative = all().any(|p| p.optimum > p.loss);
+    let mut svg = Svg::new("decomposition", width, 0.0);
+    let hatches = Hatches::new(&mut svg);
     let mut entries = vec![
         Entry::new(Sample::Line(Stroke::solid(INK, 1.8)), "mean loss"),
         Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum"),
         Entry::new(Sample::Patch(REGRET.into()), "regret"),
     ];
-    if negative {
-        entries.push(Entry::new(Sample::Patch(NEGATIVE.into()), "negative regret (loss below the optimum)"));
+    if all().any(|p| p.part.least() > p.part.loss) {
+        entries.push(Entry::new(Sample::Patch(hatches.negative.clone()), "negative regret (loss below the optimum)"));
     }
-    let open = all().any(Point::is_open);
-    if open {
-        entries.push(Entry::new(Sample::Patch(UNSOLVED.into()), "not certified: optimum or regret"));
+    if all().any(|p| p.part.is_open()) {
+        entries.push(Entry::new(Sample::Patch(hatches.open.clone()), "not certified: optimum or regret"));
     }
     let head = legend::height(&entries, width - 20.0);
-    let top = head + 52.0;
-    let (gap_x, gap_y, height) = (16.0, 30.0, 74.0);
-    let cell_width = (width - 72.0 - gap_x * (columns as f64 - 1.0)) / columns as f64;
-    let total = top + rows.len() as f64 * (height + gap_y) + 16.0;
-    let mut svg = Svg::new("decomposition", width, total);
     legend::draw(&mut svg, (10.0, 4.0), width - 20.0, &entries);
-    let hatches = Hatches { negative: svg.hatch(NEGATIVE), open: svg.hatch(UNSOLVED) };
+    let top = head + 52.0;
+    let (gap_x, gap_y) = (16.0, 30.0);
+    let cell_width = (width - 72.0 - gap_x * (columns as f64 - 1.0)) / columns as f64;
 
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
-    let first = all().map(|p| p.rounds).fold(last, f64::min);
-    let highest = all().map(|p| p.loss.max(p.optimum)).fold(0.0, f64::max);
-    // A diverged optimizer must not flatten the others: the axis ends at twice the largest first loss.
-    let start = data.iter().flatten().filter_map(|p| p.first()).map(|p| p.loss).fold(0.0, f64::max);
-    let ceiling = 2.0 * start;
-    let y = Axis::from_zero(if ceiling > 0.0 && highest > ceiling { ceiling } else { highest });
+    let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
+    let y = Axis::from_zero(1.1 * ceiling(&data).min(highest));
     if highest > y.max {
-        notes.push(format!("Values up to {} lie above the frames.", number(highest)));
+        notes.push(format!("The first rounds lie above the frames, with mean losses up to {}.", number(highest)));
     }
-    let x = Axis::log(first, last).whole();
-    let frames = cells((62.0, top), (cell_width, height), (gap_x, gap_y), columns, columns * rows.len());
-    for (i, frame) in frames.iter().enumerate() {
-        let (row, column) = (i / columns, i % columns);
-        let points = &data[row][column];
-        let series = &context.series[column];
-        if row == 0 {
-            let at = (frame.x + frame.width / 2.0, head + 24.0);
-            svg.text(at, &series.name, Text::new(LABEL + 1.0, Anchor::Middle).bold().colored(series.style.color));
+    let x = Axis::linear(0.0, last).whole();
+    let mut corner = top;
+    for (i, (row, data)) in rows.iter().zip(&data).enumerate() {
+        let height = if row.scale == Scale::Network { 130.0 } else { 70.0 };
+        let bottom = i + 1 == rows.len();
+        for (column, (points, series)) in data.iter().zip(&context.series).enumerate() {
+            let frame = Rect::new(62.0 + column as f64 * (cell_width + gap_x), corner, cell_width, height);
+            let panel = Panel::new(frame, x, y);
+            svg.series(&series.name, |svg| {
+                if i == 0 {
+                    let at = (frame.x + frame.width / 2.0, head + 24.0);
+                    let style = Text::new(LABEL + 1.0, Anchor::Middle).bold().colored(series.style.color);
+                    svg.text(at, &series.name, style);
+                }
+                let labels = Labels {
+                    title: &row.title,
+                    x: if bottom { "rounds N" } else { "" },
+                    y: "",
+                    hide_x: !bottom,
+                    hide_y: column > 0,
+                };
+                panel.draw(svg, labels);
+                draw_panel(svg, &panel, points, &hatches);
+                let name =
+                    |point: &Point| format!("{}, {}, N = {}", series.name, row.title, count(point.rounds as u64));
+                answers(svg, &panel, points, name);
+            });
         }
-        let panel = Panel::new(*frame, x, y);
-        let bottom = row + 1 == rows.len();
-        panel.draw(
-            &mut svg,
-            Labels {
-                title: &rows[row].title,
-                x: if bottom { "rounds N (log axis)" } else { "" },
-                y: "",
-                hide_x: !bottom,
-                hide_y: column > 0,
-            },
-        );
-        if points.is_empty() {
-            let at = (frame.x + frame.width / 2.0, frame.y + frame.height / 2.0 + 4.0);
-            svg.text(at, "not measured", Text::new(LABEL, Anchor::Middle));
-            continue;
-        }
-        panel.inside(&mut svg, |svg| stack(svg, &panel, points, &hatches));
-        if points.len() == 1 {
-            bar(&mut svg, &panel, points[0], &hatches);
-        }
+        corner += height + gap_y;
     }
-    let middle = top + 0.5 * (rows.len() as f64 * (height + gap_y) - gap_y);
+    let middle = 0.5 * (top + corner - gap_y);
     svg.text((16.0, middle), "mean loss per round", Text::new(LABEL, Anchor::Middle).rotated(-90.0));
-    let fewest = data.iter().flatten().map(Vec::len).filter(|n| *n > 0).min().unwrap_or(0);
-    if fewest == 1 {
+    svg.resize(corner + 16.0);
+    let most = data.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    if data.iter().flatten().any(|points| points.len() == 1) {
         notes.push("A bar instead of an area: only one prefix was analysed.".into());
     }
-    if let Some(widest) = unequal_windows(&data) {
-        notes.push(widest);
+    let hidden = all().filter(|p| p.part.nothing_certified()).count();
+    if hidden > 0 && most > 1 {
+        notes.push(format!(
+            "At {} of {} points nothing is certified: the search ended before its bound said more than that losses are \
+             not negative. Their optima are not drawn.",
+            count(hidden as u64),
+            count(all().count() as u64)
+        ));
     }
-    svg.finish("Mean loss split into Taylor optimum and regret, one column per optimizer and one row per scale")
+    notes.extend(unequal_windows(&data));
+    svg.finish("Mean loss split into Taylor optimum and regret, one column per optimizer and one row per unit")
 }
 
 /// A note when scales were analysed over different numbers of rounds.
@@ -201,95 +199,150 @@ fn unequal_windows(data: &[Vec<Vec<Point>>]) -> Option<String> {
     })
 }
 
-/// Fills for what is not plain.
-struct Hatches {
-    negative: String,
-    open: String,
+fn draw_panel(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches) {
+    let frame = panel.frame;
+    let Some(last) = points.last() else {
+        let at = (frame.x + frame.width / 2.0, frame.y + frame.height / 2.0 + 4.0);
+        svg.text(at, "not measured", Text::new(LABEL, Anchor::Middle));
+        return;
+    };
+    panel.inside(svg, |svg| match points {
+        [point] => bar(svg, panel, point, hatches),
+        _ => stack(svg, panel, points, hatches),
+    });
+    let share = |regret: f64| percent(regret / last.part.loss);
+    let text = if last.part.nothing_certified() {
+        "nothing certified".to_owned()
+    } else if last.part.is_open() {
+        format!("regret {} to {}", share(last.part.regret()), share(last.part.most_regret()))
+    } else {
+        format!("regret {}", share(last.part.regret()))
+    };
+    svg.label((frame.right() - 6.0, frame.y + 13.0), &text, Text::new(TICK, Anchor::End).colored(MUTED));
 }
 
-/// Optimum from zero, regret between optimum and loss, and both lines on top.
+/// Neighbouring points with those between them at which the loss crosses an end of the optimum's interval.
+fn refined(points: &[Point]) -> Vec<Point> {
+    let mut all = Vec::new();
+    for pair in points.windows(2) {
+        let [a, b] = [pair[0], pair[1]];
+        let crossing = |height: fn(&Part) -> f64| {
+            let (before, after) = (height(&a.part), height(&b.part));
+            (before * after < 0.0).then(|| before / (before - after))
+        };
+        let mut shares: Vec<f64> =
+            [crossing(|part| part.regret()), crossing(|part| part.most_regret())].into_iter().flatten().collect();
+        shares.sort_by(f64::total_cmp);
+        all.push(a);
+        all.extend(shares.into_iter().map(|t| {
+            let mix = |value: fn(&Part) -> f64| value(&a.part) + t * (value(&b.part) - value(&a.part));
+            let (optimum, least) = (mix(|part| part.optimum), mix(Part::least));
+            let part = Part { loss: mix(|part| part.loss), optimum, gap: optimum - least };
+            Point { rounds: a.rounds + t * (b.rounds - a.rounds), part }
+        }));
+    }
+    all.extend(points.last());
+    all
+}
+
+/// Certified optimum, what is not certified, and regret, from the bottom; the mean loss on top.
 fn stack(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches) {
-    if points.len() < 2 {
-        return;
+    // Stretches that are certified, and those with an end that is not at all, in turn.
+    let unknown = |pair: &[Point]| pair.iter().any(|point| point.part.nothing_certified());
+    let pairs: Vec<&[Point]> = points.windows(2).collect();
+    let mut start = 0;
+    for run in pairs.chunk_by(|a, b| unknown(a) == unknown(b)) {
+        let stretch = refined(&points[start..=start + run.len()]);
+        start += run.len();
+        let mut area = |upper: fn(&Part) -> f64, lower: fn(&Part) -> f64, fill: &str| {
+            let line = |value: fn(&Part) -> f64| stretch.iter().map(move |p| panel.at(p.rounds, value(&p.part)));
+            if stretch.iter().any(|p| upper(&p.part) > lower(&p.part)) {
+                let outline: Vec<(f64, f64)> = line(upper).chain(line(lower).rev()).collect();
+                svg.polygon(&outline, fill, 1.0);
+            }
+        };
+        if unknown(run[0]) {
+            // An upper bound that nothing supports from below shows the search and not the training.
+            area(|part| part.loss, |_| 0.0, &hatches.open);
+        } else {
+            area(|part| part.least().min(part.loss), |_| 0.0, OPTIMUM);
+            area(|part| part.optimum.max(part.least()), Part::least, &hatches.open);
+            area(|part| part.loss.max(part.optimum), |part| part.optimum, REGRET);
+            area(|part| part.least().max(part.loss), |part| part.loss, &hatches.negative);
+        }
     }
-    let floor = panel.at(1.0, 0.0).1;
-    let losses: Vec<(f64, f64)> = points.iter().map(|p| panel.at(p.rounds, p.loss)).collect();
-    let optima: Vec<(f64, f64)> = points.iter().map(|p| panel.at(p.rounds, p.optimum)).collect();
-    let mut area = vec![(optima[0].0, floor)];
-    area.extend(&optima);
-    area.push((optima[optima.len() - 1].0, floor));
-    svg.polygon(&area, OPTIMUM, 0.75);
-    for (upper, lower, positive) in bands(&losses, &optima) {
-        let outline: Vec<(f64, f64)> = upper.into_iter().chain(lower.into_iter().rev()).collect();
-        let fill = if positive { REGRET } else { &hatches.negative };
-        svg.polygon(&outline, fill, if positive { 0.8 } else { 1.0 });
-    }
-    for pair in points.windows(2).filter(|pair| pair.iter().any(Point::is_open)) {
-        let corner = |p: &Point, value: f64| panel.at(p.rounds, value);
-        let [a, b] = [&pair[0], &pair[1]];
-        let outline = [corner(a, a.optimum), corner(b, b.optimum), corner(b, b.least), corner(a, a.least)];
-        svg.polygon(&outline, &hatches.open, 1.0);
-    }
-    svg.polyline(&optima, Stroke::solid("#0072b2", 1.2));
+    let losses: Vec<(f64, f64)> = points.iter().map(|p| panel.at(p.rounds, p.part.loss)).collect();
     svg.polyline(&losses, Stroke::solid(INK, 1.8));
 }
 
-type Points = Vec<(f64, f64)>;
-
-/// The stretches between two lines over the same abscissas in which the first is above the second or below it.
-fn bands(losses: &[(f64, f64)], optima: &[(f64, f64)]) -> Vec<(Points, Points, bool)> {
-    let mut bands: Vec<(Points, Points, bool)> = Vec::new();
-    // Pixels grow downwards: the loss is above the optimum where its ordinate is smaller.
-    let above = |i: usize| losses[i].1 <= optima[i].1;
-    for i in 0..losses.len() {
-        if i == 0 || above(i) != above(i - 1) {
-            let mut next = (Vec::new(), Vec::new(), above(i));
-            if let Some((upper, lower, _)) = bands.last_mut() {
-                let (before, after) = (optima[i - 1].1 - losses[i - 1].1, optima[i].1 - losses[i].1);
-                let share = before / (before - after);
-                let mix = |a: (f64, f64), b: (f64, f64)| (a.0 + share * (b.0 - a.0), a.1 + share * (b.1 - a.1));
-                let crossing = mix(losses[i - 1], losses[i]);
-                upper.push(crossing);
-                lower.push(crossing);
-                next.0.push(crossing);
-                next.1.push(crossing);
-            }
-            bands.push(next);
-        }
-        if let Some((upper, lower, _)) = bands.last_mut() {
-            upper.push(losses[i]);
-            lower.push(optima[i]);
-        }
-    }
-    bands
-}
-
 /// The split at a single prefix, as a bar in the middle of the panel.
-fn bar(svg: &mut Svg, panel: &Panel, point: Point, hatches: &Hatches) {
+fn bar(svg: &mut Svg, panel: &Panel, point: &Point, hatches: &Hatches) {
     let center = panel.frame.x + panel.frame.width / 2.0;
     let pixel = |value: f64| panel.at(1.0, value).1.max(panel.frame.y);
-    let (floor, optimum, loss) = (panel.frame.bottom(), pixel(point.optimum), pixel(point.loss));
-    svg.rect(Rect::new(center - 20.0, optimum, 40.0, (floor - optimum).max(0.0)), OPTIMUM, None);
-    if point.is_open() {
-        svg.rect(Rect::new(center - 20.0, optimum, 40.0, pixel(point.least) - optimum), &hatches.open, None);
-    }
-    let fill = if loss <= optimum { REGRET } else { &hatches.negative };
-    svg.rect(Rect::new(center - 20.0, loss.min(optimum), 40.0, (loss - optimum).abs()), fill, None);
+    let part = point.part;
+    let mut stretch = |from: f64, to: f64, fill: &str| {
+        if to > from {
+            svg.rect(Rect::new(center - 20.0, pixel(to), 40.0, pixel(from) - pixel(to)), fill, None);
+        }
+    };
+    stretch(0.0, part.least().min(part.loss), OPTIMUM);
+    stretch(part.loss, part.least(), &hatches.negative);
+    stretch(part.least(), part.optimum, &hatches.open);
+    stretch(part.optimum, part.loss, REGRET);
+    let loss = pixel(part.loss);
     svg.line((center - 26.0, loss), (center + 26.0, loss), Stroke::solid(INK, 1.8));
+}
+
+/// A strip around every point that says its numbers.
+fn answers(svg: &mut Svg, panel: &Panel, points: &[Point], name: impl Fn(&Point) -> String) {
+    let frame = panel.frame;
+    let place = |i: usize| panel.at(points[i].rounds, 0.0).0;
+    svg.unseen(|svg| {
+        for (i, point) in points.iter().enumerate() {
+            let from = if i == 0 { frame.x } else { 0.5 * (place(i - 1) + place(i)) };
+            let to = if i + 1 == points.len() { frame.right() } else { 0.5 * (place(i) + place(i + 1)) };
+            let rect = Rect::new(from, frame.y, (to - from).max(0.0), frame.height);
+            svg.hit_rect(rect, &format!("{}: {}", name(point), point.part.in_words()));
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn point(rounds: f64, loss: f64, optimum: f64, gap: f64) -> Point {
+        Point { rounds, part: Part::new(loss, optimum, gap).unwrap() }
+    }
+
+    fn drawn(points: &[Point]) -> String {
+        let panel = Panel::new(Rect::new(0.0, 0.0, 100.0, 100.0), Axis::linear(0.0, 100.0), Axis::linear(0.0, 1.0));
+        let mut svg = Svg::new("x", 100.0, 100.0);
+        let hatches = Hatches::new(&mut svg);
+        stack(&mut svg, &panel, points, &hatches);
+        svg.finish("x")
+    }
+
     #[test]
-    fn bands_meet_where_the_lines_cross() {
-        let losses = [(0.0, 0.0), (1.0, 2.0), (2.0, 2.0)];
-        let optima = [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)];
-        let bands = bands(&losses, &optima);
-        assert_eq!(bands.len(), 2);
-        assert!(bands[0].2 && !bands[1].2);
-        assert_eq!(bands[0].0, [(0.0, 0.0), (0.5, 1.0)]);
-        assert_eq!(bands[1].1, [(0.5, 1.0), (1.0, 1.0), (2.0, 1.0)]);
+    fn where_nothing_is_certified_all_below_the_loss_is_hatched() {
+        let certified = drawn(&[point(0.0, 0.8, 0.5, 0.0), point(100.0, 0.8, 0.5, 0.0)]);
+        assert!(certified.contains(OPTIMUM) && certified.contains(REGRET));
+        let unknown = drawn(&[point(0.0, 0.8, 0.5, 0.0), point(100.0, 0.8, 0.5, 0.5)]);
+        assert!(!unknown.contains(OPTIMUM) && !unknown.contains(REGRET));
+        assert!(unknown.contains(r#"<path d="M0 20L100 20L100 100L0 100Z" fill="url(#x-2)""#), "{unknown}");
+    }
+
+    #[test]
+    fn areas_meet_where_the_loss_crosses_the_optimum() {
+        let points = refined(&[point(0.0, 0.8, 0.4, 0.0), point(100.0, 0.4, 0.8, 0.0)]);
+        assert_eq!(points.len(), 4, "both ends of the interval are crossed");
+        assert!((points[1].rounds - 50.0).abs() < 1e-9 && points[1].part.regret().abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_axis_ends_where_the_early_rounds_do() {
+        let run = vec![point(1.0, 9.0, 1.0, 0.0), point(30.0, 2.0, 1.0, 0.0), point(200.0, 1.0, 0.5, 0.0)];
+        let diverged = vec![point(1.0, 9.0, 1.0, 0.0), point(7.0, 1e9, 1.0, 0.0)];
+        assert_eq!(ceiling(&[vec![run, diverged]]), 2.0);
     }
 }

@@ -8,7 +8,10 @@ use crate::{
         panel::{LABEL, Labels, Panel},
         svg::{Anchor, Rect, Svg, Text},
     },
-    study::numbers::{count, percent},
+    study::{
+        numbers::{count, number, percent},
+        tables::NeuronRow,
+    },
 };
 
 /// A novelty axis is logarithmic when positive values span more than this ratio.
@@ -28,9 +31,10 @@ pub fn draw(context: &Context) -> Figure {
     let caption = format!(
         "How widely each optimizer searched. An activation configuration says which hidden unit is active on \
          which datapoint of the probe set{}. (a) Novelty: the least number of bits in which the configuration \
-         after that many rounds differs from any earlier one. (b) Switches: how often datapoints switched a \
-         neuron's state, neurons sorted. (c) Log-volume of configuration space that a neuron covered, neurons \
-         sorted.",
+         after that many rounds differs from any earlier one; the first step, from the initialization, is in the notes. \
+         (b) Switches: how often datapoints switched a neuron's state, neurons sorted. (c) Log-volume of the \
+         configurations that a neuron covered, neurons sorted. Everything is counted on the probe set alone; there is no \
+         certificate for other data.",
         bits.map_or(String::new(), |bits| format!(" ({} bits)", count(bits)))
     );
     let mut sources = context.sources("novelty.csv");
@@ -52,14 +56,32 @@ fn picture(series: &[Series], notes: &mut Vec<String>) -> String {
             s.tables.novelty.iter().filter_map(|row| row.min_hamming.map(|b| (row.round as f64, b as f64))).collect()
         })
         .collect();
-    novelty_panel(&mut svg, series, frame(0), &novelty, notes);
-    let switches: Vec<Vec<f64>> =
-        series.iter().map(|s| s.tables.neurons.iter().map(|row| row.switches as f64).collect()).collect();
-    let volumes: Vec<Vec<f64>> =
-        series.iter().map(|s| s.tables.neurons.iter().map(|row| row.log_volume).collect()).collect();
-    sorted_panel(&mut svg, series, frame(1), &switches, "(b) switches", "switches per neuron");
-    sorted_panel(&mut svg, series, frame(2), &volumes, "(c) log-volume", "log-volume (nats)");
+    // The way from the initialization is longer than all that follow: it would set the axis.
+    let later = without_first(novelty, series, notes);
+    novelty_panel(&mut svg, series, frame(0), &later, notes);
+    sorted_panel(&mut svg, series, frame(1), |row| row.switches as f64, ["(b) switches", "switches per neuron"]);
+    sorted_panel(&mut svg, series, frame(2), |row| row.log_volume, ["(c) log-volume", "log-volume (nats)"]);
     svg.finish("Exploration: novelty against round, switches and log-volume of sorted neurons, one line per optimizer")
+}
+
+/// The novelties after the first step, which a note tells; all, where there is no later one.
+fn without_first(novelty: Vec<Vec<(f64, f64)>>, series: &[Series], notes: &mut Vec<String>) -> Vec<Vec<(f64, f64)>> {
+    if novelty.iter().all(|points| points.len() < 3) {
+        return novelty;
+    }
+    let first: Vec<String> = novelty
+        .iter()
+        .zip(series)
+        .filter_map(|(points, s)| {
+            let (round, bits) = points.first()?;
+            let all: f64 = points.iter().map(|p| p.1).sum();
+            let share = if all > 0.0 { bits / all } else { 0.0 };
+            let (round, bits) = (count(*round as u64), count(*bits as u64));
+            Some(format!("{} {bits} bits by round {round} ({} of its sum)", s.name, percent(share)))
+        })
+        .collect();
+    notes.push(format!("Not in panel (a): the first step, from the initialization: {}.", first.join(", ")));
+    novelty.into_iter().map(|points| points.into_iter().skip(1).collect()).collect()
 }
 
 fn novelty_panel(svg: &mut Svg, series: &[Series], frame: Rect, novelty: &[Vec<(f64, f64)>], notes: &mut Vec<String>) {
@@ -80,23 +102,31 @@ fn novelty_panel(svg: &mut Svg, series: &[Series], frame: Rect, novelty: &[Vec<(
             count(zeros as u64)
         ));
     }
-    for (points, s) in novelty.iter().zip(series) {
-        if points.is_empty() {
-            continue;
-        }
-        panel.inside(svg, |svg| {
-            for part in points.split(|p| log && p.1 <= 0.0) {
-                panel.curve(svg, part, s.style.stroke(1.8));
+    for (points, s) in novelty.iter().zip(series).filter(|(points, _)| !points.is_empty()) {
+        let place = |p: &(f64, f64)| match log && p.1 <= 0.0 {
+            true => (panel.at(p.0, 1.0).0, frame.bottom()),
+            false => panel.at(p.0, p.1),
+        };
+        svg.series(&s.name, |svg| {
+            panel.inside(svg, |svg| {
+                for part in points.split(|p| log && p.1 <= 0.0) {
+                    panel.curve(svg, part, s.style.stroke(1.8));
+                }
+            });
+            let every = points.len().div_ceil(7).max(1);
+            for (i, p) in points.iter().enumerate() {
+                let returned = log && p.1 <= 0.0;
+                if returned || i % every == 0 || i + 1 == points.len() {
+                    s.style.mark(svg, place(p), 2.8, !returned);
+                }
             }
+            svg.unseen(|svg| {
+                for i in thinned(points.len(), 120) {
+                    let (round, bits) = (count(points[i].0 as u64), count(points[i].1 as u64));
+                    svg.hit(place(&points[i]), &format!("{}, round {round}: novelty {bits} bits", s.name));
+                }
+            });
         });
-        let every = points.len().div_ceil(7).max(1);
-        for (i, p) in points.iter().enumerate() {
-            if log && p.1 <= 0.0 {
-                s.style.mark(svg, (panel.at(p.0, 1.0).0, frame.bottom()), 2.8, false);
-            } else if i % every == 0 || i + 1 == points.len() {
-                s.style.mark(svg, panel.at(p.0, p.1), 2.8, true);
-            }
-        }
     }
     if novelty.iter().all(Vec::is_empty) {
         not_recorded(svg, frame);
@@ -104,21 +134,38 @@ fn novelty_panel(svg: &mut Svg, series: &[Series], frame: Rect, novelty: &[Vec<(
 }
 
 /// Values sorted downwards, against the share of neurons, so that networks of any size compare.
-fn sorted_panel(svg: &mut Svg, series: &[Series], frame: Rect, values: &[Vec<f64>], title: &str, y_label: &str) {
-    let all = || values.iter().flatten().copied().filter(|v| v.is_finite());
+fn sorted_panel(
+    svg: &mut Svg,
+    series: &[Series],
+    frame: Rect,
+    value: impl Fn(&NeuronRow) -> f64,
+    [title, y_label]: [&str; 2],
+) {
+    let all = || series.iter().flat_map(|s| &s.tables.neurons).map(&value).filter(|v| v.is_finite());
     let (least, largest) = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
     let y = if least < 0.0 { Axis::linear(least * 1.05, largest.max(0.0) * 1.05) } else { Axis::from_zero(largest) };
     let panel = Panel::new(frame, Axis::linear(0.0, 100.0), y);
     panel.draw(svg, Labels { title, x: "neurons, sorted (%)", y: y_label, ..Labels::default() });
-    for (values, s) in values.iter().zip(series) {
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-        sorted.sort_by(|a, b| b.total_cmp(a));
-        let share = |i: usize| 100.0 * (i as f64 + 0.5) / sorted.len() as f64;
-        let points: Vec<(f64, f64)> = thinned(sorted.len(), 200).map(|i| (share(i), sorted[i])).collect();
-        panel.curve(svg, &points, s.style.stroke(1.8));
-        for i in thinned(points.len(), 6) {
-            s.style.mark(svg, panel.at(points[i].0, points[i].1), 2.8, true);
-        }
+    for s in series {
+        let mut sorted: Vec<(f64, &NeuronRow)> =
+            s.tables.neurons.iter().map(|row| (value(row), row)).filter(|(v, _)| v.is_finite()).collect();
+        sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let at = |i: usize| (100.0 * (i as f64 + 0.5) / sorted.len() as f64, sorted[i].0);
+        let points: Vec<(f64, f64)> = thinned(sorted.len(), 200).map(at).collect();
+        svg.series(&s.name, |svg| {
+            panel.curve(svg, &points, s.style.stroke(1.8));
+            for i in thinned(points.len(), 6) {
+                s.style.mark(svg, panel.at(points[i].0, points[i].1), 2.8, true);
+            }
+            svg.unseen(|svg| {
+                for i in thinned(sorted.len(), 60) {
+                    let ((x, y), row) = (at(i), sorted[i].1);
+                    let dead = if row.dead { ", dead" } else { "" };
+                    let title = format!("{}, layer {}, neuron {}{dead}: {}", s.name, row.layer, row.neuron, number(y));
+                    svg.hit(panel.at(x, y), &title);
+                }
+            });
+        });
     }
     if all().next().is_none() {
         not_recorded(svg, frame);
@@ -141,4 +188,28 @@ pub fn novelty_in_words(series: &Series) -> Option<String> {
     let bits = series.tables.novelty.iter().map(|row| row.bits).max().filter(|bits| *bits > 0)?;
     let mean = series.tables.mean_novelty()?;
     Some(format!("{} of {} bits ({})", count(mean.round() as u64), count(bits), percent(mean / bits as f64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        report::sample::{self, Kind},
+        study::results::RunTables,
+    };
+
+    #[test]
+    fn the_first_step_is_told_and_not_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        sample::write(dir.path(), Kind::Autoencoder);
+        let run = RunTables::read(dir.path()).unwrap();
+        let context = Context::of(&run);
+        let mut notes = Vec::new();
+        let all = vec![vec![(10.0, 900.0), (20.0, 60.0), (30.0, 40.0)]; context.series.len()];
+        let later = without_first(all.clone(), &context.series, &mut notes);
+        assert!(later.iter().all(|points| points[..] == [(20.0, 60.0), (30.0, 40.0)]));
+        assert!(notes[0].contains("SGD 900 bits by round 10 (90% of its sum)"), "{notes:?}");
+        let single = vec![vec![(10.0, 900.0)]; context.series.len()];
+        assert_eq!(without_first(single.clone(), &context.series, &mut notes), single);
+    }
 }

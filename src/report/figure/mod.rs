@@ -7,16 +7,15 @@ pub mod decomposition;
 pub mod exploration;
 pub mod landscape;
 pub mod neuron_map;
+pub mod neuron_regret;
 pub mod regret;
 pub mod signs;
+pub mod split;
 pub mod study;
 pub mod training;
 pub mod tuning;
 
-use super::draw::{
-    legend::{Entry, Sample},
-    style::SeriesStyle,
-};
+use super::draw::{legend::Entry, style::SeriesStyle};
 use crate::study::{
     numbers::display_name,
     results::{OptimizerTables, RunTables},
@@ -134,17 +133,18 @@ pub fn lacking(series: &[Series], file: &'static str) -> Option<String> {
 
 /// One legend entry per series.
 pub fn series_entries(series: &[Series]) -> Vec<Entry> {
-    series.iter().map(|series| Entry::new(Sample::Series(series.style), series.name.clone())).collect()
+    series.iter().map(|series| Entry::series(series.style, series.name.clone())).collect()
 }
 
 /// All figures of one run, in the order of the page.
 pub fn of_run(run: &RunTables) -> Vec<Figure> {
     let context = Context::of(run);
     vec![
+        split::draw(&context),
         training::draw(&context.series),
         decomposition::draw(&context),
         regret::layers(&context),
-        regret::neurons(&context),
+        neuron_regret::draw(&context),
         neuron_map::draw(&context),
         exploration::draw(&context),
     ]

@@ -1,15 +1,15 @@
-//! A map of all neurons: regret and Taylor optimum of each, and which are dead.
+//! A map of all neurons: which share of the loss is regret of each, and which are dead.
 
 use super::{Context, Figure, Series, WIDTH};
 use crate::{
     report::draw::{
         legend::{self, Entry, Sample},
         panel::{LABEL, TICK},
-        style::{FRAME, MUTED, fitted, ramp},
+        style::{DEAD, FRAME, MUTED, PAPER, UNSOLVED, fitted, ramp},
         svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
     },
     study::{
-        numbers::{count, counted, significant},
+        numbers::{count, counted, percent},
         results::mean,
         tables::{Scale, UnitRow},
     },
@@ -19,22 +19,28 @@ use std::{
     fmt::Write,
 };
 
-/// Steps of a colour ramp: more cannot be told apart, and each is one path of the file.
+/// Steps of the colour ramp: more cannot be told apart.
 const STEPS: usize = 24;
 /// Layers with more neurons show means of neighbouring ones.
 const MOST_CELLS: usize = 1600;
-/// The two ramps: orange for regret, blue for the optimum.
-const RAMPS: [(u8, u8, u8); 2] = [(213, 94, 0), (0, 114, 178)];
-const DEAD: &str = "#000000";
+/// Figures with more cells say nothing under the pointer, so that the page stays small.
+const MOST_TITLES: usize = 6000;
+/// Orange, as regret is elsewhere.
+const COLOR: (u8, u8, u8) = (213, 94, 0);
+/// Cells whose gap is more than this share of the colour scale are hatched.
+const SHOWN: f64 = 0.1;
 
-/// One neuron, or a few neighbouring ones.
+/// One neuron, or a few neighbouring ones; shares are of the mean loss.
+#[derive(Debug, PartialEq)]
 struct Cell {
-    /// Regret and optimum.
-    values: [f64; 2],
+    /// The first and the last neuron.
+    neurons: (usize, usize),
+    regret: f64,
+    gap: f64,
     dead: bool,
 }
 
-/// Draws a block of cells per layer (rows), quantity and optimizer (columns).
+/// Draws a block of cells per layer (rows) and optimizer (columns).
 pub fn draw(context: &Context) -> Figure {
     let mut notes: Vec<String> =
         ["units.csv", "neurons.csv"].into_iter().filter_map(|file| context.lacking(file)).collect();
@@ -48,15 +54,16 @@ pub fn draw(context: &Context) -> Figure {
         Ok(picture(context, &layers, &mut notes))
     };
     let caption = format!(
-        "Every analysed neuron after the whole run ({} comparator), in the order of its layer, row by row from \
-         the upper left. Left: mean regret; right: Taylor optimum; both in loss per round. Each layer has its \
-         own colour scale, shared by the optimizers, so compare along a row. Crossed cells are dead: active \
-         nowhere on the probe set at the end.",
-        context.comparator
+        "Regret of every neuron as a share of the mean loss, after all rounds ({} comparator). Neurons are in the order of \
+         their layer, row by row; grey numbers name the first neuron of a row and of a column. Each layer has its own colour \
+         scale, shared by the optimizers: compare along a row. Hatched: the gap is more than {} of the colour scale, so the \
+         regret may be that much larger. Crossed: dead, active nowhere on the probe set at the end.",
+        context.comparator,
+        percent(SHOWN)
     );
     let mut sources = context.sources("units.csv");
     sources.extend(context.sources("neurons.csv"));
-    Figure { id: "neurons", heading: "Map of all neurons", svg, caption, notes, sources }
+    Figure { id: "neurons", heading: "Map of all neurons: regret", svg, caption, notes, sources }
 }
 
 fn layer_cells(context: &Context, series: &Series, layer: usize) -> Vec<Cell> {
@@ -69,115 +76,177 @@ fn layer_cells(context: &Context, series: &Series, layer: usize) -> Vec<Cell> {
         .filter_map(|row| row.neuron.map(|neuron| (neuron, row)))
         .collect();
     let rows: Vec<(usize, &UnitRow)> = rows.into_iter().collect();
+    let share = |value: f64, row: &UnitRow| if row.mean_loss > 0.0 { value / row.mean_loss } else { 0.0 };
+    // An unknown gap leaves all of the optimum.
+    let gap = |row: &UnitRow| if row.gap.is_finite() { row.gap } else { row.taylor_optimum };
     rows.chunks(rows.len().div_ceil(MOST_CELLS).max(1))
         .map(|chunk| Cell {
-            values: [
-                mean(chunk.iter().map(|(_, row)| row.mean_regret)).unwrap_or(f64::NAN),
-                mean(chunk.iter().map(|(_, row)| row.taylor_optimum)).unwrap_or(f64::NAN),
-            ],
+            neurons: (chunk[0].0, chunk[chunk.len() - 1].0),
+            regret: mean(chunk.iter().map(|(_, row)| share(row.mean_regret, row))).unwrap_or(f64::NAN),
+            gap: mean(chunk.iter().map(|(_, row)| share(gap(row), row))).unwrap_or(f64::NAN),
             dead: chunk.iter().all(|(neuron, _)| dead.contains(neuron)),
         })
         .collect()
 }
 
+/// The side of the image that the outputs of `layer` form: of a network whose square input is its target.
+fn image_side(layers: &[String], layer: usize) -> Option<usize> {
+    let dense = |text: &String| -> Option<(usize, usize)> {
+        let (from, to) = text.strip_prefix("dense ")?.split_once("->")?;
+        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
+    };
+    let last = layers.iter().rposition(|text| dense(text).is_some())?;
+    let (inputs, outputs) = (layers.iter().find_map(dense)?.0, dense(&layers[last])?.1);
+    let side = outputs.isqrt();
+    (last == layer && inputs == outputs && side * side == outputs && side > 3).then_some(side)
+}
+
+/// How many columns of which size hold the cells of a layer.
+#[derive(Clone, Copy)]
+struct Grid {
+    columns: usize,
+    size: f64,
+    height: f64,
+    /// Whether rows and columns are those of an image.
+    image: bool,
+}
+
+impl Grid {
+    fn of(count: usize, block: f64, side: Option<usize>) -> Grid {
+        let side = side.filter(|side| side * side == count);
+        let columns = match side {
+            Some(side) => side,
+            None if count <= 100 => 10,
+            None => (count as f64).sqrt().ceil() as usize,
+        };
+        // Cells of small layers are no larger than others.
+        let size = block / columns.max(10) as f64;
+        Grid { columns, size, height: count.div_ceil(columns) as f64 * size, image: side.is_some() }
+    }
+
+    fn corner(&self, index: usize) -> (f64, f64) {
+        ((index % self.columns) as f64 * self.size, (index / self.columns) as f64 * self.size)
+    }
+}
+
 fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> String {
     let optimizers = context.series.len();
-    let (label, bar, gap) = (86.0, 66.0, 8.0);
-    let block = (((WIDTH - label - 2.0 * bar) / (2.0 * optimizers as f64)) - gap).clamp(44.0, 120.0);
-    let group = optimizers as f64 * (block + gap) + bar;
-    let width = (label + 2.0 * group).max(WIDTH);
+    let (label, bar, gap) = (84.0, 58.0, 30.0);
+    let block = ((WIDTH - label - bar) / optimizers as f64 - gap).clamp(60.0, 190.0);
+    let width = (label + optimizers as f64 * (block + gap) + bar).max(WIDTH);
     let cells: Vec<Vec<Vec<Cell>>> = layers
         .iter()
         .map(|layer| context.series.iter().map(|series| layer_cells(context, series, *layer)).collect())
         .collect();
-    let widest = cells.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    if widest == MOST_CELLS || cells.iter().flatten().flatten().count() < context_rows(context) {
+    let all = || cells.iter().flatten().flatten();
+    if all().any(|cell| cell.neurons.0 != cell.neurons.1) {
         notes.push(format!("A layer of more than {MOST_CELLS} neurons shows means of neighbouring neurons."));
     }
-    let negative = cells.iter().flatten().flatten().filter(|cell| cell.values[0] < 0.0).count();
+    let negative = all().filter(|cell| cell.regret < 0.0).count();
     if negative > 0 {
         notes.push(format!(
             "{} cells have negative regret: the palest ones of scales that begin below zero.",
             count(negative as u64)
         ));
     }
-    let heights: Vec<f64> =
-        cells.iter().map(|row| row.iter().map(|cells| grid(cells.len(), block).height).fold(44.0, f64::max)).collect();
-    let entries = [Entry::new(Sample::Patch(DEAD.into()), "dead neuron (a cross; black where cells are small)")];
-    let head = legend::height(&entries, WIDTH - 20.0) + 56.0;
-    let total = head + heights.iter().map(|h| h + 18.0).sum::<f64>();
-    let mut svg = Svg::new("neurons", width, total);
+    let titled = all().count() <= MOST_TITLES;
+    let sides: Vec<Option<usize>> = layers.iter().map(|layer| image_side(context.layers, *layer)).collect();
+    let grids: Vec<Grid> = cells
+        .iter()
+        .zip(&sides)
+        .map(|(row, side)| Grid::of(row.iter().map(Vec::len).max().unwrap_or(0).max(1), block, *side))
+        .collect();
+    if sides.iter().any(Option::is_some) {
+        notes.push("The last layer is shown as the image that its outputs form.".into());
+    }
+    let mut svg = Svg::new("neurons", width, 0.0);
+    let hatch = svg.hatch(UNSOLVED);
+    let scales: Vec<(f64, f64)> = cells.iter().map(|row| scale(row.iter().flatten())).collect();
+    let mut entries =
+        vec![Entry::new(Sample::Patch(DEAD.into()), "dead neuron (a cross; black where cells are small)")];
+    if cells.iter().zip(&scales).any(|(row, scale)| row.iter().flatten().any(|cell| cell.is_open(*scale))) {
+        entries.push(Entry::new(Sample::Patch(hatch.clone()), "not certified: the regret may be larger"));
+    }
+    let head = legend::height(&entries, WIDTH - 20.0) + 46.0;
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
-    for (quantity, title) in ["mean regret", "Taylor optimum"].iter().enumerate() {
-        let x = label + quantity as f64 * group;
-        svg.text((x, head - 28.0), &format!("{title} (loss per round)"), Text::new(LABEL, Anchor::Start).bold());
-        for (i, series) in context.series.iter().enumerate() {
-            let x = x + i as f64 * (block + gap);
-            let name = fitted(&series.name, TICK, block + gap - 2.0);
-            svg.text((x, head - 10.0), &name, Text::new(TICK, Anchor::Start).bold().colored(series.style.color));
-        }
+    for (i, series) in context.series.iter().enumerate() {
+        let x = label + i as f64 * (block + gap) + 16.0;
+        let name = fitted(&series.name, LABEL, block + gap - 4.0);
+        svg.text((x, head - 24.0), &name, Text::new(LABEL, Anchor::Start).bold().colored(series.style.color));
     }
     let mut y = head;
-    for ((layer, row), height) in layers.iter().zip(&cells).zip(&heights) {
-        let neurons = row.iter().map(Vec::len).max().unwrap_or(0);
-        svg.text((10.0, y + 12.0), &format!("layer {layer}"), Text::new(LABEL, Anchor::Start).bold());
-        svg.text((10.0, y + 27.0), &counted(neurons, "neuron"), Text::new(TICK, Anchor::Start).colored(MUTED));
-        for (quantity, colors) in RAMPS.into_iter().enumerate() {
-            let x = label + quantity as f64 * group;
-            let values = || row.iter().flatten().map(|cell| cell.values[quantity]).filter(|v| v.is_finite());
-            let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-            for (i, cells) in row.iter().enumerate() {
-                let corner = (x + i as f64 * (block + gap), y);
+    for (i, (layer, row)) in layers.iter().zip(&cells).enumerate() {
+        let (grid, scale) = (grids[i], scales[i]);
+        let height = grid.height.max(46.0);
+        let neurons = row.iter().flatten().map(|cell| cell.neurons.1 + 1).max().unwrap_or(0);
+        svg.text((8.0, y + 12.0), &format!("layer {layer}"), Text::new(LABEL, Anchor::Start).bold());
+        svg.text((8.0, y + 27.0), &counted(neurons, "neuron"), Text::new(TICK, Anchor::Start).colored(MUTED));
+        for (i, (cells, series)) in row.iter().zip(&context.series).enumerate() {
+            let corner = (label + i as f64 * (block + gap) + 16.0, y);
+            svg.series(&series.name, |svg| {
                 if cells.is_empty() {
                     let style = Text::new(TICK, Anchor::Start).colored(MUTED);
                     svg.text((corner.0, y + 12.0), "not measured", style);
+                    return;
                 }
-                draw_block(&mut svg, corner, block, cells, quantity, (low, high));
-            }
-            if low <= high {
-                let x = x + optimizers as f64 * (block + gap) + 2.0;
-                color_bar(&mut svg, Rect::new(x, y, 9.0, height.min(64.0)), colors, (low, high));
-            }
+                let name = |cell: &Cell| title(cell, *layer, &series.name, &grid);
+                draw_block(svg, corner, grid, cells, scale, &hatch, titled.then_some(&name));
+            });
         }
-        y += height + 18.0;
+        if scale.0 <= scale.1 {
+            let x = label + optimizers as f64 * (block + gap) + 4.0;
+            color_bar(&mut svg, Rect::new(x, y, 9.0, height.min(64.0)), scale);
+        }
+        y += height + 26.0;
     }
-    svg.finish(
-        "Regret and Taylor optimum of every neuron as coloured cells, one row per layer, one block per optimizer",
+    svg.resize(y - 8.0);
+    svg.finish("Regret of every neuron as coloured cells, one row per layer, one block per optimizer")
+}
+
+impl Cell {
+    fn is_open(&self, (low, high): (f64, f64)) -> bool {
+        self.gap > SHOWN * (high - low).max(f64::MIN_POSITIVE) && self.gap > 1e-4
+    }
+}
+
+/// The colour scale of a layer, from zero or the least negative regret.
+fn scale<'a>(cells: impl Iterator<Item = &'a Cell>) -> (f64, f64) {
+    let values = cells.map(|cell| cell.regret).filter(|regret| regret.is_finite());
+    values.fold((0.0, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)))
+}
+
+/// `SGD, layer 10, neuron 60 (row 7, column 4): regret 3.2% of the loss, gap 0.1%`.
+fn title(cell: &Cell, layer: usize, series: &str, grid: &Grid) -> String {
+    let (first, last) = cell.neurons;
+    let which = if first == last { format!("neuron {first}") } else { format!("neurons {first} to {last}") };
+    let place = match grid.image {
+        true => format!(" (row {}, column {})", first / grid.columns, first % grid.columns),
+        false => String::new(),
+    };
+    format!(
+        "{series}, layer {layer}, {which}{place}: regret {} of the loss, gap {}{}",
+        percent(cell.regret),
+        percent(cell.gap),
+        if cell.dead { ", dead" } else { "" }
     )
 }
 
-fn context_rows(context: &Context) -> usize {
-    context.series.iter().map(|s| s.tables.units_at(Scale::Neuron, context.comparator).count()).sum()
-}
-
-/// How many columns of which size hold `count` cells.
-struct Grid {
-    columns: usize,
-    size: f64,
-    height: f64,
-}
-
-fn grid(count: usize, block: f64) -> Grid {
-    let columns = if count <= 100 { 10 } else { (count as f64).sqrt().ceil() as usize };
-    let size = block / columns as f64;
-    Grid { columns, size, height: count.div_ceil(columns) as f64 * size }
-}
-
-fn draw_block(svg: &mut Svg, corner: (f64, f64), block: f64, cells: &[Cell], quantity: usize, (low, high): (f64, f64)) {
-    let grid = grid(cells.len(), block);
-    // One path per colour step keeps the file small.
-    let mut steps = vec![String::new(); STEPS];
-    let (mut crosses, mut solid) = (String::new(), String::new());
+fn draw_block(
+    svg: &mut Svg,
+    corner: (f64, f64),
+    grid: Grid,
+    cells: &[Cell],
+    (low, high): (f64, f64),
+    hatch: &str,
+    title: Option<&dyn Fn(&Cell) -> String>,
+) {
+    let mut steps: Vec<Vec<(usize, String)>> = vec![Vec::new(); STEPS];
+    let (mut crosses, mut solid, mut open) = (String::new(), String::new(), String::new());
     for (i, cell) in cells.iter().enumerate() {
-        let x = corner.0 + (i % grid.columns) as f64 * grid.size;
-        let y = corner.1 + (i / grid.columns) as f64 * grid.size;
+        let (x, y) = grid.corner(i);
+        let (x, y) = (corner.0 + x, corner.1 + y);
         let size = pixels(grid.size);
         let square = format!("M{} {}h{size}v{size}h-{size}Z", pixels(x), pixels(y));
-        let value = cell.values[quantity];
-        if value.is_finite() {
-            let t = if high > low { (value - low) / (high - low) } else { 0.0 };
-            steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push_str(&square);
-        }
         if cell.dead && grid.size < 5.0 {
             solid.push_str(&square);
         } else if cell.dead {
@@ -185,36 +254,109 @@ fn draw_block(svg: &mut Svg, corner: (f64, f64), block: f64, cells: &[Cell], qua
             let p = |dx: f64, dy: f64| format!("{} {}", pixels(x + dx), pixels(y + dy));
             let _ = write!(crosses, "M{}L{}M{}L{}", p(near, near), p(far, far), p(near, far), p(far, near));
         }
+        if cell.is_open((low, high)) {
+            open.push_str(&square);
+        }
+        if cell.regret.is_finite() {
+            let t = if high > low { (cell.regret - low) / (high - low) } else { 0.0 };
+            steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push((i, square));
+        }
     }
-    for (step, commands) in steps.iter().enumerate().filter(|(_, commands)| !commands.is_empty()) {
-        svg.area(commands, &ramp(RAMPS[quantity], (step as f64 + 0.5) / STEPS as f64));
+    for (step, squares) in steps.iter().enumerate().filter(|(_, squares)| !squares.is_empty()) {
+        let fill = ramp(COLOR, (step as f64 + 0.5) / STEPS as f64);
+        match title {
+            Some(title) => svg.filled(&fill, |svg| {
+                squares.iter().for_each(|(i, square)| svg.cell(square, &title(&cells[*i])));
+            }),
+            None => svg.area(&squares.iter().map(|(_, square)| square.as_str()).collect::<String>(), &fill),
+        }
     }
-    if !solid.is_empty() {
-        svg.area(&solid, DEAD);
-    }
-    if !crosses.is_empty() {
-        // A light halo keeps the cross visible on dark cells.
-        svg.shape(&crosses, "none", Stroke::solid("#ffffff", 2.8));
-        svg.shape(&crosses, "none", Stroke::solid(DEAD, 1.3));
-    }
-    if !cells.is_empty() {
+    // What lies on the cells must not take the pointer from them.
+    svg.untouchable(|svg| {
+        if !open.is_empty() {
+            svg.area(&open, hatch);
+        }
+        if !solid.is_empty() {
+            svg.area(&solid, DEAD);
+        }
+        if !crosses.is_empty() {
+            // A light halo keeps the cross visible on dark cells.
+            svg.shape(&crosses, "none", Stroke::solid(PAPER, 2.8));
+            svg.shape(&crosses, "none", Stroke::solid(DEAD, 1.3));
+        }
         let columns = grid.columns.min(cells.len());
-        let rect = Rect::new(corner.0, corner.1, columns as f64 * grid.size, grid.height);
-        svg.rect(rect, "none", Some(Stroke::solid(FRAME, 0.6)));
+        let (width, rows) = (columns as f64 * grid.size, cells.len().div_ceil(grid.columns));
+        let height = rows as f64 * grid.size;
+        svg.rect(Rect::new(corner.0, corner.1, width, height), "none", Some(Stroke::solid(FRAME, 0.6)));
+        // The first neuron of rows and columns; of an image, its rows and columns.
+        let every = (12.0 / grid.size).ceil().max(1.0) as usize * if columns > 10 { 2 } else { 1 };
+        let merged = cells.iter().any(|cell| cell.neurons.0 != cell.neurons.1);
+        for row in (0..rows).step_by(every) {
+            let first = if grid.image && !merged { row } else { cells[row * grid.columns].neurons.0 };
+            let at = (corner.0 - 3.0, corner.1 + (row as f64 + 0.5) * grid.size + 3.0);
+            svg.text(at, &first.to_string(), Text::new(TICK - 2.0, Anchor::End).colored(MUTED));
+        }
+        if !merged {
+            for column in (0..columns).step_by(every) {
+                let at = (corner.0 + (column as f64 + 0.5) * grid.size, corner.1 - 3.0);
+                svg.text(at, &column.to_string(), Text::new(TICK - 2.0, Anchor::Middle).colored(MUTED));
+            }
+        }
+    });
+}
+
+fn color_bar(svg: &mut Svg, rect: Rect, (low, high): (f64, f64)) {
+    // Equal values are all drawn in the palest colour, and so is their bar.
+    let last = if high > low { 10 } else { 0 };
+    let colors: Vec<String> = (0..=10).map(|i| ramp(COLOR, f64::from(i.min(last)) / 10.0)).collect();
+    let fill = svg.gradient(&colors);
+    svg.rect(rect, &fill, Some(Stroke::solid(FRAME, 0.6)));
+    let style = Text::new(TICK, Anchor::Start).colored(MUTED);
+    if high > low {
+        svg.text((rect.right() + 3.0, rect.y + 8.0), &percent(high), style);
+        svg.text((rect.right() + 3.0, rect.bottom()), &percent(low), style);
+    } else {
+        svg.text((rect.right() + 3.0, rect.y + rect.height / 2.0 + 4.0), &percent(low), style);
     }
 }
 
-fn color_bar(svg: &mut Svg, rect: Rect, middle: (u8, u8, u8), (low, high): (f64, f64)) {
-    // Equal values are all drawn in the palest colour, and so is their bar.
-    let last = if high > low { 10 } else { 0 };
-    let colors: Vec<String> = (0..=10).map(|i| ramp(middle, f64::from(i.min(last)) / 10.0)).collect();
-    let fill = svg.gradient(&colors);
-    svg.rect(rect, &fill, Some(Stroke::solid(FRAME, 0.6)));
-    let style = Text::new(TICK - 1.0, Anchor::Start).colored(MUTED);
-    if high > low {
-        svg.text((rect.right() + 3.0, rect.y + 8.0), &significant(high, 2), style);
-        svg.text((rect.right() + 3.0, rect.bottom()), &significant(low, 2), style);
-    } else {
-        svg.text((rect.right() + 3.0, rect.y + rect.height / 2.0 + 4.0), &significant(low, 2), style);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_that_are_an_image_have_its_shape() {
+        let layers: Vec<String> = ["dense 64 -> 50", "relu", "dense 50 -> 64"].into_iter().map(String::from).collect();
+        assert_eq!(image_side(&layers, 2), Some(8));
+        assert_eq!(image_side(&layers, 0), None, "only the outputs are an image");
+        let classifier: Vec<String> =
+            ["dense 64 -> 32", "relu", "dense 32 -> 16"].into_iter().map(String::from).collect();
+        assert_eq!(image_side(&classifier, 2), None, "classes are no pixels");
+        let grid = Grid::of(64, 160.0, Some(8));
+        assert_eq!((grid.columns, grid.corner(63)), (8, (112.0, 112.0)));
+    }
+
+    #[test]
+    fn every_cell_has_a_title_that_names_it() {
+        let cell =
+            |neuron| Cell { neurons: (neuron, neuron), regret: 0.01 * neuron as f64, gap: 0.0, dead: neuron == 2 };
+        let cells: Vec<Cell> = (0..12).map(cell).collect();
+        let grid = Grid::of(12, 100.0, None);
+        let mut svg = Svg::new("x", 100.0, 100.0);
+        let name = |cell: &Cell| title(cell, 4, "SGD", &grid);
+        draw_block(&mut svg, (0.0, 0.0), grid, &cells, (0.0, 0.11), "none", Some(&name));
+        let text = svg.finish("x");
+        assert_eq!(text.matches("<path d=\"M").count() - 2, 12, "cells, and the cross in two strokes");
+        for neuron in 0..12 {
+            assert_eq!(text.matches(&format!("<title>SGD, layer 4, neuron {neuron}:")).count(), 1);
+        }
+        assert!(text.contains("neuron 2: regret 2.0% of the loss, gap 0%, dead</title>"), "{text}");
+    }
+
+    #[test]
+    fn a_gap_of_the_whole_optimum_is_hatched() {
+        let open = Cell { neurons: (0, 0), regret: 0.01, gap: 0.99, dead: false };
+        let closed = Cell { neurons: (1, 1), regret: 0.02, gap: 1e-7, dead: false };
+        assert!(open.is_open((0.0, 0.02)) && !closed.is_open((0.0, 0.02)));
     }
 }

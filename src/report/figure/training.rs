@@ -18,12 +18,13 @@ use crate::{
 /// A loss this many times the largest first loss is outside the frame: a diverged run must not flatten the rest.
 const CEILING: f64 = 2.0;
 /// A loss axis is logarithmic when the curves span more than this ratio.
-const LOG_RATIO: f64 = 40.0;
+const LOG_RATIO: f64 = 5.0;
 
 /// Draws the training curves of the series.
 pub fn draw(series: &[Series]) -> Figure {
-    let mut notes: Vec<String> =
-        ["rounds.csv", "epochs.csv"].into_iter().filter_map(|file| lacking(series, file)).collect();
+    let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
+    let files: &[&'static str] = if with_epochs { &["rounds.csv", "epochs.csv"] } else { &["rounds.csv"] };
+    let mut notes: Vec<String> = files.iter().filter_map(|file| lacking(series, file)).collect();
     let most_rounds = series.iter().map(|s| s.tables.rounds.len()).max().unwrap_or(0);
     let window = window(most_rounds);
     let svg = if most_rounds == 0 {
@@ -35,10 +36,19 @@ pub fn draw(series: &[Series]) -> Figure {
         1 => "each round's loss as it is".to_string(),
         w => format!("each round's loss (faint) and its running mean over {} rounds (strong)", count(w as u64)),
     };
+    let right = match (with_epochs, has_accuracy(series)) {
+        (false, _) => "",
+        (true, false) => {
+            " Right: loss over the whole training set (filled) and test set (open, dashed) after each epoch."
+        }
+        (true, true) => {
+            " Right: loss over the whole training set (filled) and test set (open, dashed) after each epoch, and the \
+             accuracies below."
+        }
+    };
     let caption = format!(
-        "Training. Left: minibatch loss before each round's update, {smoothing}. Right: loss over the whole \
-         training set (filled) and test set (open) after each epoch{}.",
-        if has_accuracy(series) { "; below, the accuracies" } else { "" }
+        "Training. {} loss before each round's update, {smoothing}.{right} These are measured values; nothing is estimated.",
+        if with_epochs { "Left: minibatch" } else { "Minibatch" }
     );
     let mut files = sources(series, "rounds.csv");
     files.extend(sources(series, "epochs.csv"));
@@ -56,8 +66,11 @@ fn has_accuracy(series: &[Series]) -> bool {
 
 fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String {
     let mut entries = series_entries(series);
-    entries.push(Entry::new(Sample::Filled, "training set"));
-    entries.push(Entry::new(Sample::Open, "test set"));
+    let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
+    if with_epochs {
+        entries.push(Entry::new(Sample::Filled, "training set"));
+        entries.push(Entry::new(Sample::Open, "test set (dashed)"));
+    }
     let accuracy = has_accuracy(series);
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
     let (main_height, small_height) = (260.0, if accuracy { 105.0 } else { 260.0 });
@@ -95,23 +108,30 @@ fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String 
     }
 
     let last_round = series.iter().filter_map(|s| s.tables.rounds.last()).map(|row| row.round).max().unwrap_or(1);
-    let main = Panel::new(Rect::new(62.0, top, 392.0, main_height), Axis::linear(0.0, last_round as f64), y);
+    let main = Panel::new(
+        Rect::new(62.0, top, if with_epochs { 392.0 } else { WIDTH - 74.0 }, main_height),
+        Axis::linear(0.0, last_round as f64),
+        y,
+    );
     let scale = if y.log { " (log axis)" } else { "" };
     let label = format!("loss per round{scale}");
     main.draw(&mut svg, Labels { title: "minibatch loss", x: "rounds n", y: &label, ..Labels::default() });
-    main.inside(&mut svg, |svg| {
-        if window > 1 {
-            for s in series {
-                main.curve(svg, &raw(s, 260), s.style.stroke(0.7).dashed("").faded(0.3));
+    for s in series {
+        svg.series(&s.name, |svg| {
+            main.inside(svg, |svg| {
+                if window > 1 {
+                    main.curve(svg, &raw(s, 260), s.style.stroke(0.7).dashed("").faded(0.3));
+                }
+                main.curve(svg, &smooth(s, window, 260), s.style.stroke(2.0));
+            });
+            if let [row] = &s.tables.rounds[..] {
+                s.style.mark(svg, main.at(row.round as f64, row.loss), 3.4, true);
             }
-        }
-        for s in series {
-            main.curve(svg, &smooth(s, window, 260), s.style.stroke(2.0));
-        }
-    });
-    for s in series.iter().filter(|s| s.tables.rounds.len() == 1) {
-        let row = &s.tables.rounds[0];
-        s.style.mark(&mut svg, main.at(row.round as f64, row.loss), 3.4, true);
+        });
+    }
+    answers(&mut svg, series, &main, window);
+    if !with_epochs {
+        return svg.finish("Training curves: minibatch loss against round, one line per optimizer");
     }
 
     // Epochs have their own range: the first rounds' losses are far above it.
@@ -148,22 +168,57 @@ fn epochs(
     let x = if label_x { "epochs" } else { "" };
     panel.draw(svg, Labels { title, x, ..Labels::default() });
     let every = last.div_ceil(6).max(1);
-    panel.inside(svg, |svg| {
-        for s in series {
-            // The open marker is the larger one: the filled one stays visible inside it where both losses agree.
-            for (set, width) in [(1, 1.0), (0, 1.6)] {
-                let points: Vec<(f64, f64)> = s
-                    .tables
-                    .epochs
-                    .iter()
-                    .filter_map(|row| values(row)[set].filter(|v| v.is_finite()).map(|v| (row.epoch as f64, v)))
-                    .collect();
-                panel.curve(svg, &points, s.style.stroke(width));
-                for (i, point) in points.iter().enumerate() {
-                    if i % every == 0 || i + 1 == points.len() {
-                        s.style.mark(svg, panel.at(point.0, point.1), if set == 0 { 2.4 } else { 4.6 }, set == 0);
+    // Side by side, where there is room: both losses are often equal.
+    let aside = if last <= 12 { 0.13 } else { 0.0 };
+    for s in series {
+        svg.series(&s.name, |svg| {
+            panel.inside(svg, |svg| {
+                for (set, name) in [(1, "test set"), (0, "training set")] {
+                    let shift = if set == 0 { -aside } else { aside };
+                    let points: Vec<(f64, f64)> = s
+                        .tables
+                        .epochs
+                        .iter()
+                        .filter_map(|row| values(row)[set].filter(|v| v.is_finite()).map(|v| (row.epoch as f64, v)))
+                        .map(|(epoch, value)| (epoch + shift, value))
+                        .collect();
+                    let stroke = s.style.stroke(if set == 0 { 1.6 } else { 1.0 });
+                    panel.curve(svg, &points, stroke.dashed(if set == 0 { "" } else { "3 2" }));
+                    for (i, point) in points.iter().enumerate() {
+                        if i % every == 0 || i + 1 == points.len() {
+                            let (x, value) = (panel.at(point.0, point.1), number(point.1));
+                            let epoch = (point.0 - shift).round();
+                            let title = format!("{}, epoch {epoch}, {name}: {value}", s.name);
+                            svg.titled(&title, |svg| s.style.mark(svg, x, 3.0, set == 0));
+                        }
                     }
                 }
+            });
+        });
+    }
+}
+
+/// Upright strips that say the losses of all series at a round.
+fn answers(svg: &mut Svg, series: &[Series], panel: &Panel, window: usize) {
+    const STRIPS: usize = 64;
+    let lines: Vec<Vec<(f64, f64)>> = series.iter().map(|s| smooth(s, window, usize::MAX)).collect();
+    let last = lines.iter().flatten().map(|p| p.0).fold(1.0, f64::max);
+    let strips = (last as usize).clamp(1, STRIPS);
+    let width = panel.frame.width / strips as f64;
+    svg.unseen(|svg| {
+        for i in 0..strips {
+            let round = (last * (i as f64 + 0.5) / strips as f64).max(1.0).round();
+            let at = |line: &Vec<(f64, f64)>| {
+                line.binary_search_by(|p| p.0.total_cmp(&round)).ok().map(|found| number(line[found].1))
+            };
+            let texts: Vec<String> = lines
+                .iter()
+                .zip(series)
+                .filter_map(|(line, s)| at(line).map(|loss| format!("{} {loss}", s.name)))
+                .collect();
+            if !texts.is_empty() {
+                let frame = Rect::new(panel.frame.x + i as f64 * width, panel.frame.y, width, panel.frame.height);
+                svg.hit_rect(frame, &format!("round {}: {}", count(round as u64), texts.join(", ")));
             }
         }
     });
@@ -187,7 +242,7 @@ fn raw(series: &Series, buckets: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The centred running mean; at both ends over the rounds that exist. At most about `points` points.
+/// The centred running mean; towards both ends over fewer rounds, so that it begins at the first loss. At most about `points` points.
 fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
     let rows = finite(series);
     let half = window / 2;
@@ -195,7 +250,8 @@ fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
     let centers = (0..rows.len()).filter(|i| i % step == 0 || i + 1 == rows.len());
     centers
         .filter_map(|i| {
-            let around = &rows[i.saturating_sub(half)..(i + half + 1).min(rows.len())];
+            let half = half.min(i).min(rows.len() - 1 - i);
+            let around = &rows[i - half..=i + half];
             mean(around.iter().map(|row| row.1)).map(|loss| (rows[i].0, loss))
         })
         .collect()

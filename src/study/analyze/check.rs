@@ -7,6 +7,7 @@ use crate::{
     network::Network,
     optim,
     study::run::{Event, StudyError},
+    taylor::units::Displacements,
     trace::{
         self, Manifest, Trace,
         read::{TraceTargets, is_double, read_manifest},
@@ -38,6 +39,8 @@ pub(super) struct Checked {
     data: String,
     /// Tells the trace from others.
     pub digest: String,
+    /// How far every neuron goes.
+    pub displacements: Vec<f64>,
     /// That checking took.
     pub seconds: f64,
 }
@@ -87,9 +90,10 @@ fn first_pass<T: Real>(
     events(Event::Note { text: &format!("checking {}: {rounds} rounds", folder.display()) });
     let (trace, network) = trace::read::<T>(folder, options.data)?;
     let examples = trace.examples(network.inputs());
+    let mut displacements = Displacements::new(&network);
     let mut replay = Replay::new(&trace, &network, &examples, 0);
     let in_trace = |source| AnalyzeError::InTrace { path: folder.to_owned(), source };
-    while let Some(round) = replay.round(&mut []).map_err(in_trace)? {
+    while let Some(round) = replay.round(&mut [&mut displacements]).map_err(in_trace)? {
         if options.stop.load(Ordering::SeqCst) {
             return Err(AnalyzeError::Stopped.into());
         }
@@ -105,6 +109,7 @@ fn first_pass<T: Real>(
         dataset: trace.dataset,
         manifest: trace.manifest,
         network,
+        displacements: displacements.into_neurons(),
         seconds: start.elapsed().as_secs_f64(),
     })
 }

@@ -17,6 +17,7 @@ use super::{
     keeper::{Interval, Keeper},
     lock::{Destination, Held},
     numbers::{counted, keys},
+    relay::Relay,
     run::{Event, Outcome, StudyError, read_summary, write_analysis, write_json, write_probe},
     tables::{Comparator, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, columns, write_rows},
 };
@@ -24,7 +25,6 @@ use crate::{
     activation::probe_rows,
     checkpoint::{Identity, Persist, Store, StoreError},
     kernels::Real,
-    loss::Loss,
     taylor::{BoundRates, Found, Work},
     trace::{self, Manifest, TargetKind, TraceError, replay::Replay},
     train::Examples,
@@ -140,7 +140,7 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     }
     let folder = options.out.take()?;
     let out = &folder.path;
-    let mut summary = summary_of(&checked[0], options.name);
+    let mut summary = summary_of(&checked[0], options.name, sections.regret.comparators.headline());
     let path = out.join("summary.json");
     // Another process may have been here meanwhile.
     match plan(out, options.overwrite, options.resume, Some(&description))? {
@@ -196,7 +196,7 @@ fn target(manifest: &Manifest) -> &'static str {
 }
 
 /// The summary of a run that begins, of the network and data of this trace.
-fn summary_of(checked: &Checked, name: &str) -> Summary {
+fn summary_of(checked: &Checked, name: &str, headline: Comparator) -> Summary {
     let manifest = &checked.manifest;
     Summary {
         format: SUMMARY_FORMAT,
@@ -208,7 +208,7 @@ fn summary_of(checked: &Checked, name: &str) -> Summary {
         dataset: checked.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
         loss: manifest.loss.name().to_owned(),
         target: target(manifest).to_owned(),
-        headline: if manifest.loss == Loss::Mse { Comparator::Unconstrained } else { Comparator::Ball },
+        headline,
         layers: checked.network.describe(),
         optimizers: Vec::new(),
     }
@@ -327,6 +327,7 @@ impl Task<'_> {
             every: exploration.every.rounds(per_epoch).min(manifest.rounds),
             pool_winners: exploration.pool_winners,
             rates: BoundRates { sgd: self.told.plain_sgd(), adagrad: None },
+            displacements: Some(self.checked.displacements.clone()),
         };
         let probe = probe_rows(examples.len(), exploration.probe);
         write_probe(&self.folder, &probe)?;
@@ -348,6 +349,7 @@ impl Task<'_> {
         let scales = if streams { " at layer and network scale" } else { "" };
         let text = match (window, analysed) {
             (0, _) if self.description.regret.scales.is_empty() => return,
+            (0, _) => format!("{label}: all {} are analysed", counted(all, "round")),
             (_, analysed) if analysed < window => {
                 let of = format!("of the first {window} of {all} are analysed{scales} (regret.rounds)");
                 format!("{label}: {analysed} evenly spaced rounds {of}")
@@ -422,8 +424,10 @@ impl Task<'_> {
                 ControlFlow::Break(())
             }
         };
-        let mut work = Work::until(self.options.stop).kept(found, keep);
-        let (tables, clock) = analysis.complete(examples, &mut work, |name| events(Event::Phase { name }));
+        let relay = Relay::new(&mut *events);
+        let tick = |work| relay.tick(work);
+        let mut work = Work::until(self.options.stop).kept(found, keep).telling(&tick);
+        let (tables, clock) = analysis.complete(examples, &mut work, |stage| relay.stage(stage));
         let mut found = work.into_found();
         if let Some(error) = failure.into_inner() {
             return Err(error.into());

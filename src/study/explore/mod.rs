@@ -25,7 +25,7 @@ use crate::{
     kernels::Real,
     loss::Loss,
     optim::OptimizerConfig,
-    taylor::{BoundRates, RegretSettings, Work},
+    taylor::{BoundRates, Comparators, RegretSettings, Work},
     train::Observer,
 };
 use metrics::Metrics;
@@ -354,7 +354,7 @@ impl<T: Real> Study<'_, T> {
         let settings = AnalysisSettings {
             regret: RegretSettings {
                 scales: vec![Scale::Neuron],
-                comparators: vec![Comparator::Unconstrained],
+                comparators: Comparators::Chosen(vec![Comparator::Ball]),
                 prefixes: 1,
                 rounds: None,
                 ..experiment.regret.settings(self.coarse, network.layers())
@@ -366,6 +366,8 @@ impl<T: Real> Study<'_, T> {
             // For windows of networks with convolutions, which there is none of here.
             memory: 0,
             rates: BoundRates::default(),
+            // The only prefix is the whole run.
+            displacements: None,
         };
         Some(Analysis::new(network, experiment.training.loss, settings, Vec::new()))
     }

@@ -6,9 +6,9 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
-            panel::{Labels, Panel},
-            style::{INK, MUTED, ramp},
-            svg::{Rect, Stroke, Svg},
+            panel::{Labels, Panel, TICK},
+            style::{BLUE, INK, MUTED, ramp},
+            svg::{Anchor, Rect, Stroke, Svg, Text},
         },
         figure::{Figure, WIDTH},
     },
@@ -24,7 +24,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
     let caption = format!(
         "Autocorrelation of the gradient along segments between datapoints, for {samples} random networks of each depth \
-         ({width} units a layer, He-uniform weights), exact integrals over the pieces. References: \
+         ({width} units per layer, He-uniform weights), exact integrals over the pieces. References: \
          Brownian motion, which remembers, and white noise, which forgets at once. Balduzzi et al. (2017) find the gradients \
          of shallow networks near the first and those of deep networks without skip connections near the second."
     );
@@ -41,18 +41,15 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
 fn picture(rows: &[AutocorrelationRow]) -> String {
     let depths: Vec<&[AutocorrelationRow]> = rows.chunk_by(|a, b| a.depth == b.depth).collect();
     let colors: Vec<String> = (0..depths.len())
-        .map(|i| ramp((0, 114, 178), 0.3 + 0.7 * i as f64 / (depths.len() - 1).max(1) as f64))
+        .map(|i| ramp((0, 114, 178), 0.35 + 0.65 * i as f64 / (depths.len() - 1).max(1) as f64))
         .collect();
     let lines: Vec<Stroke> = colors.iter().map(|color| Stroke::solid(color, 1.8)).collect();
     let layers = |depth: usize| if depth == 1 { "1 layer".to_owned() } else { format!("{depth} layers") };
-    let shades: Vec<Entry> = depths
-        .iter()
-        .zip(&colors)
-        .map(|(rows, color)| Entry::new(Sample::Patch(color.clone()), layers(rows[0].depth)))
-        .collect();
-    let mut entries = shades;
-    entries.push(Entry::new(Sample::Line(BROWNIAN), "Brownian motion"));
-    entries.push(Entry::new(Sample::Line(WHITE), "white noise"));
+    let entries = [
+        Entry::new(Sample::Line(BROWNIAN), "Brownian motion"),
+        Entry::new(Sample::Line(WHITE), "white noise"),
+        Entry::new(Sample::Line(Stroke::solid(BLUE, 1.8)), "random networks, darker with depth"),
+    ];
     let top = legend::height(&entries, WIDTH - 20.0) + 20.0;
     let mut svg = Svg::new("autocorrelation", WIDTH, top + 250.0 + 42.0);
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
@@ -72,8 +69,50 @@ fn picture(rows: &[AutocorrelationRow]) -> String {
         panel.curve(svg, &reference, BROWNIAN);
         for (rows, stroke) in depths.iter().zip(&lines) {
             let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.lag, row.autocorrelation)).collect();
-            panel.curve(svg, &points, *stroke);
+            svg.titled(&layers(rows[0].depth), |svg| panel.curve(svg, &points, *stroke));
         }
     });
+    let pixels: Vec<Vec<(f64, f64)>> =
+        depths.iter().map(|rows| rows.iter().map(|row| panel.at(row.lag, row.autocorrelation)).collect()).collect();
+    for (place, (rows, color)) in label_places(&pixels).into_iter().zip(depths.iter().zip(&colors)) {
+        if let Some((x, y)) = place {
+            svg.label((x, y + 4.0), &layers(rows[0].depth), Text::new(TICK, Anchor::Middle).colored(color));
+        }
+    }
     svg.finish("Autocorrelation of gradients against lag, one line per depth, with references")
+}
+
+/// For each line the point that is farthest from the other lines and from the labels before; in pixels.
+fn label_places(lines: &[Vec<(f64, f64)>]) -> Vec<Option<(f64, f64)>> {
+    // Half of a label's width and its height.
+    const REACH: (f64, f64) = (30.0, 13.0);
+    let mut places: Vec<Option<(f64, f64)>> = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let ends = line.len() / 20 + 1;
+        let inner = line.get(ends..line.len().saturating_sub(ends)).unwrap_or_default();
+        let clearance = |&(x, y): &(f64, f64)| {
+            let others = lines.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, other)| other);
+            others.filter(|p| (p.0 - x).abs() < REACH.0).map(|p| (p.1 - y).abs()).fold(f64::INFINITY, f64::min)
+        };
+        let apart = |&(x, y): &(f64, f64)| {
+            places.iter().flatten().all(|p| (p.0 - x).abs() > 2.0 * REACH.0 || (p.1 - y).abs() > REACH.1)
+        };
+        let best = inner.iter().filter(|p| apart(p)).max_by(|a, b| clearance(a).total_cmp(&clearance(b))).copied();
+        places.push(best);
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_lie_on_their_lines_and_apart() {
+        let line = |slope: f64| (0..100).map(|i| (5.0 * f64::from(i), slope * f64::from(i))).collect::<Vec<_>>();
+        let lines = [line(0.5), line(1.0), line(2.0)];
+        let places: Vec<(f64, f64)> = label_places(&lines).into_iter().flatten().collect();
+        assert_eq!(places.len(), 3);
+        assert!(places.iter().zip(&lines).all(|(place, line)| line.contains(place)));
+    }
 }

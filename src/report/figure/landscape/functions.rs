@@ -6,6 +6,7 @@ use crate::{
         draw::{
             axis::Axis,
             panel::{Labels, Panel},
+            style::{BLUE, VERMILION},
             svg::{Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
@@ -77,7 +78,7 @@ fn picture(examples: &[&[FunctionRow]]) -> String {
                     hide_y: false,
                 },
             );
-            let stroke = Stroke::solid(if row == 0 { "#0072b2" } else { "#d55e00" }, if row == 0 { 1.6 } else { 1.1 });
+            let stroke = if row == 0 { Stroke::solid(BLUE, 1.6) } else { Stroke::solid(VERMILION, 1.1) };
             panel.inside(&mut svg, |svg| panel.curve(svg, points, stroke));
         }
     }

@@ -24,10 +24,10 @@ const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", o
 pub fn draw(tables: &LandscapeTables) -> Figure {
     let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
     let caption = format!(
-        "Kinks on a segment against depth, counted exactly. Tent networks (two units a layer) have 2^depth − 1 kinks. \
+        "Kinks on a segment against depth, counted exactly. Tent networks (two units per layer) have 2^depth − 1 kinks. \
          Random networks: He-uniform weights, zero biases, segments between datapoints; mean, and least to most as bars, of \
          {samples} networks each. Hanin and Rolnick (2019) derive for initializations a number in proportion to the units, \
-         whatever the depth: the guides have {} kinks a unit, the mean.",
+         whatever the depth: the guides have {} kinks per unit, the mean.",
         number(kinks_per_unit(&tables.growth))
     );
     Figure {
@@ -45,21 +45,20 @@ fn kinks_per_unit(rows: &[GrowthRow]) -> f64 {
     mean(rows.iter().filter(|row| row.network != "tent").map(|row| row.mean_kinks / row.units as f64)).unwrap_or(0.0)
 }
 
+/// The name of the networks of one width.
+fn name(rows: &[GrowthRow]) -> String {
+    match rows[0].network.as_str() {
+        "tent" => "tent, 2 units per layer".to_owned(),
+        _ => format!("random, {} units per layer", rows[0].width),
+    }
+}
+
 fn picture(rows: &[GrowthRow]) -> String {
     let guide = kinks_per_unit(rows);
     let series: Vec<&[GrowthRow]> = rows.chunk_by(|a, b| (&a.network, a.width) == (&b.network, b.width)).collect();
-    let mut entries: Vec<Entry> = series
-        .iter()
-        .enumerate()
-        .map(|(i, rows)| {
-            let name = match rows[0].network.as_str() {
-                "tent" => "tent, 2 units a layer".to_owned(),
-                _ => format!("random, {} units a layer", rows[0].width),
-            };
-            Entry::new(Sample::Series(SeriesStyle::of(i)), name)
-        })
-        .collect();
-    entries.push(Entry::new(Sample::Line(GUIDE), format!("{} kinks a unit", number(guide))));
+    let mut entries: Vec<Entry> =
+        series.iter().enumerate().map(|(i, rows)| Entry::series(SeriesStyle::of(i), name(rows))).collect();
+    entries.push(Entry::new(Sample::Line(GUIDE), format!("{} kinks per unit", number(guide))));
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
     let height = 230.0;
     let mut svg = Svg::new("growth", WIDTH, top + height + 42.0);
@@ -77,13 +76,19 @@ fn picture(rows: &[GrowthRow]) -> String {
         for (i, rows) in series.iter().enumerate() {
             let style = SeriesStyle::of(i);
             let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, row.mean_kinks)).collect();
-            for row in rows.iter().filter(|row| row.samples > 1) {
-                let ends =
-                    [row.least_kinks, row.most_kinks].map(|kinks| left.at(row.depth as f64, kinks.max(1) as f64));
-                svg.line(ends[0], ends[1], Stroke::solid(style.color, 1.0).faded(0.6));
-            }
-            left.curve(svg, &points, style.stroke(1.6));
-            points.iter().for_each(|p| style.mark(svg, left.at(p.0, p.1), 3.2, true));
+            svg.series(&name(rows), |svg| {
+                for row in rows.iter().filter(|row| row.samples > 1) {
+                    let ends =
+                        [row.least_kinks, row.most_kinks].map(|kinks| left.at(row.depth as f64, kinks.max(1) as f64));
+                    svg.line(ends[0], ends[1], Stroke::solid(style.color, 1.0).faded(0.6));
+                }
+                left.curve(svg, &points, style.stroke(1.6));
+                for (row, p) in rows.iter().zip(&points) {
+                    let kinks = format!("{} to {}, mean {}", row.least_kinks, row.most_kinks, number(row.mean_kinks));
+                    let title = format!("{}, {} hidden layers: {kinks} kinks", name(rows), row.depth);
+                    svg.titled(&title, |svg| style.mark(svg, left.at(p.0, p.1), 3.2, true));
+                }
+            });
         }
     });
     let per_unit = |row: &GrowthRow| row.mean_kinks / row.units as f64;
@@ -99,8 +104,13 @@ fn picture(rows: &[GrowthRow]) -> String {
         for (i, rows) in random {
             let style = SeriesStyle::of(i);
             let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, per_unit(row))).collect();
-            right.curve(svg, &points, style.stroke(1.6));
-            points.iter().for_each(|p| style.mark(svg, right.at(p.0, p.1), 3.2, true));
+            svg.series(&name(rows), |svg| {
+                right.curve(svg, &points, style.stroke(1.6));
+                for p in &points {
+                    let title = format!("{}, {} hidden layers: {} kinks per unit", name(rows), p.0, number(p.1));
+                    svg.titled(&title, |svg| style.mark(svg, right.at(p.0, p.1), 3.2, true));
+                }
+            });
         }
     });
     svg.finish("Kinks on a segment against depth, for tent networks and random networks")

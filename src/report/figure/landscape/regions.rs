@@ -5,7 +5,7 @@ use crate::{
         draw::{
             axis::Axis,
             panel::{LABEL, Labels, Panel, TICK},
-            style::{FRAME, INK, MUTED, Marker, SeriesStyle, ramp},
+            style::{FRAME, INK, MUTED, Marker, PAPER, SeriesStyle, ramp},
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
@@ -23,6 +23,8 @@ use std::fmt::Write;
 
 /// Steps of a colour ramp: each is one path of the file.
 const STEPS: usize = 40;
+/// More regions than this say nothing under the pointer, so that the page stays small.
+const MOST_TITLES: usize = 1200;
 const SLOPE: (u8, u8, u8) = (213, 94, 0);
 const LOSS: (u8, u8, u8) = (0, 114, 178);
 const POINT: SeriesStyle = SeriesStyle { color: INK, dash: "", marker: Marker::Circle };
@@ -41,11 +43,11 @@ pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
         }
     };
     let caption = format!(
-        "The {} linear regions on a plane, exact polygons. Left: coloured by the length of the gradient of output {}, which is constant on each. \
-         Right: by the loss at the middle of each, with the target of row {}. Circles: {points}. Coordinates: {}. The weights \
-         are those of {}.",
-        count(tables.regions.len() as u64),
+        "The {1} linear regions on a plane, exact polygons. Left: coloured by the length of the gradient of output {0}, which is constant on each. \
+         Right: by the loss at the middle of each, with the target of row {2}. Output {0} is the one whose slope varies most on \
+         the plane, unless another was asked for. Circles: {points}. Coordinates: {3}. The weights are those of {4}.",
         summary.output,
+        count(tables.regions.len() as u64),
         summary.datapoints[0],
         summary.parameter,
         summary.subject
@@ -79,9 +81,17 @@ fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
         let (low, high) = range(&tables.regions, value);
         panel.inside(&mut svg, |svg| {
             let mut steps = vec![String::new(); STEPS];
+            let mut answers = Vec::new();
             for (row, polygon) in tables.regions.iter().zip(&polygons) {
                 let t = if high > low { ((value(row) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-                outline(&panel, polygon, &mut steps[((t * STEPS as f64) as usize).min(STEPS - 1)]);
+                let mut commands = String::new();
+                outline(&panel, polygon, &mut commands);
+                steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push_str(&commands);
+                if tables.regions.len() <= MOST_TITLES {
+                    let values = [row.slope, row.loss, row.area].map(|value| significant(value, 3));
+                    let title = format!("slope {}, loss {}, area {}", values[0], values[1], values[2]);
+                    answers.push((commands, title));
+                }
             }
             for (step, commands) in steps.iter().enumerate().filter(|(_, commands)| !commands.is_empty()) {
                 let fill = ramp(color, (step as f64 + 0.5) / STEPS as f64);
@@ -92,10 +102,11 @@ fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
             polygons.iter().for_each(|polygon| outline(&panel, polygon, &mut edges));
             // Many regions would drown in their edges.
             let faint = (60.0 / (polygons.len() as f64).sqrt()).clamp(0.06, 0.6);
-            svg.shape(&edges, "none", Stroke::solid("#ffffff", 0.5).faded(faint));
+            svg.shape(&edges, "none", Stroke::solid(PAPER, 0.5).faded(faint));
+            svg.unseen(|svg| answers.iter().for_each(|(commands, title)| svg.cell(commands, title)));
             for point in &plane.points {
                 let at = panel.at(point[0], point[1]);
-                SeriesStyle { color: "#ffffff", ..POINT }.mark(svg, at, 5.2, true);
+                SeriesStyle { color: PAPER, ..POINT }.mark(svg, at, 5.2, true);
                 POINT.mark(svg, at, 3.8, true);
             }
         });

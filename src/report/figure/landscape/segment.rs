@@ -7,7 +7,7 @@ use crate::{
             axis::Axis,
             legend::{self, Entry, Sample},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{FRAME, INK, MUTED, Marker, SeriesStyle},
+            style::{BLUE, FRAME, GREEN, INK, MUTED, Marker, PAPER, SeriesStyle, VERMILION},
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
@@ -22,9 +22,13 @@ use crate::{
 };
 use std::{collections::BTreeMap, fmt::Write};
 
-const TRUE: Stroke<'static> = Stroke { color: "#0072b2", width: 1.8, dash: "", opacity: 1.0 };
-const TAYLOR: Stroke<'static> = Stroke { color: "#d55e00", width: 1.6, dash: "6 3", opacity: 1.0 };
-const STEP: SeriesStyle = SeriesStyle { color: "#009e73", dash: "", marker: Marker::Diamond };
+const TRUE: Stroke<'static> = Stroke { color: BLUE, width: 1.8, dash: "", opacity: 1.0 };
+const TAYLOR: Stroke<'static> = Stroke { color: VERMILION, width: 1.6, dash: "6 3", opacity: 1.0 };
+const STEP: SeriesStyle = SeriesStyle { color: GREEN, dash: "", marker: Marker::Diamond };
+
+/// Left and right of the panels.
+const LEFT: f64 = 86.0;
+const RIGHT: f64 = 74.0;
 
 /// One end of a piece: place, value, slope.
 type End = (f64, f64, f64);
@@ -79,6 +83,11 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
             number(farthest)
         ));
     }
+    let mut by_layer: BTreeMap<usize, usize> = BTreeMap::new();
+    tables.kinks.iter().for_each(|kink| *by_layer.entry(kink.layer).or_default() += 1);
+    if by_layer.values().any(|kinks| *kinks as f64 * TICK_ROOM > WIDTH - LEFT - RIGHT) {
+        notes.push("Rows with too many kinks for ticks show their density: the darker, the more kinks.".into());
+    }
     let what = match (summary.along.as_str(), summary.datapoints.len()) {
         ("input", _) => format!("output {} of the network between two datapoints", summary.output),
         (_, 1) => format!("the loss of datapoint {}", summary.datapoints[0]),
@@ -86,7 +95,7 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
     };
     let caption = format!(
         "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit causes \
-         it (bottom). Dashed: the Taylor approximation of t = 0. {} and {} between {} and {}; {}. The weights are those of {}.",
+         it (bottom). Dashed: the Taylor approximation at t = 0. {} and {} between {} and {}; {}. The weights are those of {}.",
         summary.along,
         counted(segment.kinks, "kink"),
         counted(summary.pieces, "piece"),
@@ -121,7 +130,7 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
     let steps: Vec<&StepRow> = tables.steps.iter().filter(inside).collect();
     let mut entries = vec![
         Entry::new(Sample::Line(TRUE), format!("{}, exact", shown.name)),
-        Entry::new(Sample::Line(TAYLOR), "Taylor approximation of t = 0"),
+        Entry::new(Sample::Line(TAYLOR), "Taylor approximation at t = 0"),
     ];
     if !steps.is_empty() {
         entries.push(Entry::new(Sample::Marker(STEP), "weights of neighbouring rounds"));
@@ -131,7 +140,7 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
         layers.entry(kink.layer).or_default().push(kink.at);
     }
     let rows = layers.len().max(1);
-    let (left, width) = (86.0, WIDTH - 86.0 - 74.0);
+    let (left, width) = (LEFT, WIDTH - LEFT - RIGHT);
     let top = legend::height(&entries, WIDTH - 20.0) + 22.0;
     let (main, gradient, row) = (210.0, 140.0, 20.0);
     let (second, third) = (top + main + 18.0, top + main + gradient + 36.0);
@@ -160,7 +169,13 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
         panel.curve(svg, &curve, TRUE);
         panel.curve(svg, &approximation, TAYLOR);
         for step in &steps {
-            STEP.mark(svg, panel.at(step.at, step.loss), 3.6, true);
+            let title = format!(
+                "weights of round {}: loss {}, {} beside the segment",
+                count(step.round as u64),
+                number(step.loss),
+                number(step.distance)
+            );
+            svg.titled(&title, |svg| STEP.mark(svg, panel.at(step.at, step.loss), 3.6, true));
         }
     });
     label_steps(&mut svg, &panel, &steps);
@@ -198,22 +213,65 @@ fn origin(svg: &mut Svg, panel: &Panel) {
     }
 }
 
-/// Writes the rounds above their markers, where no other marker is.
+/// Writes the rounds beside their markers: all of them, or none where some have no room.
 fn label_steps(svg: &mut Svg, panel: &Panel, steps: &[&StepRow]) {
     let places: Vec<(f64, f64)> = steps.iter().map(|step| panel.at(step.at, step.loss)).collect();
-    for (i, (step, (x, y))) in steps.iter().zip(&places).enumerate() {
-        let free = |(j, (u, v)): (usize, &(f64, f64))| j == i || (u - x).abs() > 16.0 || *v > y + 4.0 || *v < y - 26.0;
-        if places.iter().enumerate().all(free) && *y > panel.frame.y + 18.0 && *y < panel.frame.bottom() {
-            let style = Text::new(TICK - 1.0, Anchor::Middle).colored(STEP.color);
-            svg.label((*x, y - 8.0), &count(step.round as u64), style);
-        }
+    let style = Text::new(TICK - 1.0, Anchor::Middle).colored(STEP.color);
+    for (step, place) in steps.iter().zip(label_places(panel.frame, &places).unwrap_or_default()) {
+        svg.label(place, &count(step.round as u64), style);
+    }
+}
+
+/// A place for the number of each marker, apart from all markers and numbers; `None` unless all have one.
+fn label_places(frame: Rect, markers: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
+    // Half a number's width, and its height above the base line.
+    const SIZE: (f64, f64) = (9.0, 9.0);
+    let mut places: Vec<(f64, f64)> = Vec::new();
+    for (x, y) in markers {
+        let free = |(u, v): &(f64, f64)| {
+            let inside =
+                u - SIZE.0 > frame.x && u + SIZE.0 < frame.right() && v - SIZE.1 > frame.y && *v < frame.bottom();
+            let clear = |(p, q): &(f64, f64)| (p - u).abs() > SIZE.0 + 4.0 || *q > v + 4.0 || *q < v - SIZE.1 - 4.0;
+            let apart = |(p, q): &(f64, f64)| (p - u).abs() > 2.0 * SIZE.0 || (q - v).abs() > SIZE.1 + 2.0;
+            inside && markers.iter().all(clear) && places.iter().all(apart)
+        };
+        let beside = [(0.0, -8.0), (0.0, 17.0), (15.0, 4.0), (-15.0, 4.0), (13.0, -8.0), (-13.0, -8.0), (13.0, 16.0)];
+        places.push(beside.into_iter().map(|(dx, dy)| (x + dx, y + dy)).find(free)?);
+    }
+    Some(places)
+}
+
+/// Pixels that a tick needs to be seen as one; rows with more kinks show their density.
+const TICK_ROOM: f64 = 4.0;
+/// Bins of a density, and of the texts under the pointer.
+const BINS: usize = 96;
+
+/// The bins that hold kinks: left and right end in pixels, and how many kinks.
+fn bins(panel: &Panel, at: &[f64], number: usize) -> Vec<(f64, f64, usize)> {
+    let width = panel.frame.width / number as f64;
+    let mut counts = vec![0; number];
+    for t in at {
+        let bin = ((panel.at(*t, 0.0).0 - panel.frame.x) / width).clamp(0.0, number as f64 - 1.0);
+        counts[bin as usize] += 1;
+    }
+    let end = |i: usize| panel.frame.x + i as f64 * width;
+    counts.into_iter().enumerate().filter(|(_, n)| *n > 0).map(|(i, n)| (end(i), end(i + 1), n)).collect()
+}
+
+/// A strip that is darker where there are more kinks.
+fn density(svg: &mut Svg, panel: &Panel, at: &[f64], (top, bottom): (f64, f64), color: &str) {
+    let bins = bins(panel, at, BINS);
+    let most = bins.iter().map(|bin| bin.2).max().unwrap_or(1) as f64;
+    for (from, to, number) in bins {
+        let corners = [(from, top), (to, top), (to, bottom), (from, bottom)];
+        svg.polygon(&corners, color, number as f64 / most);
     }
 }
 
 /// A row of ticks for each layer, with its number of kinks at the end.
 fn kinks(svg: &mut Svg, layers: &BTreeMap<usize, Vec<f64>>, frame: Rect, x: Axis, label: &str) {
     let panel = Panel::new(frame, x, Axis::linear(0.0, 1.0));
-    svg.rect(frame, "#ffffff", Some(Stroke::solid(FRAME, 1.0)));
+    svg.rect(frame, PAPER, Some(Stroke::solid(FRAME, 1.0)));
     let height = frame.height / layers.len().max(1) as f64;
     for (i, (layer, at)) in layers.iter().enumerate() {
         let y = frame.y + i as f64 * height;
@@ -224,18 +282,23 @@ fn kinks(svg: &mut Svg, layers: &BTreeMap<usize, Vec<f64>>, frame: Rect, x: Axis
             &counted(at.len(), "kink"),
             Text::new(TICK, Anchor::Start).colored(MUTED),
         );
-        let mut ticks = String::new();
-        let mut last = f64::NEG_INFINITY;
-        for t in at {
-            let place = panel.at(*t, 0.0).0;
-            // More than four ticks a pixel cannot be seen.
-            if place - last > 0.25 {
-                let _ = write!(ticks, "M{} {}V{}", pixels(place), pixels(y + 4.0), pixels(y + height - 4.0));
-                last = place;
-            }
-        }
         let color = SeriesStyle::of(i).color;
-        svg.shape(&ticks, "none", Stroke::solid(color, 0.9).faded(if at.len() > 400 { 0.5 } else { 0.9 }));
+        let (top, bottom) = (y + 4.0, y + height - 4.0);
+        if at.len() as f64 * TICK_ROOM > frame.width {
+            density(svg, &panel, at, (top, bottom), color);
+        } else {
+            let mut ticks = String::new();
+            for t in at {
+                let _ = write!(ticks, "M{} {}V{}", pixels(panel.at(*t, 0.0).0), pixels(top), pixels(bottom));
+            }
+            svg.shape(&ticks, "none", Stroke::solid(color, 0.9));
+        }
+        svg.unseen(|svg| {
+            for (from, to, number) in bins(&panel, at, BINS) {
+                let rect = Rect::new(from, top, to - from, bottom - top);
+                svg.hit_rect(rect, &format!("layer {layer}: {} here", counted(number, "kink")));
+            }
+        });
     }
     if layers.is_empty() {
         svg.text(
@@ -256,6 +319,22 @@ fn kinks(svg: &mut Svg, layers: &BTreeMap<usize, Vec<f64>>, frame: Rect, x: Axis
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_rounds_are_numbered_or_none() {
+        let frame = Rect::new(0.0, 0.0, 300.0, 200.0);
+        let apart: Vec<(f64, f64)> = (1..9).map(|i| (30.0 * f64::from(i), 100.0)).collect();
+        assert_eq!(label_places(frame, &apart).map(|places| places.len()), Some(8));
+        let crowd: Vec<(f64, f64)> = (0..40).map(|i| (100.0 + f64::from(i), 100.0)).collect();
+        assert_eq!(label_places(frame, &crowd), None);
+    }
+
+    #[test]
+    fn a_density_has_every_kink() {
+        let panel = Panel::new(Rect::new(10.0, 0.0, 96.0, 20.0), Axis::linear(-1.0, 1.0), Axis::linear(0.0, 1.0));
+        let at: Vec<f64> = (0..=500).map(|i| f64::from(i) / 250.0 - 1.0).collect();
+        assert_eq!(bins(&panel, &at, BINS).iter().map(|bin| bin.2).sum::<usize>(), 501);
+    }
 
     #[test]
     fn a_cubic_is_drawn_exactly_from_its_ends() {

@@ -6,16 +6,35 @@ use crate::{
             axis::Axis,
             legend::{self, Entry, Sample},
             panel::{Labels, Panel},
-            style::{MUTED, SeriesStyle},
+            style::{FRAME, MUTED, SeriesStyle},
             svg::{Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
     study::{
         landscape::{LandscapeTables, rows::UpdateRow},
-        numbers::{count, display_name},
+        numbers::{count, display_name, number},
+        results::median,
     },
 };
+
+/// The decrease of the loss that the Taylor loss predicts, and the actual one; negative where the loss rises.
+fn predicted(row: &UpdateRow) -> f64 {
+    row.loss - row.taylor_loss
+}
+
+fn actual(row: &UpdateRow) -> f64 {
+    row.loss - row.loss_after
+}
+
+/// An axis for decreases of both signs: linear up to about a tenth of the typical size.
+fn decreases(rows: &[UpdateRow]) -> Axis {
+    let values = || rows.iter().flat_map(|row| [predicted(row), actual(row)]).filter(|value| value.is_finite());
+    let (low, high) = values().fold((0.0, 0.0), |(low, high): (f64, f64), v| (low.min(v), high.max(v)));
+    let typical = median(values().map(f64::abs).filter(|v| *v > 0.0)).unwrap_or(0.0);
+    let linear = if typical > 0.0 { 10f64.powf((0.1 * typical).log10().floor()) } else { 0.0 };
+    Axis::symmetric(1.5 * low - linear, 1.5 * high + linear, linear)
+}
 
 const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", opacity: 1.0 };
 
@@ -23,13 +42,12 @@ const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", o
 pub fn draw(tables: &LandscapeTables) -> Figure {
     let rows = &tables.updates;
     let mut notes = Vec::new();
-    let predicted = |row: &UpdateRow| row.loss - row.taylor_loss;
-    let actual = |row: &UpdateRow| row.loss - row.loss_after;
-    let hidden = rows.iter().filter(|row| predicted(row) <= 0.0 || actual(row) <= 0.0).count();
-    if hidden > 0 {
+    let worse = rows.iter().filter(|row| !(predicted(row) > 0.0 && actual(row) > 0.0)).count();
+    if worse > 0 {
         notes.push(format!(
-            "{} of {} updates have no place in the middle panel: the loss of their minibatch rose, or the Taylor loss said so.",
-            count(hidden as u64),
+            "{} of {} updates lie left of or below zero in the middle panel: the loss of their minibatch rose, or was \
+             predicted to rise.",
+            count(worse as u64),
             count(rows.len() as u64)
         ));
     }
@@ -38,9 +56,10 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
         notes.push(format!("{} updates cross no kink and are left out of the outer panels.", count(never as u64)));
     }
     let caption = "Updates of training, each on its own minibatch. Left: kinks on the straight way from the old to the new \
-                   weights, mean per datapoint. Middle: the decrease of the loss against the decrease that the network's \
-                   Taylor loss predicts (both axes logarithmic; on the dotted line the prediction is right). Right: the \
-                   cosine between the gradients before and after the update, against the kinks crossed."
+                   weights, mean per datapoint. Middle: the decrease of the loss against the decrease predicted by the network's \
+                   Taylor loss. On the dotted line the prediction is right; the axes are linear close to zero and logarithmic \
+                   beyond. Right: the cosine between the gradients before and after the update, against the kinks crossed. \
+                   Kinks and losses are exact up to rounding."
         .to_owned();
     Figure {
         id: "updates",
@@ -58,10 +77,8 @@ fn picture(rows: &[UpdateRow]) -> String {
         .enumerate()
         .map(|(i, rows)| (SeriesStyle::of(i), rows))
         .collect();
-    let mut entries: Vec<Entry> = series
-        .iter()
-        .map(|(style, rows)| Entry::new(Sample::Series(*style), display_name(&rows[0].optimizer)))
-        .collect();
+    let mut entries: Vec<Entry> =
+        series.iter().map(|(style, rows)| Entry::series(*style, display_name(&rows[0].optimizer))).collect();
     entries.push(Entry::new(Sample::Line(GUIDE), "prediction right"));
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
     let (cell, height) = (178.0, 200.0);
@@ -74,37 +91,53 @@ fn picture(rows: &[UpdateRow]) -> String {
     };
     let kinks = positive(rows.iter().map(|row| row.kinks).collect());
     let last = rows.iter().map(|row| row.round).max().unwrap_or(1) as f64;
-    let points = |rows: &[UpdateRow], value: &dyn Fn(&UpdateRow) -> Option<(f64, f64)>| -> Vec<(f64, f64)> {
-        rows.iter().filter_map(value).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+    // One point of a panel with its text.
+    let point = |svg: &mut Svg, style: &SeriesStyle, row: &UpdateRow, at: (f64, f64)| {
+        let cosine = row.cosine.map_or(String::new(), |cosine| format!(", cosine {cosine:.2}"));
+        let title = format!(
+            "{}, round {}: {} kinks, decrease {} (predicted {}){cosine}",
+            display_name(&row.optimizer),
+            row.round,
+            number(row.kinks),
+            number(actual(row)),
+            number(predicted(row))
+        );
+        svg.titled(&title, |svg| style.mark(svg, at, 2.6, true));
     };
-    let crossed = |row: &UpdateRow| (row.kinks > 0.0).then_some(row.kinks);
 
     let panel = Panel::new(frame(0), Axis::log(0.9, 1.1 * last), kinks);
     let labels = Labels { title: "kinks crossed", x: "round", y: "kinks per datapoint", ..Labels::default() };
     panel.draw(&mut svg, labels);
-    panel.inside(&mut svg, |svg| {
-        for (style, rows) in &series {
-            let at = points(rows, &|row| crossed(row).map(|kinks| (row.round as f64, kinks)));
-            panel.curve(svg, &at, style.stroke(1.2));
-            at.iter().for_each(|p| style.mark(svg, panel.at(p.0, p.1), 2.4, true));
-        }
-    });
+    for (style, rows) in &series {
+        svg.series(&display_name(&rows[0].optimizer), |svg| {
+            panel.inside(svg, |svg| {
+                let place = |row: &UpdateRow| (row.round as f64, row.kinks);
+                let crossing = || rows.iter().filter(|row| row.kinks > 0.0);
+                panel.curve(svg, &crossing().map(place).collect::<Vec<_>>(), style.stroke(1.2));
+                crossing().for_each(|row| point(svg, style, row, panel.at(row.round as f64, row.kinks)));
+            });
+        });
+    }
 
-    let decreases = |row: &UpdateRow| {
-        let (predicted, actual) = (row.loss - row.taylor_loss, row.loss - row.loss_after);
-        (predicted > 0.0 && actual > 0.0).then_some((predicted, actual))
-    };
-    let both = positive(rows.iter().filter_map(decreases).flat_map(|(a, b)| [a, b]).collect());
+    let both = decreases(rows);
     let panel = Panel::new(frame(1), both, both);
     let labels =
         Labels { title: "decrease of the loss", x: "predicted by the Taylor loss", y: "actual", ..Labels::default() };
     panel.draw(&mut svg, labels);
     panel.inside(&mut svg, |svg| {
+        let zero = Stroke::solid(FRAME, 1.0);
+        panel.curve(svg, &[(both.min, 0.0), (both.max, 0.0)], zero);
+        panel.curve(svg, &[(0.0, both.min), (0.0, both.max)], zero);
         panel.curve(svg, &[(both.min, both.min), (both.max, both.max)], GUIDE);
-        for (style, rows) in &series {
-            points(rows, &decreases).iter().for_each(|p| style.mark(svg, panel.at(p.0, p.1), 2.8, true));
-        }
     });
+    for (style, rows) in &series {
+        svg.series(&display_name(&rows[0].optimizer), |svg| {
+            panel.inside(svg, |svg| {
+                let finite = rows.iter().filter(|row| predicted(row).is_finite() && actual(row).is_finite());
+                finite.for_each(|row| point(svg, style, row, panel.at(predicted(row), actual(row))));
+            });
+        });
+    }
 
     let panel = Panel::new(frame(2), kinks, Axis::linear(-1.05, 1.05));
     let labels = Labels {
@@ -114,11 +147,49 @@ fn picture(rows: &[UpdateRow]) -> String {
         ..Labels::default()
     };
     panel.draw(&mut svg, labels);
-    panel.inside(&mut svg, |svg| {
-        for (style, rows) in &series {
-            let at = points(rows, &|row| Some((crossed(row)?, row.cosine?)));
-            at.iter().for_each(|p| style.mark(svg, panel.at(p.0, p.1), 2.8, true));
-        }
-    });
+    for (style, rows) in &series {
+        svg.series(&display_name(&rows[0].optimizer), |svg| {
+            panel.inside(svg, |svg| {
+                for row in rows.iter().filter(|row| row.kinks > 0.0) {
+                    if let Some(cosine) = row.cosine {
+                        point(svg, style, row, panel.at(row.kinks, cosine));
+                    }
+                }
+            });
+        });
+    }
     svg.finish("Kinks crossed by updates, actual against predicted decrease, and gradient agreement, per optimizer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(loss_after: f64, taylor_loss: f64) -> UpdateRow {
+        UpdateRow {
+            optimizer: "sgd".into(),
+            round: 3,
+            loss: 1.0,
+            loss_after,
+            taylor_loss,
+            first_order_loss: taylor_loss,
+            step: 0.1,
+            kinks: 5.0,
+            changed: 2.0,
+            cosine: None,
+        }
+    }
+
+    #[test]
+    fn updates_whose_loss_rose_are_drawn() {
+        let rows = [update(0.9, 0.95), update(1.4, 0.9), update(0.99, 1.2)];
+        let axis = decreases(&rows);
+        for row in &rows {
+            for value in [predicted(row), actual(row)] {
+                assert!((0.0..1.0).contains(&axis.place(value)), "{value} on {axis:?}");
+            }
+        }
+        // Each of the three in the first two panels.
+        assert_eq!(picture(&rows).matches("<title>SGD, round 3:").count(), 6);
+    }
 }

@@ -1,0 +1,480 @@
+//! The loss of each optimizer after all rounds, split into certified optimum, uncertified part and regret.
+
+use super::{Context, Figure, Series, lacking, sources};
+use crate::{
+    report::draw::{
+        axis::Axis,
+        legend::{self, Entry, Sample},
+        panel::{LABEL, TICK},
+        style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
+        svg::{Anchor, Rect, Stroke, Svg, Text},
+    },
+    study::{
+        numbers::{count, number, percent},
+        tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
+    },
+};
+
+/// Width of the figure: narrow, so that its letters stay large on a small screen.
+const WIDTH: f64 = 460.0;
+/// Left of the bars, for the name of the scale.
+const LEFT: f64 = 78.0;
+/// Right end of the bars.
+const RIGHT: f64 = WIDTH - 16.0;
+/// A certified error above this share of the loss is said in words.
+const SAID: f64 = 0.01;
+/// More layers than this are left to the tables.
+const MOST_LAYERS: usize = 12;
+/// A loss this many times the least one is cut, so that a diverged optimizer does not flatten the rest.
+const CEILING: f64 = 20.0;
+
+/// A mean loss split in two, and how much of the optimum is not certified.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    pub loss: f64,
+    pub optimum: f64,
+    pub gap: f64,
+}
+
+impl Part {
+    fn of(unit: &UnitRow) -> Option<Part> {
+        Part::new(unit.mean_loss, unit.taylor_optimum, unit.gap)
+    }
+
+    /// `None` without finite values; an unknown gap is all of the optimum.
+    pub fn new(loss: f64, optimum: f64, gap: f64) -> Option<Part> {
+        let gap = if gap.is_finite() { gap.max(0.0) } else { optimum };
+        (loss.is_finite() && optimum.is_finite()).then_some(Part { loss, optimum, gap })
+    }
+
+    /// The least that the optimum can be; losses are not negative.
+    pub fn least(&self) -> f64 {
+        (self.optimum - self.gap).max(0.0)
+    }
+
+    pub fn regret(&self) -> f64 {
+        self.loss - self.optimum
+    }
+
+    /// The most that the regret can be.
+    pub fn most_regret(&self) -> f64 {
+        self.loss - self.least()
+    }
+
+    /// Whether the uncertified part is large enough to be said.
+    pub fn is_open(&self) -> bool {
+        self.optimum - self.least() > SAID * self.loss
+    }
+
+    /// Whether the certificate says no more than that losses are not negative.
+    pub fn nothing_certified(&self) -> bool {
+        self.optimum > 0.0 && self.least() <= 1e-9 * self.optimum
+    }
+
+    /// `optimum 0.0272 to 0.0496`.
+    pub fn optimum_in_words(&self) -> String {
+        if self.nothing_certified() {
+            format!("optimum at most {}", number(self.optimum))
+        } else if self.is_open() {
+            format!("optimum {} to {}", number(self.least()), number(self.optimum))
+        } else {
+            format!("optimum {}", number(self.optimum))
+        }
+    }
+
+    /// `regret 0.0225, up to 0.0449 (31% to 62%)`.
+    pub fn regret_in_words(&self) -> String {
+        let share = |value: f64| percent(value / self.loss);
+        if self.is_open() {
+            let (low, high) = (self.regret(), self.most_regret());
+            format!("regret {}, up to {} ({} to {})", number(low), number(high), share(low), share(high))
+        } else {
+            format!("regret {} ({})", number(self.regret()), share(self.regret()))
+        }
+    }
+
+    /// Everything in one line, for the text under the pointer.
+    pub fn in_words(&self) -> String {
+        format!(
+            "loss {}; {} (gap {}); {}",
+            number(self.loss),
+            self.optimum_in_words(),
+            number(self.gap),
+            self.regret_in_words()
+        )
+    }
+}
+
+/// The fills of what is not plain.
+pub struct Hatches {
+    pub negative: String,
+    pub open: String,
+}
+
+impl Hatches {
+    pub fn new(svg: &mut Svg) -> Hatches {
+        Hatches { negative: svg.hatch(NEGATIVE), open: svg.hatch(UNSOLVED) }
+    }
+}
+
+/// What a stretch of a bar stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Certified optimum below the loss.
+    Optimum,
+    /// Optimum or regret: the certificate does not say.
+    Open,
+    Regret,
+    /// Certified optimum above the loss.
+    Negative,
+}
+
+/// The stretches of a bar from the left, without empty ones.
+fn stretches(part: &Part) -> Vec<(f64, f64, Kind)> {
+    let (least, optimum, loss) = (part.least(), part.optimum.max(0.0), part.loss);
+    [
+        (0.0, least.min(loss), Kind::Optimum),
+        (loss, least, Kind::Negative),
+        (least, optimum, Kind::Open),
+        (optimum, loss, Kind::Regret),
+    ]
+    .into_iter()
+    .filter(|(from, to, _)| to > from)
+    .collect()
+}
+
+/// Draws one bar; `pixel` is the place of a value.
+fn bar(svg: &mut Svg, part: &Part, pixel: &dyn Fn(f64) -> f64, (y, height): (f64, f64), hatches: &Hatches) {
+    for (from, to, kind) in stretches(part) {
+        let rect = Rect::new(pixel(from), y, pixel(to) - pixel(from), height);
+        let fill = match kind {
+            Kind::Optimum => OPTIMUM,
+            Kind::Open => &hatches.open,
+            Kind::Regret => REGRET,
+            Kind::Negative => &hatches.negative,
+        };
+        svg.rect(rect, fill, None);
+    }
+    let (loss, over) = (pixel(part.loss), (0.12 * height).min(2.0));
+    svg.line((loss, y - over), (loss, y + height + over), Stroke::solid(INK, if height > 10.0 { 2.2 } else { 1.4 }));
+}
+
+/// One optimizer's bars.
+struct Row<'a> {
+    series: &'a Series<'a>,
+    comparator: Comparator,
+    /// Scale and split of the main bar.
+    main: Option<(Scale, Part)>,
+    /// Whether the weights of the main bar are far.
+    far: bool,
+    /// The other comparator at the same scale.
+    second: Option<(Comparator, Part, bool)>,
+}
+
+impl<'a> Row<'a> {
+    fn of(series: &'a Series<'a>, comparator: Comparator) -> Row<'a> {
+        let main = series.tables.split(comparator).and_then(|split| {
+            let part = Part::new(split.mean_loss, split.taylor_optimum, split.gap)?;
+            Some((split.scale, part))
+        });
+        let other = match comparator {
+            Comparator::Ball => Comparator::Unconstrained,
+            Comparator::Unconstrained => Comparator::Ball,
+        };
+        let far = |scale: Scale, comparator: Comparator| series.tables.units_at(scale, comparator).any(UnitRow::is_far);
+        let second = main.and_then(|(scale, _)| {
+            let split = series.tables.split(other).filter(|split| split.scale == scale)?;
+            Some((other, Part::new(split.mean_loss, split.taylor_optimum, split.gap)?, far(scale, other)))
+        });
+        Row { series, comparator, main, far: main.is_some_and(|(scale, _)| far(scale, comparator)), second }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        self.main.map(|main| main.1).into_iter().chain(self.second.map(|second| second.1))
+    }
+}
+
+/// A layer's bars, one per optimizer.
+struct Layer {
+    name: String,
+    title: String,
+    parts: Vec<Option<Part>>,
+}
+
+/// The first figure of a run.
+pub fn draw(context: &Context) -> Figure {
+    let rows: Vec<Row> = context.series.iter().map(|series| Row::of(series, context.comparator)).collect();
+    let at = |series: &Series, layer: usize| {
+        let mut units = series.tables.units_at(Scale::Layer, context.comparator);
+        units.find(|unit| unit.layer == Some(layer)).and_then(Part::of)
+    };
+    let mut layers: Vec<Layer> = context
+        .layers_at(Scale::Layer)
+        .into_iter()
+        .map(|layer| Layer {
+            name: format!("layer {layer}"),
+            title: context.layer_title(layer),
+            parts: context.series.iter().map(|series| at(series, layer)).collect(),
+        })
+        .collect();
+    let mut notes: Vec<String> = lacking(&context.series, "units.csv").into_iter().collect();
+    if layers.len() > MOST_LAYERS {
+        notes.push(format!("The {} layers are in the tables alone.", count(layers.len() as u64)));
+        layers.clear();
+    }
+    let svg = picture("split", &rows, &layers, &mut notes);
+    let caption = format!(
+        "The mean loss of the analysed rounds in two parts. The Taylor optimum is what the regions that training \
+         visited cost at their best fixed weights ({} comparator). The regret is what the optimizer paid on top of \
+         that.{} The hatched part is not certified: it may be optimum or regret.",
+        context.comparator,
+        if layers.is_empty() { "" } else { " Below: the same for each layer alone, in the order of the optimizers." }
+    );
+    Figure {
+        id: "split",
+        heading: "Loss = Taylor optimum + regret, after all rounds",
+        svg,
+        caption,
+        notes,
+        sources: sources(&context.series, "units.csv"),
+    }
+}
+
+/// The same bars for the optimizers of several runs; `comparators` are the headlines of their runs.
+pub fn compared(series: &[Series], comparators: &[Comparator]) -> Figure {
+    let rows: Vec<Row> = series.iter().zip(comparators).map(|(series, c)| Row::of(series, *c)).collect();
+    let mut notes: Vec<String> = lacking(series, "units.csv").into_iter().collect();
+    let scales: Vec<Scale> = rows.iter().filter_map(|row| row.main).map(|(scale, _)| scale).collect();
+    if scales.windows(2).any(|pair| pair[0] != pair[1]) {
+        notes.push("Not all bars are of one scale: coarser scales have lower optima.".into());
+    }
+    if comparators.windows(2).any(|pair| pair[0] != pair[1]) {
+        notes.push("The runs have different headline comparators, so their optima differ in meaning.".into());
+    }
+    let svg = picture("comparison", &rows, &[], &mut notes);
+    Figure {
+        id: "comparison",
+        heading: "Loss = Taylor optimum + regret, per run",
+        svg,
+        caption: "The mean loss of the analysed rounds, split into Taylor optimum and regret at the coarsest measured \
+                  scale: the whole network, else the mean over layers, else over neurons. The hatched part is not \
+                  certified: it may be optimum or regret."
+            .into(),
+        notes,
+        sources: sources(series, "units.csv"),
+    }
+}
+
+fn scale_name(scale: Scale) -> &'static str {
+    match scale {
+        Scale::Network => "network",
+        Scale::Layer => "mean layer",
+        Scale::Neuron => "mean neuron",
+    }
+}
+
+const BAR: f64 = 22.0;
+const SECOND: f64 = 7.0;
+const THIN: f64 = 7.0;
+const LINE: f64 = 16.0;
+
+fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<String, String> {
+    let parts =
+        || rows.iter().flat_map(Row::parts).chain(layers.iter().flat_map(|l| l.parts.iter().flatten().copied()));
+    if parts().next().is_none() {
+        return Err("no optimizer has rows in units.csv".into());
+    }
+    let mut svg = Svg::new(id, WIDTH, 0.0);
+    let hatches = Hatches::new(&mut svg);
+    let end = |part: Part| part.loss.max(part.optimum);
+    let least = parts().map(|part| part.loss).filter(|loss| *loss > 0.0).fold(f64::INFINITY, f64::min);
+    let highest = parts().map(end).fold(0.0, f64::max);
+    let axis = Axis::from_zero(highest.min(CEILING * least));
+    // What is thinner than a pixel needs no legend.
+    let visible = |kind: Kind| {
+        let mut all = parts().flat_map(|part| stretches(&part));
+        all.any(|(from, to, of)| of == kind && to - from > 0.003 * axis.max)
+    };
+    let mut entries = vec![Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum")];
+    if visible(Kind::Open) {
+        entries.push(Entry::new(Sample::Patch(hatches.open.clone()), "not certified: optimum or regret"));
+    }
+    entries.push(Entry::new(Sample::Patch(REGRET.into()), "regret"));
+    if visible(Kind::Negative) {
+        entries.push(Entry::new(Sample::Patch(hatches.negative.clone()), "negative regret: loss below the optimum"));
+    }
+    entries.push(Entry::new(Sample::Line(Stroke::solid(INK, 2.2)), "mean loss"));
+    let top = legend::height(&entries, WIDTH - 16.0) + 10.0;
+    legend::draw(&mut svg, (8.0, 4.0), WIDTH - 16.0, &entries);
+
+    if highest > axis.max {
+        notes.push(format!("Bars that reach the right edge go on beyond it, up to {}.", number(highest)));
+    }
+    let right = RIGHT;
+    let pixel = move |value: f64| LEFT + axis.place(value).clamp(0.0, 1.0) * (right - LEFT);
+
+    // The grid lies below the bars, so their places are needed first.
+    let heights: Vec<f64> = rows.iter().map(row_height).collect();
+    let group = |layer: &Layer| (layer.parts.len() as f64 * (THIN + 2.0)).max(13.0) + 8.0;
+    let main_end = top + heights.iter().sum::<f64>();
+    let bottom = main_end + if layers.is_empty() { 0.0 } else { 4.0 + layers.iter().map(group).sum::<f64>() };
+    let ticks = (3..=7)
+        .rev()
+        .map(|most| axis.ticks(most))
+        .find(|ticks| ticks.iter().map(|t| text_width(&t.label, TICK) + 16.0).sum::<f64>() < right - LEFT)
+        .unwrap_or_default();
+    // Beside the bars alone: lines through the texts would be in the way.
+    let mut beside: Vec<(f64, f64)> = Vec::new();
+    let mut start = top;
+    for (row, height) in rows.iter().zip(&heights) {
+        if row.main.is_some() {
+            beside.push((start + 18.0, start + 22.0 + BAR));
+        }
+        if row.second.is_some() {
+            let y = start + height - 14.0 - LINE - SECOND - 1.0;
+            beside.push((y - 2.0, y + SECOND + 2.0));
+        }
+        start += height;
+    }
+    beside.push((if layers.is_empty() { bottom - 5.0 } else { main_end }, bottom));
+    for tick in &ticks {
+        let x = pixel(tick.value);
+        for (from, to) in &beside {
+            svg.line((x, *from), (x, *to), Stroke::solid(GRID, 1.0));
+        }
+        svg.text((x, bottom + 15.0), &tick.label, Text::new(TICK, Anchor::Middle).colored(MUTED));
+    }
+    let mut y = top;
+    for (row, height) in rows.iter().zip(&heights) {
+        svg.series(&row.series.name, |svg| draw_row(svg, row, y, &pixel, &hatches));
+        y += height;
+    }
+    if !layers.is_empty() {
+        svg.line((LEFT, main_end), (right, main_end), Stroke::solid(GRID, 1.0));
+        y += 4.0;
+    }
+    for layer in layers {
+        let height = group(layer);
+        let style = Text::new(TICK, Anchor::Start).colored(MUTED);
+        svg.text((8.0, y + 0.5 * (height - 8.0) + 5.0), &fitted(&layer.name, TICK, 52.0), style);
+        for (i, (part, row)) in layer.parts.iter().zip(rows).enumerate() {
+            let Some(part) = part else { continue };
+            let y = y + 1.0 + i as f64 * (THIN + 2.0);
+            let series = row.series;
+            let title = format!("{}, {}, {}: {}", series.name, layer.title, row.comparator, part.in_words());
+            svg.series(&series.name, |svg| {
+                svg.titled(&title, |svg| {
+                    series.style.mark(svg, (LEFT - 8.0, y + 0.5 * THIN), 2.6, true);
+                    bar(svg, part, &pixel, (y, THIN), &hatches);
+                });
+            });
+        }
+        y += height;
+    }
+    for (from, to) in &beside {
+        svg.line((LEFT, *from), (LEFT, *to), Stroke::solid(FRAME, 1.0));
+    }
+    let middle = 0.5 * (LEFT + right);
+    svg.text((middle, bottom + 33.0), "mean loss per round", Text::new(LABEL, Anchor::Middle));
+    if rows.iter().any(|row| row.far || row.second.is_some_and(|second| second.2)) {
+        notes.push(format!(
+            "Far: the best weights that were found lie more than {FAR_COMPARATOR} times as far from the initial \
+             weights as training went. They say little about what training could have reached."
+        ));
+    }
+    svg.resize(bottom + 42.0);
+    Ok(svg.finish("Mean loss of each optimizer as a bar of certified Taylor optimum, uncertified part and regret"))
+}
+
+/// The texts below a bar: optimum and regret, on one line where they fit.
+fn texts(row: &Row, part: &Part) -> (String, String, bool) {
+    let far = if row.far { " (far)" } else { "" };
+    let (optimum, regret) = (format!("{}{far}", part.optimum_in_words()), part.regret_in_words());
+    let fits = text_width(&optimum, LABEL) + text_width(&regret, LABEL) + 20.0 < WIDTH - 20.0;
+    (optimum, regret, fits)
+}
+
+fn row_height(row: &Row) -> f64 {
+    let below = match &row.main {
+        Some((_, part)) if texts(row, part).2 => LINE,
+        Some(_) => 2.0 * LINE,
+        None => 0.0,
+    };
+    let second = if row.second.is_some() { SECOND + LINE + 3.0 } else { 0.0 };
+    20.0 + BAR + below + second + 14.0
+}
+
+fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatches: &Hatches) {
+    let right = RIGHT;
+    row.series.style.mark(svg, (14.0, y + 9.0), 4.0, true);
+    let name = Text::new(LABEL + 1.0, Anchor::Start).bold();
+    svg.text((24.0, y + 14.0), &fitted(&row.series.name, LABEL + 1.0, 250.0), name);
+    let Some((scale, part)) = row.main else {
+        svg.text((LEFT, y + 20.0 + 15.0), "not measured", Text::new(LABEL, Anchor::Start).colored(MUTED));
+        return;
+    };
+    let loss = format!("loss {}", number(part.loss));
+    svg.text((right, y + 14.0), &loss, Text::new(LABEL + 1.0, Anchor::End).bold());
+    let mut y = y + 20.0;
+    svg.text((8.0, y + 15.0), scale_name(scale), Text::new(TICK, Anchor::Start).colored(MUTED));
+    let title = format!("{}, {}, {}: {}", row.series.name, scale_name(scale), row.comparator, part.in_words());
+    svg.titled(&title, |svg| bar(svg, &part, pixel, (y, BAR), hatches));
+    if part.nothing_certified() {
+        svg.label((pixel(0.0) + 8.0, y + 15.5), "nothing certified", Text::new(LABEL, Anchor::Start));
+    }
+    y += BAR + 1.0;
+    let (optimum, regret, one) = texts(row, &part);
+    svg.text((right, y + 12.0 + if one { 0.0 } else { LINE }), &regret, Text::new(LABEL, Anchor::End));
+    // Beside the bar's start, unless the regret needs the room.
+    let from = (right - text_width(&regret, LABEL) - 20.0 - text_width(&optimum, LABEL)).min(LEFT).max(8.0);
+    svg.text((if one { from } else { LEFT }, y + 12.0), &optimum, Text::new(LABEL, Anchor::Start));
+    y += if one { LINE } else { 2.0 * LINE };
+    if let Some((comparator, part, far)) = &row.second {
+        y += 2.0;
+        let far = if *far { ", far" } else { "" };
+        let regret = match part.is_open() {
+            true => format!("regret {}, up to {}", number(part.regret()), number(part.most_regret())),
+            false => part.regret_in_words(),
+        };
+        let words = format!("{comparator}{far}: {}; {regret}", part.optimum_in_words());
+        let title = format!("{}, {comparator}{far}: {}", row.series.name, part.in_words());
+        svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
+        let style = Text::new(TICK, Anchor::End).colored(MUTED);
+        svg.text((right, y + SECOND + 12.0), &fitted(&words, TICK, WIDTH - 20.0), style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(loss: f64, optimum: f64, gap: f64) -> Vec<(f64, f64, Kind)> {
+        stretches(&Part::new(loss, optimum, gap).unwrap())
+    }
+
+    #[test]
+    fn an_optimum_of_which_nothing_is_certified_is_hatched_entirely() {
+        let part = Part::new(0.08, 0.06, 0.06).unwrap();
+        assert!(part.nothing_certified());
+        assert_eq!(stretches(&part), [(0.0, 0.06, Kind::Open), (0.06, 0.08, Kind::Regret)]);
+        assert_eq!(part.optimum_in_words(), "optimum at most 0.0600");
+        assert_eq!(part.regret_in_words(), "regret 0.0200, up to 0.0800 (25% to 100%)");
+        let unknown = Part::new(0.08, 0.06, f64::NAN).unwrap();
+        assert!(unknown.nothing_certified(), "a gap that is no number certifies nothing");
+    }
+
+    #[test]
+    fn only_the_certified_part_is_solid() {
+        let expected = [(0.0, 0.5, Kind::Optimum), (0.5, 0.75, Kind::Open), (0.75, 1.0, Kind::Regret)];
+        assert_eq!(kinds(1.0, 0.75, 0.25), expected);
+        assert_eq!(kinds(1.0, 0.75, 0.0), [(0.0, 0.75, Kind::Optimum), (0.75, 1.0, Kind::Regret)]);
+    }
+
+    #[test]
+    fn negative_regret_is_drawn_where_it_is_certain() {
+        assert_eq!(kinds(1.0, 1.5, 0.0), [(0.0, 1.0, Kind::Optimum), (1.0, 1.5, Kind::Negative)]);
+        let partly = [(0.0, 1.0, Kind::Optimum), (1.0, 1.25, Kind::Negative), (1.25, 1.5, Kind::Open)];
+        assert_eq!(kinds(1.0, 1.5, 0.25), partly);
+        assert_eq!(kinds(1.0, 1.5, 0.75), [(0.0, 0.75, Kind::Optimum), (0.75, 1.5, Kind::Open)]);
+    }
+}
