@@ -102,7 +102,8 @@ fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
             Some((other, those)) if *those != these => {
                 let (other, path) = (other.display(), path.display());
                 let reason = format!(
-                    "the traces lie in runs with different settings, {other} and {path}; name the one to use with --experiment"
+                    "the traces lie in runs with different settings, {other} and {path}; name the one to use with \
+                     --experiment"
                 );
                 return Err(UsageError(reason).into());
             }

@@ -457,8 +457,8 @@ pub struct Sections {
     pub exploration: ExplorationSection,
 }
 
-/// The sections that say what to measure: those of an experiment, given as its text and its name for messages, else `defaults`; each
-/// with `settings`, which are `section.key=value`.
+/// The sections that say what to measure: those of an experiment, given as its text and its name for messages, else
+/// `defaults`; each with `settings`, which are `section.key=value`.
 pub fn sections(
     experiment: Option<(&str, &str)>,
     defaults: &Sections,

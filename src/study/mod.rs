@@ -2,7 +2,7 @@
 //!
 //! - [`experiment`]: the experiment file
 //! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is one process's at a
-//!   time ([`lock`]); [`analyze`]: the same for a trace
+//!   time ([`lock`]); [`analyze`]: the same for traces
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
 //! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1

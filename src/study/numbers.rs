@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn keys_of_optimizers() {
         let all = serde_json::json!({
-            "momentum": 0.9, "betas": [0.9, 0.999], "nesterov": true, "foreach": null, "schedule": { "name": "step", "gamma": 1e-8 }
+            "momentum": 0.9, "betas": [0.9, 0.999], "nesterov": true, "foreach": null,
+            "schedule": { "name": "step", "gamma": 1e-8 }
         });
         let all = serde_json::from_value(all).unwrap();
         let expected =

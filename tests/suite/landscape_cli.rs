@@ -1,7 +1,7 @@
 //! `taylorscope landscape` and `reproduce fig1` as users meet them.
 
 use crate::support::{Workplace, files, table};
-use std::fs;
+use std::{fs, process::Stdio};
 
 const KINKS: &str = "datapoint,at,layer,neuron,position,change";
 const PIECES: &str = "from,to,loss,loss_end,slope,slope_end,taylor,taylor_end,taylor_slope,taylor_slope_end,output,\
@@ -266,4 +266,88 @@ fn figure_one_is_reproduced() {
     }
     let page = workplace.read("one/fig1/report.html");
     assert!(!page.contains("NaN") && !page.contains("Not drawn"));
+}
+
+#[test]
+fn planes_have_no_values_of_segments() {
+    let workplace = Workplace::new();
+    workplace.run(&["landscape", "autoencoder.toml", "--out", "x", "--along", "input"]).exits(0);
+    let segment = workplace.json("x/landscape.json");
+    assert!(segment["kinks"].is_u64() && segment["start_slope"].is_f64() && segment.get("plane").is_none());
+    // In the same folder: nothing of the segment is left, neither tables nor figures.
+    let ended =
+        workplace.run(&["landscape", "autoencoder.toml", "--out", "x", "--overwrite", "--plane", "3,4,5"]).exits(0);
+    let plane = workplace.json("x/landscape.json");
+    for key in ["kinks", "degree", "start_slope"] {
+        assert!(plane.get(key).is_none(), "{key}");
+    }
+    let names: Vec<String> = files(&workplace.path("x")).into_keys().collect();
+    let expected =
+        [".lock", "figures/regions.png", "figures/regions.svg", "landscape.json", "regions.csv", "report.html"];
+    assert_eq!(names, expected);
+    // What people read has few digits.
+    let longest = ended.stdout.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    assert!(longest <= Some(6) && ended.stdout.contains("range "), "{}", ended.stdout);
+}
+
+#[test]
+fn dead_neurons_are_told_from_others() {
+    let workplace = with_run();
+    let along = |neuron: &str| {
+        let words =
+            ["landscape", "run", "--datapoints", "0..1", "--updates", "0", "--out", "x", "--overwrite", "--along"];
+        workplace.run(&[&words[..], &["neuron", neuron]].concat())
+    };
+    let ended: Vec<_> = (0..6).map(|neuron| along(&format!("2.{neuron}"))).collect();
+    let dead: Vec<_> = ended.iter().filter(|ended| ended.code != Some(0)).collect();
+    assert!(!dead.is_empty() && dead.len() < 6, "some neuron is active on a datapoint, and some is not");
+    for ended in dead {
+        assert_eq!(ended.code, Some(2));
+        let (_, rest) = ended.stderr.split_once("; neuron ").unwrap_or_else(|| panic!("{}", ended.stderr));
+        along(rest.split_whitespace().next().unwrap()).exits(0);
+    }
+}
+
+#[test]
+fn landscapes_at_the_same_time_have_folders_of_their_own() {
+    let workplace = Workplace::new();
+    let arguments = ["landscape", "autoencoder.toml", "--along", "gradient", "--threads", "1"];
+    let children: Vec<_> = (0..3)
+        .map(|_| workplace.command(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    children.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
+    let one = files(&workplace.path("runs/landscape"));
+    assert!(one.contains_key("report.html") && one.contains_key("pieces.csv"));
+    for other in ["runs/landscape-2", "runs/landscape-3"] {
+        assert!(files(&workplace.path(other)) == one, "{other}");
+    }
+    assert!(!workplace.path("runs/landscape-4").exists());
+    // A folder that somebody works in is refused, and left as it is.
+    let lock = taylorscope::study::lock::Lock::take(&workplace.path("runs/landscape")).unwrap();
+    let again = [&arguments[..], &["--out", "runs/landscape", "--overwrite"]].concat();
+    workplace.run(&again).exits(2).says(&["in use by process"]);
+    drop(lock);
+    assert!(files(&workplace.path("runs/landscape")) == one);
+    workplace.run(&again).exits(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_landscape_that_is_stopped_leaves_nothing() {
+    use crate::resume::interrupted::{signal, start};
+    let workplace = Workplace::new();
+    // The updates of a long training: minutes, if nobody stopped it.
+    let long = crate::support::AUTOENCODER.replace("epochs = 1", "epochs = 100000");
+    fs::write(workplace.path("long.toml"), long).unwrap();
+    let arguments = ["landscape", "long.toml", "--along", "gradient", "--updates", "5", "--out", "x"];
+    for name in ["INT", "TERM"] {
+        let (mut child, mut stderr) = start(&workplace, &arguments, "updates of sgd");
+        let began = std::time::Instant::now();
+        signal(&child, name);
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+        assert!(rest.contains("nothing was written") && began.elapsed().as_secs() < 5, "{rest}");
+        assert!(!workplace.path("x").exists());
+    }
 }

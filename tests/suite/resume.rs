@@ -142,7 +142,7 @@ fn budgets_are_kept() {
 }
 
 #[cfg(unix)]
-mod interrupted {
+pub mod interrupted {
     use super::*;
     use std::{
         io::{BufRead, BufReader, Read},
@@ -151,7 +151,11 @@ mod interrupted {
     };
 
     /// Starts the program and waits until standard error has `text`.
-    fn start(workplace: &Workplace, arguments: &[&str], text: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+    pub fn start(
+        workplace: &Workplace,
+        arguments: &[&str],
+        text: &str,
+    ) -> (Child, BufReader<std::process::ChildStderr>) {
         let mut child = workplace.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -162,7 +166,7 @@ mod interrupted {
         (child, stderr)
     }
 
-    fn signal(child: &Child, name: &str) {
+    pub fn signal(child: &Child, name: &str) {
         assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
     }
 

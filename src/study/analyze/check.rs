@@ -1,5 +1,5 @@
-//! What is found out about traces before anything is written: whether they are good, whether they belong together, and what they
-//! are called.
+//! What is found out about traces before anything is written: whether they are good, whether they belong together,
+//! and what they are called.
 
 use super::{AnalyzeError, AnalyzeOptions};
 use crate::{
@@ -209,7 +209,8 @@ impl Told {
         }
     }
 
-    /// The constant step of plain SGD, which alone satisfies its bound. Any other key that is not off may change the steps.
+    /// The constant step of plain SGD, which alone satisfies its bound. Any other key that is not off may change the
+    /// steps.
     pub fn plain_sgd(&self) -> Option<f64> {
         let off = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,
@@ -262,7 +263,8 @@ fn safe(text: &str) -> String {
     }
 }
 
-/// A folder for each trace: named after its optimizer where no other trace has that name, else after the trace; unique in any case.
+/// A folder for each trace: named after its optimizer where no other trace has that name, else after the trace;
+/// unique in any case.
 pub(super) fn labels(all: &[Checked]) -> Vec<String> {
     let candidates: Vec<[String; 2]> = all
         .iter()
@@ -309,7 +311,7 @@ mod tests {
         for plain in [
             json!({ "name": "sgd", "learning_rate": 0.1 }),
             json!({ "name": "SGD", "learning_rate": 0.1, "momentum": 0, "nesterov": false, "weight_decay": 0.0 }),
-            json!({ "name": "sgd", "learning_rate": 0.1, "schedule": "constant", "foreach": null, "scheduler": "None" }),
+            json!({ "name": "sgd", "learning_rate": 0.1, "schedule": "constant", "foreach": null, "decay": "None" }),
         ] {
             assert_eq!(told(plain.clone()).plain_sgd(), Some(0.1), "{plain}");
         }

@@ -1,7 +1,8 @@
-//! The folder of an analysis: what it may hold, how one analysis takes the place of another, and what `--resume` goes on from.
+//! The folder of an analysis: what it may hold, how one analysis takes the place of another, and what `--resume` goes
+//! on from.
 //!
-//! One rename decides: as long as [`REPLACING`] is not there, the folder holds the analysis of its `experiment.toml`; once it is, all
-//! that the folder holds of another one is to be removed, and the analysis that it describes begins.
+//! One rename decides: as long as [`REPLACING`] is not there, the folder holds the analysis of its `experiment.toml`;
+//! once it is, all that the folder holds of another one is to be removed, and the analysis that it describes begins.
 
 use super::AnalyzeError;
 use crate::{
@@ -208,8 +209,8 @@ pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
     if figures.exists() { std::fs::remove_dir_all(&figures).map_err(|source| fail(&figures, source)) } else { Ok(()) }
 }
 
-/// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page, which its tables
-/// can make again), or a folder in which `description` begins.
+/// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page,
+/// which its tables can make again), or a folder in which `description` begins.
 pub(super) fn replace(
     out: &Path,
     description: &Description,

@@ -1,7 +1,8 @@
 //! Analysing traces: the same tables and report for runs that were trained elsewhere.
 //!
-//! Traces are read and recomputed before anything is written ([`check`]), so that a bad one leaves the folder as it was. Then each is
-//! replayed under observation and analysed, with the state kept in its folder as that of a run is ([`folder`] has what may be replaced).
+//! Traces are read and recomputed before anything is written ([`check`]), so that a bad one leaves the folder as it
+//! was. Then each is replayed under observation and analysed, with the state kept in its folder as that of a run is
+//! ([`folder`] has what may be replaced).
 
 mod check;
 mod folder;
@@ -83,8 +84,8 @@ pub enum AnalyzeError {
     #[error("{path} is named twice")]
     Twice { path: PathBuf },
     #[error(
-        "{} and {} differ in their {what}: {} and {}; optimizers of one run share it, so analyse them apart and compare the runs with \
-         taylorscope report RUN RUN", paths[0].display(), paths[1].display(), values[0], values[1]
+        "{} and {} differ in their {what}: {} and {}; optimizers of one run share it, so analyse them apart and \
+         compare the runs with taylorscope report RUN RUN", paths[0].display(), paths[1].display(), values[0], values[1]
     )]
     Differ { what: &'static str, paths: Box<[PathBuf; 2]>, values: Box<[String; 2]> },
     #[error("stopped while the traces were checked; nothing was written")]
@@ -96,12 +97,13 @@ pub enum AnalyzeError {
     )]
     Run { path: PathBuf },
     #[error(
-        "{path} holds no analysis that could be continued; replace what it holds with --overwrite, or choose another folder with --out"
+        "{path} holds no analysis that could be continued; replace what it holds with --overwrite, or choose another \
+         folder with --out"
     )]
     NothingToResume { path: PathBuf },
     #[error(
-        "{path} holds an analysis with {key} = {}, not {}; repeat the traces and settings that it was begun with, replace it with \
-         --overwrite, or choose another folder with --out", values[0], values[1]
+        "{path} holds an analysis with {key} = {}, not {}; repeat the traces and settings that it was begun with, replace it \
+         with --overwrite, or choose another folder with --out", values[0], values[1]
     )]
     Other { path: PathBuf, key: String, values: Box<[String; 2]> },
 }
@@ -116,8 +118,8 @@ impl AnalyzeError {
 /// Checks and analyses traces and writes a run directory with an optimizer for each.
 ///
 /// # Errors
-/// If a trace is bad, they do not belong together, or the folder holds something else; nothing is written then. Or if a file cannot
-/// be written.
+/// If a trace is bad, traces do not belong together, or the folder holds something else: nothing is written then. Or if a
+/// file cannot be written.
 pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Analyzed, StudyError> {
     // What can be refused at once is.
     if let Some(out) = options.out.folder() {
@@ -240,8 +242,8 @@ fn fitted(
             && rounds > 0
         {
             let text = format!(
-                "the weights of all {} take {}, more than the {} of --memory: {} of each trace, evenly spaced, {} analysed \
-                 (regret.rounds={rounds})",
+                "the weights of all {} take {}, more than the {} of --memory: {} of each trace, evenly spaced, {} \
+                 analysed (regret.rounds={rounds})",
                 counted(of.manifest.rounds, "round"),
                 budget::size(needed(of, &regret)),
                 budget::size(options.memory),
@@ -342,17 +344,20 @@ impl Task<'_> {
             events(Event::Note { text: &format!("{label}: {}", keys(&self.told.settings)) });
         }
         let (window, analysed) = analysis.window();
+        // The closed form at neuron scale takes all rounds in any case.
+        let streams = self.checked.manifest.loss.is_quadratic() && !self.checked.network.has_convolutions();
+        let scales = if streams { " at layer and network scale" } else { "" };
         let text = match (window, analysed) {
-            (0, _) => return,
-            (window, analysed) if analysed < window => {
-                format!(
-                    "{label}: analysed are {analysed} evenly spaced rounds of the first {window} of {all} (regret.rounds)"
-                )
+            (0, _) if self.description.regret.scales.is_empty() => return,
+            (0, _) => format!("{label}: all {} are analysed", counted(all, "round")),
+            (_, analysed) if analysed < window => {
+                let of = format!("of the first {window} of {all} are analysed{scales} (regret.rounds)");
+                format!("{label}: {analysed} evenly spaced rounds {of}")
             }
             (window, _) if window < all => {
-                format!("{label}: analysed are rounds 1 to {window} of {all} (regret.window)")
+                format!("{label}: rounds 1 to {window} of {all} are analysed{scales} (regret.window)")
             }
-            _ => format!("{label}: analysed are all {}", counted(all, "round")),
+            _ => format!("{label}: all {} are analysed", counted(all, "round")),
         };
         events(Event::Note { text: &text });
     }

@@ -81,7 +81,8 @@ impl Basis {
     }
 }
 
-/// Finds all regions on the plane, then writes its tables. `along`, `through` and `updates` of the options are not used.
+/// Finds all regions on the plane, then writes its tables. `along`, `through` and `updates` of the options are not
+/// used.
 ///
 /// # Errors
 /// If something that was asked for does not exist, or the tables cannot be written.

@@ -148,7 +148,8 @@ pub struct LandscapeSummary {
     pub kind: Kind,
 }
 
-/// What a landscape is of, with what only that has. Older files have the keys of a segment for planes, too; they mean nothing there.
+/// What a landscape is of, with what only that has. Older files have the keys of a segment for planes, too; they mean
+/// nothing there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Kind {
@@ -239,9 +240,9 @@ mod tests {
     #[test]
     fn summaries_of_either_kind_are_read_and_those_of_older_versions() {
         let common = json!({
-            "format": 1, "version": "0.1.0", "subject": "a", "dataset": "digits", "loss": "mse", "layers": ["dense 2 -> 2"],
-            "along": "gradient", "parameter": "t", "from": -0.1, "to": 0.1, "datapoints": [0], "pieces": 3, "method": "m",
-            "output": 1, "start": 0.5
+            "format": 1, "version": "0.1.0", "subject": "a", "dataset": "digits", "loss": "mse",
+            "layers": ["dense 2 -> 2"], "along": "gradient", "parameter": "t", "from": -0.1, "to": 0.1, "datapoints": [0],
+            "pieces": 3, "method": "m", "output": 1, "start": 0.5
         });
         let with = |more: serde_json::Value| {
             let mut all = common.clone();

@@ -17,7 +17,8 @@ pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Measures `count` updates of every run of the subject; updates whose weights before or after do not exist are left out.
+/// Measures `count` updates of every run of the subject; updates whose weights before or after do not exist are left
+/// out.
 ///
 /// # Errors
 /// If a run must be trained again and cannot be, or if told to stop.
