@@ -92,7 +92,7 @@ fn first_pass<T: Real>(
     let examples = trace.examples(network.inputs());
     let mut displacements = Displacements::new(&network);
     let mut replay = Replay::new(&trace, &network, &examples, 0);
-    let in_trace = |source| AnalyzeError::InTrace { path: folder.to_owned(), source };
+    let in_trace = |error| AnalyzeError::InTrace { path: folder.to_owned(), source: Box::new(error) };
     while let Some(round) = replay.round(&mut [&mut displacements]).map_err(in_trace)? {
         if options.stop.load(Ordering::SeqCst) {
             return Err(AnalyzeError::Stopped.into());

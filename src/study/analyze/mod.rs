@@ -78,7 +78,7 @@ pub struct Analyzed {
 #[derive(Debug, thiserror::Error)]
 pub enum AnalyzeError {
     #[error("{path}: {source}")]
-    InTrace { path: PathBuf, source: TraceError },
+    InTrace { path: PathBuf, source: Box<TraceError> },
     #[error("{path} has changed since it was checked; begin again when it is complete")]
     Changed { path: PathBuf },
     #[error("{path} is named twice")]
@@ -382,7 +382,7 @@ impl Task<'_> {
         events: &mut dyn FnMut(Event),
     ) -> Result<(), StudyError> {
         let (before, start) = (state.seconds, Instant::now());
-        let in_trace = |source| AnalyzeError::InTrace { path: self.checked.folder.clone(), source };
+        let in_trace = |error| AnalyzeError::InTrace { path: self.checked.folder.clone(), source: Box::new(error) };
         let mut stopped = false;
         while let Some(round) = replay.round(&mut [&mut state.analysis]).map_err(in_trace)? {
             state.losses.push(round.loss);
