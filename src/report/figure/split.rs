@@ -7,7 +7,7 @@ use crate::{
         legend::{self, Entry, Sample},
         panel::{LABEL, TICK},
         style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
-        svg::{Anchor, Rect, Stroke, Svg, Text},
+        svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
     },
     study::{
         numbers::{count, number, percent},
@@ -154,6 +154,12 @@ fn bar(svg: &mut Svg, part: &Part, pixel: &dyn Fn(f64) -> f64, (y, height): (f64
         svg.rect(rect, fill, None);
     }
     let (loss, over) = (pixel(part.loss), (0.12 * height).min(2.0));
+    if pixel(0.999 * part.loss) >= RIGHT {
+        // The bar goes on beyond the frame.
+        let (x, half, tip) = (pixels(RIGHT), pixels(0.5 * height), pixels(0.3 * height));
+        svg.area(&format!("M{x} {}l{tip} {half}l-{tip} {half}Z", pixels(y)), INK);
+        return;
+    }
     svg.line((loss, y - over), (loss, y + height + over), Stroke::solid(INK, if height > 10.0 { 2.2 } else { 1.4 }));
 }
 
@@ -314,7 +320,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     legend::draw(&mut svg, (8.0, 4.0), WIDTH - 16.0, &entries);
 
     if highest > axis.max {
-        notes.push(format!("Bars that reach the right edge go on beyond it, up to {}.", number(highest)));
+        notes.push(format!("Bars with an arrow go on beyond the frame, up to {}.", number(highest)));
     }
     let right = RIGHT;
     let pixel = move |value: f64| LEFT + axis.place(value).clamp(0.0, 1.0) * (right - LEFT);

@@ -79,7 +79,7 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
     {
         notes.push(format!(
             "The rounds' weights lie beside the segment, up to {} of its unit away: their losses (diamonds) need not \
-             lie on the curve.",
+             lie on the curve. Those beyond the frame are cut; steps.csv has all.",
             number(farthest)
         ));
     }
