@@ -7,8 +7,12 @@ use crate::{
     study::{
         Experiment,
         explore::{
-            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore,
+            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
+            claims::{self, Finding, Findings},
+            explore,
         },
+        claims::{Claim, Tally},
+        enclosure::Holds,
         tune::TuneOptions,
     },
 };
@@ -136,15 +140,68 @@ impl Study<'_> {
             return Ok(Status::Incomplete);
         }
         let rendered = exploration(&self.experiment.name, &study, self.out)?;
-        for claim in claims::evaluate(&study) {
-            output::line(format!("{}: {}", claim.verdict, claim.text))?;
-            output::line(format!("    {}", claim.measured))?;
+        for line in table(&claims::findings(&study)) {
+            output::line(line)?;
         }
-        output::line(claims::RULE)?;
         output::line(format!("report: {}", rendered.html.display()))?;
         output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
         Ok(Status::Done)
     }
+}
+
+/// Widths of the columns of the printed tables.
+const SUBJECT: usize = 32;
+const CELL: usize = 5;
+
+/// The claims as tables of signs, a line each; the intervals are on the page.
+fn table(groups: &[Findings]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for group in groups {
+        let short = |name: &str| -> String {
+            let name = name.strip_prefix("layer ").or(name.strip_prefix("log-")).unwrap_or(name);
+            name.chars().take(CELL - 1).collect()
+        };
+        lines.push(String::new());
+        let scales: String = group
+            .columns
+            .chunk_by(|a, b| a.scale == b.scale)
+            .map(|chunk| format!("{:<width$}", chunk[0].scale, width = CELL * chunk.len()))
+            .collect();
+        let head = if group.columns.iter().any(|column| column.name.starts_with("layer")) { "layer" } else { "" };
+        let title = |text: &str, more: &str| format!("{text:<SUBJECT$}{more}").trim_end().to_owned();
+        lines.push(title(group.title, &scales));
+        let names: String = group.columns.iter().map(|column| format!("{:<CELL$}", short(&column.name))).collect();
+        lines.push(title(head, &names));
+        lines.extend(group.findings.iter().map(row));
+    }
+    let claims: Vec<Claim> = groups.iter().flat_map(|group| &group.findings).map(|f| f.claim.clone()).collect();
+    lines.push(String::new());
+    lines.push("+ and −: all of the 95% interval over seeds lies above or below zero; 0: zero is in it; ?: not known".into());
+    let reasons: std::collections::BTreeSet<&String> =
+        groups.iter().flat_map(|group| &group.findings).filter_map(|finding| finding.reason.as_ref()).collect();
+    if let (1, Some(reason)) = (reasons.len(), reasons.first()) {
+        lines.push(format!("undecided: {reason}"));
+    }
+    lines.push(Tally::of(&claims).to_string());
+    lines
+}
+
+/// `RMSProp − SGD, tuned rates (+)  −    −    0    0  not supported`.
+fn row(finding: &Finding) -> String {
+    let cells = finding.cells.iter().map(|cell| match cell {
+        Some(interval) if interval.count >= claims::LEAST_SEEDS => {
+            if claims::Side::Above.has(interval) == Holds::Always {
+                "+"
+            } else if claims::Side::Below.has(interval) == Holds::Always {
+                "−"
+            } else {
+                "0"
+            }
+        }
+        _ => "?",
+    });
+    let cells: String = cells.map(|mark| format!("{mark:<CELL$}")).collect();
+    format!("{:<SUBJECT$}{cells}{}", finding.subject, finding.claim.verdict)
 }
 
 /// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the

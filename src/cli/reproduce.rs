@@ -5,11 +5,11 @@ use crate::{
     report,
     study::{
         RunOptions,
-        claims::evaluate,
+        claims::{Claim, Tally, evaluate},
         experiment::{parse, source},
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
-        landscape::{Along, LandscapeOptions, Subject, along, growth},
+        landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
         results::RunTables,
     },
 };
@@ -210,10 +210,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         };
         let summary = run::run_and_report(&experiment, &options)?;
         output::line("")?;
-        for claim in evaluate(&RunTables::read(&out)?) {
-            output::line(format!("{}: {}", claim.verdict, claim.text))?;
-            output::line(format!("    {}", claim.measured))?;
-        }
+        print(&evaluate(&RunTables::read(&out)?))?;
         if summary.status != "complete" {
             status = Status::Incomplete;
         }
@@ -222,6 +219,15 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Status> {
         }
     }
     Ok(status)
+}
+
+/// Prints claims with their verdicts, and how many have which.
+fn print(claims: &[Claim]) -> anyhow::Result<()> {
+    for claim in claims {
+        output::line(format!("{}: {}", claim.verdict, claim.text))?;
+        output::line(format!("    {}", claim.measured))?;
+    }
+    output::line(format!("claims:  {}", Tally::of(claims)))
 }
 
 /// The round whose update figure 1 looks along: early, when the function still changes much.
@@ -251,5 +257,6 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()
     growth::write(&settings, &subject.examples(), out, &mut events)?;
     let rendered = report::render_landscape(out)?;
     landscape::print(&summary)?;
+    print(&claims::evaluate(&LandscapeTables::read(out)?))?;
     output::line(format!("report:  {}", rendered.html.display()))
 }

@@ -4,13 +4,13 @@ use super::{
     ReportError, ReportOutput,
     draw::png::Renderer,
     figure::{Figure, landscape::of_landscape},
-    page::{Fact, FigureView, Head, tidy},
+    page::{ClaimView, Fact, FigureView, Head, tidy, view},
     write_figure,
 };
 use crate::{
     files::write_atomically,
     study::{
-        landscape::LandscapeTables,
+        landscape::{LandscapeTables, claims},
         numbers::{count, number},
     },
 };
@@ -23,6 +23,7 @@ struct LandscapePage<'a> {
     head: Head,
     facts: Vec<Fact>,
     layers: &'a [String],
+    claims: Vec<ClaimView>,
     figures: Vec<FigureView<'a>>,
 }
 
@@ -67,7 +68,12 @@ fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askam
         true => format!("Landscape along {}", summary.along),
         false => "Shattered landscapes".to_owned(),
     };
-    let page =
-        LandscapePage { head: Head::new(title), facts, layers: &summary.layers, figures: FigureView::all(figures) };
+    let page = LandscapePage {
+        head: Head::new(title),
+        facts,
+        layers: &summary.layers,
+        claims: claims::evaluate(tables).into_iter().map(view).collect(),
+        figures: FigureView::all(figures),
+    };
     tidy(page.render()?)
 }
