@@ -8,12 +8,17 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 /// Work that is reported as done so soon after its phase began was done by an earlier process.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
+/// What training is counted in.
+const ROUND: &str = "round";
+
 /// What is known of the course so far. All times are since the command began.
 pub struct Course {
     /// The optimizer, and which one of how many it is.
     subject: String,
     /// When it began.
     begun: Duration,
+    /// Rounds that it is to train.
+    rounds: u64,
     phase: Phase,
     last_line: Duration,
     /// Time spent in the phases of analyses that have ended.
@@ -81,7 +86,7 @@ impl Default for Course {
     fn default() -> Self {
         let phase = Phase { name: "preparing".to_owned(), ..Phase::default() };
         let none = Duration::ZERO;
-        Self { subject: String::new(), begun: none, phase, last_line: none, spent: Vec::new() }
+        Self { subject: String::new(), begun: none, rounds: 0, phase, last_line: none, spent: Vec::new() }
     }
 }
 
@@ -92,21 +97,22 @@ impl Course {
             Event::Started { label, index, count, learning_rate, rounds } => {
                 self.subject = if count > 1 { format!("{label} ({index} of {count})") } else { label.to_owned() };
                 self.begun = now;
-                self.enter(
-                    Phase { name: "training".to_owned(), noun: "round", of: rounds as u64, ..Phase::default() },
-                    now,
-                );
+                self.rounds = rounds as u64;
+                self.train(0, now);
                 // A trace need not tell its rate.
                 let rate = learning_rate.map_or(String::new(), |rate| format!("learning rate {rate}, "));
                 vec![self.about(&format!("{rate}{rounds} rounds"))]
             }
             Event::Resumed { label: _, rounds } => {
-                self.phase.done = rounds as u64;
-                self.phase.known = (rounds as u64, now);
+                self.train(rounds as u64, now);
                 vec![self.about(&format!("resuming after round {rounds}"))]
             }
             Event::Kept { label } => vec![format!("{label}: complete, kept")],
             Event::Round { number, loss } => {
+                // A pass that only measures may have come before.
+                if self.phase.noun != ROUND {
+                    self.train(number as u64, now);
+                }
                 self.phase.done = number as u64;
                 self.phase.loss = Some(loss);
                 vec![]
@@ -179,6 +185,12 @@ impl Course {
         self.begin("printing", now);
         let all = self.spent.iter().map(|(_, time)| *time).sum();
         self.spent.iter().max_by_key(|(_, time)| *time).map(|(name, time)| (name.clone(), *time, all))
+    }
+
+    /// The rounds of training begin after so many that are done.
+    fn train(&mut self, done: u64, now: Duration) {
+        self.enter(Phase { name: "training".to_owned(), noun: ROUND, of: self.rounds, ..Phase::default() }, now);
+        (self.phase.done, self.phase.known) = (done, (done, now));
     }
 
     fn enter(&mut self, phase: Phase, now: Duration) {
@@ -255,6 +267,19 @@ mod tests {
         assert_eq!(resumed, ["adam (2 of 3): resuming after round 100"]);
         course.event(Event::Round { number: 150, loss: 0.5 }, at(11.0));
         assert!(course.view(at(11.0)).text.ends_with("10 s, ETA 10 s, loss 0.50000"), "{}", course.view(at(11.0)).text);
+    }
+
+    #[test]
+    fn rounds_after_a_pass_that_measures_are_those_of_training() {
+        let mut course = Course::default();
+        started(&mut course);
+        course.event(Event::Phase { name: "first pass" }, at(2.0));
+        course.event(Event::Progress { done: 200, of: 200 }, at(7.0));
+        course.event(Event::Round { number: 1, loss: 0.5 }, at(7.0));
+        course.event(Event::Round { number: 51, loss: 0.5 }, at(17.0));
+        let text = "adam (2 of 3): round 51 of 200, 25%, 10 s, ETA 30 s, loss 0.50000";
+        assert_eq!(course.view(at(17.0)).text, text);
+        assert_eq!(course.costliest(at(30.0)), Some(("first pass".to_owned(), at(5.0), at(5.0))));
     }
 
     #[test]
