@@ -176,9 +176,22 @@ fn command(line: &str) -> String {
 
 #[test]
 fn commands_are_found_in_blocks_and_indented_lines() {
-    let text = "text\n\n```sh\n# a remark\ntaylorscope run    # trains\ntaylorscope run --set 'a=[\"#\"]' # x\n\n```\n\n    \
-                taylorscope tune x\n    y = W x\n\n```toml\ntaylorscope = 1\n```\n";
-    assert_eq!(commands(text), ["taylorscope run", "taylorscope run --set 'a=[\"#\"]'", "taylorscope tune x"]);
+    let text = [
+        "text",
+        "```sh",
+        "# a remark",
+        "taylorscope run    # trains",
+        "taylorscope run --set 'a=[\"#\"]' # x",
+        "",
+        "```",
+        "    taylorscope tune x",
+        "    y = W x",
+        "```toml",
+        "taylorscope = 1",
+        "```",
+    ];
+    let text = text.join("\n");
+    assert_eq!(commands(&text), ["taylorscope run", "taylorscope run --set 'a=[\"#\"]'", "taylorscope tune x"]);
 }
 
 /// A folder as a reader of the documents has it, with small datasets in place of the published ones, and traces that
