@@ -51,8 +51,8 @@ pub fn draw(context: &Context) -> Figure {
         Ok(picture(context, &rows, &mut notes))
     };
     let caption = format!(
-        "The split during training ({} comparator). The black line is the mean loss of the first N rounds. Below it lie \
-         the Taylor optimum of these rounds and the regret; every N has its own optimum. The hatched part is not \
+        "The split during training ({} comparator). The black line is the mean loss of the first N rounds. Below it \
+         lie the Taylor optimum of these rounds and the regret; every N has its own optimum. The hatched part is not \
          certified: it may be optimum or regret. The numbers say which share of the last mean loss is regret.",
         context.comparator
     );
@@ -180,8 +180,8 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let hidden = all().filter(|p| p.part.nothing_certified()).count();
     if hidden > 0 && most > 1 {
         notes.push(format!(
-            "At {} of {} points nothing is certified: the search ended before its bound said more than that losses are \
-             not negative. Their optima are not drawn.",
+            "At {} of {} points nothing is certified: the search ended before its bound said more than that losses \
+             are not negative. Their optima are not drawn.",
             count(hidden as u64),
             count(all().count() as u64)
         ));

@@ -31,8 +31,8 @@ pub fn draw(context: &Context) -> Figure {
     };
     let caption = format!(
         "Average regret of single neurons after N rounds ({} comparator), one optimizer a column. Thick: the median \
-         neuron of the layer. Thin and dashed: the regret that nine of ten neurons do not exceed, whatever lies within \
-         their gaps. Grey: the theoretical rate 1/√N. A band above a median is what its gap leaves open.",
+         neuron of the layer. Thin and dashed: the regret that nine of ten neurons do not exceed, whatever lies \
+         within their gaps. Grey: the theoretical rate 1/√N. A band above a median is what its gap leaves open.",
         context.comparator
     );
     Figure {

@@ -92,10 +92,10 @@ pub fn layers(context: &Context) -> Figure {
         Ok(picture(context, network.as_ref(), &layers, &mut notes))
     };
     let caption = format!(
-        "Average regret of the network and of each layer after N rounds ({} comparator). Both axes are logarithmic. Grey: \
-         the theoretical rate 1/√N; curves at least as steep agree with it. A line is the least that the regret can be. \
-         Where the gap is more than {} of the most, a band reaches up to that; nothing says where in the band the regret \
-         lies.",
+        "Average regret of the network and of each layer after N rounds ({} comparator). Both axes are logarithmic. \
+         Grey: the theoretical rate 1/√N; curves at least as steep agree with it. A line is the least that the \
+         regret can be. Where the gap is more than {} of the most, a band reaches up to that; nothing says where in \
+         the band the regret lies.",
         context.comparator,
         percent(SHOWN)
     );
@@ -172,9 +172,9 @@ pub(super) fn axes(plots: &[&Plot], notes: &mut Vec<String>) -> Axes {
     let tiny = points().filter(|p| p.least > 0.0 && p.least < y.min).count();
     if below > 0 {
         notes.push(format!(
-            "{} of {} regrets are zero or negative: the optimizer, which moves, did as well as the best fixed weights \
-             that were found, or better. A logarithmic axis cannot show them; they are open markers in the strip below \
-             it.",
+            "{} of {} regrets are zero or negative: the optimizer, which moves, did as well as the best fixed \
+             weights that were found, or better. A logarithmic axis cannot show them; they are open markers in the \
+             strip below it.",
             count(below as u64),
             count(points().count() as u64)
         ));

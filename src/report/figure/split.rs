@@ -266,9 +266,9 @@ pub fn compared(series: &[Series], comparators: &[Comparator]) -> Figure {
         id: "comparison",
         heading: "Loss = Taylor optimum + regret, per run",
         svg,
-        caption: "The mean loss of the analysed rounds, split into Taylor optimum and regret at the coarsest measured \
-                  scale: the whole network, else the mean over layers, else over neurons. The hatched part is not \
-                  certified: it may be optimum or regret."
+        caption: "The mean loss of the analysed rounds, split into Taylor optimum and regret at the coarsest \
+                  measured scale: the whole network, else the mean over layers, else over neurons. The hatched part \
+                  is not certified: it may be optimum or regret."
             .into(),
         notes,
         sources: sources(series, "units.csv"),

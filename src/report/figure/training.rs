@@ -47,7 +47,8 @@ pub fn draw(series: &[Series]) -> Figure {
         }
     };
     let caption = format!(
-        "Training. {} loss before each round's update, {smoothing}.{right} These are measured values; nothing is estimated.",
+        "Training. {} loss before each round's update, {smoothing}.{right} These are measured values; nothing is \
+         estimated.",
         if with_epochs { "Left: minibatch" } else { "Minibatch" }
     );
     let mut files = sources(series, "rounds.csv");
@@ -247,7 +248,8 @@ fn raw(series: &Series, buckets: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The centred running mean; towards both ends over fewer rounds, so that it begins at the first loss. At most about `points` points.
+/// The centred running mean, at most about `points` points; towards both ends over fewer rounds, so that it begins at
+/// the first loss.
 fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
     let rows = finite(series);
     let half = window / 2;

@@ -23,9 +23,9 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let width = tables.autocorrelation.first().map_or(0, |row| row.width);
     let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
     let caption = format!(
-        "Autocorrelation of the gradient along segments between datapoints, for {samples} random networks of each depth \
-         ({width} units per layer, He-uniform weights), exact integrals over the pieces. References: \
-         Brownian motion, which remembers, and white noise, which forgets at once. Balduzzi et al. (2017) find the gradients \
+        "Autocorrelation of the gradient along segments between datapoints, for {samples} random networks of each \
+         depth ({width} units per layer, He-uniform weights), exact integrals over the pieces. References: Brownian \
+         motion, which remembers, and white noise, which forgets at once. Balduzzi et al. (2017) find the gradients \
          of shallow networks near the first and those of deep networks without skip connections near the second."
     );
     Figure {

@@ -94,8 +94,9 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
         (_, n) => format!("the mean loss of {}", counted(n, "datapoint")),
     };
     let caption = format!(
-        "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit causes \
-         it (bottom). Dashed: the Taylor approximation at t = 0. {} and {} between {} and {}; {}. The weights are those of {}.",
+        "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit \
+         causes it (bottom). Dashed: the Taylor approximation at t = 0. {} and {} between {} and {}; {}. The weights \
+         are those of {}.",
         summary.along,
         counted(segment.kinks, "kink"),
         counted(summary.pieces, "piece"),

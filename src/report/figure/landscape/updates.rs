@@ -49,8 +49,8 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let worse = rows.iter().filter(|row| !(predicted(row) > 0.0 && actual(row) > 0.0)).count();
     if worse > 0 {
         notes.push(format!(
-            "{} of {} updates lie left of or below zero in the middle panel: the loss of their minibatch rose, or was \
-             predicted to rise.",
+            "{} of {} updates lie left of or below zero in the middle panel: the loss of their minibatch rose, or \
+             was predicted to rise.",
             count(worse as u64),
             count(rows.len() as u64)
         ));
@@ -59,11 +59,11 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     if never > 0 {
         notes.push(format!("{} updates cross no kink and are left out of the outer panels.", count(never as u64)));
     }
-    let caption = "Updates of training, each on its own minibatch. Left: kinks on the straight way from the old to the new \
-                   weights, mean per datapoint. Middle: the decrease of the loss against the decrease predicted by the network's \
-                   Taylor loss. On the dotted line the prediction is right; the axes are linear close to zero and logarithmic \
-                   beyond. Right: the cosine between the gradients before and after the update, against the kinks crossed. \
-                   Kinks and losses are exact up to rounding."
+    let caption = "Updates of training, each on its own minibatch. Left: kinks on the straight way from the old to \
+                   the new weights, mean per datapoint. Middle: the decrease of the loss against the decrease \
+                   predicted by the network's Taylor loss. On the dotted line the prediction is right; the axes are \
+                   linear close to zero and logarithmic beyond. Right: the cosine between the gradients before and \
+                   after the update, against the kinks crossed. Kinks and losses are exact up to rounding."
         .to_owned();
     Figure {
         id: "updates",
