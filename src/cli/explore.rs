@@ -15,8 +15,12 @@ use crate::{
     report::study::exploration,
     study::{
         Experiment,
+        claims::{Claim, Tally},
+        enclosure::Holds,
         explore::{
-            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED, claims, explore,
+            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
+            claims::{self, Finding, Findings},
+            explore,
         },
         tune::{TuneOptions, searched},
     },
@@ -153,12 +157,10 @@ impl Study<'_> {
         progress.begin("writing the report");
         let rendered = exploration(&self.experiment.name, &study, self.out)?;
         progress.finish();
-        let claims = claims::evaluate(&study);
-        for claim in &claims {
-            output::line(format!("{}: {}", claim.verdict, claim.text))?;
-            output::line(format!("    {}", claim.measured))?;
+        let findings = claims::findings(&study);
+        for line in table(&findings) {
+            output::line(line)?;
         }
-        output::line(claims::RULE)?;
         output::line(format!("report: {}", rendered.html.display()))?;
         output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
         let object = json!({
@@ -168,14 +170,71 @@ impl Study<'_> {
             "figures": rendered.figures,
             "tables": [self.out.join("explore.csv"), self.out.join("signs.csv")],
             "tuned": folder,
-            "claims": claims,
+            "claims": findings.iter().flat_map(|group| &group.findings).map(|finding| &finding.claim).collect::<Vec<_>>(),
         });
         Ok((Status::Done, object))
     }
 }
 
-/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and
-/// the optimizer that steers Adam by what it explores.
+/// Widths of the columns of the printed tables.
+const SUBJECT: usize = 32;
+const CELL: usize = 5;
+
+/// The claims as tables of signs, a line each; the intervals are on the page.
+fn table(groups: &[Findings]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for group in groups {
+        let short = |name: &str| -> String {
+            let name = name.strip_prefix("layer ").or(name.strip_prefix("log-")).unwrap_or(name);
+            name.chars().take(CELL - 1).collect()
+        };
+        lines.push(String::new());
+        let scales: String = group
+            .columns
+            .chunk_by(|a, b| a.scale == b.scale)
+            .map(|chunk| format!("{:<width$}", chunk[0].scale, width = CELL * chunk.len()))
+            .collect();
+        let head = if group.columns.iter().any(|column| column.name.starts_with("layer")) { "layer" } else { "" };
+        let title = |text: &str, more: &str| format!("{text:<SUBJECT$}{more}").trim_end().to_owned();
+        lines.push(title(group.title, &scales));
+        let names: String = group.columns.iter().map(|column| format!("{:<CELL$}", short(&column.name))).collect();
+        lines.push(title(head, &names));
+        lines.extend(group.findings.iter().map(row));
+    }
+    let claims: Vec<Claim> = groups.iter().flat_map(|group| &group.findings).map(|f| f.claim.clone()).collect();
+    lines.push(String::new());
+    lines.push(
+        "+ and −: all of the 95% interval over seeds lies above or below zero; 0: zero is in it; ?: not known".into(),
+    );
+    let reasons: std::collections::BTreeSet<&String> =
+        groups.iter().flat_map(|group| &group.findings).filter_map(|finding| finding.reason.as_ref()).collect();
+    if let (1, Some(reason)) = (reasons.len(), reasons.first()) {
+        lines.push(format!("undecided: {reason}"));
+    }
+    lines.push(Tally::of(&claims).to_string());
+    lines
+}
+
+/// `RMSProp − SGD, tuned rates (+)  −    −    0    0  not supported`.
+fn row(finding: &Finding) -> String {
+    let cells = finding.cells.iter().map(|cell| match cell {
+        Some(interval) if interval.count >= claims::LEAST_SEEDS => {
+            if claims::Side::Above.has(interval) == Holds::Always {
+                "+"
+            } else if claims::Side::Below.has(interval) == Holds::Always {
+                "−"
+            } else {
+                "0"
+            }
+        }
+        _ => "?",
+    });
+    let cells: String = cells.map(|mark| format!("{mark:<CELL$}")).collect();
+    format!("{:<SUBJECT$}{cells}{}", finding.subject, finding.claim.verdict)
+}
+
+/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the
+/// optimizer that steers Adam by what it explores.
 fn add_companions(experiment: &mut Experiment) -> anyhow::Result<()> {
     for name in [SWEEP_END, STEERED] {
         let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);

@@ -48,7 +48,7 @@ enum Command {
     Run(run::Arguments),
     /// Search the learning rate of every optimizer of an experiment
     Tune(tune::Arguments),
-    /// Test with tuned rates and several seeds whether RMS normalization explores more
+    /// Test with several seeds whether RMS normalization explores more; rates are searched first unless --tuned has them
     Explore(explore::Arguments),
     /// Reproduce figures of the paper and judge its claims
     Reproduce(reproduce::Arguments),

@@ -88,7 +88,7 @@ pub struct Optimizers {
 
 #[derive(clap::Args)]
 pub struct Tuned {
-    /// Take the learning rates that `taylorscope tune` found, from its folder DIR [default: runs/tune-NAME]
+    /// Take the learning rates that `taylorscope tune` found, from its folder DIR or, without one, from runs/tune-NAME
     #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = ValueHint::DirPath)]
     tuned: Option<Option<PathBuf>>,
 }

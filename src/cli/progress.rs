@@ -142,7 +142,7 @@ impl State {
         if lines.is_empty() {
             return;
         }
-        let print = || lines.iter().for_each(|line| output::note(line));
+        let print = || lines.iter().for_each(output::note);
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),

@@ -14,11 +14,11 @@ use crate::{
     report,
     study::{
         RunOptions,
-        claims::evaluate,
+        claims::{Claim, Tally, evaluate},
         experiment::{parse, source},
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
-        landscape::{Along, LandscapeOptions, Subject, along, growth},
+        landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
         lock::Destination,
         results::RunTables,
     },
@@ -257,13 +257,19 @@ impl Reproduction {
         let (status, mut object) = run::run_and_report(&experiment, &options)?;
         output::line("")?;
         let claims = evaluate(&RunTables::read(out)?);
-        for claim in &claims {
-            output::line(format!("{}: {}", claim.verdict, claim.text))?;
-            output::line(format!("    {}", claim.measured))?;
-        }
+        print(&claims)?;
         object["claims"] = json!(claims);
         Ok(Made { status, object })
     }
+}
+
+/// Prints claims with their verdicts, and how many have which.
+fn print(claims: &[Claim]) -> anyhow::Result<()> {
+    for claim in claims {
+        output::line(format!("{}: {}", claim.verdict, claim.text))?;
+        output::line(format!("    {}", claim.measured))?;
+    }
+    output::line(format!("claims:  {}", Tally::of(claims)))
 }
 
 /// The round whose update figure 1 looks along: early, when the function still changes much.
@@ -297,6 +303,9 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;
     progress.finish();
-    let object = landscape::print(&found.summary, out, &rendered)?;
+    let mut object = landscape::print(&found.summary, out, &rendered)?;
+    let claims = claims::evaluate(&LandscapeTables::read(out)?);
+    print(&claims)?;
+    object["claims"] = json!(claims);
     Ok(Made { status: Status::Done, object })
 }

@@ -5,13 +5,13 @@ use super::{
     draw::{png::Renderer, svg::escape},
     embed::Embedded,
     figure::{Figure, landscape::of_landscape},
-    page::{Fact, FigureView, Head, tidy},
+    page::{ClaimView, Fact, FigureView, Head, tidy, view},
     write_figure,
 };
 use crate::{
     files::write_atomically,
     study::{
-        landscape::{LandscapeTables, rows::Kind},
+        landscape::{LandscapeTables, claims, rows::Kind},
         numbers::{count, number},
     },
 };
@@ -24,6 +24,7 @@ struct LandscapePage<'a> {
     head: Head,
     facts: Vec<Fact>,
     layers: &'a [String],
+    claims: Vec<ClaimView>,
     figures: Vec<FigureView<'a>>,
 }
 
@@ -74,6 +75,7 @@ fn compose(tables: &LandscapeTables, figures: &[Figure], embedded: &Embedded) ->
     for figure in &mut figures {
         figure.caption = escape(figure.plain);
     }
-    let page = LandscapePage { head, facts, layers: &summary.layers, figures };
+    let claims = claims::evaluate(tables).into_iter().map(view).collect();
+    let page = LandscapePage { head, facts, layers: &summary.layers, claims, figures };
     tidy(page.render()?)
 }

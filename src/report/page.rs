@@ -307,10 +307,11 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
         ("seed", &summary.seed.map_or_else(|| "–".to_owned(), |seed| seed.to_string())),
         ("comparator", &summary.headline.to_string()),
         ("status", &summary.status),
-        ("taylorscope", &summary.version),
     ]
-    .map(|(name, value)| (name.to_string(), value.to_string()))
     .into_iter()
+    // What goes without saying is left out.
+    .filter(|(name, value)| *name != "status" || *value != "complete")
+    .map(|(name, value)| (name.to_string(), value.to_string()))
     .chain(run.optimizers.iter().map(|tables| (display_name(&tables.summary.label), table::settings(&tables.summary))))
     .collect()
 }

@@ -240,7 +240,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                     bound_sgd: (plan.name == "sgd")
                         .then(|| 40.0 * share * losses[0] / count + 1.3 * mean_regret.max(0.0)),
                     bound_adagrad: None,
-                    radius: None,
+                    radius: Some(if comparator == Comparator::Ball { 1.4 } else { 80.0 } * wobble),
                 };
                 last = Some(row.clone());
                 rows.push(row);
@@ -262,7 +262,7 @@ fn regret(folder: &Path, kind: Kind, plan: &Plan, losses: &[f64], sizes: &[(usiz
                 gradient_bound: 0.3 * wobble,
                 slope: (row.mean_regret > 0.0 && losses.len() > 60).then_some(-0.56),
                 slope_points: if losses.len() > 60 { 14 } else { 1 },
-                radius: None,
+                radius: row.radius,
             }));
         }
     }

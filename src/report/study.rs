@@ -4,14 +4,18 @@ use super::{
     ReportError, ReportOutput,
     embed::Embedded,
     figure::{self, Figure, tuning},
-    page::{ClaimView, Fact, FigureView, Head, flatten, tidy, view},
+    page::{Fact, FigureView, Head, flatten, tidy, view},
     table::Table,
     unreadable, write_report,
 };
 use crate::study::{
-    claims::Claim,
-    explore::{Exploration, ExploreRow, Group, claims},
-    numbers::{count, display_name, number, setting},
+    claims::{Claim, Tally},
+    enclosure::Holds,
+    explore::{
+        Exploration, ExploreRow, Group,
+        claims::{self, Column, Finding, Findings},
+    },
+    numbers::{count, display_name, number, setting, significant},
     statistics::Interval,
     tune::Search,
 };
@@ -24,7 +28,7 @@ pub struct Content {
     /// One sentence that says what the study is.
     pub lead: String,
     pub facts: Vec<Fact>,
-    pub claims: Vec<Claim>,
+    pub claims: Vec<Findings>,
     /// How the claims are judged.
     pub rule: &'static str,
     pub figures: Vec<Figure>,
@@ -37,12 +41,98 @@ struct Page<'a> {
     head: Head,
     lead: String,
     facts: Vec<Fact>,
-    claims: Vec<ClaimView>,
+    /// How many claims have each verdict.
+    tally: String,
+    groups: Vec<GroupView>,
     rule: &'static str,
     figures: Vec<FigureView<'a>>,
     tables: Vec<Table>,
     experiment: String,
     environment: Vec<Fact>,
+}
+
+/// A table of claims, a row each.
+struct GroupView {
+    title: &'static str,
+    note: String,
+    /// The time scales over the columns, with the number of columns of each; empty without scales.
+    scales: Vec<(&'static str, usize)>,
+    /// Name and unit.
+    columns: Vec<(String, &'static str)>,
+    rows: Vec<RowView>,
+}
+
+struct RowView {
+    id: String,
+    verdict: String,
+    /// The class of the verdict.
+    class: &'static str,
+    subject: String,
+    claimed: &'static str,
+    text: String,
+    lead: String,
+    /// Why it is undecided, or empty.
+    reason: String,
+    cells: Vec<CellView>,
+}
+
+struct CellView {
+    class: &'static str,
+    mean: String,
+    interval: String,
+}
+
+impl GroupView {
+    fn of(group: Findings) -> GroupView {
+        let scales = group.columns.chunk_by(|a, b| a.scale == b.scale).map(|chunk| (chunk[0].scale, chunk.len()));
+        let scales = scales.filter(|(scale, _)| !scale.is_empty()).collect();
+        let rows = group.findings.into_iter().map(|finding| RowView::of(finding, &group.columns)).collect();
+        let columns = group.columns.into_iter().map(|column| (column.name, column.unit)).collect();
+        GroupView { title: group.title, note: group.note, scales, columns, rows }
+    }
+}
+
+impl RowView {
+    fn of(finding: Finding, columns: &[Column]) -> RowView {
+        let cells =
+            finding.cells.iter().zip(columns).map(|(cell, column)| CellView::of(cell, column, &finding)).collect();
+        let Finding { claim, subject, lead, reason, claimed, .. } = finding;
+        let view = view(claim);
+        let Claim { id, text, verdict, .. } = view.claim;
+        RowView {
+            id,
+            verdict: verdict.to_string(),
+            class: view.class,
+            subject,
+            claimed: claimed.words(),
+            text,
+            lead,
+            reason: reason.unwrap_or_default(),
+            cells,
+        }
+    }
+}
+
+impl CellView {
+    fn of(cell: &Option<Interval>, column: &Column, finding: &Finding) -> CellView {
+        let Some(interval) = cell else {
+            return CellView { class: "", mean: "–".into(), interval: String::new() };
+        };
+        let text = |x: f64| significant(x / column.factor, 2);
+        let plus = if interval.mean > 0.0 { "+" } else { "" };
+        let mean = format!("{plus}{}", text(interval.mean));
+        if interval.count < claims::LEAST_SEEDS {
+            return CellView { class: "", mean, interval: String::new() };
+        }
+        let class = if finding.claimed.has(interval) == Holds::Always {
+            "toward"
+        } else if finding.claimed.opposite().has(interval) == Holds::Always {
+            "against"
+        } else {
+            ""
+        };
+        CellView { class, mean, interval: format!("[{}, {}]", text(interval.low), text(interval.high)) }
+    }
 }
 
 /// Writes `out/report.html` and `out/figures/*`; experiment and environment are read from `out`.
@@ -53,11 +143,14 @@ pub fn render(content: Content, out: &Path) -> Result<ReportOutput, ReportError>
     };
     let environment = serde_json::from_str(&read("environment.json")?).unwrap_or_default();
     let embedded = Embedded::of(&content.figures, out);
+    let findings = content.claims.iter().flat_map(|group| &group.findings);
+    let claims: Vec<Claim> = findings.map(|finding| finding.claim.clone()).collect();
     let page = Page {
         head: Head::new(content.title, &embedded),
         lead: content.lead,
         facts: content.facts,
-        claims: content.claims.into_iter().map(view).collect(),
+        tally: Tally::of(&claims).to_string(),
+        groups: content.claims.into_iter().map(GroupView::of).collect(),
         rule: content.rule,
         figures: FigureView::all(&content.figures, &embedded),
         tables: content.tables,
@@ -127,7 +220,7 @@ pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<Report
             ("seeds".into(), count(seeds.len() as u64)),
             ("diverged".into(), count(diverged as u64)),
         ],
-        claims: claims::evaluate(study),
+        claims: claims::findings(study),
         rule: claims::RULE,
         figures,
         tables: vec![at_tuned_rates(study)],
@@ -146,6 +239,12 @@ fn at_tuned_rates(study: &Exploration) -> Table {
         let tuned = study.rows.iter().find(|row| row.optimizer == label && row.factor == Some(1.0));
         tuned.map_or("–".to_owned(), |row| setting(row.learning_rate))
     };
+    let largest_gap = |label: &str| {
+        let mine = study.rows.iter().filter(|row| row.optimizer == label && row.factor == Some(1.0));
+        let gaps = mine.filter(|row| row.taylor_optimum.is_some()).map(|row| row.taylor_gap);
+        let largest = gaps.collect::<Option<Vec<f64>>>().and_then(|gaps| gaps.into_iter().reduce(f64::max));
+        largest.map_or("–".to_owned(), |gap| significant(gap, 2))
+    };
     let rows = claims::labels(study)
         .iter()
         .map(|label| {
@@ -156,6 +255,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
                 interval(label, |row| row.test_loss),
                 interval(label, |row| row.distance),
                 interval(label, |row| row.taylor_optimum),
+                largest_gap(label),
                 interval(label, |row| Some(100.0 * row.mean_regret? / row.mean_loss?)),
             ]
         })
@@ -169,12 +269,14 @@ fn at_tuned_rates(study: &Exploration) -> Table {
             "final test loss",
             "distance",
             "Taylor optimum, neurons",
+            "largest gap",
             "regret, neurons (% of loss)",
         ],
         text_columns: 1,
         rows,
-        note: "Means with 95% intervals (±) over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
-               regret are means over neurons for the whole run, against the best weights anywhere."
+        note: "Means ± half of the 95% interval over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
+               regret are means over neurons for the whole run, against the best weights anywhere. The true optimum of each run is at \
+               most the gap lower, and its regret as much higher."
             .into(),
     }
 }

@@ -105,7 +105,7 @@ fn change_units(dir: &Path, label: &str, of: impl Fn(&mut UnitRow)) {
 
 /// The summary at the top of the page.
 fn lead(html: &str) -> &str {
-    html.split("<p class=\"lead\">").nth(1).unwrap().split("</p>").next().unwrap()
+    html.split("<div class=\"lead\">").nth(1).unwrap().split("</div>").next().unwrap()
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_summary_says_who_ended_lowest_and_why() {
     let html = report(dir.path());
     let text = lead(&html);
     assert!(
-        text.starts_with("RMSProp ended lowest (training loss 0.0400), followed by Adam (0.0500) and SGD (0.0600)."),
+        text.starts_with("<p>RMSProp ended lowest (training loss 0.0400), followed by Adam (0.0500) and SGD (0.0600)."),
         "{text}"
     );
     assert!(
@@ -185,7 +185,9 @@ fn the_summary_says_who_ended_lowest_and_why() {
     // Losses that agree to the digits shown are a tie.
     change(dir.path(), |summary| summary.optimizers[2].train_loss = Some(0.04001));
     let html = report(dir.path());
-    assert!(lead(&html).starts_with("RMSProp and Adam ended equally low (training loss 0.0400 each), followed by SGD"));
+    assert!(
+        lead(&html).starts_with("<p>RMSProp and Adam ended equally low (training loss 0.0400 each), followed by SGD")
+    );
     // Of a single optimizer there is nothing to compare.
     change(dir.path(), |summary| summary.optimizers.truncate(1));
     let html = report(dir.path());

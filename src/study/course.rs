@@ -264,7 +264,8 @@ impl<T: Real> Course<'_, T> {
         let Study { experiment, network, minibatches, options, .. } = *self.study;
         let training = &experiment.training;
         let per_epoch = minibatches.rounds_per_epoch();
-        if !experiment.regret.settings(per_epoch, network.layers()).streams(network, training.loss) {
+        let regret = experiment.regret.settings(per_epoch, network.layers());
+        if !regret.streams(network, training.loss) || regret.prefixes == 1 {
             return Ok(None);
         }
         events(Event::Phase { name: "first pass: how far training goes" });

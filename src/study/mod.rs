@@ -4,7 +4,8 @@
 //! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is one process's at a
 //!   time ([`lock`]); [`analyze`]: the same for traces
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
-//! - [`tables`] and [`results`]: the result files, written and read; [`claims`]: what they say about the paper
+//! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open; [`claims`]: what they say
+//!   about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1
 //! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
 //! - [`environment`]: the machine; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank correlation; [`numbers`]: how numbers are printed
@@ -14,6 +15,7 @@ pub mod analyze;
 pub mod budget;
 pub mod claims;
 mod course;
+pub mod enclosure;
 pub mod environment;
 pub mod experiment;
 pub mod explore;

@@ -4,6 +4,7 @@
 //! empty and its name stands in [`OptimizerTables::missing`], so that the reader can say so in the place.
 //! Only a missing or broken `summary.json`, or a table that cannot be parsed, is an error.
 
+use super::enclosure::{Certified, Enclosure};
 use super::tables::{
     Comparator, EpochRow, NeuronRow, NoveltyRow, OptimizerSummary, RegretRow, RoundRow, Scale, Summary, TableError,
     UnitRow, read_rows,
@@ -94,7 +95,8 @@ impl OptimizerTables {
 
     /// The split of the mean loss at the coarsest scale that was measured.
     ///
-    /// That is the network, else the mean over layers, else the mean over neurons; `None` without rows.
+    /// That is the network, else the mean over layers, else the mean over neurons; `None` without rows. A gap that is no number
+    /// counts as the whole optimum.
     pub fn split(&self, comparator: Comparator) -> Option<Split> {
         [Scale::Network, Scale::Layer, Scale::Neuron].into_iter().find_map(|scale| {
             let finite = |row: &&UnitRow| row.taylor_optimum.is_finite() && row.mean_regret.is_finite();
@@ -103,17 +105,30 @@ impl OptimizerTables {
             (!rows.is_empty()).then(|| Split {
                 scale,
                 units: rows.len(),
+                unmeasured: self.units_at(scale, comparator).count() - rows.len(),
                 mean_loss: mean(|row| row.mean_loss),
                 taylor_optimum: mean(|row| row.taylor_optimum),
                 regret: mean(|row| row.mean_regret),
-                gap: mean(|row| row.gap),
+                gap: mean(|row| if row.gap.is_nan() { row.taylor_optimum - row.optimum().low } else { row.gap }),
             })
         })
     }
 
     /// Mean over the recorded rounds of the least Hamming distance to any earlier configuration, in bits.
+    ///
+    /// The first step, from the initial weights to the first recorded round, is left out: it is by far the largest, and says how a
+    /// run left its initialization and not how it went on ([`OptimizerTables::first_novelty`]).
     pub fn mean_novelty(&self) -> Option<f64> {
-        mean(self.novelty.iter().filter_map(|row| row.min_hamming.map(|bits| bits as f64)))
+        mean(self.novelties().skip(1))
+    }
+
+    /// Hamming distance from the first recorded configuration to the second, in bits.
+    pub fn first_novelty(&self) -> Option<f64> {
+        self.novelties().next()
+    }
+
+    fn novelties(&self) -> impl Iterator<Item = f64> {
+        self.novelty.iter().filter_map(|row| row.min_hamming.map(|bits| bits as f64))
     }
 }
 
@@ -123,10 +138,22 @@ pub struct Split {
     pub scale: Scale,
     /// Number of units averaged over; 1 at network scale.
     pub units: usize,
+    /// Units of that scale whose optimum is no number; they are left out of the means.
+    pub unmeasured: usize,
     pub mean_loss: f64,
     pub taylor_optimum: f64,
     pub regret: f64,
     pub gap: f64,
+}
+
+impl Certified for Split {
+    fn optimum(&self) -> Enclosure {
+        Enclosure::certified(self.taylor_optimum, self.gap)
+    }
+
+    fn regret(&self) -> Enclosure {
+        super::enclosure::regret(self.regret, self.mean_loss, self.gap)
+    }
 }
 
 /// Mean of the values; `None` without any.

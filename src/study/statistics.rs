@@ -23,11 +23,16 @@ impl Interval {
         }
         let mean = values.iter().sum::<f64>() / count as f64;
         if count == 1 {
-            return Some(Interval { mean, low: f64::NEG_INFINITY, high: f64::INFINITY, count });
+            return Some(Interval::of_mean(mean, f64::INFINITY, count));
         }
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1) as f64;
-        let half = student_quantile(0.975, count - 1) * (variance / count as f64).sqrt();
-        Some(Interval { mean, low: mean - half, high: mean + half, count })
+        Some(Interval::of_mean(mean, (variance / count as f64).sqrt(), count))
+    }
+
+    /// Student's 95% interval around `mean`, from its standard error over `count` values.
+    pub fn of_mean(mean: f64, standard_error: f64, count: usize) -> Interval {
+        let half = if count < 2 { f64::INFINITY } else { student_quantile(0.975, count - 1) * standard_error };
+        Interval { mean, low: mean - half, high: mean + half, count }
     }
 
     /// The interval cut to values that are possible, such as -1 to 1 for a correlation.

@@ -278,6 +278,11 @@ pub mod columns {
         "switches_fine",
         "log_volume_fine",
         "log_det_fine",
+        "taylor_gap",
+        "first_novelty_coarse",
+        "later_novelty_coarse",
+        "first_novelty_fine",
+        "later_novelty_fine",
     ];
     pub const SIGNS: &[&str] = &[
         "optimizer",

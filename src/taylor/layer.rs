@@ -56,19 +56,21 @@ impl Windows<'_> {
     }
 }
 
-/// Whether a layer has a closed form, given the number of the layers with weights and its own position and weights.
-fn closed_form(loss: Loss, layers: usize, l: usize, dimension: usize) -> bool {
-    loss.is_quadratic() && (l + 1 == layers || dimension <= DIRECT_WEIGHTS)
+/// Whether the layer with the position `l` among those with weights has a closed form: dense ones under the mean squared error, the output
+/// layer of any size and others that are small.
+pub(super) fn closed_form(network: &Network, loss: Loss, l: usize) -> ClosedForm {
+    let blocks = network.blocks();
+    let solvable = l + 1 == blocks.len() || blocks[l].range().len() <= DIRECT_WEIGHTS;
+    if loss.is_quadratic() && !network.has_convolutions() && solvable { ClosedForm::Yes } else { ClosedForm::No }
 }
 
 /// What [`optima`] tells `Work::tick` of.
 pub fn work(network: &Network, loss: Loss, prefixes: &[usize], settings: &RegretSettings) -> usize {
     let comparators = settings.comparators.of(ClosedForm::No).len();
-    let blocks = network.blocks().iter().enumerate();
-    blocks
-        .map(|(l, block)| match closed_form(loss, network.blocks().len(), l, block.range().len()) {
-            true => prefixes.iter().sum(),
-            false => prefixes::work(prefixes, settings.max_products, comparators),
+    (0..network.blocks().len())
+        .map(|l| match closed_form(network, loss, l) {
+            ClosedForm::Yes => prefixes.iter().sum(),
+            ClosedForm::No => prefixes::work(prefixes, settings.max_products, comparators),
         })
         .sum()
 }
@@ -89,10 +91,13 @@ pub fn optima(
         let loss = windows.exact.loss();
         let record = &|n| record(unit, n);
         let search = || {
-            let closed = match closed_form(loss, blocks.len(), l, dimension) {
-                true if l + 1 == blocks.len() => output::optima(windows.exact, prefixes, settings, record, tick),
-                true => Some(direct::optima(windows.exact, l, prefixes, settings, record, tick)),
-                false => None,
+            let form = closed_form(windows.exact.network(), loss, l);
+            let closed = match form {
+                ClosedForm::Yes if l + 1 == blocks.len() => {
+                    output::optima(windows.exact, prefixes, settings, record, tick)
+                }
+                ClosedForm::Yes => Some(direct::optima(windows.exact, l, prefixes, settings, record, tick)),
+                ClosedForm::No => None,
             };
             let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record, tick));
             unit_results(unit, dimension, found, record)
@@ -111,10 +116,12 @@ pub fn iterative_optima(
     record: &dyn Fn(usize) -> UnitRecord,
     tick: &dyn Fn(usize),
 ) -> Vec<(Comparator, usize, Optimum)> {
+    let (network, loss) = (windows.exact.network(), windows.exact.loss());
+    let form = if blocks.len() == 1 { closed_form(network, loss, blocks.start) } else { ClosedForm::No };
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let Windows { stop, .. } = *windows;
     let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products, stop, tick };
-    super::prefixes::optima(&mut objective, prefixes, settings, effort, record)
+    super::prefixes::optima(&mut objective, prefixes, (settings, form), effort, record)
 }
 
 /// The objective `F` of a range of blocks over a prefix of the window.

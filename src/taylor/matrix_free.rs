@@ -11,6 +11,7 @@
 use super::{
     Optimum,
     gradients::{Gradients, NeuronObjective},
+    layer::closed_form,
     preconditioner::{KroneckerFactors, solve_blocks},
     prefixes::{self, Effort, PrefixObjective, optima},
     regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
@@ -242,22 +243,26 @@ impl<'a, T: Real> MatrixFree<'a, T> {
 
     /// What the search of a scale tells `Work::tick` of.
     pub fn work_of(&self, scale: Scale) -> usize {
-        let (settings, blocks) = (self.settings, self.kept.sample.network.blocks());
-        let comparators = settings.comparators.of(ClosedForm::No).len();
-        let (searches, max_products) = match scale {
-            Scale::Network => (1, settings.max_products),
-            Scale::Layer => (blocks.len(), settings.max_products),
-            Scale::Neuron => (
-                blocks.iter().map(|block| settings.selected(block.units).len()).sum(),
-                NEURON_PRODUCTS * settings.max_products,
-            ),
-        };
-        searches * prefixes::work(self.prefixes, max_products, comparators)
+        let (settings, sample) = (self.settings, &self.kept.sample);
+        let blocks = sample.network.blocks();
+        let of = |max_products, form| prefixes::work(self.prefixes, max_products, settings.comparators.of(form).len());
+        match scale {
+            Scale::Network => of(settings.max_products, ClosedForm::No),
+            Scale::Layer => {
+                let layers = 0..blocks.len();
+                layers.map(|l| of(settings.max_products, closed_form(sample.network, sample.loss, l))).sum()
+            }
+            Scale::Neuron => {
+                let neurons: usize = blocks.iter().map(|block| settings.selected(block.units).len()).sum();
+                neurons * of(NEURON_PRODUCTS * settings.max_products, ClosedForm::No)
+            }
+        }
     }
 
     fn by_passes(
         &self,
         moving: Moving,
+        form: ClosedForm,
         effort: Effort<'_>,
         record: &dyn Fn(usize) -> UnitRecord,
     ) -> Vec<(Comparator, usize, Optimum)> {
@@ -270,7 +275,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             moved: Vec::new(),
             last: Mutex::default(),
         };
-        optima(&mut objective, self.prefixes, self.settings, effort, record)
+        optima(&mut objective, self.prefixes, (self.settings, form), effort, record)
     }
 
     /// Optima of the selected neurons of every layer, those that are searched together a piece of `work`.
@@ -297,10 +302,10 @@ impl<'a, T: Real> MatrixFree<'a, T> {
                         let found = if let Some(gradients) = gradients.next() {
                             let mut objective =
                                 NeuronObjective::new(sample, gradients, &self.preconditioners[l], self.prefixes);
-                            optima(&mut objective, self.prefixes, settings, effort, record)
+                            optima(&mut objective, self.prefixes, (settings, ClosedForm::No), effort, record)
                         } else {
                             let moving = Moving { blocks: l..l + 1, span: block.neuron(*neuron) };
-                            self.by_passes(moving, effort, record)
+                            self.by_passes(moving, ClosedForm::No, effort, record)
                         };
                         results.extend(unit_results(unit, block.width(), found, record));
                     }
@@ -325,8 +330,10 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             let unit = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
             let moving = Moving { blocks: l..l + 1, span: block.range() };
             let record = &|n| record(unit, n);
+            // The same rows, whatever fits in memory.
+            let form = closed_form(self.kept.sample.network, self.kept.sample.loss, l);
             let search = || {
-                let found = self.by_passes(moving, effort, record);
+                let found = self.by_passes(moving, form, effort, record);
                 unit_results(unit, block.range().len(), found, record)
             };
             results.extend(work.piece(format!("layer {}", block.layer), search)?);
@@ -346,7 +353,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         let effort = self.effort(work);
         let record = &|n| record(unit, n);
         work.piece("network", || {
-            let found = self.by_passes(moving, effort, record);
+            let found = self.by_passes(moving, ClosedForm::No, effort, record);
             unit_results(unit, network.parameters(), found, record)
         })
     }

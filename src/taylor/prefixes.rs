@@ -35,16 +35,16 @@ pub struct Effort<'a> {
     pub tick: &'a dyn Fn(usize),
 }
 
-/// The optima by subspace iteration, prefix by prefix.
+/// The optima by subspace iteration, prefix by prefix. `form` says whether the problem has a closed form, though it is not taken here.
 pub fn optima(
     objective: &mut dyn PrefixObjective,
     prefixes: &[usize],
-    settings: &RegretSettings,
+    (settings, form): (&RegretSettings, ClosedForm),
     effort: Effort,
     record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
     let Effort { tolerance, max_products, stop, tick } = effort;
-    let comparators = settings.comparators.of(ClosedForm::No);
+    let comparators = settings.comparators.of(form);
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
@@ -92,26 +92,32 @@ pub fn work(prefixes: &[usize], max_products: usize, comparators: usize) -> usiz
     max_products * comparators * prefixes.last().copied().unwrap_or(0)
 }
 
-/// Shares the work, counted in products with one round, out among the searches: as many products for each that is left,
-/// whatever its length. What one does not use is left for the others.
+/// Of the work, this share is set aside for the last prefix: that is where people look, and its point bounds the shorter ones.
+const LAST: f64 = 0.5;
+
+/// Shares the work, counted in products with one round, out among the searches: what is not set aside for the last prefix, as many products
+/// for each search that is left, whatever its length. What one does not use is left for the others.
 struct Budget<'a> {
     prefixes: &'a [usize],
     comparators: usize,
     left: usize,
+    set_aside: usize,
     /// Products of one search at most.
     most: usize,
 }
 
 impl<'a> Budget<'a> {
     fn new(prefixes: &'a [usize], most: usize, comparators: usize) -> Self {
-        Self { prefixes, comparators, left: work(prefixes, most, comparators), most }
+        let left = work(prefixes, most, comparators);
+        Self { prefixes, comparators, left, set_aside: (LAST * left as f64) as usize, most }
     }
 
     /// Products that the search of the `done`-th comparator may take at a prefix.
     fn of(&self, index: usize, done: usize) -> usize {
         let later: usize = self.prefixes[index + 1..].iter().sum();
         let rounds = later * self.comparators + self.prefixes[index] * (self.comparators - done);
-        (self.left / rounds).clamp(2.min(self.most), self.most)
+        let left = if later == 0 { self.left } else { self.left.saturating_sub(self.set_aside) };
+        (left / rounds).clamp(2.min(self.most), self.most)
     }
 
     fn spend(&mut self, products: usize, rounds: usize) {

@@ -51,7 +51,7 @@ class Pages(unittest.TestCase):
         cls.taylorscope(*RUN, *settings, "--out", cls.run_folder)
         shutil.copytree(cls.run_folder, cls.folder / "again")
         cls.taylorscope("report", cls.run_folder, cls.folder / "again", "--out", cls.folder / "both")
-        cls.taylorscope("landscape", cls.run_folder, "--along", "update", "--round", "5", "--out", cls.folder / "landscape")
+        cls.taylorscope("landscape", cls.run_folder, "--along", "update", "5", "--out", cls.folder / "landscape")
         # As if the page were mailed: nothing lies beside it.
         (cls.folder / "alone").mkdir()
         cls.alone = cls.folder / "alone/report.html"
@@ -141,10 +141,11 @@ class Pages(unittest.TestCase):
 
     def test_the_summary_is_on_the_first_screen(self):
         self.open(self.run_folder / "report.html")
-        for selector in [".lead", "#split", ".tally"]:
+        box = "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return box[arguments[1]]"
+        for selector in [".lead", ".tally", "#split svg > :nth-child(10)"]:
             with self.subTest(selector):
-                bottom = self.js("return arguments[0].getBoundingClientRect().bottom", self.find(selector))
-                self.assertLessEqual(bottom, WIDE[1])
+                self.assertLessEqual(self.js(box, selector, "bottom"), WIDE[1])
+        self.assertLessEqual(self.js(box, "#split svg", "right"), WIDE[0])
 
     def column(self, table, heading):
         names = [cell.text.replace("?", "").strip(" ↑↓\n") for cell in self.all(f"{table} th")]

@@ -195,12 +195,12 @@ fn a_folder_in_use_is_refused_and_one_that_was_killed_is_not() {
         workplace.run(&[&arguments[..], &[extra]].concat()).exits(2).says(&["in use", &process]);
     }
     workplace.run(&["report", "run"]).exits(0);
-    assert!(workplace.read("run/report.html").contains("still running"));
+    assert!(workplace.read("run/report.html").contains("not finished yet"));
     child.kill().unwrap();
     child.wait().unwrap();
     workplace.run(&["report", "run"]).exits(0);
     let page = workplace.read("run/report.html");
-    assert!(page.contains("ended before it was complete") && page.contains("--resume"));
+    assert!(page.contains("ended early") && page.contains("--resume"));
     let few = ["run", "autoencoder.toml", "--epochs", "1", "--out", "run", "--set", "regret.scales=[]", "--overwrite"];
     workplace.run(&few).exits(0);
 }

@@ -8,6 +8,7 @@ mod common;
 mod convolutions;
 mod crash;
 mod determinism;
+mod docs;
 mod experiments;
 mod explore;
 mod facts;

@@ -209,7 +209,7 @@ pub mod interrupted {
             ];
             [&run[..], &sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>()].concat()
         };
-        let (mut child, mut stderr) = start(&workplace, &arguments("run"), "network scale");
+        let (mut child, mut stderr) = start(&workplace, &arguments("run"), "network scale (");
         let start = Instant::now();
         signal(&child, "INT");
         let mut rest = String::new();

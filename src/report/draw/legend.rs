@@ -19,6 +19,8 @@ pub enum Sample {
     /// A filled and an open marker of no particular series.
     Filled,
     Open,
+    /// A thin upright line: a range.
+    Upright,
 }
 
 /// One entry of a legend.
@@ -48,7 +50,7 @@ impl Entry {
         match self.sample {
             Sample::Series(_) | Sample::Line(_) => 34.0,
             Sample::Patch(_) => 16.0,
-            Sample::Marker(_) | Sample::Filled | Sample::Open => 10.0,
+            Sample::Marker(_) | Sample::Filled | Sample::Open | Sample::Upright => 10.0,
         }
     }
 }
@@ -108,6 +110,10 @@ fn draw_entry(svg: &mut Svg, (left, middle): (f64, f64), entry: &Entry) {
         Sample::Patch(fill) => {
             let edge = Stroke::solid(super::style::FRAME, 0.6);
             svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, Some(edge));
+        }
+        Sample::Upright => {
+            let (x, stroke) = (center.0, Stroke::solid(super::style::MUTED, 1.2));
+            svg.line((x, middle - 6.0), (x, middle + 6.0), stroke);
         }
         Sample::Filled | Sample::Open => {
             let style = SeriesStyle { color: super::style::MUTED, dash: "", marker: super::style::Marker::Circle };

@@ -174,6 +174,10 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Stri
         let name = fitted(&series.name, LABEL, block + gap - 4.0);
         svg.text((x, head - 24.0), &name, Text::new(LABEL, Anchor::Start).bold().colored(series.style.color));
     }
+    let x = label + optimizers as f64 * (block + gap) + 4.0;
+    for (line, text) in ["regret,", "% of loss"].into_iter().enumerate() {
+        svg.text((x, head - 24.0 + 13.0 * line as f64), text, Text::new(TICK, Anchor::Start).colored(MUTED));
+    }
     let mut y = head;
     for (i, (layer, row)) in layers.iter().zip(&cells).enumerate() {
         let (grid, scale) = (grids[i], scales[i]);
@@ -194,7 +198,6 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Stri
             });
         }
         if scale.0 <= scale.1 {
-            let x = label + optimizers as f64 * (block + gap) + 4.0;
             color_bar(&mut svg, Rect::new(x, y, 9.0, height.min(64.0)), scale);
         }
         y += height + 26.0;

@@ -6,9 +6,9 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
-        panel::{Labels, Panel, cells},
-        style::SeriesStyle,
-        svg::{Stroke, Svg},
+        panel::{LABEL, Labels, Panel, cells},
+        style::{MUTED, SeriesStyle},
+        svg::{Anchor, Stroke, Svg, Text},
     },
     study::{
         explore::{
@@ -33,8 +33,6 @@ struct Trace<'a> {
 struct Abscissa {
     label: &'static str,
     log: bool,
-    /// Whether runs of one setting lie together, so that a line through the means of settings says something.
-    settings: bool,
     of: fn(&ExploreRow) -> Option<f64>,
 }
 
@@ -100,7 +98,8 @@ fn tuned(study: &Exploration) -> Figure {
     let values = |trace: &Trace, metric: &Metric| -> Vec<f64> {
         trace.rows.iter().filter(|row| row.factor == Some(1.0)).filter_map(|row| (metric.of)(row)).collect()
     };
-    let drawable = METRICS.iter().all(|metric| traces.iter().any(|trace| !values(trace, metric).is_empty()));
+    let measured = |metric: &Metric| traces.iter().any(|trace| !values(trace, metric).is_empty());
+    let drawable = METRICS.iter().any(measured);
     let svg = drawable.then(|| {
         let (width, height, gap) = (132.0, 150.0, (52.0, 48.0));
         let mut entries: Vec<Entry> =
@@ -111,6 +110,12 @@ fn tuned(study: &Exploration) -> Figure {
         let mut svg = Svg::new("study-tuned", WIDTH, top + 2.0 * height + gap.1 + 12.0);
         legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
         for (metric, cell) in METRICS.iter().zip(cells((50.0, top), (width, height), gap, 4, METRICS.len())) {
+            if !measured(metric) {
+                let (at, style) = ((cell.x, cell.y - 6.0), Text::new(LABEL, Anchor::Start));
+                svg.text(at, &title(metric), style.bold());
+                svg.text((cell.x, cell.y + 16.0), "needs a second step", style.colored(MUTED));
+                continue;
+            }
             let all = traces.iter().flat_map(|trace| {
                 let values = values(trace, metric);
                 let interval = Interval::of(&values).filter(|interval| interval.count > 1);
@@ -139,27 +144,46 @@ fn tuned(study: &Exploration) -> Figure {
         }
         svg.finish("Exploration metrics at tuned learning rates, a point per optimizer and seed")
     });
-    let caption = "Exploration at tuned learning rates, from the same seeds. Novelty: mean fraction of activation bits that \
-                   differ from every earlier configuration; switches: fraction of bits that change between consecutive \
-                   ones; log-volume and log-det: means over neurons. Upper row: a configuration per epoch; lower row: the \
-                   fine time scale. Log-volumes and log-dets are natural logarithms."
+    let caption = "Exploration at tuned learning rates, from the same seeds. Novelty: fraction of activation bits that differ from the nearest \
+                   earlier configuration, mean over all steps but the first, which leaves the initialization. Switches: fraction of bits that \
+                   change from one configuration to the next. Log-volume and log-det (natural logarithms): means over neurons. \
+                   Upper row: one configuration per epoch. Lower row: the fine time scale."
         .to_owned();
     figure("study-tuned", "Exploration at tuned rates", caption, svg)
 }
 
-/// Panels of four metrics against something, in two columns.
-fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<String> {
-    let points = |trace: &Trace, metric: &Metric| -> Vec<(f64, f64, u64)> {
-        let point = |row: &&ExploreRow| Some(((abscissa.of)(row)?, (metric.of)(row)?, row.seed));
-        trace.rows.iter().filter_map(point).filter(|(x, _, _)| !abscissa.log || *x > 0.0).collect()
+/// The runs of one setting from all seeds.
+struct Setting {
+    x: f64,
+    /// Mean, least and largest value of the metric over the seeds.
+    y: (f64, f64, f64),
+}
+
+/// The settings of a trace in the order of its rows: learning rate or epsilon. The mean of a logarithmic abscissa is geometric.
+fn settings(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<Setting> {
+    let same = |a: &&ExploreRow, b: &&ExploreRow| (a.learning_rate, a.epsilon) == (b.learning_rate, b.epsilon);
+    let setting = |rows: &[&ExploreRow]| {
+        let point = |row: &&ExploreRow| Some(((abscissa.of)(row)?, (metric.of)(row)?));
+        let usable = |point: &(f64, f64)| !abscissa.log || point.0 > 0.0;
+        let points: Vec<(f64, f64)> = rows.iter().filter_map(point).filter(usable).collect();
+        let xs = points.iter().map(|point| point.0);
+        let x = if abscissa.log { mean(xs.map(f64::ln))?.exp() } else { mean(xs)? };
+        let ys = || points.iter().map(|point| point.1);
+        let y = (mean(ys())?, ys().fold(f64::INFINITY, f64::min), ys().fold(f64::NEG_INFINITY, f64::max));
+        Some(Setting { x, y })
     };
-    let all = |metric: &Metric| traces.iter().flat_map(|trace| points(trace, metric)).collect::<Vec<_>>();
+    trace.rows.chunk_by(same).filter_map(setting).collect()
+}
+
+/// Panels of metrics against something, in two columns: a line per trace through the means of its settings, with their ranges.
+fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<String> {
+    let all = |metric: &Metric| traces.iter().flat_map(|trace| settings(trace, abscissa, metric)).collect::<Vec<_>>();
     if metrics.iter().any(|metric| all(metric).is_empty()) {
         return None;
     }
     let mut entries: Vec<Entry> =
         traces.iter().map(|trace| Entry::new(Sample::Series(trace.style), trace.name.clone())).collect();
-    entries.push(Entry::new(Sample::Open, "one run"));
+    entries.push(Entry::new(Sample::Upright, "range over seeds"));
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
     let (height, gap) = (180.0, (70.0, 74.0));
     let width = (WIDTH - 66.0 - 20.0 - gap.0) / 2.0;
@@ -168,58 +192,46 @@ fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], n
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
     for (metric, cell) in metrics.iter().zip(cells((66.0, top), (width, height), gap, 2, metrics.len())) {
         let all = all(metric);
-        let xs = all.iter().map(|point| point.0);
+        let xs = all.iter().map(|setting| setting.x);
         let x = if abscissa.log { logarithmic(xs) } else { linear(xs) };
-        let panel = Panel::new(cell, x, linear(all.iter().map(|point| point.1)));
+        let panel = Panel::new(cell, x, linear(all.iter().flat_map(|setting| [setting.y.1, setting.y.2])));
         let scale = if abscissa.log { format!("{} (log axis)", abscissa.label) } else { abscissa.label.to_owned() };
         panel.draw(&mut svg, Labels { title: &title(metric), x: &scale, y: metric.unit, ..Labels::default() });
         panel.inside(&mut svg, |svg| {
             for trace in traces {
-                for (x, y, _) in points(trace, metric) {
-                    trace.style.mark(svg, panel.at(x, y), 2.0, false);
+                let settings = settings(trace, abscissa, metric);
+                for Setting { x, y } in &settings {
+                    let range = Stroke::solid(trace.style.color, 1.0).faded(0.45);
+                    svg.line(panel.at(*x, y.1), panel.at(*x, y.2), range);
                 }
-                if abscissa.settings {
-                    panel.curve(svg, &means(trace, abscissa, metric), trace.style.stroke(1.6));
-                }
+                let means: Vec<(f64, f64)> = settings.iter().map(|setting| (setting.x, setting.y.0)).collect();
+                panel.curve(svg, &means, trace.style.stroke(1.6));
+                means.iter().for_each(|(x, y)| trace.style.mark(svg, panel.at(*x, *y), 2.6, true));
             }
         });
     }
     Some(svg.finish(name))
 }
 
-/// The means over seeds of abscissa and metric for each setting of a trace, by abscissa; that of a logarithmic abscissa is
-/// geometric.
-fn means(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<(f64, f64)> {
-    let mut points: Vec<(f64, f64)> = trace
-        .rows
-        .chunk_by(|a, b| (a.learning_rate, a.epsilon) == (b.learning_rate, b.epsilon))
-        .filter_map(|rows| {
-            let xs = rows.iter().filter_map(|row| (abscissa.of)(row));
-            let x = if abscissa.log { mean(xs.map(f64::ln))?.exp() } else { mean(xs)? };
-            Some((x, mean(rows.iter().filter_map(|row| (metric.of)(row)))?))
-        })
-        .collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    points
-}
-
 fn against_distance(study: &Exploration) -> Figure {
-    let abscissa = Abscissa { label: "distance |W − W¹|", log: true, settings: true, of: |row| row.distance };
+    let abscissa = Abscissa { label: "distance ‖W − W¹‖", log: true, of: |row| row.distance };
     let name = "Exploration metrics against distance travelled, one line per optimizer over its learning rates";
     let svg = panels("study-distance", &by_optimizer(study), &abscissa, &METRICS[4..], name);
     let caption =
-        "Exploration at the fine time scale against the distance travelled, over multiples of the tuned learning rate \
-                   (line: means over the seeds that did not diverge). Optimizers are compared fairly where their lines lie above each other."
+        "Exploration at the fine time scale against the distance travelled. A marker is one multiple of the tuned learning rate: the mean over \
+         the seeds that did not diverge; upright lines reach from the least to the largest seed. Compare optimizers only at distances \
+         that both curves cover."
             .to_owned();
     figure("study-distance", "Exploration against distance travelled", caption, svg)
 }
 
 fn against_loss(study: &Exploration) -> Figure {
-    let abscissa = Abscissa { label: "final training loss", log: true, settings: false, of: |row| row.train_loss };
-    let name = "Exploration metrics against final training loss, a point per run";
+    let abscissa = Abscissa { label: "final training loss", log: true, of: |row| row.train_loss };
+    let name = "Exploration metrics against final training loss, one line per optimizer over its learning rates";
     let svg = panels("study-loss", &by_optimizer(study), &abscissa, &METRICS[4..], name);
-    let caption = "Exploration at the fine time scale against the loss over the whole training set after the last round, for all \
-                   optimizers, multiples of the tuned rate and seeds. If more exploration goes with better losses, points fall to the right."
+    let caption = "Exploration at the fine time scale against the loss over the whole training set after the last round. A marker is one \
+                   multiple of an optimizer's tuned learning rate, in order along its line: the mean over seeds, with their range. \
+                   If exploration helps, the lines slope downwards."
         .to_owned();
     figure("study-loss", "Exploration against the final loss", caption, svg)
 }
@@ -228,15 +240,15 @@ fn against_loss(study: &Exploration) -> Figure {
 fn sweep(study: &Exploration) -> Figure {
     let rows: Vec<&ExploreRow> = complete(study, Group::Epsilon).collect();
     let trace = Trace { style: SeriesStyle::of(0), name: "Adam with epsilon".into(), rows };
-    let abscissa = Abscissa { label: "epsilon", log: true, settings: true, of: |row| row.epsilon };
+    let abscissa = Abscissa { label: "epsilon", log: true, of: |row| row.epsilon };
     let loss = Metric { name: "final training loss", scale: "", unit: "loss", of: |row| row.train_loss };
     let distance =
-        Metric { name: "distance |W − W¹|", scale: "", unit: "norm of the weights", of: |row| row.distance };
+        Metric { name: "distance ‖W − W¹‖", scale: "", unit: "norm of the weights", of: |row| row.distance };
     let metrics = [METRICS[4], METRICS[5], METRICS[6], METRICS[7], loss, distance];
     let name = "Exploration, loss and distance against Adam's epsilon";
     let svg = panels("study-epsilon", &[trace], &abscissa, &metrics, name);
-    let caption = "From Adam (left) to momentum (right): the step of every coordinate is a weighted mean of both, each at its tuned \
-                   rate, and epsilon shifts the weight. Metrics at the fine time scale; line: means over seeds."
+    let caption = "From Adam (left) to momentum (right). The step of every coordinate is a weighted mean of both, each at its tuned \
+                   rate; epsilon shifts the weight. Metrics at the fine time scale: means over seeds, with their range."
         .to_owned();
     figure("study-epsilon", "The sweep of epsilon", caption, svg)
 }

@@ -13,8 +13,10 @@ pub mod signs;
 
 use super::{
     analysis::{Analysis, AnalysisSettings},
+    enclosure::Certified,
     experiment::{Experiment, Precision},
     lock::Lock,
+    results::mean,
     run::{StudyError, resolve, set_aside},
     tables::{Comparator, Scale, columns, read_rows, write_rows},
     trial::{Outcome, Trials, begin, side_by_side},
@@ -116,7 +118,7 @@ pub struct ExploreRow {
     pub distance: Option<f64>,
     /// Mean minibatch loss over all rounds.
     pub mean_loss: Option<f64>,
-    /// Mean over neurons of the Taylor optimum of the whole run, for the headline comparator; for the mean squared error.
+    /// Mean over neurons of the Taylor optimum of the whole run, against the best weights anywhere; for the mean squared error.
     pub taylor_optimum: Option<f64>,
     /// `mean_loss - taylor_optimum`.
     pub mean_regret: Option<f64>,
@@ -128,6 +130,18 @@ pub struct ExploreRow {
     pub switches_fine: Option<f64>,
     pub log_volume_fine: Option<f64>,
     pub log_det_fine: Option<f64>,
+    /// Mean over neurons of the gaps of their Taylor optima; this and what follows are absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub taylor_gap: Option<f64>,
+    /// Novelty of the first step, from the initial weights, and mean novelty of those after it; empty without them.
+    #[serde(default)]
+    pub first_novelty_coarse: Option<f64>,
+    #[serde(default)]
+    pub later_novelty_coarse: Option<f64>,
+    #[serde(default)]
+    pub first_novelty_fine: Option<f64>,
+    #[serde(default)]
+    pub later_novelty_fine: Option<f64>,
 }
 
 impl ExploreRow {
@@ -332,8 +346,8 @@ impl<T: Real> Study<'_, T> {
         (row.distance, row.mean_loss) = (Some(outcome.distance), Some(outcome.mean_loss));
         if let Some(analysis) = analysis {
             let (tables, _) = analysis.complete(&examples, &mut Work::to_the_end(), |_| ());
-            let optima: Vec<f64> = tables.units.iter().map(|unit| unit.taylor_optimum).collect();
-            row.taylor_optimum = super::results::mean(optima);
+            row.taylor_optimum = mean(tables.units.iter().map(|unit| unit.taylor_optimum));
+            row.taylor_gap = mean(tables.units.iter().map(|unit| unit.taylor_optimum - unit.optimum().low));
             row.mean_regret = row.taylor_optimum.map(|optimum| outcome.mean_loss - optimum);
         }
         let (coarse, fine) = (Metrics::of(&coarse.configurations), Metrics::of(&fine.configurations));
@@ -341,6 +355,8 @@ impl<T: Real> Study<'_, T> {
         (row.log_volume_coarse, row.log_det_coarse) = (Some(coarse.log_volume), Some(coarse.log_det));
         (row.novelty_fine, row.switches_fine) = (Some(fine.novelty), Some(fine.switches));
         (row.log_volume_fine, row.log_det_fine) = (Some(fine.log_volume), Some(fine.log_det));
+        (row.first_novelty_coarse, row.later_novelty_coarse) = (coarse.first_novelty, coarse.later_novelty);
+        (row.first_novelty_fine, row.later_novelty_fine) = (fine.first_novelty, fine.later_novelty);
         Ok(Some((row, signs)))
     }
 
@@ -397,6 +413,11 @@ fn empty_row<T>(condition: &Condition, seed: u64, outcome: &Outcome<T>) -> Explo
         switches_fine: None,
         log_volume_fine: None,
         log_det_fine: None,
+        taylor_gap: None,
+        first_novelty_coarse: None,
+        later_novelty_coarse: None,
+        first_novelty_fine: None,
+        later_novelty_fine: None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     landscape::{Autocorrelation, Path as LandscapePath, Propagation, Segment, tent},
     network::{LayerSpec, Network, Rectifier, he_uniform},
-    study::{StudyError, tables::write_rows},
+    study::{StudyError, results::mean, tables::write_rows},
     train::Examples,
 };
 use rayon::prelude::*;
@@ -120,13 +120,20 @@ pub fn write(
             let counts: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
             growth.push(growth_row("random", depth, width, &counts));
             if correlated {
-                let mut sums = Autocorrelation::new(lags());
-                found.iter().filter_map(|(_, one)| one.as_ref()).for_each(|one| sums.merge(one));
-                autocorrelations.extend(sums.values().into_iter().map(|(lag, autocorrelation)| AutocorrelationRow {
+                let all: Vec<&Autocorrelation> = found.iter().filter_map(|(_, one)| one.as_ref()).collect();
+                let merged = |left_out: Option<usize>| {
+                    let mut sums = Autocorrelation::new(lags());
+                    all.iter().enumerate().filter(|(i, _)| Some(*i) != left_out).for_each(|(_, one)| sums.merge(one));
+                    sums.values()
+                };
+                let without: Vec<Vec<(f64, f64)>> = (0..all.len()).map(|i| merged(Some(i))).collect();
+                let values = merged(None).into_iter().enumerate();
+                autocorrelations.extend(values.map(|(at, (lag, autocorrelation))| AutocorrelationRow {
                     depth,
                     width,
                     lag,
                     autocorrelation,
+                    standard_error: jackknife(without.iter().map(|values| values[at].1)),
                 }));
             }
         }
@@ -142,6 +149,15 @@ pub fn write(
     Ok(())
 }
 
+/// The standard error of an estimate, from those that leave one sample out each: `sqrt((n - 1) / n sum (x_i - mean)^2)` (Tukey 1958).
+/// It holds for ratios of sums, too.
+fn jackknife(without: impl ExactSizeIterator<Item = f64> + Clone) -> Option<f64> {
+    let count = without.len() as f64;
+    let middle = mean(without.clone())?;
+    let squares: f64 = without.map(|value| (value - middle).powi(2)).sum();
+    (count > 1.0).then(|| ((count - 1.0) / count * squares).sqrt())
+}
+
 /// The tent network whose function is shown.
 const TENT_SHOWN: usize = 4;
 
@@ -150,15 +166,18 @@ fn lags() -> Vec<f64> {
 }
 
 fn growth_row(network: &str, depth: usize, width: usize, counts: &[usize]) -> GrowthRow {
+    let mean_kinks = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
+    let squares: f64 = counts.iter().map(|count| (*count as f64 - mean_kinks).powi(2)).sum();
     GrowthRow {
         network: network.to_owned(),
         depth,
         width,
         units: depth * width,
         samples: counts.len(),
-        mean_kinks: counts.iter().sum::<usize>() as f64 / counts.len() as f64,
+        mean_kinks,
         least_kinks: counts.iter().copied().min().unwrap_or_default(),
         most_kinks: counts.iter().copied().max().unwrap_or_default(),
+        deviation: (counts.len() > 1).then(|| (squares / (counts.len() - 1) as f64).sqrt()),
     }
 }
 
@@ -186,4 +205,18 @@ fn function_rows(
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jackknife;
+
+    #[test]
+    fn the_jackknife_of_a_mean_is_its_standard_error() {
+        let values = [1.0, 4.0, 2.0, 7.0];
+        let without = (0..4).map(|i| (14.0 - values[i]) / 3.0);
+        // Variance 7, of the mean 7 / 4.
+        assert!((jackknife(without).unwrap() - (7.0_f64 / 4.0).sqrt()).abs() < 1e-12);
+        assert_eq!(jackknife([1.0].into_iter()), None);
+    }
 }

@@ -3,11 +3,13 @@
 //! - [`mod@along`]: the function along one segment through a run, an experiment, a trace or a weights file
 //! - [`mod@plane`]: the linear regions on a plane
 //! - [`training`]: what the updates of a run crossed
+//! - [`claims`]: what figure 1 shows
 //! - [`growth`]: kinks against depth and width, and the autocorrelation of gradients, for constructed and random networks
 //! - `folder`: where they are written, one process at a time
 //! - [`subject`]: where data and weights come from; [`rows`]: the tables; [`results`]: read back for the report
 
 pub mod along;
+pub mod claims;
 mod folder;
 pub mod growth;
 pub mod plane;

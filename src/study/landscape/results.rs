@@ -48,7 +48,8 @@ impl LandscapeTables {
     }
 }
 
-fn rows<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Vec<T>, TableError> {
+/// The rows of `dir/name`; none without the file.
+pub(super) fn rows<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Vec<T>, TableError> {
     let path = dir.join(name);
     if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
 }

@@ -93,6 +93,9 @@ pub struct GrowthRow {
     pub mean_kinks: f64,
     pub least_kinks: usize,
     pub most_kinks: usize,
+    /// Standard deviation over the samples; empty with fewer than two, absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub deviation: Option<f64>,
 }
 
 /// `autocorrelation.csv`: of the gradient along a segment, for random networks.
@@ -103,6 +106,9 @@ pub struct AutocorrelationRow {
     /// As a fraction of the segment.
     pub lag: f64,
     pub autocorrelation: f64,
+    /// By the jackknife over the samples; empty with fewer than two, absent from tables of version 0.1.0.
+    #[serde(default)]
+    pub standard_error: Option<f64>,
 }
 
 /// `functions.csv`: one output of an example network along a segment, linear on each piece.
@@ -227,8 +233,8 @@ pub mod columns {
     ];
     pub const REGIONS: &[&str] = &["area", "value", "slope", "loss", "polygon"];
     pub const GROWTH: &[&str] =
-        &["network", "depth", "width", "units", "samples", "mean_kinks", "least_kinks", "most_kinks"];
-    pub const AUTOCORRELATION: &[&str] = &["depth", "width", "lag", "autocorrelation"];
+        &["network", "depth", "width", "units", "samples", "mean_kinks", "least_kinks", "most_kinks", "deviation"];
+    pub const AUTOCORRELATION: &[&str] = &["depth", "width", "lag", "autocorrelation", "standard_error"];
     pub const FUNCTIONS: &[&str] = &["network", "depth", "width", "from", "to", "value", "value_end", "slope"];
 }
 
