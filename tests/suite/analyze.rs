@@ -202,7 +202,7 @@ fn all_that_a_manifest_tells_of_its_optimizer_is_shown_and_nothing_else() {
     assert!(bounds("keys").iter().all(|bound| !bound), "momentum does not satisfy the bound");
     // A rate that is not told is not invented.
     change_manifest(&trace, |manifest| manifest["optimizer"] = json!({ "name": "sgd" }));
-    let ended = workplace.run(&analyze(&["traces/sgd"], "silent", &[])).exits(0).says(&["learning rate –"]);
+    let ended = workplace.run(&analyze(&["traces/sgd"], "silent", &[])).exits(0).says(&["sgd: 15 rounds"]);
     assert!(ended.stdout.lines().any(|line| line.starts_with("sgd ") && line.contains('–')), "{}", ended.stdout);
     assert_eq!(workplace.json("silent/summary.json")["optimizers"][0]["learning_rate"], json!(null));
     assert!(bounds("silent").iter().all(|bound| !bound));
@@ -310,21 +310,27 @@ mod interrupted {
         workplace.run(&arguments("undisturbed")).exits(0);
         let mut stopped = 0;
         // In the replay of the first trace, in the searches of the first, and in those of the second.
-        for (at, text) in ["sgd: learning rate", "sgd: network scale", "adam: network scale"].into_iter().enumerate() {
+        for (at, text) in ["sgd (1 of 2): learning rate", "sgd (1 of 2): network scale", "adam (2 of 2): network scale"]
+            .into_iter()
+            .enumerate()
+        {
             let (mut child, mut stderr) = start(&workplace, &arguments("R"), text);
             signal(&child, if at == 1 { "TERM" } else { "INT" });
             let mut rest = String::new();
             stderr.read_to_string(&mut rest).unwrap();
             assert!(!rest.contains("panicked"), "{rest}");
-            if child.wait().unwrap().code() == Some(1) {
+            // A signal may come too late.
+            if child.wait().unwrap().code() == Some(0) {
+                break;
+            }
+            let summary = workplace.json("R/summary.json");
+            assert_eq!(summary["status"], "interrupted");
+            let last = summary["optimizers"].as_array().unwrap().last().unwrap().clone();
+            if last["status"] == "interrupted" {
                 stopped += 1;
                 assert!(rest.contains("continue with --resume"), "{rest}");
-                let summary = workplace.json("R/summary.json");
-                assert_eq!(summary["status"], "interrupted");
-                let label = if text.starts_with("adam") { "adam" } else { "sgd" };
-                let last = summary["optimizers"].as_array().unwrap().last().unwrap().clone();
-                assert_eq!((&last["label"], &last["status"]), (&json!(label), &json!("interrupted")));
                 let kept = ["checkpoint.safetensors", "optima.safetensors"];
+                let label = last["label"].as_str().unwrap();
                 assert!(kept.iter().any(|name| workplace.path(&format!("R/{label}/{name}")).exists()));
             }
         }
