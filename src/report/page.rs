@@ -270,8 +270,17 @@ pub fn analysed(run: &RunTables) -> (String, bool) {
 
 /// The page without the blank lines that template tags leave behind.
 pub fn tidy(html: String) -> Result<String, askama::Error> {
-    let mut page: String =
-        html.lines().map(str::trim_end).filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
+    let mut page = String::with_capacity(html.len());
+    let mut verbatim = false;
+    for line in html.lines() {
+        verbatim |= line.contains("<pre>");
+        let line = if verbatim { line } else { line.trim_end() };
+        if verbatim || !line.is_empty() {
+            page += line;
+            page.push('\n');
+        }
+        verbatim &= !line.contains("</pre>");
+    }
     page.shrink_to_fit();
     Ok(page)
 }
@@ -422,6 +431,12 @@ mod tests {
         for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
+    }
+
+    #[test]
+    fn blank_lines_stay_in_what_is_shown_verbatim() {
+        let html = "<p>a  \n\n\nb</p>\n<pre>x\n\ny </pre>\n\n<p></p>";
+        assert_eq!(tidy(html.to_owned()).unwrap(), "<p>a\nb</p>\n<pre>x\n\ny </pre>\n<p></p>\n");
     }
 
     #[test]

@@ -74,10 +74,7 @@ pub fn optimizers(context: &Context) -> Table {
         row.push(of(&|division| division.optimum.text()));
         row.push(of(&|division| division.regret.text()));
         row.push(of(&|division| division.regret.share(division.mean_loss)));
-        row.push(of(&|division| {
-            let far = if division.far { far(division.distance, division.displacement) } else { String::new() };
-            format!("{} / {}{far}", number(division.distance), number(division.displacement))
-        }));
+        row.push(of(&|division| distances(division.distance, division.displacement, division.far)));
         if with_beside {
             row.push(beside.as_ref().map_or("–".to_owned(), |beside| {
                 let far = if beside.far { far(beside.distance, beside.displacement) } else { String::new() };
@@ -131,9 +128,10 @@ fn place(division: &Division) -> String {
     }
 }
 
-/// A distance, marked where it is far.
-fn distance(distance: f64, displacement: f64, is_far: bool) -> String {
-    number(distance) + &if is_far { far(distance, displacement) } else { String::new() }
+/// The distance of a comparator beside the displacement of training, marked where it is far.
+fn distances(distance: f64, displacement: f64, is_far: bool) -> String {
+    let far = if is_far { far(distance, displacement) } else { String::new() };
+    format!("{} / {}{far}", number(distance), number(displacement))
 }
 
 fn far(distance: f64, displacement: f64) -> String {
@@ -212,8 +210,7 @@ pub fn splits(named: &[(String, &OptimizerTables, Comparator)]) -> Table {
                 division.optimum.text(),
                 division.regret.text(),
                 division.regret.share(division.mean_loss),
-                distance(division.distance, division.displacement, division.far),
-                number(division.displacement),
+                distances(division.distance, division.displacement, division.far),
             ])
         })
         .collect();
@@ -233,8 +230,7 @@ pub fn splits(named: &[(String, &OptimizerTables, Comparator)]) -> Table {
             "Taylor optimum",
             "regret",
             "regret / loss",
-            "distance",
-            "displacement",
+            "distance / displacement",
         ],
         text_columns: 3,
         rows,
@@ -259,7 +255,7 @@ fn units(title: &str, context: &Context, of: &dyn Fn(&Series) -> Vec<(String, Un
         named.iter().filter(|(.., unit)| unit.slope.is_some()).map(|(.., u)| u.slope_points).collect();
     let same_points = points.windows(2).all(|pair| pair[0] == pair[1]);
     let mut columns =
-        vec!["optimizer", "unit", "weights", "Taylor optimum", "regret", "regret / loss", "distance", "displacement"];
+        vec!["optimizer", "unit", "weights", "Taylor optimum", "regret", "regret / loss", "distance / displacement"];
     columns.extend(with_beside.then_some("unconstrained optimum"));
     columns.push("slope");
     columns.extend((!same_points).then_some("prefixes"));
@@ -278,8 +274,7 @@ fn units(title: &str, context: &Context, of: &dyn Fn(&Series) -> Vec<(String, Un
                 optimum(unit),
                 regret.text(),
                 regret.share(unit.mean_loss),
-                distance(unit.distance, unit.displacement, unit.is_far()),
-                number(unit.displacement),
+                distances(unit.distance, unit.displacement, unit.is_far()),
             ];
             if with_beside {
                 row.push(beside(series, unit).map_or("–".to_owned(), |other| {
