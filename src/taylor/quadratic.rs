@@ -57,6 +57,9 @@ const LANCZOS_STEPS: usize = 6;
 const SINGLE_SHIFT: f64 = 1e-7;
 /// Lengths in single precision are taken as they are if they differ from the radius by this share.
 const SINGLE_ERROR: f64 = 0.01;
+/// Curvature that is put where there is none along the linear term, as a part of the length of that divided by the radius: it moves the
+/// minimizer over the ball, which lies on the sphere, by about this part of the radius.
+const FLAT_CURVATURE: f64 = 1e-6;
 /// A path around a shift is used up to this multiple of it, and down to that part.
 const REACH: f64 = 4.0;
 
@@ -96,6 +99,20 @@ impl Hessian {
         let active: Vec<usize> = (0..matrix.width()).filter(|j| diagonal(*j) > 0.0).collect();
         let floor = SHIFT_FLOOR * active.iter().map(|j| diagonal(*j)).sum::<f64>();
         Self { matrix, active, floor, spectrum: None }
+    }
+
+    /// The same with a little curvature where there is none along the linear term `c`, as in a saturated softmax; `None` where there is enough.
+    /// Over a ball a minimizer exists even so. Its certificate is computed with the curvature as it is.
+    fn with_curvature_along(&self, c: &[f64], radius: f64) -> Option<Hessian> {
+        let flat = |j: &usize| self.matrix.row(*j)[0] <= 0.0 && c[*j] != 0.0;
+        let flat: Vec<usize> = (0..self.width()).filter(flat).collect();
+        if flat.is_empty() {
+            return None;
+        }
+        let mut matrix = self.matrix.clone();
+        let little = FLAT_CURVATURE * norm(c) / radius;
+        flat.iter().for_each(|j| matrix.row_mut(*j)[0] = little);
+        Some(if self.spectrum.is_some() { Hessian::new(matrix) } else { Hessian::for_few_shifts(matrix) })
     }
 
     pub fn active(&self) -> usize {
@@ -346,7 +363,14 @@ impl Quadratic<'_> {
             return (Optimum::new(&comparison, self.constant, u, self.constant, gap), 0.0);
         }
         match comparison.radius {
-            Some(radius) => self.minimize_ball(comparison, radius, tolerance, warm),
+            Some(radius) => match self.hessian.with_curvature_along(self.linear, radius) {
+                None => self.minimize_ball(comparison, radius, tolerance, warm),
+                Some(hessian) => {
+                    let curved = Quadratic { hessian: &hessian, ..*self };
+                    let (found, shift) = curved.minimize_ball(comparison, radius, tolerance, warm);
+                    (self.candidate(&comparison, found.displacement, found.iterations, tolerance), shift)
+                }
+            },
             None => self.minimize_everywhere(comparison, tolerance, warm),
         }
     }
@@ -565,6 +589,20 @@ mod tests {
             assert!(optimum.gap <= 1e-9, "{width} {rank} {}", optimum.gap);
             // At a minimizer c = -H u, so the value is c'u / 2.
             assert!((optimum.value - 0.5 * dot(&c, &optimum.displacement)).abs() < 1e-8);
+        }
+    }
+
+    /// A saturated softmax has a gradient but no curvature that numbers could hold.
+    #[test]
+    fn a_slope_without_curvature_is_followed_to_the_sphere() {
+        let mut matrix = Symmetric::zeros(3);
+        for curvature in [0.0, 2.0] {
+            matrix.row_mut(1)[0] = curvature;
+            let hessian = Hessian::new(matrix.clone());
+            let c = [3.0, 0.0, -4.0];
+            let q = Quadratic { hessian: &hessian, linear: &c, constant: 7.0 };
+            let (optimum, _) = q.minimize(Comparison { radius: Some(2.0), displacement: 1.0 }, 1e-6, None);
+            assert!((optimum.value - (7.0 - 2.0 * 5.0)).abs() < 1e-6 && optimum.gap < 1e-4, "{optimum:?}");
         }
     }
 

@@ -51,7 +51,7 @@ fn a_run_writes_every_file_with_its_columns() {
     }
     let summary = workplace.json("run/summary.json");
     assert_eq!(summary["status"], "complete");
-    assert_eq!(summary["headline"], "unconstrained");
+    assert_eq!(summary["headline"], "ball");
     assert_eq!(summary["optimizers"][1]["label"], "adam");
     assert_eq!(summary["optimizers"][0]["rounds"], 15);
     assert!(workplace.json("run/environment.json")["version"].is_string());

@@ -256,8 +256,7 @@ fn projected_gradient_descent_satisfies_its_bound_on_pathological_networks() {
         for start in [Start::DeadLayer, Start::Saturated, Start::Exploding] {
             for ball_factor in [2.0, 1.0] {
                 let ogd = optimizer("ogd", 1.0, &[]);
-                let fresh = Experiment::new(network.clone(), start, ogd);
-                let experiment = Experiment { ball_factor, products: 200, ..fresh };
+                let experiment = Experiment { ball_factor, ..Experiment::new(network.clone(), start, ogd) };
                 let (tables, _) = experiment.run::<f64>();
                 assert_zinkevich(&experiment.name(), &tables.regret, TOLERANCE, DOUBLE);
             }
