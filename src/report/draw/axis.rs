@@ -105,7 +105,8 @@ impl Axis {
 
     /// Zero, and powers of ten of both signs; every other one, or fewer, where there are too many.
     fn symmetric_ticks(&self, most: usize) -> Vec<Tick> {
-        let (first, last) = (self.symmetric.log10().ceil() as i32, self.max.abs().max(self.min.abs()).log10() as i32);
+        let largest = self.max.abs().max(self.min.abs());
+        let (first, last) = (self.symmetric.log10().ceil() as i32, largest.log10().floor() as i32);
         let powers = |every: usize| {
             let side = |sign: f64| {
                 let exponents = (first..=last.max(first)).rev().step_by(every);

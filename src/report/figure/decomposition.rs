@@ -51,8 +51,8 @@ pub fn draw(context: &Context) -> Figure {
         Ok(picture(context, &rows, &mut notes))
     };
     let caption = format!(
-        "The split during training ({} comparator). The black line is the mean loss of the first N rounds. Below it lie \
-         the Taylor optimum of these rounds and the regret; every N has its own optimum. The hatched part is not \
+        "The split during training ({} comparator). The black line is the mean loss of the first N rounds. Below it \
+         lie the Taylor optimum of these rounds and the regret; every N has its own optimum. The hatched part is not \
          certified: it may be optimum or regret. The numbers say which share of the last mean loss is regret.",
         context.comparator
     );
@@ -85,18 +85,14 @@ fn points<'a>(rows: impl Iterator<Item = &'a RegretRow>) -> Vec<Point> {
     by_rounds.into_iter().map(|(rounds, part)| Point { rounds: rounds as f64, part }).collect()
 }
 
-/// Where the loss axis ends: the largest of the series' first mean losses beyond the early rounds.
-fn ceiling(data: &[Vec<Vec<Point>>]) -> f64 {
+/// Where the loss axis ends: the largest of the mean losses at the end of the early rounds.
+fn ceiling<'a>(curves: impl Iterator<Item = &'a Vec<Point>>) -> Option<f64> {
     let of = |points: &Vec<Point>| {
         let last = points.last()?.rounds;
         let early = EARLY.min(EARLY_SHARE * last);
         points.iter().find(|point| point.rounds >= early).map(|point| point.part.loss)
     };
-    let mut losses: Vec<f64> = data.iter().flatten().filter_map(of).filter(|loss| *loss > 0.0).collect();
-    losses.sort_by(f64::total_cmp);
-    // A diverged optimizer must not flatten the others.
-    let least = losses.first().copied().unwrap_or(1.0);
-    losses.into_iter().rev().find(|loss| *loss <= 20.0 * least).unwrap_or(least)
+    curves.filter_map(of).max_by(f64::total_cmp)
 }
 
 fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
@@ -131,9 +127,18 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
 
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
     let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
-    let y = Axis::from_zero(1.1 * ceiling(&data).min(highest));
+    // A diverged optimizer must not flatten the others.
+    let failed = |column: &usize| context.series[*column].tables.summary.status == "failed";
+    let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
+    let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
+        .or_else(|| ceiling(data.iter().flatten()));
+    let y = Axis::from_zero((1.1 * early.unwrap_or(highest)).min(highest));
     if highest > y.max {
-        notes.push(format!("The first rounds lie above the frames, with mean losses up to {}.", number(highest)));
+        let diverged = if sound.len() < columns { ", and of an optimizer that diverged" } else { "" };
+        notes.push(format!(
+            "Mean losses up to {} lie above the frames: those of the first rounds{diverged}.",
+            number(highest)
+        ));
     }
     let x = Axis::linear(0.0, last).whole();
     let mut corner = top;
@@ -175,8 +180,8 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let hidden = all().filter(|p| p.part.nothing_certified()).count();
     if hidden > 0 && most > 1 {
         notes.push(format!(
-            "At {} of {} points nothing is certified: the search ended before its bound said more than that losses are \
-             not negative. Their optima are not drawn.",
+            "At {} of {} points nothing is certified: the search ended before its bound said more than that losses \
+             are not negative. Their optima are not drawn.",
             count(hidden as u64),
             count(all().count() as u64)
         ));
@@ -342,7 +347,8 @@ mod tests {
     #[test]
     fn the_axis_ends_where_the_early_rounds_do() {
         let run = vec![point(1.0, 9.0, 1.0, 0.0), point(30.0, 2.0, 1.0, 0.0), point(200.0, 1.0, 0.5, 0.0)];
-        let diverged = vec![point(1.0, 9.0, 1.0, 0.0), point(7.0, 1e9, 1.0, 0.0)];
-        assert_eq!(ceiling(&[vec![run, diverged]]), 2.0);
+        let short = vec![point(1.0, 9.0, 1.0, 0.0), point(4.0, 3.0, 1.0, 0.0), point(10.0, 1.0, 1.0, 0.0)];
+        assert_eq!(ceiling([&run].into_iter()), Some(2.0));
+        assert_eq!(ceiling([&run, &short].into_iter()), Some(3.0), "a fifth of a short run");
     }
 }

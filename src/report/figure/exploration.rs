@@ -29,12 +29,12 @@ pub fn draw(context: &Context) -> Figure {
     };
     let bits = series.iter().flat_map(|s| &s.tables.novelty).map(|row| row.bits).max();
     let caption = format!(
-        "How widely each optimizer searched. An activation configuration says which hidden unit is active on \
-         which datapoint of the probe set{}. (a) Novelty: the least number of bits in which the configuration \
-         after that many rounds differs from any earlier one; the first step, from the initialization, is in the notes. \
-         (b) Switches: how often datapoints switched a neuron's state, neurons sorted. (c) Log-volume of the \
-         configurations that a neuron covered, neurons sorted. Everything is counted on the probe set alone; there is no \
-         certificate for other data.",
+        "How widely each optimizer searched. An activation configuration says which hidden unit is active on which \
+         datapoint of the probe set{}. (a) Novelty: the least number of bits in which the configuration after that \
+         many rounds differs from any earlier one; the first step, from the initialization, is in the notes. (b) \
+         Switches: how often datapoints switched a neuron's state, neurons sorted. (c) Log-volume of the \
+         configurations that a neuron covered, neurons sorted. Everything is counted on the probe set alone; there \
+         is no certificate for other data.",
         bits.map_or(String::new(), |bits| format!(" ({} bits)", count(bits)))
     );
     let mut sources = context.sources("novelty.csv");

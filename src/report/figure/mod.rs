@@ -149,3 +149,79 @@ pub fn of_run(run: &RunTables) -> Vec<Figure> {
         exploration::draw(&context),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{
+        draw::style::ALL,
+        sample::{self, Kind},
+    };
+
+    fn figures(kind: Kind) -> Vec<Figure> {
+        let dir = tempfile::tempdir().unwrap();
+        sample::write(dir.path(), kind);
+        of_run(&RunTables::read(dir.path()).unwrap())
+    }
+
+    /// The values of all attributes that are colours, but for the steps of ramps.
+    fn colors(svg: &str) -> Vec<&str> {
+        let plain = svg.lines().filter(|line| !line.starts_with("<g fill=") && !line.starts_with("<linearGradient"));
+        plain.flat_map(|line| line.match_indices("=\"#").map(move |(at, _)| &line[at + 2..at + 9])).collect()
+    }
+
+    #[test]
+    fn every_colour_is_in_the_list_that_a_page_maps() {
+        for kind in [Kind::Autoencoder, Kind::Uncertified, Kind::NegativeRegret, Kind::Dead, Kind::Classifier] {
+            for figure in figures(kind) {
+                let svg = figure.svg.unwrap();
+                assert!(colors(&svg).len() > 10);
+                for color in colors(&svg) {
+                    assert!(ALL.contains(&color), "{}: {color}", figure.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_series_can_be_switched_off_and_answers_to_the_pointer() {
+        for kind in [Kind::Autoencoder, Kind::Uncertified, Kind::OneRound] {
+            for figure in figures(kind) {
+                let Ok(svg) = figure.svg else { continue };
+                for name in ["SGD", "RMSProp", "Adam"] {
+                    let group = format!("<g class=\"series\" data-series=\"{name}\">");
+                    assert!(svg.contains(&group), "{}: {name}", figure.id);
+                    assert!(svg.contains(&format!("{name}, ")) || svg.contains(&format!("{name} ")), "{}", figure.id);
+                }
+                let titles = svg.matches("<title>").count();
+                assert!(titles > 3 && titles < 4000, "{}: {titles} titles", figure.id);
+                assert!(svg.len() < 700_000, "{}: {} bytes", figure.id, svg.len());
+            }
+        }
+    }
+
+    #[test]
+    fn legends_switch_the_series_that_they_name() {
+        for figure in figures(Kind::Autoencoder) {
+            let svg = figure.svg.unwrap();
+            let named = svg.matches("<g class=\"legend-entry\" data-series=\"RMSProp\">").count();
+            // Figures whose columns or bars carry the names need no entry.
+            let expected = !matches!(figure.id, "split" | "decomposition" | "neurons");
+            assert_eq!(named, usize::from(expected), "{}", figure.id);
+        }
+    }
+
+    #[test]
+    fn what_nothing_certifies_is_said_and_hatched() {
+        let all = figures(Kind::Uncertified);
+        let split = all.iter().find(|figure| figure.id == "split").unwrap();
+        let svg = split.svg.as_ref().unwrap();
+        // Once as the halo and once as the text, for each optimizer.
+        assert_eq!(svg.matches(">nothing certified<").count(), 6);
+        let hatch = svg.split("not certified: optimum or regret").next().unwrap().rsplit("fill=\"url(").next().unwrap();
+        let hatch = hatch.split(')').next().unwrap();
+        assert!(svg.matches(&format!("fill=\"url({hatch})\"")).count() > 6 * 3, "every layer's bar is hatched");
+        let curves = all.iter().find(|figure| figure.id == "decomposition").unwrap();
+        assert!(curves.notes.iter().any(|note| note.contains("nothing is certified")), "{:?}", curves.notes);
+    }
+}

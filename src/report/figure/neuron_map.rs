@@ -54,10 +54,11 @@ pub fn draw(context: &Context) -> Figure {
         Ok(picture(context, &layers, &mut notes))
     };
     let caption = format!(
-        "Regret of every neuron as a share of the mean loss, after all rounds ({} comparator). Neurons are in the order of \
-         their layer, row by row; grey numbers name the first neuron of a row and of a column. Each layer has its own colour \
-         scale, shared by the optimizers: compare along a row. Hatched: the gap is more than {} of the colour scale, so the \
-         regret may be that much larger. Crossed: dead, active nowhere on the probe set at the end.",
+        "Regret of every neuron as a share of the mean loss, after all rounds ({} comparator). Neurons are in the \
+         order of their layer, row by row; grey numbers name the first neuron of a row and of a column. Each layer \
+         has its own colour scale, shared by the optimizers: compare along a row. Hatched: the gap is more than {} \
+         of the colour scale, so the regret may be that much larger. Crossed: dead, active nowhere on the probe set \
+         at the end.",
         context.comparator,
         percent(SHOWN)
     );
@@ -174,6 +175,10 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Stri
         let name = fitted(&series.name, LABEL, block + gap - 4.0);
         svg.text((x, head - 24.0), &name, Text::new(LABEL, Anchor::Start).bold().colored(series.style.color));
     }
+    let x = label + optimizers as f64 * (block + gap) + 4.0;
+    for (line, text) in ["regret,", "% of loss"].into_iter().enumerate() {
+        svg.text((x, head - 24.0 + 13.0 * line as f64), text, Text::new(TICK, Anchor::Start).colored(MUTED));
+    }
     let mut y = head;
     for (i, (layer, row)) in layers.iter().zip(&cells).enumerate() {
         let (grid, scale) = (grids[i], scales[i]);
@@ -194,7 +199,6 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Stri
             });
         }
         if scale.0 <= scale.1 {
-            let x = label + optimizers as f64 * (block + gap) + 4.0;
             color_bar(&mut svg, Rect::new(x, y, 9.0, height.min(64.0)), scale);
         }
         y += height + 26.0;

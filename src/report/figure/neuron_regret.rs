@@ -31,8 +31,8 @@ pub fn draw(context: &Context) -> Figure {
     };
     let caption = format!(
         "Average regret of single neurons after N rounds ({} comparator), one optimizer a column. Thick: the median \
-         neuron of the layer. Thin and dashed: the regret that nine of ten neurons do not exceed, whatever lies within \
-         their gaps. Grey: the theoretical rate 1/√N. A band above a median is what its gap leaves open.",
+         neuron of the layer. Thin and dashed: the regret that nine of ten neurons do not exceed, whatever lies \
+         within their gaps. Grey: the theoretical rate 1/√N. A band above a median is what its gap leaves open.",
         context.comparator
     );
     Figure {
@@ -94,7 +94,9 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Stri
     let strip = if axes.hidden > 0 { LANE + 6.0 } else { 0.0 };
     let mut entries = series_entries(&context.series);
     entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.0).dashed("4 2")), "90% of the neurons lie below"));
-    entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.4)), "slope of 1/√N"));
+    if all.iter().any(|plot| regret::guide(&axes.y, plot).is_some()) {
+        entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.4)), "slope of 1/√N"));
+    }
     let open = |p: &Point| p.most > 0.0 && p.most - p.least > 0.1 * p.most;
     if all.iter().flat_map(|plot| &plot.curves).flat_map(|curve| &curve.points).any(open) {
         entries.push(Entry::new(Sample::Patch(BAND.into()), "not certified: the regret may be larger"));

@@ -92,10 +92,10 @@ pub fn layers(context: &Context) -> Figure {
         Ok(picture(context, network.as_ref(), &layers, &mut notes))
     };
     let caption = format!(
-        "Average regret of the network and of each layer after N rounds ({} comparator). Both axes are logarithmic. Grey: \
-         the theoretical rate 1/√N; curves at least as steep agree with it. A line is the least that the regret can be. \
-         Where the gap is more than {} of the most, a band reaches up to that; nothing says where in the band the regret \
-         lies.",
+        "Average regret of the network and of each layer after N rounds ({} comparator). Both axes are logarithmic. \
+         Grey: the theoretical rate 1/√N; curves at least as steep agree with it. A line is the least that the \
+         regret can be. Where the gap is more than {} of the most, a band reaches up to that; nothing says where in \
+         the band the regret lies.",
         context.comparator,
         percent(SHOWN)
     );
@@ -154,7 +154,10 @@ pub(super) fn axes(plots: &[&Plot], notes: &mut Vec<String>) -> Axes {
     let largest = ends().filter(|regret| regret.is_finite()).fold(0.0, f64::max);
     let bounds = || curves().flat_map(|c| &c.bound).map(|p| p.1);
     let y = if largest > 0.0 {
-        let least = points().map(|p| p.least).filter(|regret| *regret >= largest / DEPTH).fold(largest, f64::min);
+        let shown = |regret: &f64| *regret >= largest / DEPTH;
+        // Without a positive lower end, what the regrets may be sets the range.
+        let lower = points().map(|p| p.least).filter(shown).min_by(f64::total_cmp);
+        let least = lower.or_else(|| points().map(|p| p.most).filter(shown).min_by(f64::total_cmp)).unwrap_or(largest);
         let top = bounds().filter(|bound| *bound <= HEADROOM * largest).fold(largest, f64::max);
         // Padded to keep markers off the frame.
         Axis::log(least / 1.5, top * 1.6)
@@ -169,9 +172,9 @@ pub(super) fn axes(plots: &[&Plot], notes: &mut Vec<String>) -> Axes {
     let tiny = points().filter(|p| p.least > 0.0 && p.least < y.min).count();
     if below > 0 {
         notes.push(format!(
-            "{} of {} regrets are zero or negative: the optimizer, which moves, did as well as the best fixed weights \
-             that were found, or better. A logarithmic axis cannot show them; they are open markers in the strip below \
-             it.",
+            "{} of {} regrets are zero or negative: the optimizer, which moves, did as well as the best fixed \
+             weights that were found, or better. A logarithmic axis cannot show them; they are open markers in the \
+             strip below it.",
             count(below as u64),
             count(points().count() as u64)
         ));
@@ -188,7 +191,9 @@ fn picture(context: &Context, network: Option<&Plot>, layers: &[Plot], notes: &m
     let strip = if axes.hidden > 0 { LANE * context.series.len() as f64 + 6.0 } else { 0.0 };
     let curves = || plots.iter().flat_map(|plot| plot.curves.iter().zip(&context.series));
     let mut entries = series_entries(&context.series);
-    entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.4)), "slope of 1/√N"));
+    if plots.iter().any(|plot| guide(&axes.y, plot).is_some()) {
+        entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.4)), "slope of 1/√N"));
+    }
     if curves().any(|(curve, _)| curve.points.iter().any(Point::is_open)) {
         entries.push(Entry::new(Sample::Patch(BAND.into()), "not certified: the regret may be larger"));
     }
@@ -275,7 +280,7 @@ pub(super) fn draw_panel(svg: &mut Svg, series: &[Series], panel: &Panel, plot: 
             svg.text((frame.x - 8.0, rect.y + strip / 2.0 + 4.0), text, style);
         }
     }
-    let guide = guide(panel, plot);
+    let guide = guide(&panel.y, plot);
     if let Some(scale) = guide {
         let ends = [panel.x.min, panel.x.max].map(|n| (n, scale / n.sqrt()));
         panel.inside(svg, |svg| panel.curve(svg, &ends, Stroke::solid(MUTED, 1.4)));
@@ -301,7 +306,9 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
     // What a logarithmic axis cannot show lies below the frame, where it is cut.
     let at = |rounds: f64, value: f64| panel.at(rounds, value.max(panel.y.min / 10.0));
     panel.inside(svg, |svg| {
-        for pair in curve.points.windows(2).filter(|pair| pair.iter().any(Point::is_open)) {
+        // A way up from below the axis is no interval.
+        let drawn = |pair: &&[Point]| pair.iter().any(Point::is_open) && pair.iter().all(|p| p.most >= panel.y.min);
+        for pair in curve.points.windows(2).filter(drawn) {
             let [a, b] = [&pair[0], &pair[1]];
             let outline = [at(a.rounds, a.most), at(b.rounds, b.most), at(b.rounds, b.least), at(a.rounds, a.least)];
             svg.polygon(&outline, style.color, 0.16);
@@ -316,7 +323,9 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
         if curve.bound_fits(&panel.y) {
             panel.curve(svg, &curve.bound, Stroke::solid(style.color, 1.5).dashed(BOUND));
         }
-        panel.curve(svg, &curve.upper, Stroke::solid(style.color, 1.0).dashed("4 2"));
+        for part in curve.upper.split(|p| p.1 < panel.y.min) {
+            panel.curve(svg, part, Stroke::solid(style.color, 1.0).dashed("4 2"));
+        }
         // The line breaks where the regret leaves the axis downwards.
         for part in curve.points.split(|p| p.least < panel.y.min) {
             let line: Vec<(f64, f64)> = part.iter().map(|p| (p.rounds, p.least)).collect();
@@ -341,11 +350,11 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
 }
 
 /// The factor `c` of the guide `c / √N`: a little above the largest regret at the first prefix beyond the early rounds.
-fn guide(panel: &Panel, plot: &Plot) -> Option<f64> {
+pub(super) fn guide(y: &Axis, plot: &Plot) -> Option<f64> {
     // A single prefix has no rate to compare with.
     let several = plot.curves.iter().any(|curve| curve.points.len() > 1);
     let anchors = plot.curves.iter().filter_map(|curve| {
-        let positive = || curve.points.iter().filter(|p| p.least >= panel.y.min);
+        let positive = || curve.points.iter().filter(|p| p.least >= y.min);
         positive().find(|p| p.rounds >= EARLY).or_else(|| positive().next_back())
     });
     anchors.map(|p| 1.25 * p.least * p.rounds.sqrt()).max_by(f64::total_cmp).filter(|_| several)

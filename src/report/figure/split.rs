@@ -7,7 +7,7 @@ use crate::{
         legend::{self, Entry, Sample},
         panel::{LABEL, TICK},
         style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
-        svg::{Anchor, Rect, Stroke, Svg, Text},
+        svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
     },
     study::{
         numbers::{count, number, percent},
@@ -25,8 +25,6 @@ const RIGHT: f64 = WIDTH - 16.0;
 const SAID: f64 = 0.01;
 /// More layers than this are left to the tables.
 const MOST_LAYERS: usize = 12;
-/// A loss this many times the least one is cut, so that a diverged optimizer does not flatten the rest.
-const CEILING: f64 = 20.0;
 
 /// A mean loss split in two, and how much of the optimum is not certified.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,6 +154,12 @@ fn bar(svg: &mut Svg, part: &Part, pixel: &dyn Fn(f64) -> f64, (y, height): (f64
         svg.rect(rect, fill, None);
     }
     let (loss, over) = (pixel(part.loss), (0.12 * height).min(2.0));
+    if pixel(0.999 * part.loss) >= RIGHT {
+        // The bar goes on beyond the frame.
+        let (x, half, tip) = (pixels(RIGHT), pixels(0.5 * height), pixels(0.3 * height));
+        svg.area(&format!("M{x} {}l{tip} {half}l-{tip} {half}Z", pixels(y)), INK);
+        return;
+    }
     svg.line((loss, y - over), (loss, y + height + over), Stroke::solid(INK, if height > 10.0 { 2.2 } else { 1.4 }));
 }
 
@@ -192,6 +196,12 @@ impl<'a> Row<'a> {
     fn parts(&self) -> impl Iterator<Item = Part> {
         self.main.map(|main| main.1).into_iter().chain(self.second.map(|second| second.1))
     }
+}
+
+/// `N = 230`, the longest prefix of a scale; empty without a table of prefixes.
+fn rounds(series: &Series, scale: Scale, comparator: Comparator) -> String {
+    let rows = series.tables.regret.iter().filter(|row| row.scale == scale && row.comparator == comparator);
+    rows.map(|row| row.rounds).max().map_or(String::new(), |rounds| format!(", N = {}", count(rounds as u64)))
 }
 
 /// A layer's bars, one per optimizer.
@@ -256,9 +266,9 @@ pub fn compared(series: &[Series], comparators: &[Comparator]) -> Figure {
         id: "comparison",
         heading: "Loss = Taylor optimum + regret, per run",
         svg,
-        caption: "The mean loss of the analysed rounds, split into Taylor optimum and regret at the coarsest measured \
-                  scale: the whole network, else the mean over layers, else over neurons. The hatched part is not \
-                  certified: it may be optimum or regret."
+        caption: "The mean loss of the analysed rounds, split into Taylor optimum and regret at the coarsest \
+                  measured scale: the whole network, else the mean over layers, else over neurons. The hatched part \
+                  is not certified: it may be optimum or regret."
             .into(),
         notes,
         sources: sources(series, "units.csv"),
@@ -286,14 +296,16 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     }
     let mut svg = Svg::new(id, WIDTH, 0.0);
     let hatches = Hatches::new(&mut svg);
+    // A diverged optimizer must not flatten the others.
     let end = |part: Part| part.loss.max(part.optimum);
-    let least = parts().map(|part| part.loss).filter(|loss| *loss > 0.0).fold(f64::INFINITY, f64::min);
     let highest = parts().map(end).fold(0.0, f64::max);
-    let axis = Axis::from_zero(highest.min(CEILING * least));
+    let sound = rows.iter().filter(|row| row.series.tables.summary.status != "failed").flat_map(Row::parts);
+    let sound = sound.map(end).fold(0.0, f64::max);
+    let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
     // What is thinner than a pixel needs no legend.
     let visible = |kind: Kind| {
         let mut all = parts().flat_map(|part| stretches(&part));
-        all.any(|(from, to, of)| of == kind && to - from > 0.003 * axis.max)
+        all.any(|(from, to, of)| of == kind && to.min(axis.max) - from > 0.003 * axis.max)
     };
     let mut entries = vec![Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum")];
     if visible(Kind::Open) {
@@ -308,7 +320,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     legend::draw(&mut svg, (8.0, 4.0), WIDTH - 16.0, &entries);
 
     if highest > axis.max {
-        notes.push(format!("Bars that reach the right edge go on beyond it, up to {}.", number(highest)));
+        notes.push(format!("Bars with an arrow go on beyond the frame, up to {}.", number(highest)));
     }
     let right = RIGHT;
     let pixel = move |value: f64| LEFT + axis.place(value).clamp(0.0, 1.0) * (right - LEFT);
@@ -331,7 +343,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
             beside.push((start + 18.0, start + 22.0 + BAR));
         }
         if row.second.is_some() {
-            let y = start + height - 14.0 - LINE - SECOND - 1.0;
+            let y = start + height - 14.0 - LINE - SECOND;
             beside.push((y - 2.0, y + SECOND + 2.0));
         }
         start += height;
@@ -361,7 +373,8 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
             let Some(part) = part else { continue };
             let y = y + 1.0 + i as f64 * (THIN + 2.0);
             let series = row.series;
-            let title = format!("{}, {}, {}: {}", series.name, layer.title, row.comparator, part.in_words());
+            let rounds = rounds(series, Scale::Layer, row.comparator);
+            let title = format!("{}, {}, {}{rounds}: {}", series.name, layer.title, row.comparator, part.in_words());
             svg.series(&series.name, |svg| {
                 svg.titled(&title, |svg| {
                     series.style.mark(svg, (LEFT - 8.0, y + 0.5 * THIN), 2.6, true);
@@ -417,7 +430,9 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     svg.text((right, y + 14.0), &loss, Text::new(LABEL + 1.0, Anchor::End).bold());
     let mut y = y + 20.0;
     svg.text((8.0, y + 15.0), scale_name(scale), Text::new(TICK, Anchor::Start).colored(MUTED));
-    let title = format!("{}, {}, {}: {}", row.series.name, scale_name(scale), row.comparator, part.in_words());
+    let rounds_of = |comparator: Comparator| rounds(row.series, scale, comparator);
+    let what = format!("{}, {}", row.series.name, scale_name(scale));
+    let title = format!("{what}, {}{}: {}", row.comparator, rounds_of(row.comparator), part.in_words());
     svg.titled(&title, |svg| bar(svg, &part, pixel, (y, BAR), hatches));
     if part.nothing_certified() {
         svg.label((pixel(0.0) + 8.0, y + 15.5), "nothing certified", Text::new(LABEL, Anchor::Start));
@@ -425,9 +440,10 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     y += BAR + 1.0;
     let (optimum, regret, one) = texts(row, &part);
     svg.text((right, y + 12.0 + if one { 0.0 } else { LINE }), &regret, Text::new(LABEL, Anchor::End));
-    // Beside the bar's start, unless the regret needs the room.
-    let from = (right - text_width(&regret, LABEL) - 20.0 - text_width(&optimum, LABEL)).min(LEFT).max(8.0);
-    svg.text((if one { from } else { LEFT }, y + 12.0), &optimum, Text::new(LABEL, Anchor::Start));
+    // Below the bar's start, unless the regret needs the room.
+    let fits = LEFT + text_width(&optimum, LABEL) + text_width(&regret, LABEL) + 20.0 < right;
+    let from = if one && !fits { 8.0 } else { LEFT };
+    svg.text((from, y + 12.0), &optimum, Text::new(LABEL, Anchor::Start));
     y += if one { LINE } else { 2.0 * LINE };
     if let Some((comparator, part, far)) = &row.second {
         y += 2.0;
@@ -437,7 +453,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
             false => part.regret_in_words(),
         };
         let words = format!("{comparator}{far}: {}; {regret}", part.optimum_in_words());
-        let title = format!("{}, {comparator}{far}: {}", row.series.name, part.in_words());
+        let title = format!("{what}, {comparator}{far}{}: {}", rounds_of(*comparator), part.in_words());
         svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
         let style = Text::new(TICK, Anchor::End).colored(MUTED);
         svg.text((right, y + SECOND + 12.0), &fitted(&words, TICK, WIDTH - 20.0), style);

@@ -47,7 +47,8 @@ pub fn draw(series: &[Series]) -> Figure {
         }
     };
     let caption = format!(
-        "Training. {} loss before each round's update, {smoothing}.{right} These are measured values; nothing is estimated.",
+        "Training. {} loss before each round's update, {smoothing}.{right} These are measured values; nothing is \
+         estimated.",
         if with_epochs { "Left: minibatch" } else { "Minibatch" }
     );
     let mut files = sources(series, "rounds.csv");
@@ -136,7 +137,12 @@ fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String 
 
     // Epochs have their own range: the first rounds' losses are far above it.
     let largest = epoch_losses().filter(|loss| *loss <= top_loss).fold(0.0, f64::max);
-    let epoch_axis = if y.log || largest == 0.0 { y } else { Axis::from_zero(largest) };
+    let least = epoch_losses().fold(largest, f64::min);
+    let epoch_axis = match (largest > 0.0, y.log) {
+        (false, _) => y,
+        (true, true) => Axis::log(least * 0.9, largest * 1.1),
+        (true, false) => Axis::from_zero(largest),
+    };
     let frame = Rect::new(526.0, top, 202.0, small_height);
     let title = format!("loss after each epoch{scale}");
     epochs(&mut svg, series, frame, epoch_axis, &title, !accuracy, |row| [Some(row.train_loss), Some(row.test_loss)]);
@@ -242,7 +248,8 @@ fn raw(series: &Series, buckets: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The centred running mean; towards both ends over fewer rounds, so that it begins at the first loss. At most about `points` points.
+/// The centred running mean, at most about `points` points; towards both ends over fewer rounds, so that it begins at
+/// the first loss.
 fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
     let rows = finite(series);
     let half = window / 2;
@@ -260,4 +267,41 @@ fn smooth(series: &Series, window: usize, points: usize) -> Vec<(f64, f64)> {
 fn finite(series: &Series) -> Vec<(f64, f64)> {
     let rows = series.tables.rounds.iter().filter(|row| row.loss.is_finite());
     rows.map(|row| (row.round as f64, row.loss)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        report::{
+            figure::Context,
+            sample::{self, Kind},
+        },
+        study::results::RunTables,
+    };
+
+    #[test]
+    fn the_running_mean_begins_at_the_first_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        sample::write(dir.path(), Kind::Autoencoder);
+        let run = RunTables::read(dir.path()).unwrap();
+        let context = Context::of(&run);
+        let series = &context.series[0];
+        let mean = smooth(series, 23, 260);
+        assert_eq!(mean[0].1, series.tables.rounds[0].loss);
+        assert_ne!(mean[40].1, series.tables.rounds[40].loss, "further on it is a mean");
+    }
+
+    #[test]
+    fn without_epochs_there_is_no_panel_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        sample::write(dir.path(), Kind::Autoencoder);
+        for optimizer in ["sgd", "rmsprop", "adam"] {
+            std::fs::remove_file(dir.path().join(optimizer).join("epochs.csv")).unwrap();
+        }
+        let run = RunTables::read(dir.path()).unwrap();
+        let figure = draw(&Context::of(&run).series);
+        assert!(!figure.svg.unwrap().contains("after each epoch") && !figure.caption.contains("epoch"));
+        assert!(figure.notes.is_empty(), "{:?}", figure.notes);
+    }
 }

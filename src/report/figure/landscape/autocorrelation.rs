@@ -23,9 +23,9 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let width = tables.autocorrelation.first().map_or(0, |row| row.width);
     let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
     let caption = format!(
-        "Autocorrelation of the gradient along segments between datapoints, for {samples} random networks of each depth \
-         ({width} units per layer, He-uniform weights), exact integrals over the pieces. References: \
-         Brownian motion, which remembers, and white noise, which forgets at once. Balduzzi et al. (2017) find the gradients \
+        "Autocorrelation of the gradient along segments between datapoints, for {samples} random networks of each \
+         depth ({width} units per layer, He-uniform weights), exact integrals over the pieces. References: Brownian \
+         motion, which remembers, and white noise, which forgets at once. Balduzzi et al. (2017) find the gradients \
          of shallow networks near the first and those of deep networks without skip connections near the second."
     );
     Figure {
@@ -72,9 +72,10 @@ fn picture(rows: &[AutocorrelationRow]) -> String {
             svg.titled(&layers(rows[0].depth), |svg| panel.curve(svg, &points, *stroke));
         }
     });
+    let references: Vec<(f64, f64)> = reference.iter().flat_map(|p| [panel.at(p.0, p.1), panel.at(p.0, 0.0)]).collect();
     let pixels: Vec<Vec<(f64, f64)>> =
         depths.iter().map(|rows| rows.iter().map(|row| panel.at(row.lag, row.autocorrelation)).collect()).collect();
-    for (place, (rows, color)) in label_places(&pixels).into_iter().zip(depths.iter().zip(&colors)) {
+    for (place, (rows, color)) in label_places(&pixels, &[references]).into_iter().zip(depths.iter().zip(&colors)) {
         if let Some((x, y)) = place {
             svg.label((x, y + 4.0), &layers(rows[0].depth), Text::new(TICK, Anchor::Middle).colored(color));
         }
@@ -82,8 +83,8 @@ fn picture(rows: &[AutocorrelationRow]) -> String {
     svg.finish("Autocorrelation of gradients against lag, one line per depth, with references")
 }
 
-/// For each line the point that is farthest from the other lines and from the labels before; in pixels.
-fn label_places(lines: &[Vec<(f64, f64)>]) -> Vec<Option<(f64, f64)>> {
+/// For each line the point that is farthest from the other lines, `others`, and the labels before; in pixels.
+fn label_places(lines: &[Vec<(f64, f64)>], others: &[Vec<(f64, f64)>]) -> Vec<Option<(f64, f64)>> {
     // Half of a label's width and its height.
     const REACH: (f64, f64) = (30.0, 13.0);
     let mut places: Vec<Option<(f64, f64)>> = Vec::new();
@@ -91,8 +92,12 @@ fn label_places(lines: &[Vec<(f64, f64)>]) -> Vec<Option<(f64, f64)>> {
         let ends = line.len() / 20 + 1;
         let inner = line.get(ends..line.len().saturating_sub(ends)).unwrap_or_default();
         let clearance = |&(x, y): &(f64, f64)| {
-            let others = lines.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, other)| other);
-            others.filter(|p| (p.0 - x).abs() < REACH.0).map(|p| (p.1 - y).abs()).fold(f64::INFINITY, f64::min)
+            let lines = lines.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, other)| other);
+            lines
+                .chain(others.iter().flatten())
+                .filter(|p| (p.0 - x).abs() < REACH.0)
+                .map(|p| (p.1 - y).abs())
+                .fold(f64::INFINITY, f64::min)
         };
         let apart = |&(x, y): &(f64, f64)| {
             places.iter().flatten().all(|p| (p.0 - x).abs() > 2.0 * REACH.0 || (p.1 - y).abs() > REACH.1)
@@ -111,7 +116,7 @@ mod tests {
     fn labels_lie_on_their_lines_and_apart() {
         let line = |slope: f64| (0..100).map(|i| (5.0 * f64::from(i), slope * f64::from(i))).collect::<Vec<_>>();
         let lines = [line(0.5), line(1.0), line(2.0)];
-        let places: Vec<(f64, f64)> = label_places(&lines).into_iter().flatten().collect();
+        let places: Vec<(f64, f64)> = label_places(&lines, &[]).into_iter().flatten().collect();
         assert_eq!(places.len(), 3);
         assert!(places.iter().zip(&lines).all(|(place, line)| line.contains(place)));
     }

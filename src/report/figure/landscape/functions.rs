@@ -30,9 +30,9 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
         })
         .collect();
     let caption = format!(
-        "Piecewise linear functions of rectifier networks (top) and their gradients (bottom), exact. From the left: {}. \
-         Random networks have {} a layer, He-uniform weights and zero biases; the segment joins two datapoints, and the \
-         first of their outputs is shown.",
+        "Piecewise linear functions of rectifier networks (top) and their gradients (bottom), exact. From the left: \
+         {}. Random networks have {} a layer, He-uniform weights and zero biases; the segment joins two datapoints, \
+         and the first of their outputs is shown.",
         texts.join("; "),
         counted(examples.last().map_or(0, |rows| rows[0].width), "unit")
     );

@@ -24,10 +24,10 @@ const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", o
 pub fn draw(tables: &LandscapeTables) -> Figure {
     let samples = tables.growth.iter().map(|row| row.samples).max().unwrap_or_default();
     let caption = format!(
-        "Kinks on a segment against depth, counted exactly. Tent networks (two units per layer) have 2^depth − 1 kinks. \
-         Random networks: He-uniform weights, zero biases, segments between datapoints; mean, and least to most as bars, of \
-         {samples} networks each. Hanin and Rolnick (2019) derive for initializations a number in proportion to the units, \
-         whatever the depth: the guides have {} kinks per unit, the mean.",
+        "Kinks on a segment against depth, counted exactly. Tent networks (two units per layer) have 2^depth − 1 \
+         kinks. Random networks: He-uniform weights, zero biases, segments between datapoints; mean, and least to \
+         most as bars, of {samples} networks each. Hanin and Rolnick (2019) derive for initializations a number in \
+         proportion to the units, whatever the depth: the guides have {} kinks per unit, the mean.",
         number(kinks_per_unit(&tables.growth))
     );
     Figure {

@@ -43,9 +43,10 @@ pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
         }
     };
     let caption = format!(
-        "The {1} linear regions on a plane, exact polygons. Left: coloured by the length of the gradient of output {0}, which is constant on each. \
-         Right: by the loss at the middle of each, with the target of row {2}. Output {0} is the one whose slope varies most on \
-         the plane, unless another was asked for. Circles: {points}. Coordinates: {3}. The weights are those of {4}.",
+        "The {1} linear regions on a plane, exact polygons. Left: coloured by the length of the gradient of output \
+         {0}, which is constant on each. Right: by the loss at the middle of each, with the target of row {2}. \
+         Output {0} is the one whose slope varies most on the plane, unless another was asked for. Circles: \
+         {points}. Coordinates: {3}. The weights are those of {4}.",
         summary.output,
         count(tables.regions.len() as u64),
         summary.datapoints[0],

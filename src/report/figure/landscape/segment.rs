@@ -79,7 +79,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     {
         notes.push(format!(
             "The rounds' weights lie beside the segment, up to {} of its unit away: their losses (diamonds) need not \
-             lie on the curve.",
+             lie on the curve. Those beyond the frame are cut; steps.csv has all.",
             number(farthest)
         ));
     }
@@ -94,8 +94,9 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
         (_, n) => format!("the mean loss of {}", counted(n, "datapoint")),
     };
     let caption = format!(
-        "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit causes \
-         it (bottom). Dashed: the Taylor approximation at t = 0. {} and {} between {} and {}; {}. The weights are those of {}.",
+        "Along {}: {what} (top), its derivative (middle) and the kinks, each in the row of the layer whose unit \
+         causes it (bottom). Dashed: the Taylor approximation at t = 0. {} and {} between {} and {}; {}. The weights \
+         are those of {}.",
         summary.along,
         counted(summary.kinks, "kink"),
         counted(summary.pieces, "piece"),
@@ -215,9 +216,13 @@ fn origin(svg: &mut Svg, panel: &Panel) {
 
 /// Writes the rounds beside their markers: all of them, or none where some have no room.
 fn label_steps(svg: &mut Svg, panel: &Panel, steps: &[&StepRow]) {
-    let places: Vec<(f64, f64)> = steps.iter().map(|step| panel.at(step.at, step.loss)).collect();
+    let frame = panel.frame;
+    let all = steps.iter().map(|step| (*step, panel.at(step.at, step.loss)));
+    // Markers beyond the frame are cut.
+    let inside = |place: (f64, f64)| place.1 >= frame.y && place.1 <= frame.bottom();
+    let (steps, places): (Vec<&StepRow>, Vec<(f64, f64)>) = all.filter(|(_, place)| inside(*place)).unzip();
     let style = Text::new(TICK - 1.0, Anchor::Middle).colored(STEP.color);
-    for (step, place) in steps.iter().zip(label_places(panel.frame, &places).unwrap_or_default()) {
+    for (step, place) in steps.iter().zip(label_places(frame, &places).unwrap_or_default()) {
         svg.label(place, &count(step.round as u64), style);
     }
 }

@@ -27,13 +27,17 @@ fn actual(row: &UpdateRow) -> f64 {
     row.loss - row.loss_after
 }
 
-/// An axis for decreases of both signs: linear up to about a tenth of the typical size.
-fn decreases(rows: &[UpdateRow]) -> Axis {
-    let values = || rows.iter().flat_map(|row| [predicted(row), actual(row)]).filter(|value| value.is_finite());
-    let (low, high) = values().fold((0.0, 0.0), |(low, high): (f64, f64), v| (low.min(v), high.max(v)));
-    let typical = median(values().map(f64::abs).filter(|v| *v > 0.0)).unwrap_or(0.0);
+/// Axes for predicted and actual decreases of both signs: linear up to about a tenth of the typical size.
+fn decreases(rows: &[UpdateRow]) -> [Axis; 2] {
+    let values = |of: fn(&UpdateRow) -> f64| rows.iter().map(of).filter(|value| value.is_finite());
+    let sizes = values(predicted).chain(values(actual)).map(f64::abs).filter(|size| *size > 0.0);
+    let typical = median(sizes).unwrap_or(0.0);
     let linear = if typical > 0.0 { 10f64.powf((0.1 * typical).log10().floor()) } else { 0.0 };
-    Axis::symmetric(1.5 * low - linear, 1.5 * high + linear, linear)
+    [predicted, actual].map(|of| {
+        let ends = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
+        let (low, high) = values(of).fold((0.0, 0.0), ends);
+        Axis::symmetric(1.5 * low - linear, 1.5 * high + linear, linear)
+    })
 }
 
 const GUIDE: Stroke<'static> = Stroke { color: MUTED, width: 1.2, dash: "3 3", opacity: 1.0 };
@@ -45,8 +49,8 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let worse = rows.iter().filter(|row| !(predicted(row) > 0.0 && actual(row) > 0.0)).count();
     if worse > 0 {
         notes.push(format!(
-            "{} of {} updates lie left of or below zero in the middle panel: the loss of their minibatch rose, or was \
-             predicted to rise.",
+            "{} of {} updates lie left of or below zero in the middle panel: the loss of their minibatch rose, or \
+             was predicted to rise.",
             count(worse as u64),
             count(rows.len() as u64)
         ));
@@ -55,11 +59,11 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     if never > 0 {
         notes.push(format!("{} updates cross no kink and are left out of the outer panels.", count(never as u64)));
     }
-    let caption = "Updates of training, each on its own minibatch. Left: kinks on the straight way from the old to the new \
-                   weights, mean per datapoint. Middle: the decrease of the loss against the decrease predicted by the network's \
-                   Taylor loss. On the dotted line the prediction is right; the axes are linear close to zero and logarithmic \
-                   beyond. Right: the cosine between the gradients before and after the update, against the kinks crossed. \
-                   Kinks and losses are exact up to rounding."
+    let caption = "Updates of training, each on its own minibatch. Left: kinks on the straight way from the old to \
+                   the new weights, mean per datapoint. Middle: the decrease of the loss against the decrease \
+                   predicted by the network's Taylor loss. On the dotted line the prediction is right; the axes are \
+                   linear close to zero and logarithmic beyond. Right: the cosine between the gradients before and \
+                   after the update, against the kinks crossed. Kinks and losses are exact up to rounding."
         .to_owned();
     Figure {
         id: "updates",
@@ -119,16 +123,20 @@ fn picture(rows: &[UpdateRow]) -> String {
         });
     }
 
-    let both = decreases(rows);
-    let panel = Panel::new(frame(1), both, both);
+    let [x, y] = decreases(rows);
+    let panel = Panel::new(frame(1), x, y);
     let labels =
         Labels { title: "decrease of the loss", x: "predicted by the Taylor loss", y: "actual", ..Labels::default() };
     panel.draw(&mut svg, labels);
     panel.inside(&mut svg, |svg| {
         let zero = Stroke::solid(FRAME, 1.0);
-        panel.curve(svg, &[(both.min, 0.0), (both.max, 0.0)], zero);
-        panel.curve(svg, &[(0.0, both.min), (0.0, both.max)], zero);
-        panel.curve(svg, &[(both.min, both.min), (both.max, both.max)], GUIDE);
+        panel.curve(svg, &[(x.min, 0.0), (x.max, 0.0)], zero);
+        panel.curve(svg, &[(0.0, y.min), (0.0, y.max)], zero);
+        // Where the prediction is right; bent, as the axes have different ends.
+        let (low, high) = (x.min.max(y.min), x.max.min(y.max));
+        let decades = |end: f64| (0..=24).map(move |i| end * 10f64.powf(-0.25 * f64::from(24 - i)));
+        let right = decades(low).rev().chain([0.0]).chain(decades(high));
+        panel.curve(svg, &right.map(|value| (value, value)).collect::<Vec<_>>(), GUIDE);
     });
     for (style, rows) in &series {
         svg.series(&display_name(&rows[0].optimizer), |svg| {
@@ -183,9 +191,9 @@ mod tests {
     #[test]
     fn updates_whose_loss_rose_are_drawn() {
         let rows = [update(0.9, 0.95), update(1.4, 0.9), update(0.99, 1.2)];
-        let axis = decreases(&rows);
+        let [x, y] = decreases(&rows);
         for row in &rows {
-            for value in [predicted(row), actual(row)] {
+            for (axis, value) in [(x, predicted(row)), (y, actual(row))] {
                 assert!((0.0..1.0).contains(&axis.place(value)), "{value} on {axis:?}");
             }
         }
