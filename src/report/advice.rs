@@ -1,8 +1,8 @@
 //! Where regret lies: the layers of each network, ranked as far as their certificates allow.
 //!
 //! The regret of a layer is what the best fixed weights of that layer alone would have saved in the regions that
-//! training visited (`docs/theory.md`, section 3). Layers are ranked among themselves; what share is normal is not known,
-//! so nothing is called large or poor, and no remedy is named.
+//! training visited (`docs/theory.md`, section 3). Layers are ranked among themselves; what share is normal is not
+//! known, so nothing is called large or poor, and no remedy is named.
 
 use super::{
     certified::Certified,
@@ -63,8 +63,9 @@ fn sentence(layers: &[Layer]) -> Option<String> {
 }
 
 /// What the ranking means.
-pub const MEANING: &str = "The regret of a layer is what the best fixed weights of this layer alone would have saved, in \
-                           the regions that training visited. The regrets of layers do not add up to that of the network.";
+pub const MEANING: &str = "The regret of a layer is what the best fixed weights of this layer alone would have \
+                           saved, in the regions that training visited. The regrets of layers do not add up to that \
+                           of the network.";
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The tables behind the figures, embedded in the page so that it can be mailed alone.
 //!
-//! They stand in one JSON object from link to text. What is too large is left out: its link then says the size, and of a
-//! table with rows for every neuron the other rows are embedded.
+//! They stand in one JSON object from link to text. What is too large is left out: its link then says the size, and
+//! of a table with rows for every neuron the other rows are embedded.
 
 use super::figure::Figure;
 use std::{

@@ -74,7 +74,8 @@ pub const TERMS: [Term; 10] = [
     Term {
         id: "novelty",
         name: "novelty",
-        meaning: "The number of bits in which a recorded activation configuration differs from the nearest earlier one.",
+        meaning: "The number of bits in which a recorded activation configuration differs from the nearest earlier \
+                  one.",
         forms: &["novelty"],
     },
     Term {

@@ -91,7 +91,8 @@ pub fn optimizers(context: &Context) -> Table {
     });
     let rows: Vec<Vec<String>> = rows.collect();
     let mut notes = vec![
-        "Mean loss = Taylor optimum + regret. An interval is what the certificate allows; a single number is certain to its digits."
+        "Mean loss = Taylor optimum + regret. An interval is what the certificate allows; a single number is certain \
+         to its digits."
             .to_owned(),
     ];
     if let (Some(scale), false) = (scales.first(), mixed) {
@@ -188,9 +189,10 @@ pub fn finals(named: &[(String, &OptimizerTables)]) -> Table {
             row
         })
         .collect();
-    let note = "Losses of rounds are means over minibatches; training and test losses are means over datapoints after the last \
-                epoch."
-        .into();
+    let note =
+        "Losses of rounds are means over minibatches; training and test losses are means over datapoints after the \
+                last epoch."
+            .into();
     Table { title: "Losses".into(), columns, text_columns: 3, rows, note }
 }
 
@@ -378,9 +380,9 @@ pub fn exploration(context: &Context) -> Table {
         ],
         text_columns: 1,
         rows,
-        note: "Novelty is in bits. The first is the way from the initialization to the next recorded configuration; the median \
-               is of all later ones. Switches, log-volume, ½ log det and rank are per neuron. Log-volume sums the logs of the \
-               first 50 positive singular values; ½ log det(I + Gram) is finite and comparable for dead neurons, too."
+        note: "Novelty is in bits. The first is the way from the initialization to the next recorded configuration; the \
+               median is of all later ones. Switches, log-volume, ½ log det and rank are per neuron. Log-volume sums \
+               the logs of the first 50 positive singular values; ½ log det(I + Gram) is finite and comparable for dead neurons, too."
             .into(),
     }
 }

@@ -36,8 +36,8 @@ fn without_scripts(html: &str) -> (String, Vec<&str>) {
     (page + rest, scripts)
 }
 
-/// Checks that tags nest, that attributes are quoted, that ids are unique, as XML (void tags are closed), and that links within
-/// the page lead somewhere.
+/// Checks that tags nest, that attributes are quoted, that ids are unique, as XML (void tags are closed), and that links
+/// within the page lead somewhere.
 fn assert_well_formed(html: &str) {
     let (html, _) = without_scripts(html);
     let (mut open, mut ids) = (Vec::new(), BTreeSet::new());
@@ -68,7 +68,8 @@ fn assert_well_formed(html: &str) {
     }
 }
 
-/// Checks that the page holds all it needs: tables as data, one script, which is the template's, and nothing from elsewhere.
+/// Checks that the page holds all it needs: tables as data, one script, which is the template's, and nothing from
+/// elsewhere.
 fn assert_self_contained(html: &str) {
     let (page, scripts) = without_scripts(html);
     let template = page::tidy(include_str!("../../templates/page.js").to_owned()).unwrap();

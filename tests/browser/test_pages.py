@@ -22,7 +22,13 @@ PROGRAM = os.environ.get("TAYLORSCOPE", "target/release/taylorscope")
 WIDE, NARROW = (1280, 800), (390, 844)
 # A run of seconds that has every table and figure, at two comparators.
 RUN = ["run", "digits-autoencoder", "--optimizer", "sgd:1", "--optimizer", "adam", "--epochs", "2"]
-SETTINGS = ["regret.prefixes=5", "regret.max_products=12", 'regret.comparators=["ball", "unconstrained"]', "exploration.probe=200"]
+SETTINGS = [
+    "regret.prefixes=5",
+    "regret.max_products=12",
+    'regret.comparators=["ball", "unconstrained"]',
+    "exploration.probe=200",
+]
+BROWSER = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
 def number(text):
@@ -59,7 +65,7 @@ class Pages(unittest.TestCase):
 
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or "/usr/bin/chromium"
-        for argument in ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]:
+        for argument in BROWSER:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(shutil.which("chromedriver") or "/usr/bin/chromedriver")
@@ -101,7 +107,8 @@ class Pages(unittest.TestCase):
             for dark in [False, True]:
                 with self.subTest(page=page.parent.name, dark=dark):
                     self.open(page, dark=dark)
-                    wrong = [entry for entry in self.browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+                    logged = self.browser.get_log("browser")
+                    wrong = [entry for entry in logged if entry["level"] in ("SEVERE", "WARNING")]
                     self.assertEqual(wrong, [])
                     events = [entry["message"] for entry in self.browser.get_log("performance")]
                     requests = [event for event in events if '"Network.requestWillBeSent"' in event]
@@ -179,21 +186,24 @@ class Pages(unittest.TestCase):
 
         def drawn(series):
             return self.js(
-                """return [...document.querySelectorAll('svg .series')].filter(group => group.dataset.series === arguments[0])
+                """return [...document.querySelectorAll('svg .series')]
+                    .filter(group => group.dataset.series === arguments[0])
                     .map(group => getComputedStyle(group).display !== 'none')""",
                 series,
             )
 
         entry = self.find("#training .legend-entry")
         name = entry.get_attribute("data-series")
-        other = next(e.get_attribute("data-series") for e in self.all(".legend-entry") if e.get_attribute("data-series") != name)
+        others = [entry.get_attribute("data-series") for entry in self.all(".legend-entry")]
+        other = next(series for series in others if series != name)
         self.assertGreater(len(drawn(name)), 1, "the series stands in several figures")
         self.assertTrue(all(drawn(name)))
         entry.click()
         self.assertFalse(any(drawn(name)))
         self.assertTrue(all(drawn(other)))
         self.assertEqual(entry.get_attribute("aria-pressed"), "false")
-        box = next(label for label in self.all(".switches label") if label.text == name).find_element(By.TAG_NAME, "input")
+        label = next(label for label in self.all(".switches label") if label.text == name)
+        box = label.find_element(By.TAG_NAME, "input")
         self.assertFalse(box.is_selected())
         box.click()
         self.assertTrue(all(drawn(name)))
@@ -202,7 +212,8 @@ class Pages(unittest.TestCase):
     def test_marks_say_what_they_are(self):
         self.open(self.run_folder / "report.html")
         figures = self.js(
-            """return [...document.querySelectorAll('figure[id]')].filter(f => f.querySelector('svg *:not(svg) > title'))
+            """return [...document.querySelectorAll('figure[id]')]
+                .filter(f => f.querySelector('svg *:not(svg) > title'))
                 .map(f => f.id)"""
         )
         self.assertTrue({"split", "training", "regret-layers"} <= set(figures), figures)
@@ -224,7 +235,9 @@ class Pages(unittest.TestCase):
                 self.assertTrue(tip.is_displayed())
                 self.assertEqual(tip.get_attribute("textContent"), text)
                 inside = self.js(
-                    "const b = arguments[0].getBoundingClientRect(); return b.x >= 0 && b.right <= innerWidth && b.y >= 0", tip
+                    """const box = arguments[0].getBoundingClientRect();
+                    return box.x >= 0 && box.right <= innerWidth && box.y >= 0""",
+                    tip,
                 )
                 self.assertTrue(inside)
 
