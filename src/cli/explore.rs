@@ -6,13 +6,13 @@ use crate::{
     report::study::exploration,
     study::{
         Experiment,
+        claims::{Claim, Tally},
+        enclosure::Holds,
         explore::{
             EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
             claims::{self, Finding, Findings},
             explore,
         },
-        claims::{Claim, Tally},
-        enclosure::Holds,
         tune::TuneOptions,
     },
 };
@@ -159,7 +159,11 @@ fn table(groups: &[Findings]) -> Vec<String> {
     for group in groups {
         let short = |name: &str| -> String {
             let name = name.strip_prefix("layer ").or(name.strip_prefix("log-")).unwrap_or(name);
-            name.chars().take(CELL - 1).collect()
+            match name {
+                "training loss" => "trn".to_owned(),
+                "test loss" => "test".to_owned(),
+                name => name.chars().take(CELL - 2).collect(),
+            }
         };
         lines.push(String::new());
         let scales: String = group
@@ -176,7 +180,10 @@ fn table(groups: &[Findings]) -> Vec<String> {
     }
     let claims: Vec<Claim> = groups.iter().flat_map(|group| &group.findings).map(|f| f.claim.clone()).collect();
     lines.push(String::new());
-    lines.push("+ and −: all of the 95% interval over seeds lies above or below zero; 0: zero is in it; ?: not known".into());
+    lines.push(
+        "+ and −: all of the 95% interval over seeds lies above or below zero; 0: zero is in it; ?: not known".into(),
+    );
+    lines.push(claims::RULE.into());
     let reasons: std::collections::BTreeSet<&String> =
         groups.iter().flat_map(|group| &group.findings).filter_map(|finding| finding.reason.as_ref()).collect();
     if let (1, Some(reason)) = (reasons.len(), reasons.first()) {
@@ -186,7 +193,7 @@ fn table(groups: &[Findings]) -> Vec<String> {
     lines
 }
 
-/// `RMSProp − SGD, tuned rates (+)  −    −    0    0  not supported`.
+/// `RMSProp − SGD, tuned rates      −    −    0    0    claimed +: not supported`.
 fn row(finding: &Finding) -> String {
     let cells = finding.cells.iter().map(|cell| match cell {
         Some(interval) if interval.count >= claims::LEAST_SEEDS => {
@@ -201,7 +208,8 @@ fn row(finding: &Finding) -> String {
         _ => "?",
     });
     let cells: String = cells.map(|mark| format!("{mark:<CELL$}")).collect();
-    format!("{:<SUBJECT$}{cells}{}", finding.subject, finding.claim.verdict)
+    let claimed = if finding.claimed == claims::Side::Above { "+" } else { "−" };
+    format!("{:<SUBJECT$}{cells}claimed {claimed}: {}", finding.subject, finding.claim.verdict)
 }
 
 /// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the

@@ -258,5 +258,6 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<()
     let rendered = report::render_landscape(out)?;
     landscape::print(&summary)?;
     print(&claims::evaluate(&LandscapeTables::read(out)?))?;
+    output::line(claims::RULE)?;
     output::line(format!("report:  {}", rendered.html.display()))
 }

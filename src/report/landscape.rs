@@ -24,6 +24,8 @@ struct LandscapePage<'a> {
     facts: Vec<Fact>,
     layers: &'a [String],
     claims: Vec<ClaimView>,
+    /// How the claims are judged.
+    rule: &'static str,
     figures: Vec<FigureView<'a>>,
 }
 
@@ -73,6 +75,7 @@ fn compose(tables: &LandscapeTables, figures: &[Figure]) -> Result<String, askam
         facts,
         layers: &summary.layers,
         claims: claims::evaluate(tables).into_iter().map(view).collect(),
+        rule: claims::RULE,
         figures: FigureView::all(figures),
     };
     tidy(page.render()?)

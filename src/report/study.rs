@@ -93,7 +93,8 @@ impl GroupView {
 
 impl RowView {
     fn of(finding: Finding, columns: &[Column]) -> RowView {
-        let cells = finding.cells.iter().zip(columns).map(|(cell, column)| CellView::of(cell, column, &finding)).collect();
+        let cells =
+            finding.cells.iter().zip(columns).map(|(cell, column)| CellView::of(cell, column, &finding)).collect();
         let Finding { claim, subject, lead, reason, claimed, .. } = finding;
         let view = view(claim);
         let Claim { id, text, verdict, .. } = view.claim;

@@ -114,10 +114,7 @@ impl Add for Enclosure {
     fn add(self, other: Enclosure) -> Enclosure {
         // Opposite infinities have no sum; such an end is open.
         let end = |a: f64, b: f64, open: f64| if (a + b).is_nan() { open } else { a + b };
-        Enclosure {
-            low: end(self.low, other.low, f64::NEG_INFINITY),
-            high: end(self.high, other.high, f64::INFINITY),
-        }
+        Enclosure { low: end(self.low, other.low, f64::NEG_INFINITY), high: end(self.high, other.high, f64::INFINITY) }
     }
 }
 
@@ -160,7 +157,8 @@ impl Div for Enclosure {
         if divisor.contains(0.0) {
             return Enclosure::ALL;
         }
-        let quotients = [self.low / divisor.low, self.low / divisor.high, self.high / divisor.low, self.high / divisor.high];
+        let quotients =
+            [self.low / divisor.low, self.low / divisor.high, self.high / divisor.low, self.high / divisor.high];
         if quotients.iter().any(|q| q.is_nan()) {
             return Enclosure::ALL;
         }

@@ -46,7 +46,8 @@ fn a_study_has_every_run_and_a_verdict_for_every_claim() {
     let (_, signs) = table(&workplace.read("study/signs.csv"));
     assert!(signs.iter().all(|row| row[4..].iter().all(|cell| (-1.0..=1.0).contains(&cell.parse::<f64>().unwrap()))));
     assert_eq!(signs.iter().map(|row| &row[3]).collect::<std::collections::BTreeSet<_>>().len(), 3, "three layers");
-    for subject in ["Adam − SGD, tuned rates", "Adam − SGD, equal distance", "epsilon, Adam to momentum", "along SGD"] {
+    for subject in ["Adam − SGD, tuned rates", "Adam − SGD, equal distance", "epsilon, Adam to momentum", "along SGD"]
+    {
         let line = printed.lines().find(|line| line.starts_with(subject));
         let line = line.unwrap_or_else(|| panic!("{subject}\n{printed}"));
         assert!(line.ends_with("undecided") && line.contains('?'), "two seeds decide nothing: {line}");

@@ -47,7 +47,9 @@ impl Bound {
             Bound::Zinkevich => {
                 "The regret of projected online gradient descent stays below (3/2) G D / √N at every scale."
             }
-            Bound::Adagrad => "The regret of diagonal AdaGrad with a constant step stays below its bound at every scale.",
+            Bound::Adagrad => {
+                "The regret of diagonal AdaGrad with a constant step stays below its bound at every scale."
+            }
         }
     }
 

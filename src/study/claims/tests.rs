@@ -85,7 +85,8 @@ fn best_rates_are_claimed_only_of_rates_that_were_searched_for() {
 
 #[test]
 fn one_run_supports_nothing() {
-    for kind in [Kind::Autoencoder, Kind::Classifier, Kind::OneRound, Kind::NegativeRegret, Kind::Dead, Kind::Diverged] {
+    for kind in [Kind::Autoencoder, Kind::Classifier, Kind::OneRound, Kind::NegativeRegret, Kind::Dead, Kind::Diverged]
+    {
         for searched in [false, true] {
             let mut run = run(kind);
             run.summary.searched_rates = searched;
@@ -298,8 +299,16 @@ fn the_step_that_leaves_the_initialization_is_no_novelty() {
     }
     let found = claim(&run, "rmsprop-novelty");
     assert_eq!(found.verdict, Verdict::Seen, "{}", found.measured);
-    assert!(found.measured.contains("SGD (learning rate 1) 10.0, RMSProp (learning rate 0.003) 20.0"), "{}", found.measured);
-    assert!(found.measured.contains("SGD left its initialization by 10,000 bits, RMSProp by 5,000"), "{}", found.measured);
+    assert!(
+        found.measured.contains("SGD (learning rate 1) 10.0, RMSProp (learning rate 0.003) 20.0"),
+        "{}",
+        found.measured
+    );
+    assert!(
+        found.measured.contains("SGD left its initialization by 10,000 bits, RMSProp by 5,000"),
+        "{}",
+        found.measured
+    );
     run.optimizers.iter_mut().for_each(|tables| tables.novelty.truncate(2));
     let one_step = claim(&run, "rmsprop-novelty");
     assert_eq!(one_step.verdict, Verdict::Undecided);
@@ -396,7 +405,13 @@ fn the_spread_of_the_last_losses_decides_who_varies_more() {
 
 #[test]
 fn verdicts_are_counted_and_keep_their_words_in_files() {
-    let of = |verdict| Claim { id: String::new(), text: String::new(), measured: String::new(), verdict, source: String::new() };
+    let of = |verdict| Claim {
+        id: String::new(),
+        text: String::new(),
+        measured: String::new(),
+        verdict,
+        source: String::new(),
+    };
     let claims = [Verdict::Undecided, Verdict::Seen, Verdict::Seen, Verdict::NotSupported].map(of);
     assert_eq!(Tally::of(&claims).to_string(), "2 seen in this run, 1 undecided, 1 not supported");
     assert_eq!(Tally::of(&[]).to_string(), "no claims");

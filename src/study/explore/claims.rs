@@ -132,19 +132,19 @@ pub fn findings(study: &Exploration) -> Vec<Findings> {
     let groups = [
         Findings {
             title: "Does it explore more?",
-            note: format!("Differences of exploration metrics: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Differences of exploration metrics: mean and 95% interval over {seeds}."),
             columns: metrics(false),
             findings: differences,
         },
         Findings {
             title: "What goes with exploration?",
-            note: format!("Rank correlations, between −1 and 1: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Rank correlations, between −1 and 1: mean and 95% interval over {seeds}."),
             columns: metrics(true),
             findings: correlations,
         },
         Findings {
             title: "Does steering by exploration pay?",
-            note: format!("Differences of final losses: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Differences of final losses: mean and 95% interval over {seeds}."),
             columns: vec![column("training loss", ""), column("test loss", "")],
             findings: losses,
         },
@@ -152,7 +152,7 @@ pub fn findings(study: &Exploration) -> Vec<Findings> {
             title: "Is RMS normalization a sign?",
             note: format!(
                 "Cosine with the sign of the full gradient, normalized minus plain minibatch gradient, mean over the run: mean \
-                 ± half of the 95% interval over {seeds}."
+                 and 95% interval over {seeds}."
             ),
             columns: judge.layers().iter().map(|layer| column(&format!("layer {layer}"), "")).collect(),
             findings: signs,
@@ -214,10 +214,13 @@ pub(in crate::study) fn verdict(
         (0, 1..) => (Verdict::NotSupported, None),
         (0, 0) if intervals.len() == 1 => undecided("the interval contains zero".to_owned()),
         (0, 0) => undecided("all intervals contain zero".to_owned()),
-        (claimed, 0) => undecided(format!("{} of {} intervals contain zero", intervals.len() - claimed, intervals.len())),
-        (claimed, opposite) => {
-            undecided(format!("{claimed} of {} intervals lie on the claimed side, {opposite} on the other", intervals.len()))
+        (claimed, 0) => {
+            undecided(format!("{} of {} intervals contain zero", intervals.len() - claimed, intervals.len()))
         }
+        (claimed, opposite) => undecided(format!(
+            "{claimed} of {} intervals lie on the claimed side, {opposite} on the other",
+            intervals.len()
+        )),
     }
 }
 
@@ -285,7 +288,14 @@ impl<'a> Judge<'a> {
             counted(self.seeds.len(), "seed"),
             claimed.words(),
         );
-        Finding { claim: Claim { id, text, measured, verdict, source: source.into() }, subject, lead, reason, claimed, cells }
+        Finding {
+            claim: Claim { id, text, measured, verdict, source: source.into() },
+            subject,
+            lead,
+            reason,
+            claimed,
+            cells,
+        }
     }
 
     /// [`Judge::conclude`] for an interval per metric. Where novelty is missing since a run has one step only, that is the reason.
@@ -415,7 +425,9 @@ impl<'a> Judge<'a> {
         let (name, other) = (display_name(steered), display_name(adam));
         let wording = Wording {
             id: format!("steering-explores-more-than-{adam}"),
-            text: format!("At tuned learning rates, steering {other} by what it explores ({name}) makes it explore more."),
+            text: format!(
+                "At tuned learning rates, steering {other} by what it explores ({name}) makes it explore more."
+            ),
             subject: format!("{name} − {other}, tuned rates"),
             lead: format!("{name} minus {other}, novelty after the first step"),
             source: HYPOTHESIS,
@@ -426,9 +438,8 @@ impl<'a> Judge<'a> {
 
     /// The open question: does an optimizer that uses exploration end better, at the same effort of tuning?
     fn ends_lower(&self, steered: &str, other: &str) -> Finding {
-        let over = |of: fn(&ExploreRow) -> Option<f64>| {
-            self.over_seeds(|seed| self.difference(steered, other, seed, of))
-        };
+        let over =
+            |of: fn(&ExploreRow) -> Option<f64>| self.over_seeds(|seed| self.difference(steered, other, seed, of));
         let cells = vec![over(|row| row.train_loss), over(|row| row.test_loss)];
         let (name, them) = (display_name(steered), display_name(other));
         let wording = Wording {
@@ -454,10 +465,12 @@ impl<'a> Judge<'a> {
         });
         let name = label.map(display_name);
         let wording = Wording {
-            id: label.map_or("exploration-goes-with-loss".into(), |label| format!("exploration-goes-with-loss-{label}")),
+            id: label
+                .map_or("exploration-goes-with-loss".into(), |label| format!("exploration-goes-with-loss-{label}")),
             text: format!(
                 "{}, more exploration goes with a lower final training loss.",
-                name.as_ref().map_or("Across all optimizers and learning rates".into(), |name| format!("Within {name}"))
+                name.as_ref()
+                    .map_or("Across all optimizers and learning rates".into(), |name| format!("Within {name}"))
             ),
             subject: name.map_or("lower loss, all optimizers".into(), |name| format!("lower loss, within {name}")),
             lead: "Rank correlation of the metric with minus the final training loss".into(),
@@ -620,7 +633,11 @@ mod tests {
         study.rows.retain(|row| row.seed < 2);
         for claim in evaluate(&study) {
             assert_eq!(claim.verdict, Verdict::Undecided, "{claim:?}");
-            assert_eq!(claim.measured.matches("2 seeds give no useful interval; use at least 3").count(), 1, "{claim:?}");
+            assert_eq!(
+                claim.measured.matches("2 seeds give no useful interval; use at least 3").count(),
+                1,
+                "{claim:?}"
+            );
         }
     }
 
