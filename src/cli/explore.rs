@@ -186,7 +186,11 @@ fn table(groups: &[Findings]) -> Vec<String> {
     for group in groups {
         let short = |name: &str| -> String {
             let name = name.strip_prefix("layer ").or(name.strip_prefix("log-")).unwrap_or(name);
-            name.chars().take(CELL - 1).collect()
+            match name {
+                "training loss" => "trn".to_owned(),
+                "test loss" => "test".to_owned(),
+                name => name.chars().take(CELL - 2).collect(),
+            }
         };
         lines.push(String::new());
         let scales: String = group
@@ -206,6 +210,7 @@ fn table(groups: &[Findings]) -> Vec<String> {
     lines.push(
         "+ and −: all of the 95% interval over seeds lies above or below zero; 0: zero is in it; ?: not known".into(),
     );
+    lines.push(claims::RULE.into());
     let reasons: std::collections::BTreeSet<&String> =
         groups.iter().flat_map(|group| &group.findings).filter_map(|finding| finding.reason.as_ref()).collect();
     if let (1, Some(reason)) = (reasons.len(), reasons.first()) {
@@ -215,7 +220,7 @@ fn table(groups: &[Findings]) -> Vec<String> {
     lines
 }
 
-/// `RMSProp − SGD, tuned rates (+)  −    −    0    0  not supported`.
+/// `RMSProp − SGD, tuned rates      −    −    0    0    claimed +: not supported`.
 fn row(finding: &Finding) -> String {
     let cells = finding.cells.iter().map(|cell| match cell {
         Some(interval) if interval.count >= claims::LEAST_SEEDS => {
@@ -230,7 +235,8 @@ fn row(finding: &Finding) -> String {
         _ => "?",
     });
     let cells: String = cells.map(|mark| format!("{mark:<CELL$}")).collect();
-    format!("{:<SUBJECT$}{cells}{}", finding.subject, finding.claim.verdict)
+    let claimed = if finding.claimed == claims::Side::Above { "+" } else { "−" };
+    format!("{:<SUBJECT$}{cells}claimed {claimed}: {}", finding.subject, finding.claim.verdict)
 }
 
 /// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the

@@ -304,8 +304,9 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     let rendered = report::render_landscape(out)?;
     progress.finish();
     let mut object = landscape::print(&found.summary, out, &rendered)?;
-    let claims = claims::evaluate(&LandscapeTables::read(out)?);
-    print(&claims)?;
-    object["claims"] = json!(claims);
+    let judged = claims::evaluate(&LandscapeTables::read(out)?);
+    print(&judged)?;
+    output::line(claims::RULE)?;
+    object["claims"] = json!(judged);
     Ok(Made { status: Status::Done, object })
 }

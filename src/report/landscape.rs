@@ -25,6 +25,8 @@ struct LandscapePage<'a> {
     facts: Vec<Fact>,
     layers: &'a [String],
     claims: Vec<ClaimView>,
+    /// How the claims are judged.
+    rule: &'static str,
     figures: Vec<FigureView<'a>>,
 }
 
@@ -75,7 +77,7 @@ fn compose(tables: &LandscapeTables, figures: &[Figure], embedded: &Embedded) ->
     for figure in &mut figures {
         figure.caption = escape(figure.plain);
     }
-    let claims = claims::evaluate(tables).into_iter().map(view).collect();
-    let page = LandscapePage { head, facts, layers: &summary.layers, claims, figures };
+    let judged = claims::evaluate(tables).into_iter().map(view).collect();
+    let page = LandscapePage { head, facts, layers: &summary.layers, claims: judged, rule: claims::RULE, figures };
     tidy(page.render()?)
 }

@@ -115,8 +115,11 @@ const NOT_RUN: &[(&str, &str)] = &[
     ),
 ];
 
+/// Something that readers do in the folder they work in.
+type Deed = fn(&Workplace);
+
 /// What readers do between commands, as the text beside them says.
-const BETWEEN: &[(&str, fn(&Workplace))] = &[
+const BETWEEN: &[(&str, Deed)] = &[
     // They change the experiment: here to one that takes a fraction of a second.
     ("taylorscope show digits-autoencoder > my.toml", write_experiment),
 ];

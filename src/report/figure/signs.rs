@@ -58,7 +58,7 @@ fn picture(study: &Exploration, labels: &[String]) -> String {
     let entries: Vec<Entry> = DIRECTIONS
         .iter()
         .enumerate()
-        .map(|(at, (name, _))| Entry::new(Sample::Series(SeriesStyle::of(at)), *name))
+        .map(|(at, (name, _))| Entry::new(Sample::Line(SeriesStyle::of(at).stroke(1.6)), *name))
         .collect();
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
     let columns = labels.len().min(COLUMNS);

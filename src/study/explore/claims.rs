@@ -132,19 +132,19 @@ pub fn findings(study: &Exploration) -> Vec<Findings> {
     let groups = [
         Findings {
             title: "Does it explore more?",
-            note: format!("Differences of exploration metrics: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Differences of exploration metrics: mean and 95% interval over {seeds}."),
             columns: metrics(false),
             findings: differences,
         },
         Findings {
             title: "What goes with exploration?",
-            note: format!("Rank correlations, between −1 and 1: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Rank correlations, between −1 and 1: mean and 95% interval over {seeds}."),
             columns: metrics(true),
             findings: correlations,
         },
         Findings {
             title: "Does steering by exploration pay?",
-            note: format!("Differences of final losses: mean ± half of the 95% interval over {seeds}."),
+            note: format!("Differences of final losses: mean and 95% interval over {seeds}."),
             columns: vec![column("training loss", ""), column("test loss", "")],
             findings: losses,
         },
@@ -152,7 +152,7 @@ pub fn findings(study: &Exploration) -> Vec<Findings> {
             title: "Is RMS normalization a sign?",
             note: format!(
                 "Cosine with the sign of the full gradient, normalized minus plain minibatch gradient, mean over the run: mean \
-                 ± half of the 95% interval over {seeds}."
+                 and 95% interval over {seeds}."
             ),
             columns: judge.layers().iter().map(|layer| column(&format!("layer {layer}"), "")).collect(),
             findings: signs,

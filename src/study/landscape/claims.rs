@@ -1,15 +1,20 @@
 //! What figure 1 shows: kinks and memory of gradients against depth, with 95% intervals over random networks.
 //!
 //! Every sample is a network from its own seed on a segment of its own, so intervals are over samples. Nothing is trained and no rate is
-//! chosen. The rule of verdicts is that of the exploration study, [`crate::study::explore::claims::RULE`].
+//! chosen. The rule of verdicts is that of the exploration study.
 
 use super::{LandscapeTables, rows::GrowthRow};
 use crate::study::{
     claims::{Claim, Verdict},
-    explore::claims::{RULE, Side, verdict},
+    explore::claims::{Side, verdict},
     numbers::count,
     statistics::Interval,
 };
+
+/// How the intervals of a claim give its verdict.
+pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported if none does \
+                        and at least one lies on the other side, and undecided otherwise. Intervals are Student's, at 95%, over \
+                        random networks; they are not corrected for the number of claims.";
 
 /// The lag, as a share of the segment, at which autocorrelations are compared.
 const LAG: f64 = 0.1;
@@ -61,7 +66,7 @@ fn conclude(
         id: id.into(),
         text: text.into(),
         measured: format!(
-            "{lead}: mean and 95% interval over {samples} networks of each shape, claimed {}: {}.{because} {RULE}",
+            "{lead}: mean and 95% interval over {samples} networks of each shape, claimed {}: {}.{because}",
             claimed.words(),
             known.join(", ")
         ),
