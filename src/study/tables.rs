@@ -316,7 +316,23 @@ impl Summary {
     }
 }
 
+/// Whether a key of an optimizer is off: it is there, but changes no step.
+pub fn is_off(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => ["", "none", "constant"].contains(&text.to_lowercase().as_str()),
+        _ => false,
+    }
+}
+
 impl OptimizerSummary {
+    /// Whether it is what the paper means by `name`. A trace may call momentum by the name of plain descent, with a key that says otherwise.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name && (name != "sgd" || self.settings.values().all(is_off))
+    }
+
     /// Whether nothing more is to be done: it is complete, or diverged as it always will.
     pub fn is_final(&self) -> bool {
         self.status == "complete" || self.status == "failed"

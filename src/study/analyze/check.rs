@@ -6,7 +6,10 @@ use crate::{
     kernels::{Real, real::Scalar},
     network::Network,
     optim,
-    study::run::{Event, StudyError},
+    study::{
+        run::{Event, StudyError},
+        tables::is_off,
+    },
     taylor::units::Displacements,
     trace::{
         self, Manifest, Trace,
@@ -212,13 +215,7 @@ impl Told {
     /// The constant step of plain SGD, which alone satisfies its bound. Any other key that is not off may change the
     /// steps.
     pub fn plain_sgd(&self) -> Option<f64> {
-        let off = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::String(text) => ["", "none", "constant"].contains(&text.to_lowercase().as_str()),
-            _ => false,
-        };
-        let plain = self.name.as_deref() == Some("sgd") && self.settings.values().all(off);
+        let plain = self.name.as_deref() == Some("sgd") && self.settings.values().all(is_off);
         self.learning_rate.filter(|rate| plain && *rate > 0.0 && rate.is_finite())
     }
 }

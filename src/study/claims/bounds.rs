@@ -109,7 +109,7 @@ impl Rows {
 /// Whether the regrets of the bound's optimizer keep it for each unit, comparator and prefix.
 pub fn holds(run: &RunTables, bound: Bound, t: &Thresholds) -> Option<Claim> {
     let named: Vec<&OptimizerTables> =
-        run.optimizers.iter().filter(|tables| tables.summary.name == bound.optimizer()).collect();
+        run.optimizers.iter().filter(|tables| tables.summary.is_called(bound.optimizer())).collect();
     if named.is_empty() {
         return None;
     }

@@ -243,7 +243,7 @@ impl Pair<'_> {
 /// Of the optimizers called `name`, the one with the least final loss (a diverged one only if all did).
 fn best<'a>(run: &'a RunTables, name: &str) -> Option<&'a OptimizerTables> {
     let loss = |tables: &OptimizerTables| losses::last(tables).unwrap_or(f64::INFINITY);
-    run.optimizers.iter().filter(|tables| tables.summary.name == name).min_by(|a, b| loss(a).total_cmp(&loss(b)))
+    run.optimizers.iter().filter(|tables| tables.summary.is_called(name)).min_by(|a, b| loss(a).total_cmp(&loss(b)))
 }
 
 /// `SGD (learning rate 1)`.

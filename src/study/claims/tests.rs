@@ -60,6 +60,17 @@ fn power(n: usize, exponent: f64) -> f64 {
 }
 
 #[test]
+fn descent_with_momentum_is_not_judged_as_plain_descent() {
+    let mut run = small(Kind::Autoencoder);
+    assert!(evaluate(&run).iter().any(|claim| claim.id == "sgd-worse-than-adam"));
+    run.optimizers[0].summary.settings.insert("momentum".into(), 0.9.into());
+    let claims = evaluate(&run);
+    assert!(!claims.is_empty() && claims.iter().all(|claim| !claim.text.contains("SGD")), "{claims:?}");
+    run.optimizers[0].summary.settings.insert("momentum".into(), 0.into());
+    assert!(evaluate(&run).iter().any(|claim| claim.id == "sgd-worse-than-adam"));
+}
+
+#[test]
 fn final_losses_decide_who_ends_worse() {
     let mut run = small(Kind::Autoencoder);
     for (sgd, expected) in [(0.0664, Verdict::Seen), (0.0400, Verdict::Undecided), (0.0388, Verdict::NotSeen)] {
