@@ -252,7 +252,7 @@ fn figure_one_is_reproduced() {
         growth.iter().filter(|row| row[0] == "tent").map(|row| row[5].parse::<f64>().unwrap()).collect();
     assert_eq!(tents, (1..=12).map(|k| f64::from((1u32 << k) - 1)).collect::<Vec<_>>());
     let (header, rows) = table(&workplace.read("one/fig1/autocorrelation.csv"));
-    assert_eq!(header, ["depth", "width", "lag", "autocorrelation"]);
+    assert_eq!(header, ["depth", "width", "lag", "autocorrelation", "standard_error"]);
     // At lag 0 it is 1; a tenth of the segment away the deepest networks have forgotten more than the shallowest.
     let at = |depth: &str, lag: f64| -> f64 {
         let near = |row: &&Vec<String>| row[0] == depth && (row[2].parse::<f64>().unwrap() - lag).abs() < 0.006;
