@@ -303,7 +303,8 @@ impl<'a> Judge<'a> {
         let names: Vec<String> = METRICS.iter().map(Metric::full_name).collect();
         let mut finding = self.conclude(wording, claimed, &names, cells);
         let one_step = |row: &ExploreRow| row.first_novelty_coarse.is_some() && row.later_novelty_coarse.is_none();
-        if finding.cells[0].is_none() && finding.cells[4].is_some() && self.study.rows.iter().any(one_step) {
+        let enough = self.seeds.len() >= LEAST_SEEDS;
+        if enough && finding.cells[0].is_none() && finding.cells[4].is_some() && self.study.rows.iter().any(one_step) {
             let reason = " The runs have one epoch, so that no novelty by epochs is left beside the first step.";
             finding.claim.measured += reason;
             finding.reason.iter_mut().for_each(|text| *text += &format!(".{}", reason.trim_end_matches('.')));
