@@ -13,7 +13,7 @@ use std::{
 /// A table of more bytes is not embedded,
 const MOST_EACH: usize = 400 << 10;
 /// nor is one beyond this sum of bytes, counted from the smallest table on.
-const MOST_TOGETHER: usize = 1600 << 10;
+const MOST_TOGETHER: usize = 1400 << 10;
 /// Behind the link of a table, for its rows without those of neurons.
 pub const EXCERPT: &str = "#without-neurons";
 
