@@ -239,8 +239,8 @@ fn row(finding: &Finding) -> String {
     format!("{:<SUBJECT$}{cells}claimed {claimed}: {}", finding.subject, finding.claim.verdict)
 }
 
-/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and the
-/// optimizer that steers Adam by what it explores.
+/// Adds to an experiment with Adam, so that their rates are tuned, too: momentum, where the sweep of epsilon ends, and
+/// the optimizer that steers Adam by what it explores.
 fn add_companions(experiment: &mut Experiment) -> anyhow::Result<()> {
     for name in [SWEEP_END, STEERED] {
         let has = |name: &str| experiment.optimizer.iter().any(|config| config.name == name);

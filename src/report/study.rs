@@ -183,15 +183,16 @@ pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, R
         columns: vec!["optimizer", "learning rate", "final training loss", "rates tried", "at an end of the range"],
         text_columns: 1,
         rows,
-        note:
-            "Losses are means over seeds, of the whole training set after the last round. Rates above the lowest that diverged \
-               from any seed, and the last one below it, are not recommended. tuned.toml is the experiment with these rates."
-                .into(),
+        note: "Losses are means over seeds, of the whole training set after the last round. Rates above the lowest \
+             that diverged from any seed, and the last one below it, are not recommended. tuned.toml is the \
+             experiment with these rates."
+            .into(),
     };
     let content = Content {
         title: format!("{name}: learning-rate search"),
-        lead: "Every optimizer at many learning rates; the best has the least final training loss among those with a margin to \
-               divergence.".into(),
+        lead: "Every optimizer at many learning rates; the best has the least final training loss among those with a \
+               margin to divergence."
+            .into(),
         facts: vec![
             ("points".into(), count(search.points.len() as u64)),
             ("seeds per rate".into(), count(seeds as u64)),
@@ -212,8 +213,8 @@ pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<Report
     figures.push(figure::signs::draw(study));
     let content = Content {
         title: format!("{name}: does RMS normalization explore?"),
-        lead: "Optimizers at tuned learning rates and around them, from the same seeds: how widely they explore activation \
-               configurations, and whether that goes with better losses."
+        lead: "Optimizers at tuned learning rates and around them, from the same seeds: how widely they explore \
+               activation configurations, and whether that goes with better losses."
             .into(),
         facts: vec![
             ("runs".into(), count(study.rows.len() as u64)),
@@ -274,9 +275,9 @@ fn at_tuned_rates(study: &Exploration) -> Table {
         ],
         text_columns: 1,
         rows,
-        note: "Means ± half of the 95% interval over seeds; – where a run diverged or the value was not measured. Taylor optimum and \
-               regret are means over neurons for the whole run, against the best weights anywhere. The true optimum of each run is at \
-               most the gap lower, and its regret as much higher."
+        note: "Means ± half of the 95% interval over seeds; – where a run diverged or the value was not measured. \
+               Taylor optimum and regret are means over neurons for the whole run, against the best weights \
+               anywhere. The true optimum of each run is at most the gap lower, and its regret as much higher."
             .into(),
     }
 }

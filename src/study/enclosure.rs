@@ -1,9 +1,9 @@
 //! Interval arithmetic: what is known of a number whose value is not.
 //!
-//! A certificate gives a Taylor optimum as an interval, Student's t gives a mean over seeds as one. A rule is then tried on
-//! every value at once: it holds for all of them, for none, or for some. Sums and products are those of Moore, *Interval
-//! Analysis* (1966), with ends rounded to the nearest number: an end is off by a few units in the last place, far less
-//! than any certificate is wide.
+//! A certificate gives a Taylor optimum as an interval, Student's t gives a mean over seeds as one. A rule is then
+//! tried on every value at once: it holds for all of them, for none, or for some. Sums and products are those of Moore,
+//! *Interval Analysis* (1966), with ends rounded to the nearest number: an end is off by a few units in the last place,
+//! far less than any certificate is wide.
 
 use super::{
     numbers::number,
@@ -43,8 +43,8 @@ impl Enclosure {
         Enclosure::new(value, value)
     }
 
-    /// What a certificate says of the least value of a loss: `[value - gap, value]`, and not below zero, as losses are not. A gap
-    /// that is no number certifies nothing: the whole value is open.
+    /// What a certificate says of the least value of a loss: `[value - gap, value]`, and not below zero, as losses are
+    /// not. A gap that is no number certifies nothing: the whole value is open.
     pub fn certified(value: f64, gap: f64) -> Enclosure {
         let gap = if gap.is_nan() { f64::INFINITY } else { gap.max(0.0) };
         Enclosure::new((value - gap).max(value.min(0.0)), value)

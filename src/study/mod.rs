@@ -1,14 +1,16 @@
 //! Studies: an experiment, its runs, their tables, and what they say about the paper's claims.
 //!
 //! - [`experiment`]: the experiment file
-//! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is one process's at a
-//!   time ([`lock`]); [`analyze`]: the same for traces
+//! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is
+//!   one process's at a time ([`lock`]); [`analyze`]: the same for traces
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
-//! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open; [`claims`]: what they say
-//!   about the paper
+//! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open;
+//!   [`claims`]: what they say about the paper
 //! - [`landscape`]: the landscape along a segment, and figure 1
-//! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
-//! - [`environment`]: the machine; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank correlation; [`numbers`]: how numbers are printed
+//! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration
+//!   study
+//! - [`environment`]: the machine; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank
+//!   correlation; [`numbers`]: how numbers are printed
 
 pub mod analysis;
 pub mod analyze;

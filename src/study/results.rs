@@ -95,8 +95,8 @@ impl OptimizerTables {
 
     /// The split of the mean loss at the coarsest scale that was measured.
     ///
-    /// That is the network, else the mean over layers, else the mean over neurons; `None` without rows. A gap that is no number
-    /// counts as the whole optimum.
+    /// That is the network, else the mean over layers, else the mean over neurons; `None` without rows. A gap that is
+    /// no number counts as the whole optimum.
     pub fn split(&self, comparator: Comparator) -> Option<Split> {
         [Scale::Network, Scale::Layer, Scale::Neuron].into_iter().find_map(|scale| {
             let finite = |row: &&UnitRow| row.taylor_optimum.is_finite() && row.mean_regret.is_finite();
@@ -116,8 +116,8 @@ impl OptimizerTables {
 
     /// Mean over the recorded rounds of the least Hamming distance to any earlier configuration, in bits.
     ///
-    /// The first step, from the initial weights to the first recorded round, is left out: it is by far the largest, and says how a
-    /// run left its initialization and not how it went on ([`OptimizerTables::first_novelty`]).
+    /// The first step, from the initial weights to the first recorded round, is left out: it is by far the largest, and
+    /// says how a run left its initialization and not how it went on ([`OptimizerTables::first_novelty`]).
     pub fn mean_novelty(&self) -> Option<f64> {
         mean(self.novelties().skip(1))
     }

@@ -40,7 +40,8 @@ fn a_study_has_every_run_and_a_verdict_for_every_claim() {
         let name = optimizer["name"].as_str().unwrap();
         let row = rows.iter().find(|row| row[1] == name && row[2] == "1.0" && row[5] == "1").unwrap();
         assert_eq!(row[8].parse().ok(), optimizer["train_loss"].as_f64(), "{name}");
-        // Coarse metrics: a configuration per epoch, 0 and 15, so both novelty and switches are one distance, the first step's.
+        // Coarse metrics: a configuration per epoch, 0 and 15, so both novelty and switches are one distance, the first
+        // step's.
         assert_eq!((&row[14], &row[14]), (&row[15], &row[23]), "{name}");
     }
     let (_, signs) = table(&workplace.read("study/signs.csv"));

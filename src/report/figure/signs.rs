@@ -33,8 +33,8 @@ const COLUMNS: usize = 3;
 /// Height of a row of the table by layer.
 const ROW: f64 = 24.0;
 
-/// Cosines of minibatch directions with the sign of the full gradient: over rounds, a panel per optimizer, and what normalization
-/// adds to the plain gradient's, a row per optimizer and a column per layer.
+/// Cosines of minibatch directions with the sign of the full gradient: over rounds, a panel per optimizer, and what
+/// normalization adds to the plain gradient's, a row per optimizer and a column per layer.
 pub fn draw(study: &Exploration) -> Figure {
     let labels: Vec<String> =
         labels(study).into_iter().filter(|label| study.signs.iter().any(|row| row.optimizer == *label)).collect();
@@ -43,11 +43,12 @@ pub fn draw(study: &Exploration) -> Figure {
     } else {
         Ok(picture(study, &labels))
     };
-    let caption = "Cosines with the sign of the full gradient along the runs of each optimizer at its tuned rate, means over seeds. \
-                   Above: mean over layers, per round. Below: RMS-normalized minus plain minibatch gradient, mean over the run, per \
-                   layer; above zero, normalization is nearer to the sign. Normalized gradient, plain gradient and its sign agree in \
-                   the signs of their coordinates and differ in their lengths. The fifth line is the fraction of the weights on which \
-                   those signs are the full gradient's."
+    let caption = "Cosines with the sign of the full gradient along the runs of each optimizer at its tuned rate, \
+                   means over seeds. Above: mean over layers, per round. Below: RMS-normalized minus plain minibatch \
+                   gradient, mean over the run, per layer; above zero, normalization is nearer to the sign. \
+                   Normalized gradient, plain gradient and its sign agree in the signs of their coordinates and \
+                   differ in their lengths. The fifth line is the fraction of the weights on which those signs are \
+                   the full gradient's."
         .to_owned();
     let sources = vec!["signs.csv".to_owned()];
     Figure { id: "signs", heading: "RMS normalization as sign", svg, caption, notes: Vec::new(), sources }

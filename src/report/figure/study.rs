@@ -1,5 +1,5 @@
-//! The figures of the exploration study: metrics at tuned rates, against distance travelled, against the final loss, and
-//! along the sweep of epsilon.
+//! The figures of the exploration study: metrics at tuned rates, against distance travelled, against the final loss,
+//! and along the sweep of epsilon.
 
 use super::{Figure, WIDTH};
 use crate::{
@@ -144,10 +144,11 @@ fn tuned(study: &Exploration) -> Figure {
         }
         svg.finish("Exploration metrics at tuned learning rates, a point per optimizer and seed")
     });
-    let caption = "Exploration at tuned learning rates, from the same seeds. Novelty: fraction of activation bits that differ from the nearest \
-                   earlier configuration, mean over all steps but the first, which leaves the initialization. Switches: fraction of bits that \
-                   change from one configuration to the next. Log-volume and log-det (natural logarithms): means over neurons. \
-                   Upper row: one configuration per epoch. Lower row: the fine time scale."
+    let caption = "Exploration at tuned learning rates, from the same seeds. Novelty: fraction of activation bits \
+                   that differ from the nearest earlier configuration, mean over all steps but the first, which \
+                   leaves the initialization. Switches: fraction of bits that change from one configuration to the \
+                   next. Log-volume and log-det (natural logarithms): means over neurons. Upper row: one \
+                   configuration per epoch. Lower row: the fine time scale."
         .to_owned();
     figure("study-tuned", "Exploration at tuned rates", caption, svg)
 }
@@ -159,7 +160,8 @@ struct Setting {
     y: (f64, f64, f64),
 }
 
-/// The settings of a trace in the order of its rows: learning rate or epsilon. The mean of a logarithmic abscissa is geometric.
+/// The settings of a trace in the order of its rows: learning rate or epsilon. The mean of a logarithmic abscissa is
+/// geometric.
 fn settings(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<Setting> {
     let same = |a: &&ExploreRow, b: &&ExploreRow| (a.learning_rate, a.epsilon) == (b.learning_rate, b.epsilon);
     let setting = |rows: &[&ExploreRow]| {
@@ -175,7 +177,8 @@ fn settings(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<Setting>
     trace.rows.chunk_by(same).filter_map(setting).collect()
 }
 
-/// Panels of metrics against something, in two columns: a line per trace through the means of its settings, with their ranges.
+/// Panels of metrics against something, in two columns: a line per trace through the means of its settings, with their
+/// ranges.
 fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<String> {
     let all = |metric: &Metric| traces.iter().flat_map(|trace| settings(trace, abscissa, metric)).collect::<Vec<_>>();
     if metrics.iter().any(|metric| all(metric).is_empty()) {
@@ -218,9 +221,9 @@ fn against_distance(study: &Exploration) -> Figure {
     let name = "Exploration metrics against distance travelled, one line per optimizer over its learning rates";
     let svg = panels("study-distance", &by_optimizer(study), &abscissa, &METRICS[4..], name);
     let caption =
-        "Exploration at the fine time scale against the distance travelled. A marker is one multiple of the tuned learning rate: the mean over \
-         the seeds that did not diverge; upright lines reach from the least to the largest seed. Compare optimizers only at distances \
-         that both curves cover."
+        "Exploration at the fine time scale against the distance travelled. A marker is one multiple of the tuned \
+         learning rate: the mean over the seeds that did not diverge; upright lines reach from the least to the \
+         largest seed. Compare optimizers only at distances that both curves cover."
             .to_owned();
     figure("study-distance", "Exploration against distance travelled", caption, svg)
 }
@@ -229,9 +232,9 @@ fn against_loss(study: &Exploration) -> Figure {
     let abscissa = Abscissa { label: "final training loss", log: true, of: |row| row.train_loss };
     let name = "Exploration metrics against final training loss, one line per optimizer over its learning rates";
     let svg = panels("study-loss", &by_optimizer(study), &abscissa, &METRICS[4..], name);
-    let caption = "Exploration at the fine time scale against the loss over the whole training set after the last round. A marker is one \
-                   multiple of an optimizer's tuned learning rate, in order along its line: the mean over seeds, with their range. \
-                   If exploration helps, the lines slope downwards."
+    let caption = "Exploration at the fine time scale against the loss over the whole training set after the last \
+                   round. A marker is one multiple of an optimizer's tuned learning rate, in order along its line: \
+                   the mean over seeds, with their range. If exploration helps, the lines slope downwards."
         .to_owned();
     figure("study-loss", "Exploration against the final loss", caption, svg)
 }
@@ -247,8 +250,9 @@ fn sweep(study: &Exploration) -> Figure {
     let metrics = [METRICS[4], METRICS[5], METRICS[6], METRICS[7], loss, distance];
     let name = "Exploration, loss and distance against Adam's epsilon";
     let svg = panels("study-epsilon", &[trace], &abscissa, &metrics, name);
-    let caption = "From Adam (left) to momentum (right). The step of every coordinate is a weighted mean of both, each at its tuned \
-                   rate; epsilon shifts the weight. Metrics at the fine time scale: means over seeds, with their range."
+    let caption = "From Adam (left) to momentum (right). The step of every coordinate is a weighted mean of both, \
+                   each at its tuned rate; epsilon shifts the weight. Metrics at the fine time scale: means over \
+                   seeds, with their range."
         .to_owned();
     figure("study-epsilon", "The sweep of epsilon", caption, svg)
 }

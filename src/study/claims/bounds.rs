@@ -61,8 +61,9 @@ impl Bound {
         }
     }
 
-    /// Whether the theorem's conditions are met by every row that has the bound, so that a regret above it refutes the theorem (or, more
-    /// likely, the program). Those of Zinkevich's are met only where the step was chosen for the ball of the row.
+    /// Whether the theorem's conditions are met by every row that has the bound, so that a regret above it refutes the
+    /// theorem (or, more likely, the program). Those of Zinkevich's are met only where the step was chosen for the ball
+    /// of the row.
     fn is_unconditional(self) -> bool {
         match self {
             Bound::Sgd | Bound::Adagrad => true,

@@ -1,11 +1,13 @@
 //! Regret against 1/√N: the slope of log regret on log N, as an interval.
 //!
-//! The least-squares slope is a sum `w_1 y_1 + ... + w_k y_k` of the logarithms `y` of the regrets, with weights that depend on the prefixes
-//! alone. So with each regret in its interval the slope lies between sums of ends, chosen by the signs of the weights, and the
-//! bounds are attained. A regret that may be zero or less has a logarithm without a lower end.
+//! The least-squares slope is a sum `w_1 y_1 + ... + w_k y_k` of the logarithms `y` of the regrets, with weights that
+//! depend on the prefixes alone. So with each regret in its interval the slope lies between sums of ends, chosen by the
+//! signs of the weights, and the bounds are attained. A regret that may be zero or less has a logarithm without a lower
+//! end.
 //!
-//! Every unit counts, as one of [`Kind`]. In tables of version 0.1.0 the ball of comparators grew with the prefix: it began as a point, the
-//! regret against it at zero, and had to rise first. Now a unit has one ball for all prefixes; of the older tables no slope is judged.
+//! Every unit counts, as one of [`Kind`]. In tables of version 0.1.0 the ball of comparators grew with the prefix: it
+//! began as a point, the regret against it at zero, and had to rise first. Now a unit has one ball for all prefixes; of
+//! the older tables no slope is judged.
 
 use super::{Claim, Thresholds, conditions, in_one_run};
 use crate::study::{
@@ -19,10 +21,11 @@ use std::collections::BTreeMap;
 /// Prefixes up to this many rounds are left out of slopes.
 const EARLY: usize = 30;
 
-/// The least-squares slope of log regret on log N, over the prefixes beyond [`EARLY`], and their number; `None` with fewer than two.
+/// The least-squares slope of log regret on log N, over the prefixes beyond [`EARLY`], and their number; `None` with
+/// fewer than two.
 ///
-/// Where a regret is certainly not positive, its logarithm is taken to be anything up to that of the smallest regret of the
-/// unit that may be positive: early it makes the slope steeper upwards, late downwards, by an unknown amount.
+/// Where a regret is certainly not positive, its logarithm is taken to be anything up to that of the smallest regret of
+/// the unit that may be positive: early it makes the slope steeper upwards, late downwards, by an unknown amount.
 fn slope(regrets: &[(usize, Enclosure)]) -> (Option<Enclosure>, usize) {
     let points: Vec<&(usize, Enclosure)> = regrets.iter().filter(|(n, _)| *n > EARLY).collect();
     let least = points.iter().map(|(_, regret)| regret.high).filter(|high| *high > 0.0).fold(f64::INFINITY, f64::min);
@@ -191,8 +194,8 @@ pub fn decays(run: &RunTables, scales: &[Scale], t: &Thresholds) -> Option<Claim
     let growing = if judged {
         ""
     } else {
-        " Undecided: the ball of these tables grows with the prefix, or its radius is not in them, and the regret against a ball \
-         that grows begins at zero and rises first."
+        " Undecided: the ball of these tables grows with the prefix, or its radius is not in them, and the regret \
+         against a ball that grows begins at zero and rises first."
     };
     let neurons = scales.contains(&Scale::Neuron);
     let compared: Vec<&OptimizerTables> = found.iter().map(|(tables, _)| *tables).collect();
@@ -204,7 +207,8 @@ pub fn decays(run: &RunTables, scales: &[Scale], t: &Thresholds) -> Option<Claim
         ),
         measured: format!(
             "Units whose slope of log regret on log N, beyond the first {EARLY} rounds, is at most {} ({headline} \
-             comparator): {}. Seen if all are, not seen if fewer than {} can be, undecided otherwise.{growing} Conditions: {}.",
+             comparator): {}. Seen if all are, not seen if fewer than {} can be, undecided otherwise.{growing} \
+             Conditions: {}.",
             significant(t.slope + t.slope_tolerance, 2),
             texts.join("; "),
             percent(t.most_units),

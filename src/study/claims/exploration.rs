@@ -65,8 +65,8 @@ const NOVELTY: &str = "novelty";
 
 /// A claim for each metric that was recorded of both.
 ///
-/// The rates of both decide much here: at other rates verdicts may turn. So they are for one run at most *seen*, whether its
-/// rates were searched for or not, and the conditions say which.
+/// The rates of both decide much here: at other rates verdicts may turn. So they are for one run at most *seen*,
+/// whether its rates were searched for or not, and the conditions say which.
 pub fn explores_more(pair: &Pair, t: &Thresholds) -> Vec<Claim> {
     let recorded = |metric: &&Metric| (metric.recorded)(pair.sgd) && (metric.recorded)(pair.other);
     METRICS.iter().filter(recorded).map(|metric| explores_more_by(metric, pair, t)).collect()

@@ -17,7 +17,8 @@ pub fn last(tables: &OptimizerTables) -> Option<f64> {
     tables.summary.last_loss.filter(|loss| loss.is_finite())
 }
 
-/// Whether SGD at its best rate ends with a clearly larger loss. Of a run at rates that nobody searched for this says nothing.
+/// Whether SGD at its best rate ends with a clearly larger loss. Of a run at rates that nobody searched for this says
+/// nothing.
 pub fn ends_worse(pair: &Pair, t: &Thresholds) -> Claim {
     let Pair { run, sgd, other } = pair;
     let (name, conditions) = (pair.name(), pair.conditions());
@@ -29,8 +30,8 @@ pub fn ends_worse(pair: &Pair, t: &Thresholds) -> Claim {
                 found => found,
             };
             let measured = format!(
-                "Mean minibatch loss of the last {LAST_ROUNDS} rounds: {} {}, {} {}; ratio {}. Seen if the ratio exceeds {}, not seen if \
-                 it is at most {}, undecided in between.{} Conditions: {conditions}.",
+                "Mean minibatch loss of the last {LAST_ROUNDS} rounds: {} {}, {} {}; ratio {}. Seen if the ratio \
+                 exceeds {}, not seen if it is at most {}, undecided in between.{} Conditions: {conditions}.",
                 with_rate(sgd),
                 number(worse),
                 with_rate(other),
@@ -73,9 +74,9 @@ pub fn mainly_the_region(pair: &Pair, t: &Thresholds) -> Claim {
                 between(share, t.mainly, 1.0 - t.mainly, false)
             };
             let measured = format!(
-                "At {} scale ({headline} comparator), SGD minus {name}: mean loss {}, Taylor optimum {optimum}, regret {}. The \
-                 optimum's share of the difference is {}. Seen if at least {}, not seen if at most {}, undecided in \
-                 between and where the losses differ by less than {}.{} Conditions: {}.",
+                "At {} scale ({headline} comparator), SGD minus {name}: mean loss {}, Taylor optimum {optimum}, \
+                 regret {}. The optimum's share of the difference is {}. Seen if at least {}, not seen if at most \
+                 {}, undecided in between and where the losses differ by less than {}.{} Conditions: {}.",
                 a.scale,
                 number(loss),
                 Enclosure::exact(loss) - optimum,
@@ -92,8 +93,8 @@ pub fn mainly_the_region(pair: &Pair, t: &Thresholds) -> Claim {
     Claim {
         id: format!("region-explains-{}", pair.other.summary.name),
         text: format!(
-            "The loss between SGD and {name} is mainly a difference between the regions they find (Taylor \
-             optimum), not between how well they optimize inside them (regret)."
+            "The loss between SGD and {name} is mainly a difference between the regions they find (Taylor optimum), \
+             not between how well they optimize inside them (regret)."
         ),
         measured,
         verdict,
@@ -145,8 +146,8 @@ pub fn varies_more(pair: &Pair, t: &Thresholds) -> Claim {
             let ratio = large / small;
             let (verdict, reason) = between(Enclosure::exact(ratio), t.clearly_worse, t.not_worse, true);
             let measured = format!(
-                "Standard deviation of the last {LAST_ROUNDS} minibatch losses: {} {}, {} {}; ratio {}. Seen if the ratio exceeds {}, \
-                 not seen if it is at most {}, undecided in between.{} Conditions: {conditions}.",
+                "Standard deviation of the last {LAST_ROUNDS} minibatch losses: {} {}, {} {}; ratio {}. Seen if the \
+                 ratio exceeds {}, not seen if it is at most {}, undecided in between.{} Conditions: {conditions}.",
                 with_rate(pair.sgd),
                 number(large),
                 with_rate(pair.other),

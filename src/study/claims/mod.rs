@@ -3,15 +3,17 @@
 //! The claims are those of Balduzzi, McWilliams and Butler-Yeoman, ICML 2017, sections 2 to 4
 //! (`docs/theory.md`, sections 3, 5 and 7). A claim is listed only when the run has the optimizers it speaks of.
 //!
-//! **Verdicts are interval arithmetic** ([`crate::study::enclosure`]). A Taylor optimum is the interval that its certificate leaves, and a
-//! rule is *kept* only if it holds for every value in it, *failed* only if it fails for every value, else *undecided*, with the
-//! reason in the text. Losses, accuracies and counts of bits are measured and have no interval.
+//! **Verdicts are interval arithmetic** ([`crate::study::enclosure`]). A Taylor optimum is the interval that its
+//! certificate leaves, and a rule is *kept* only if it holds for every value in it, *failed* only if it fails for every
+//! value, else *undecided*, with the reason in the text. Losses, accuracies and counts of bits are measured and have no
+//! interval.
 //!
-//! **One run is one run.** It has one seed, so a rule that is kept is *seen in this run* and one that is failed *not seen in this run*
-//! ([`in_one_run`]); *supported* and *not supported* are for studies of several seeds ([`crate::study::explore`]). There is one exception: a
-//! theorem that is broken once is broken ([`bounds`]). Where nobody searched for the learning rates, a claim about best rates is
-//! undecided, as it speaks of other runs. The remaining comparisons of optimizers keep their verdicts, which then speak of these rates
-//! alone: the conditions that stand with each say so.
+//! **One run is one run.** It has one seed, so a rule that is kept is *seen in this run* and one that is failed *not
+//! seen in this run* ([`in_one_run`]); *supported* and *not supported* are for studies of several seeds
+//! ([`crate::study::explore`]). There is one exception: a theorem that is broken once is broken ([`bounds`]). Where
+//! nobody searched for the learning rates, a claim about best rates is undecided, as it speaks of other runs. The
+//! remaining comparisons of optimizers keep their verdicts, which then speak of these rates alone: the conditions that
+//! stand with each say so.
 //!
 //! - [`losses`]: who ends worse, and whether regions or regret explain it; accuracies
 //! - [`decay`]: regret against 1/√N; [`bounds`]: regret against theorems; [`exploration`]: hypothesis 1
@@ -36,7 +38,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The rule holds for every value that the certificates or intervals allow, over several seeds and at searched rates.
+    /// The rule holds for every value that the certificates or intervals allow, over several seeds and at searched
+    /// rates.
     Supported,
     /// The rule holds for every value, but in one run: one seed, or rates that nobody searched for.
     Seen,
@@ -275,8 +278,8 @@ fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(" Undecided: {reason}."))
 }
 
-/// The verdict of one run on a quantity that must be at least (or, if `beyond`, above) `yes` and that fails up to `no`, with the
-/// reason where it is undecided.
+/// The verdict of one run on a quantity that must be at least (or, if `beyond`, above) `yes` and that fails up to `no`,
+/// with the reason where it is undecided.
 fn between(quantity: Enclosure, yes: f64, no: f64, beyond: bool) -> (Verdict, Option<&'static str>) {
     let kept = if beyond { quantity.above(yes) } else { quantity.at_least(yes) };
     match (kept, quantity.at_most(no)) {

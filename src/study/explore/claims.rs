@@ -1,11 +1,12 @@
 //! What the runs of the study say about hypothesis 1 of the paper, with 95% intervals over seeds.
 //!
-//! All comparisons are made *within* a seed, whose runs share weights and data order, and summarized over seeds: seeds are
-//! independent of each other, runs of one seed are not. One rule gives every verdict: [`RULE`]. Rates are always those of a search (of the
-//! study's own, or of a finished `tune`), and there are several seeds, so claims are *supported* or not, and not merely seen; with
-//! fewer than [`LEAST_SEEDS`] seeds all are undecided.
+//! All comparisons are made *within* a seed, whose runs share weights and data order, and summarized over seeds: seeds
+//! are independent of each other, runs of one seed are not. One rule gives every verdict: [`RULE`]. Rates are always
+//! those of a search (of the study's own, or of a finished `tune`), and there are several seeds, so claims are
+//! *supported* or not, and not merely seen; with fewer than [`LEAST_SEEDS`] seeds all are undecided.
 //!
-//! No claim rests on a Taylor optimum. Novelty is that after the first step, which leaves the initialization and is by far the largest.
+//! No claim rests on a Taylor optimum. Novelty is that after the first step, which leaves the initialization and is by
+//! far the largest.
 
 use super::{
     Exploration, ExploreRow, Group, STEERED, SignRow, UNSTEERED,
@@ -28,9 +29,9 @@ pub const VANILLA: &str = "sgd";
 pub const LEAST_SEEDS: usize = 3;
 
 /// How the intervals of a claim give its verdict.
-pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported if none does \
-                        and at least one lies on the other side, and undecided otherwise. Intervals are Student's, at 95%, over \
-                        seeds; they are not corrected for the number of claims.";
+pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported \
+                        if none does and at least one lies on the other side, and undecided otherwise. Intervals are \
+                        Student's, at 95%, over seeds; they are not corrected for the number of claims.";
 
 /// The side of zero that a claim says its intervals lie on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +152,8 @@ pub fn findings(study: &Exploration) -> Vec<Findings> {
         Findings {
             title: "Is RMS normalization a sign?",
             note: format!(
-                "Cosine with the sign of the full gradient, normalized minus plain minibatch gradient, mean over the run: mean \
-                 and 95% interval over {seeds}."
+                "Cosine with the sign of the full gradient, normalized minus plain minibatch gradient, mean over the \
+                 run: mean and 95% interval over {seeds}."
             ),
             columns: judge.layers().iter().map(|layer| column(&format!("layer {layer}"), "")).collect(),
             findings: signs,
@@ -186,8 +187,8 @@ fn at_factor<'a>(rows: &[&'a ExploreRow], factor: f64) -> Option<&'a ExploreRow>
     rows.iter().copied().find(|row| row.factor == Some(factor))
 }
 
-/// The rule of all verdicts, with the reason where it leaves the claim undecided; `names` are those of the intervals, which are over
-/// `count` values of `what`.
+/// The rule of all verdicts, with the reason where it leaves the claim undecided; `names` are those of the intervals,
+/// which are over `count` values of `what`.
 pub(in crate::study) fn verdict(
     intervals: &[Option<Interval>],
     names: &[String],
@@ -298,7 +299,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// [`Judge::conclude`] for an interval per metric. Where novelty is missing since a run has one step only, that is the reason.
+    /// [`Judge::conclude`] for an interval per metric. Where novelty is missing since a run has one step only, that is
+    /// the reason.
     fn by_metric(&self, wording: Wording, claimed: Side, cells: Vec<Option<Interval>>) -> Finding {
         let names: Vec<String> = METRICS.iter().map(Metric::full_name).collect();
         let mut finding = self.conclude(wording, claimed, &names, cells);
@@ -368,8 +370,8 @@ impl<'a> Judge<'a> {
             text: format!("At equal distance travelled, {name} explores more than SGD."),
             subject: format!("{name} − SGD, equal distance"),
             lead: format!(
-                "{name} minus SGD at the same ‖W − W¹‖, over up to {} a seed whose distance lies between those of SGD's runs of \
-                 that seed, interpolated in the logarithm of the distance",
+                "{name} minus SGD at the same ‖W − W¹‖, over up to {} a seed whose distance lies between those of \
+                 SGD's runs of that seed, interpolated in the logarithm of the distance",
                 counted(matched.get(), "run")
             ),
             source: HYPOTHESIS,
@@ -496,12 +498,13 @@ impl<'a> Judge<'a> {
         let wording = Wording {
             id: format!("rms-as-sign-{label}"),
             text: format!(
-                "Along {name}, the RMS-normalized minibatch gradient is nearer to the sign of the full gradient than the plain one."
+                "Along {name}, the RMS-normalized minibatch gradient is nearer to the sign of the full gradient than \
+                 the plain one."
             ),
             subject: format!("along {name}"),
             lead: format!(
-                "Both have the signs of the minibatch's gradient, which agree with the full gradient's on {:.0}% of the weights. \
-                 Cosine with the sign of the full gradient, normalized minus plain, mean over the run",
+                "Both have the signs of the minibatch's gradient, which agree with the full gradient's on {:.0}% of \
+                 the weights. Cosine with the sign of the full gradient, normalized minus plain, mean over the run",
                 100.0 * agreement
             ),
             source: "section 4, RMS normalization",

@@ -13,7 +13,8 @@ pub struct Metrics {
     pub novelty: f64,
     /// The distance of the first step, from the initial weights; `None` without a step.
     pub first_novelty: Option<f64>,
-    /// The mean without the first step, which leaves the initialization and is by far the largest; `None` with fewer than two.
+    /// The mean without the first step, which leaves the initialization and is by far the largest; `None` with fewer
+    /// than two.
     pub later_novelty: Option<f64>,
     /// Fraction of (neuron, datapoint) pairs that switch from one configuration to the next.
     pub switches: f64,

@@ -118,7 +118,8 @@ pub struct ExploreRow {
     pub distance: Option<f64>,
     /// Mean minibatch loss over all rounds.
     pub mean_loss: Option<f64>,
-    /// Mean over neurons of the Taylor optimum of the whole run, against the best weights anywhere; for the mean squared error.
+    /// Mean over neurons of the Taylor optimum of the whole run, against the best weights anywhere; for the mean squared
+    /// error.
     pub taylor_optimum: Option<f64>,
     /// `mean_loss - taylor_optimum`.
     pub mean_regret: Option<f64>,
@@ -130,7 +131,8 @@ pub struct ExploreRow {
     pub switches_fine: Option<f64>,
     pub log_volume_fine: Option<f64>,
     pub log_det_fine: Option<f64>,
-    /// Mean over neurons of the gaps of their Taylor optima; this and what follows are absent from tables of version 0.1.0.
+    /// Mean over neurons of the gaps of their Taylor optima; this and what follows are absent from tables of version
+    /// 0.1.0.
     #[serde(default)]
     pub taylor_gap: Option<f64>,
     /// Novelty of the first step, from the initial weights, and mean novelty of those after it; empty without them.

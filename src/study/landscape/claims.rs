@@ -1,7 +1,7 @@
 //! What figure 1 shows: kinks and memory of gradients against depth, with 95% intervals over random networks.
 //!
-//! Every sample is a network from its own seed on a segment of its own, so intervals are over samples. Nothing is trained and no rate is
-//! chosen. The rule of verdicts is that of the exploration study.
+//! Every sample is a network from its own seed on a segment of its own, so intervals are over samples. Nothing is
+//! trained and no rate is chosen. The rule of verdicts is that of the exploration study.
 
 use super::{LandscapeTables, rows::GrowthRow};
 use crate::study::{
@@ -12,9 +12,9 @@ use crate::study::{
 };
 
 /// How the intervals of a claim give its verdict.
-pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported if none does \
-                        and at least one lies on the other side, and undecided otherwise. Intervals are Student's, at 95%, over \
-                        random networks; they are not corrected for the number of claims.";
+pub const RULE: &str = "A claim is supported if all of its intervals lie on the claimed side of zero, not supported \
+                        if none does and at least one lies on the other side, and undecided otherwise. Intervals are \
+                        Student's, at 95%, over random networks; they are not corrected for the number of claims.";
 
 /// The lag, as a share of the segment, at which autocorrelations are compared.
 const LAG: f64 = 0.1;
@@ -35,7 +35,9 @@ fn tents_double(rows: &[GrowthRow]) -> Option<Claim> {
     let wrong = tents.iter().filter(|row| row.mean_kinks != expected(row)).count();
     Some(Claim {
         id: "tents-double".into(),
-        text: "The number of kinks along a segment can grow exponentially with depth: tent networks double it with every layer.".into(),
+        text: "The number of kinks along a segment can grow exponentially with depth: tent networks double it with \
+               every layer."
+            .into(),
         measured: format!(
             "Tent networks of 1 to {deepest} layers, counted exactly: {} of {} have 2^depth − 1 kinks.",
             tents.len() - wrong,
@@ -115,7 +117,10 @@ fn deeper_forgets_sooner(tables: &LandscapeTables) -> Option<Claim> {
         let wording = (
             "deeper-forgets-sooner",
             "The deeper a random network, the sooner its gradient decorrelates along a segment.",
-            format!("Autocorrelation of the gradient at a lag of {nearest:.2} of the segment, difference between neighbouring depths"),
+            format!(
+                "Autocorrelation of the gradient at a lag of {nearest:.2} of the segment, difference between \
+                     neighbouring depths"
+            ),
             "section 1, figure 1; Balduzzi et al. 2017, The shattered gradients problem",
         );
         conclude(wording, Side::Below, found, samples)

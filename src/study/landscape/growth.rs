@@ -149,8 +149,8 @@ pub fn write(
     Ok(())
 }
 
-/// The standard error of an estimate, from those that leave one sample out each: `sqrt((n - 1) / n sum (x_i - mean)^2)` (Tukey 1958).
-/// It holds for ratios of sums, too.
+/// The standard error of an estimate, from those that leave one sample out each: `sqrt((n - 1) / n sum (x_i - mean)^2)`
+/// (Tukey 1958). It holds for ratios of sums, too.
 fn jackknife(without: impl ExactSizeIterator<Item = f64> + Clone) -> Option<f64> {
     let count = without.len() as f64;
     let middle = mean(without.clone())?;
