@@ -10,7 +10,7 @@ use super::{
     table::{self, Table},
 };
 use crate::study::{
-    claims::{self, Claim, Verdict},
+    claims::{self, Claim, Tally, Verdict},
     lock::Lock,
     numbers::{count, display_name, number, significant},
     results::{OptimizerTables, RunTables},
@@ -205,7 +205,7 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
         warning,
         summary: sentences::summary(&context),
         first,
-        tally: tally(&claims),
+        tally: Tally::of(&claims).to_string(),
         figures: views,
         optimizers,
         advice: advice::sentences(&context),
@@ -216,16 +216,6 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
         times,
     };
     tidy(page.render()?)
-}
-
-/// How many claims have which verdict: `15 claims: 8 seen in this run, 7 undecided`.
-fn tally(claims: &[Claim]) -> String {
-    use Verdict::{NotSeen, NotSupported, Seen, Supported, Undecided};
-    let verdicts = [Supported, Seen, NotSeen, NotSupported, Undecided].into_iter().filter_map(|verdict| {
-        let of = claims.iter().filter(|claim| claim.verdict == verdict).count();
-        (of > 0).then(|| format!("{of} {verdict}"))
-    });
-    verdicts.collect::<Vec<_>>().join(", ")
 }
 
 /// The rounds whose optima were solved, in words, and whether some are left out.

@@ -277,7 +277,7 @@ fn at_tuned_rates(study: &Exploration) -> Table {
         rows,
         note: "Means ± half of the 95% interval over seeds; – where a run diverged or the value was not measured. \
                Taylor optimum and regret are means over neurons for the whole run, against the best weights \
-               anywhere. The true optimum of each run is at most the gap lower, and its regret as much higher."
+               of the neuron's ball. The true optimum of each run is at most the gap lower, and its regret as much higher."
             .into(),
     }
 }
