@@ -1,8 +1,8 @@
 //! Analysing traces: the same tables and report for runs that were trained elsewhere.
 //!
-//! Traces are read and recomputed before anything is written ([`check`]), so that a bad one leaves the folder as it
+//! Traces are read and recomputed before anything is written (`check`), so that a bad one leaves the folder as it
 //! was. Then each is replayed under observation and analysed, with the state kept in its folder as that of a run is
-//! ([`folder`] has what may be replaced).
+//! (`folder` has what may be replaced).
 
 mod check;
 mod folder;

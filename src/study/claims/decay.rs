@@ -5,7 +5,7 @@
 //! signs of the weights, and the bounds are attained. A regret that may be zero or less has a logarithm without a lower
 //! end.
 //!
-//! Every unit counts, as one of [`Kind`]. In tables of version 0.1.0 the ball of comparators grew with the prefix: it
+//! Every unit counts, as one of `Kind`. In tables of version 0.1.0 the ball of comparators grew with the prefix: it
 //! began as a point, the regret against it at zero, and had to rise first. Now a unit has one ball for all prefixes; of
 //! the older tables no slope is judged.
 
