@@ -5,7 +5,7 @@ use super::{
     options::{Overwrite, Tuned, positive},
     output,
     progress::Progress,
-    run::tuned_optimizers,
+    run::take_tuned,
     signals::STOP,
     task::Task,
     tune,
@@ -22,7 +22,8 @@ use crate::{
             claims::{self, Finding, Findings},
             explore,
         },
-        tune::{TuneOptions, searched},
+        trial::refuse_foreign,
+        tune::TuneOptions,
     },
 };
 use clap::ValueHint;
@@ -109,6 +110,10 @@ pub struct Study<'a> {
 impl Study<'_> {
     /// Tunes if need be, runs the study, renders its report, prints the claims.
     pub fn run(mut self) -> anyhow::Result<(Status, Value)> {
+        // Before the search of the rates, which takes long.
+        if !self.overwrite {
+            refuse_foreign(self.out, "explore.csv")?;
+        }
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),
             None => {
@@ -131,8 +136,7 @@ impl Study<'_> {
                 folder
             }
         };
-        self.experiment.optimizer = tuned_optimizers(&self.experiment, &folder)?;
-        self.experiment.rates_from = Some(searched(&self.experiment));
+        take_tuned(&mut self.experiment, &folder)?;
         let options = ExploreOptions {
             out: self.out,
             data: self.data,

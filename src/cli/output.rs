@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use crate::{
     data::DataError,
-    report::ReportOutput,
+    report::{ReportOutput, certified::Certified},
     study::{
         StudyError,
         landscape::LandscapeError,
@@ -178,8 +178,8 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             scales.push(split.scale);
             cells = [
                 format!("{} of {}", s.sampled_rounds.unwrap_or(rounds), s.rounds),
-                interval((split.taylor_optimum - split.gap).max(0.0), split.taylor_optimum),
-                interval(split.regret, split.regret + split.gap),
+                Certified::optimum(split.taylor_optimum, split.gap).text(),
+                Certified::regret(split.mean_loss, split.taylor_optimum, split.gap).text(),
             ];
         }
         let [analysed, optimum, regret] = cells;
@@ -224,12 +224,6 @@ fn of(scale: Scale) -> &'static str {
         Scale::Layer => "mean over layers",
         Scale::Neuron => "mean over neurons",
     }
-}
-
-/// `0.0272 to 0.0496`, or one number where both are the same to three digits.
-fn interval(low: f64, high: f64) -> String {
-    let [low, high] = [low, high].map(|value| significant(value, 3));
-    if low == high { low } else { format!("{low} to {high}") }
 }
 
 /// Prints rows of numbers: the first and the last column on the left, all others on the right.
@@ -281,16 +275,4 @@ fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Opti
     };
     let [time, all] = [time, all].map(|time| super::course::seconds(time.as_secs_f64()));
     Some(format!("most of the analysis went to {phase}, {time} of {all}: {remedy}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::interval;
-
-    #[test]
-    fn intervals_are_written_as_far_as_their_ends_differ() {
-        assert_eq!(interval(0.02719, 0.0496), "0.0272 to 0.0496");
-        assert_eq!(interval(0.054601, 0.054602), "0.0546");
-        assert_eq!(interval(0.0, 0.0337), "0 to 0.0337");
-    }
 }

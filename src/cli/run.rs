@@ -102,8 +102,7 @@ pub fn free(dir: PathBuf) -> PathBuf {
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
     let mut experiment = arguments.task.begin()?;
     if let Some(folder) = arguments.tuned.folder(tune::folder_of(&experiment.name)) {
-        experiment.optimizer = tuned_optimizers(&experiment, &folder)?;
-        experiment.rates_from = Some(searched(&experiment));
+        take_tuned(&mut experiment, &folder)?;
     }
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     Ok(experiment)
@@ -119,8 +118,8 @@ pub fn replace_optimizers(experiment: &mut Experiment, optimizers: &[String]) ->
     Ok(())
 }
 
-/// The optimizers that were tuned in `folder`, for the same task.
-pub fn tuned_optimizers(experiment: &Experiment, folder: &Path) -> anyhow::Result<Vec<OptimizerConfig>> {
+/// Takes the optimizers that were tuned in `folder`, for the same task. The rates count as searched for only if it was searched as it is.
+pub fn take_tuned(experiment: &mut Experiment, folder: &Path) -> anyhow::Result<()> {
     let path = folder.join("tuned.toml");
     let usage = |reason: String| UsageError(format!("{}: {reason}", path.display()));
     // `run --tuned my.toml` takes the experiment for the folder.
@@ -143,11 +142,13 @@ pub fn tuned_optimizers(experiment: &Experiment, folder: &Path) -> anyhow::Resul
     let (text, origin) = source(&path.display().to_string())?;
     let tuned = parse(&text, &origin, &[])?;
     let task = |e: &Experiment| (e.data.clone(), e.network.clone(), e.training.loss, e.training.batch_size);
-    if task(&tuned) != task(experiment) {
+    if task(&tuned) != task(&*experiment) {
         let reason = "its rates are those of another dataset, network, loss or batch size; tune this experiment";
         return Err(usage(reason.to_owned()).into());
     }
-    Ok(tuned.optimizer)
+    experiment.rates_from = (tuned.training == experiment.training).then(|| searched(experiment));
+    experiment.optimizer = tuned.optimizer;
+    Ok(())
 }
 
 /// Parses `NAME[:RATE]`.

@@ -27,7 +27,9 @@ pub fn listen() {
             std::process::exit(KILLED);
         }
         if !STOP.swap(true, Ordering::SeqCst) {
-            output::note("\nstopping: state and results are being written; press Ctrl-C again to end at once");
+            output::note(
+                "\nstopping: state and results are being written; press Ctrl-C again after a second to end at once",
+            );
         }
     };
     // Without a handler signals end the program, as they do by themselves.

@@ -27,6 +27,7 @@ struct ComparePage<'a> {
     figures: Vec<FigureView<'a>>,
     finals: Table,
     splits: Table,
+    warning: String,
 }
 
 /// The figures and the page in `folder` that compare `runs`; `links` leads to their folders.
@@ -52,7 +53,14 @@ pub fn compose(runs: &[RunTables], links: &[String], folder: &Path) -> Result<(V
                 .collect(),
         })
         .collect();
+    let measures: BTreeSet<(&str, &str)> =
+        runs.iter().map(|run| (&run.summary.loss[..], &run.summary.dataset[..])).collect();
+    let warning = match measures.len() {
+        0 | 1 => String::new(),
+        _ => "These runs differ in loss or dataset, so their losses, optima and regrets are not comparable.".to_owned(),
+    };
     let page = ComparePage {
+        warning,
         head: Head::new(format!("Comparison of {} runs", runs.len()), &embedded),
         runs: views,
         figures: FigureView::all(&figures, &embedded),

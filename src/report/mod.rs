@@ -4,7 +4,7 @@
 //! else about a run can make the report fail.
 
 pub mod advice;
-mod certified;
+pub mod certified;
 mod compare;
 pub mod draw;
 mod embed;

@@ -180,6 +180,7 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
             "This run ended early. The page covers the optimizers that are complete; run --resume continues the others."
                 .to_owned()
         }
+        "failed" => "An optimizer of this run failed. The page covers the rounds before that.".to_owned(),
         status => format!("This run is {status}. The page covers only the rounds that were done."),
     };
     let mut views = FigureView::all(figures, embedded);

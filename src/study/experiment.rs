@@ -388,7 +388,12 @@ pub fn set(table: &mut Table, setting: &str) -> Result<(), ExperimentError> {
     let mut at = table;
     for part in path {
         let entry = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = entry.as_table_mut().ok_or_else(|| fail("does not name a key of a section"))?;
+        at = entry.as_table_mut().ok_or_else(|| {
+            fail(match part {
+                "optimizer" => "optimizers are a list; replace it with --optimizer NAME:RATE, or edit the file",
+                _ => "does not name a key of a section",
+            })
+        })?;
     }
     at.insert(last.to_owned(), value);
     Ok(())

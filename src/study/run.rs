@@ -132,6 +132,8 @@ pub enum StudyError {
     Occupied { path: PathBuf },
     #[error("{path} holds a run of another experiment, so it cannot be resumed; choose another folder with --out")]
     OtherExperiment { path: PathBuf },
+    #[error("{path} holds results of another command, as it has no {table}; choose another folder with --out")]
+    OtherCommand { path: PathBuf, table: String },
     #[error("{path} is not empty and holds no run; choose another folder with --out")]
     NotEmpty { path: PathBuf },
     #[error(
@@ -165,6 +167,7 @@ impl StudyError {
                 | StudyError::Optimizer(_)
                 | StudyError::Occupied { .. }
                 | StudyError::OtherExperiment { .. }
+                | StudyError::OtherCommand { .. }
                 | StudyError::NotEmpty { .. }
                 | StudyError::InUse { .. }
                 | StudyError::NoTrace { .. }

@@ -50,12 +50,9 @@ pub(super) fn begin(
     let known = out.join(table);
     let mut continued = false;
     if config.exists() && !overwrite {
+        refuse_foreign(out, table)?;
         if !experiment.is_in(&config) {
             return Err(StudyError::OtherExperiment { path: out.to_owned() });
-        }
-        // A run has the same file; its results are in folders.
-        if !known.exists() && out.join("summary.json").exists() {
-            return Err(StudyError::Occupied { path: out.to_owned() });
         }
         continued = known.exists();
     } else {
@@ -65,6 +62,21 @@ pub(super) fn begin(
     }
     write_json(&out.join("environment.json"), &environment())?;
     Ok((lock, continued))
+}
+
+/// What commands that keep an experiment write beside it, each its own.
+const MARKS: [&str; 3] = ["summary.json", "tune.csv", "explore.csv"];
+
+/// Fails if the folder holds results of another command than that whose table is `table`.
+///
+/// # Errors
+/// [`StudyError::OtherCommand`].
+pub fn refuse_foreign(out: &Path, table: &str) -> Result<(), StudyError> {
+    let there = |name: &str| out.join(name).exists();
+    match !there(table) && MARKS.into_iter().any(there) {
+        true => Err(StudyError::OtherCommand { path: out.to_owned(), table: table.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// An experiment's data and network, on which trials run.

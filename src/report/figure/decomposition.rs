@@ -5,15 +5,18 @@ use super::{
     split::{Hatches, Part},
 };
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
-        panel::{LABEL, Labels, Panel, TICK},
-        style::{INK, MUTED, OPTIMUM, REGRET},
-        svg::{Anchor, Rect, Stroke, Svg, Text},
+    report::{
+        certified::Certified,
+        draw::{
+            axis::Axis,
+            legend::{self, Entry, Sample},
+            panel::{LABEL, Labels, Panel, TICK},
+            style::{INK, MUTED, OPTIMUM, REGRET},
+            svg::{Anchor, Rect, Stroke, Svg, Text},
+        },
     },
     study::{
-        numbers::{count, number, percent},
+        numbers::{count, number},
         tables::{RegretRow, Scale},
     },
 };
@@ -215,13 +218,12 @@ fn draw_panel(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches)
         [point] => bar(svg, panel, point, hatches),
         _ => stack(svg, panel, points, hatches),
     });
-    let share = |regret: f64| percent(regret / last.part.loss);
-    let text = if last.part.nothing_certified() {
-        "nothing certified".to_owned()
-    } else if last.part.is_open() {
-        format!("regret {} to {}", share(last.part.regret()), share(last.part.most_regret()))
-    } else {
-        format!("regret {}", share(last.part.regret()))
+    let text = match last.part.nothing_certified() {
+        true => "nothing certified".to_owned(),
+        false => {
+            let Part { loss, optimum, gap } = last.part;
+            format!("regret {}", Certified::regret(loss, optimum, gap).share(loss))
+        }
     };
     svg.label((frame.right() - 6.0, frame.y + 13.0), &text, Text::new(TICK, Anchor::End).colored(MUTED));
 }

@@ -2,15 +2,18 @@
 
 use super::{Context, Figure, Series, lacking, sources};
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
-        panel::{LABEL, TICK},
-        style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
-        svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+    report::{
+        certified::{Certified, at_most},
+        draw::{
+            axis::Axis,
+            legend::{self, Entry, Sample},
+            panel::{LABEL, TICK},
+            style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
+            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+        },
     },
     study::{
-        numbers::{count, number, percent},
+        numbers::{count, number},
         tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
     },
 };
@@ -69,26 +72,18 @@ impl Part {
         self.optimum > 0.0 && self.least() <= 1e-9 * self.optimum
     }
 
-    /// `optimum 0.0272 to 0.0496`.
+    /// `optimum 0.0272 to 0.0497`, rounded outwards as everywhere on the page.
     pub fn optimum_in_words(&self) -> String {
-        if self.nothing_certified() {
-            format!("optimum at most {}", number(self.optimum))
-        } else if self.is_open() {
-            format!("optimum {} to {}", number(self.least()), number(self.optimum))
-        } else {
-            format!("optimum {}", number(self.optimum))
+        match self.nothing_certified() {
+            true => format!("optimum at most {}", at_most(self.optimum)),
+            false => format!("optimum {}", Certified::optimum(self.optimum, self.gap).text()),
         }
     }
 
-    /// `regret 0.0225, up to 0.0449 (31% to 62%)`.
+    /// `regret 0.0224 to 0.0450 (30% to 63%)`.
     pub fn regret_in_words(&self) -> String {
-        let share = |value: f64| percent(value / self.loss);
-        if self.is_open() {
-            let (low, high) = (self.regret(), self.most_regret());
-            format!("regret {}, up to {} ({} to {})", number(low), number(high), share(low), share(high))
-        } else {
-            format!("regret {} ({})", number(self.regret()), share(self.regret()))
-        }
+        let regret = Certified::regret(self.loss, self.optimum, self.gap);
+        format!("regret {} ({})", regret.text(), regret.share(self.loss))
     }
 
     /// Everything in one line, for the text under the pointer.
@@ -448,10 +443,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     if let Some((comparator, part, far)) = &row.second {
         y += 2.0;
         let far = if *far { ", far" } else { "" };
-        let regret = match part.is_open() {
-            true => format!("regret {}, up to {}", number(part.regret()), number(part.most_regret())),
-            false => part.regret_in_words(),
-        };
+        let regret = format!("regret {}", Certified::regret(part.loss, part.optimum, part.gap).text());
         let words = format!("{comparator}{far}: {}; {regret}", part.optimum_in_words());
         let title = format!("{what}, {comparator}{far}{}: {}", rounds_of(*comparator), part.in_words());
         svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
@@ -474,7 +466,7 @@ mod tests {
         assert!(part.nothing_certified());
         assert_eq!(stretches(&part), [(0.0, 0.06, Kind::Open), (0.06, 0.08, Kind::Regret)]);
         assert_eq!(part.optimum_in_words(), "optimum at most 0.0600");
-        assert_eq!(part.regret_in_words(), "regret 0.0200, up to 0.0800 (25% to 100%)");
+        assert_eq!(part.regret_in_words(), "regret 0.0200 to 0.0800 (25% to 100%)");
         let unknown = Part::new(0.08, 0.06, f64::NAN).unwrap();
         assert!(unknown.nothing_certified(), "a gap that is no number certifies nothing");
     }

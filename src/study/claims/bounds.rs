@@ -101,7 +101,8 @@ impl Rows {
             Holds::Never => self.broken += 1,
             Holds::Sometimes => self.open += 1,
         }
-        if bound > 0.0 {
+        // Of what rounding hides, no share is worth telling.
+        if bound > 0.0 && regret.high > t.rounding * row.mean_loss.abs() {
             self.tightest = self.tightest.max(regret.high / bound);
         }
     }

@@ -93,7 +93,7 @@ pub fn mainly_the_region(pair: &Pair, t: &Thresholds) -> Claim {
     Claim {
         id: format!("region-explains-{}", pair.other.summary.name),
         text: format!(
-            "The loss between SGD and {name} is mainly a difference between the regions they find (Taylor optimum), \
+            "The difference in loss between SGD and {name} is mainly one between the regions they find (Taylor optimum), \
              not between how well they optimize inside them (regret)."
         ),
         measured,
