@@ -10,6 +10,15 @@ use std::{
 /// What the name of a file that is being written ends with.
 const PARTIAL: &str = ".partial";
 
+/// What the user can do about an error of writing.
+pub fn remedy(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "free some space or choose another folder with --out",
+        _ => "choose a folder that can be written with --out",
+    }
+}
+
 /// Writes `bytes` to a temporary file beside `path` and renames it over `path`.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |file| file.write_all(bytes))

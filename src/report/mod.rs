@@ -50,7 +50,7 @@ pub enum ReportError {
     NoRuns,
     #[error(transparent)]
     Table(#[from] TableError),
-    #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
+    #[error("cannot write {path}: {source}; {}", crate::files::remedy(source))]
     Write { path: PathBuf, source: io::Error },
     #[error("figure {id}: {source}")]
     Png { id: &'static str, source: PngError },

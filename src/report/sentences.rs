@@ -132,18 +132,24 @@ fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<S
                     Order::Higher(by) => {
                         format!("visited worse regions (Taylor optimum higher by at least {})", at_least(by))
                     }
-                    Order::Open => "visited regions that cannot be ranked (certificates overlap)".to_owned(),
+                    Order::Open => "the regions cannot be ranked (certificates overlap)".to_owned(),
                 };
                 let steps = match regret {
                     Order::Lower(by) => format!("had less regret (by at least {})", at_least(by)),
                     Order::Higher(by) => format!("had more regret (by at least {})", at_least(by)),
-                    Order::Open => "had a regret that cannot be ranked (certificates overlap)".to_owned(),
+                    Order::Open => "the regrets cannot be ranked (certificates overlap)".to_owned(),
                 };
                 let agree = matches!(
                     (optimum, regret),
                     (Order::Lower(_), Order::Lower(_)) | (Order::Higher(_), Order::Higher(_))
                 );
-                format!("{} {regions} {} {steps}", first.name, if agree { "and" } else { "but" })
+                let name = &first.name;
+                match (optimum, regret) {
+                    (Order::Open, _) => format!("{regions}, but {name} {steps}"),
+                    (_, Order::Open) => format!("{name} {regions}; {steps}"),
+                    _ if agree => format!("{name} {regions} and {steps}"),
+                    _ => format!("{name} {regions} but {steps}"),
+                }
             }
         };
         // Who ended lowest may have paid more on the way there.

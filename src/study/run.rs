@@ -124,7 +124,7 @@ pub enum StudyError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Analyze(#[from] AnalyzeError),
-    #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
+    #[error("cannot write {path}: {source}; {}", crate::files::remedy(source))]
     Write { path: PathBuf, source: std::io::Error },
     #[error(
         "{path} already holds a run; choose another folder with --out, continue it with --resume, or replace it with --overwrite"

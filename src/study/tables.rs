@@ -181,7 +181,7 @@ pub struct NeuronRow {
 /// A table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    #[error("cannot write {path}: {source}; free some space or choose another folder with --out")]
+    #[error("cannot write {path}: {source}; {}", crate::files::remedy(source))]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot read {path}: {source}; is this a run directory of taylorscope?")]
     Read { path: PathBuf, source: csv::Error },

@@ -70,6 +70,9 @@ pub(super) fn check(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> 
     }
     let mut all: Vec<Checked> = Vec::new();
     for folder in options.traces {
+        if let Some(reason) = no_trace(folder) {
+            return Err(AnalyzeError::NoTrace { path: folder.clone(), reason }.into());
+        }
         let checked = match is_double(folder)? {
             true => first_pass::<f64>(folder, options, events),
             false => first_pass::<f32>(folder, options, events),
@@ -80,6 +83,21 @@ pub(super) fn check(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> 
         all.push(checked);
     }
     Ok(all)
+}
+
+/// Why a folder without a manifest is no trace, where that is plain.
+fn no_trace(folder: &Path) -> Option<String> {
+    if folder.join("manifest.json").exists() {
+        None
+    } else if !folder.exists() {
+        Some("there is no such folder".to_owned())
+    } else if folder.join("trace").join("manifest.json").exists() {
+        Some(format!("it is the folder of an optimizer; analyse {}", folder.join("trace").display()))
+    } else if folder.join("summary.json").exists() {
+        Some("it is a run; run --keep-trace keeps traces in RUN/<optimizer>/trace".to_owned())
+    } else {
+        None
+    }
 }
 
 /// Recomputes all rounds of a trace, which also compares their losses with those of the trace.
