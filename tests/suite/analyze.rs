@@ -285,7 +285,6 @@ fn copy_folder_deep(from: &Path, to: &Path) {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn what_is_no_trace_is_named_for_what_it_is() {
     let workplace = with_traces(&[]);
@@ -296,6 +295,7 @@ fn what_is_no_trace_is_named_for_what_it_is() {
     assert!(!workplace.path("out").exists(), "nothing was begun");
 }
 
+#[cfg(unix)]
 mod interrupted {
     use super::*;
     use crate::resume::interrupted::{signal, start};
