@@ -288,10 +288,10 @@ fn copy_folder_deep(from: &Path, to: &Path) {
 #[test]
 fn what_is_no_trace_is_named_for_what_it_is() {
     let workplace = with_traces(&[]);
-    workplace.run(&analyze(&["nowhere"], "out", &[])).exits(2).says(&["nowhere", "no such folder"]);
+    workplace.run(&analyze(&["nowhere"], "out", &[])).exits(1).says(&["nowhere", "no such folder"]);
     workplace.run(&["run", "autoencoder.toml", "--keep-trace", "--out", "kept"]).exits(0);
-    workplace.run(&analyze(&["kept/sgd"], "out", &[])).exits(2).says(&["analyse kept/sgd/trace"]);
-    workplace.run(&analyze(&["kept"], "out", &[])).exits(2).says(&["it is a run", "--keep-trace"]);
+    workplace.run(&analyze(&["kept/sgd"], "out", &[])).exits(1).says(&["analyse kept/sgd/trace"]);
+    workplace.run(&analyze(&["kept"], "out", &[])).exits(1).says(&["it is a run", "--keep-trace"]);
     assert!(!workplace.path("out").exists(), "nothing was begun");
 }
 

@@ -461,7 +461,7 @@ fn traces_that_are_not_there() {
     traces.refuses(&["weights-00000.safetensors", "cannot read"], |folder| {
         fs::remove_file(folder.join("weights-00000.safetensors")).unwrap();
     });
-    traces.workplace.run(&["analyze", "nowhere"]).exits(1).says(&["nowhere", "manifest.json"]);
+    traces.workplace.run(&["analyze", "nowhere"]).exits(1).says(&["nowhere", "no such folder"]);
     traces.workplace.run(&["analyze", "autoencoder.toml"]).exits(1).says(&["autoencoder.toml"]);
 }
 

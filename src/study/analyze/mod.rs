@@ -113,7 +113,13 @@ pub enum AnalyzeError {
 impl AnalyzeError {
     /// Whether the user asked for something impossible (exit code 2), rather than something failing on the way.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, AnalyzeError::InTrace { .. } | AnalyzeError::Changed { .. } | AnalyzeError::Stopped)
+        !matches!(
+            self,
+            AnalyzeError::NoTrace { .. }
+                | AnalyzeError::InTrace { .. }
+                | AnalyzeError::Changed { .. }
+                | AnalyzeError::Stopped
+        )
     }
 }
 
