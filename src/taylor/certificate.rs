@@ -1,6 +1,6 @@
 //! What a solver returns: a point, its value, and a bound on how far it is from the best (`docs/theory.md`, section 3).
 //!
-//! This is the only place that makes certificates, and the only one that knows that losses are not negative.
+//! This is the only place that makes certificates; that losses are not negative enters them by [`loss_gap`].
 
 use crate::kernels::real::{dot, norm};
 

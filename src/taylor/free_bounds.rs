@@ -10,7 +10,10 @@
 //! A point bounds every optimum whose comparison set holds it, whatever search found it; `W^1` lies in all of them. A lower bound
 //! holds for every set inside the ball that its certificate speaks of.
 
-use super::regret::{UnitId, UnitResult};
+use super::{
+    certificate::loss_gap,
+    regret::{UnitId, UnitResult},
+};
 use crate::study::tables::Comparator;
 
 /// Distances that differ by this share are taken for equal: points on a sphere lie there up to rounding.
@@ -86,7 +89,7 @@ fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
     let known =
         floors.iter().filter(|floor| floor.rounds <= rounds && floor.radius >= result.radius * (1.0 - ROUNDING));
     let best = known.map(|floor| floor.sum / rounds as f64).filter(|low| low.is_finite()).fold(lower, f64::max);
-    result.gap = (result.taylor_optimum - best.max(0.0)).max(0.0);
+    result.gap = loss_gap(result.taylor_optimum, best);
 }
 
 #[cfg(test)]
