@@ -17,6 +17,7 @@ use crate::{
         experiment::{RegretSection, Sections, Span, sections, source},
         lock::Destination,
     },
+    trace::agreement::TOLERANCE,
 };
 use anyhow::Context;
 use clap::ValueHint;
@@ -33,6 +34,12 @@ pub struct Arguments {
     out: Option<PathBuf>,
     #[command(flatten)]
     data: Data,
+    /// Take the first COUNT rounds of each trace only, for example those before a damaged shard
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Relative difference up to which recomputed losses agree with losses.npy; raise it for losses in half precision
+    #[arg(long, value_name = "SHARE", default_value_t = TOLERANCE, value_parser = tolerance)]
+    loss_tolerance: f64,
     /// Experiment whose [regret] and [exploration] sections to use [default: that of the run the traces lie in, else
     /// defaults with regret.window = "all"]
     #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::AnyPath)]
@@ -51,6 +58,14 @@ pub struct Arguments {
     overwrite: Overwrite,
 }
 
+/// More than this is no agreement.
+const MOST_TOLERANT: f64 = 0.5;
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=MOST_TOLERANT).contains(share));
+    share.ok_or_else(|| format!("write a share of the loss from 0 to {MOST_TOLERANT}, such as 0.01"))
+}
+
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     arguments.threads.set()?;
     let traces = &arguments.traces;
@@ -67,6 +82,8 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
             None => Destination::FirstFree(&default),
         },
         data: arguments.data.folder(),
+        rounds: arguments.rounds.map(|rounds| rounds as usize),
+        loss_tolerance: arguments.loss_tolerance,
         sections: &sections,
         sample,
         overwrite,

@@ -75,12 +75,12 @@ fn weights(place: &Place, input: &[u8]) -> bool {
 }
 
 fn npy(place: &Place, input: &[u8]) -> bool {
-    trace::read::read_npy(&place.file("array.npy", input)).is_ok()
+    trace::array::read_npy(&place.file("array.npy", input)).is_ok()
 }
 
 fn manifest(place: &Place, input: &[u8]) -> bool {
     place.file("manifest.json", input);
-    trace::read::read_manifest(place.0.path()).is_ok()
+    trace::manifest::read_manifest(place.0.path()).is_ok()
 }
 
 /// The files of a trace, one after the other, each with its length in front.
@@ -95,7 +95,7 @@ fn whole_trace(place: &Place, input: &[u8]) -> bool {
     }
     // Names of datasets would lead out of the folder.
     let folder = place.0.path();
-    trace::read::<f32>(folder, Some(folder)).is_ok()
+    trace::read::<f32>(folder, &trace::ReadOptions { data: Some(folder), rounds: None }).is_ok()
 }
 
 fn idx(place: &Place, input: &[u8]) -> bool {

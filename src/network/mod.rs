@@ -2,7 +2,7 @@
 //!
 //! - [`layers`]: the entries of a layer list; [`shape`]: images, convolutions and pools
 //! - [`spec`]: blocks and shapes, checked
-//! - [`weights`]: initialization and safetensors files
+//! - [`weights`]: initialization and safetensors files; [`tensor_names`]: which of a file's tensors are whose
 //! - [`linearization`]: forward with tape, JVP, VJP, output Jacobians and curvature on Burn tensors, for any
 //!   device and for `f32` and `f64`; [`crate::kernels::passes`] has the CPU twin that the hot loops use
 
@@ -11,6 +11,7 @@ pub mod layers;
 pub mod linearization;
 pub mod shape;
 pub mod spec;
+pub mod tensor_names;
 pub mod weights;
 
 pub use layers::{LayerSpec, Rectifier};

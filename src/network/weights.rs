@@ -1,7 +1,11 @@
 //! Weights: initialization, and safetensors files with PyTorch's names.
 
-use super::{Block, Network};
+use super::{
+    Block, Network,
+    tensor_names::{Mismatch, TensorNames, list},
+};
 use crate::kernels::Real;
+use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -38,26 +42,43 @@ pub enum WeightsError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a safetensors file: {reason}; save it again with safetensors.torch.save_file")]
     Malformed { path: PathBuf, reason: String },
-    #[error(
-        "{path} has no tensor \"{name}\"; it has: {found}. Names follow PyTorch's nn.Sequential, counting every layer"
-    )]
-    Missing { path: PathBuf, name: String, found: String },
-    #[error("{path}: tensor \"{name}\" has shape {found:?}, but the network needs {expected:?}")]
-    Shape { path: PathBuf, name: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("{path}: tensor \"{name}\" has type {found}; only F32 and F64 are read")]
+    #[error("{path} has no tensor \"{name}\", {reason}")]
+    Missing { path: PathBuf, name: String, reason: String },
+    #[error("{path}: tensor \"{name}\" {reason}")]
+    Shape { path: PathBuf, name: String, reason: String },
+    #[error("{path}: tensor \"{name}\" has type {found}; save it as float32, float64, float16 or bfloat16")]
     Type { path: PathBuf, name: String, found: String },
-    #[error("{path}: tensor \"{name}\" holds a value that is not finite at position {index}")]
+    #[error("{path}: no layer of the network uses {names}; leave them out of the file, or complete the layer list")]
+    Unused { path: PathBuf, names: String },
+    #[error("{path}: tensor \"{name}\" holds a value that is not finite at position {index}; take weights from before")]
     NotFinite { path: PathBuf, name: String, index: usize },
 }
 
 /// Reads `"{layer}.weight"`, `[units, inputs]` or `[maps, channels, kernel, kernel]`, and `"{layer}.bias"` `[units]` of every layer
-/// with weights.
+/// with weights, or what [`TensorNames`] finds in their place.
+///
+/// # Errors
+/// If the file cannot be read, has other tensors than the network, or values that are not finite.
 pub fn read_weights<T: Real>(network: &Network, path: &Path) -> Result<Vec<T>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|e| WeightsError::Malformed { path: path.into(), reason: e.to_string() })?;
-    let mut states = stack_states(network, path, &tensors, None)?;
-    Ok(states.pop().unwrap_or_default())
+    let names = find_names(network, path, &tensors)?;
+    if !names.unused.is_empty() {
+        return Err(WeightsError::Unused { path: path.into(), names: list(&names.unused) });
+    }
+    let mut states = stack_named(network, path, &tensors, &names, None)?;
+    let state = states.pop().unwrap_or_default();
+    check_finite::<T>(network, path, &tensors, &names, &state)?;
+    Ok(state)
+}
+
+/// Which tensors of a file are the network's.
+pub fn find_names(network: &Network, path: &Path, tensors: &SafeTensors) -> Result<TensorNames, WeightsError> {
+    TensorNames::find(network, tensors).map_err(|Mismatch { name, reason }| match tensors.tensor(&name) {
+        Ok(_) => WeightsError::Shape { path: path.into(), name, reason },
+        Err(_) => WeightsError::Missing { path: path.into(), name, reason },
+    })
 }
 
 /// Decodes the weight states of a safetensors file into flat vectors.
@@ -69,19 +90,30 @@ pub fn stack_states<T: Real>(
     tensors: &SafeTensors,
     states: Option<usize>,
 ) -> Result<Vec<Vec<T>>, WeightsError> {
+    stack_named(network, path, tensors, &find_names(network, path, tensors)?, states)
+}
+
+/// The same with names that are known. Values need not be finite.
+pub fn stack_named<T: Real>(
+    network: &Network,
+    path: &Path,
+    tensors: &SafeTensors,
+    names: &TensorNames,
+    states: Option<usize>,
+) -> Result<Vec<Vec<T>>, WeightsError> {
     let leading: Vec<usize> = states.into_iter().collect();
     let shape = |tail: &[usize]| [&leading, tail].concat();
     // The network may be one that the file does not bear out: no memory for its weights before they are known to be there.
     let mut found = Vec::with_capacity(network.blocks().len());
-    for block in network.blocks() {
-        let matrix = tensor(path, tensors, &weight_name(block), &shape(&file_shape(block)))?;
-        found.push((matrix, tensor(path, tensors, &bias_name(block), &shape(&[block.units]))?));
+    for (block, [weight, bias]) in network.blocks().iter().zip(&names.blocks) {
+        let matrix = tensor(path, tensors, weight, &shape(&file_shape(block)))?;
+        found.push((matrix, tensor(path, tensors, bias, &shape(&[block.units]))?));
     }
     let mut out = vec![vec![T::ZERO; network.parameters()]; states.unwrap_or(1)];
-    for (block, (matrix, bias)) in network.blocks().iter().zip(&found) {
+    for ((block, names), (matrix, bias)) in network.blocks().iter().zip(&names.blocks).zip(&found) {
         let (width, inputs) = (block.width(), block.inputs);
-        let matrix: Vec<T> = values(path, &weight_name(block), matrix)?;
-        let bias: Vec<T> = values(path, &bias_name(block), bias)?;
+        let matrix: Vec<T> = values(path, &names[0], matrix)?;
+        let bias: Vec<T> = values(path, &names[1], bias)?;
         for (s, state) in out.iter_mut().enumerate() {
             let target = &mut state[block.range()];
             for (u, row) in target.chunks_exact_mut(width).enumerate() {
@@ -95,6 +127,26 @@ pub fn stack_states<T: Real>(
     Ok(out)
 }
 
+/// Fails with the place of a value that is not finite.
+fn check_finite<T: Real>(
+    network: &Network,
+    path: &Path,
+    tensors: &SafeTensors,
+    names: &TensorNames,
+    state: &[T],
+) -> Result<(), WeightsError> {
+    let Some(at) = state.iter().position(|w| !w.is_finite()) else { return Ok(()) };
+    let of = network.blocks().iter().zip(&names.blocks).find(|(block, _)| block.range().contains(&at));
+    for name in of.into_iter().flat_map(|(_, names)| names) {
+        let view =
+            tensors.tensor(name).map_err(|e| WeightsError::Malformed { path: path.into(), reason: e.to_string() })?;
+        if let Some(index) = values::<T>(path, name, &view)?.iter().position(|w| !w.is_finite()) {
+            return Err(WeightsError::NotFinite { path: path.into(), name: name.clone(), index });
+        }
+    }
+    Ok(())
+}
+
 /// For each input of a block's neurons, its place in a file: there the channel comes before the position.
 fn file_order(block: &Block) -> impl Iterator<Item = usize> {
     let (positions, channels) = block.input_axes();
@@ -102,7 +154,7 @@ fn file_order(block: &Block) -> impl Iterator<Item = usize> {
 }
 
 /// The shape of a block's weights in a file, as PyTorch has it.
-fn file_shape(block: &Block) -> Vec<usize> {
+pub(super) fn file_shape(block: &Block) -> Vec<usize> {
     match block.convolution() {
         None => vec![block.units, block.inputs],
         Some(c) => vec![block.units, c.input.channels, c.kernel, c.kernel],
@@ -129,32 +181,27 @@ fn tensor<'a>(
     let tensor = tensors.tensor(name).map_err(|_| WeightsError::Missing {
         path: path.into(),
         name: name.into(),
-        found: tensors.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        reason: format!("only {}", list(&tensors.names())),
     })?;
     if tensor.shape() != expected {
-        return Err(WeightsError::Shape {
-            path: path.into(),
-            name: name.into(),
-            found: tensor.shape().to_vec(),
-            expected: expected.to_vec(),
-        });
+        let reason = format!("has shape {:?}, but the network needs {expected:?}", tensor.shape());
+        return Err(WeightsError::Shape { path: path.into(), name: name.into(), reason });
     }
     Ok(tensor)
 }
 
+/// The values of a tensor; half precision is widened, which is exact.
 fn values<T: Real>(path: &Path, name: &str, tensor: &TensorView) -> Result<Vec<T>, WeightsError> {
     let data = tensor.data();
-    let decoded: Vec<T> = match tensor.dtype() {
+    Ok(match tensor.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|b| T::of(f64::from(f32::from_le_bytes(*b)))).collect(),
         Dtype::F64 => data.as_chunks().0.iter().map(|b| T::of(f64::from_le_bytes(*b))).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|b| T::of(f16::from_le_bytes(*b).to_f64())).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|b| T::of(bf16::from_le_bytes(*b).to_f64())).collect(),
         other => {
             return Err(WeightsError::Type { path: path.into(), name: name.into(), found: format!("{other:?}") });
         }
-    };
-    match decoded.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(WeightsError::NotFinite { path: path.into(), name: name.into(), index }),
-        None => Ok(decoded),
-    }
+    })
 }
 
 /// Encodes weight states as safetensors bytes, with a leading axis if `stacked`.

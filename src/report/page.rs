@@ -14,7 +14,7 @@ use crate::study::{
     lock::Lock,
     numbers::{count, display_name, number, significant},
     results::{OptimizerTables, RunTables},
-    tables::Scale,
+    tables::{OptimizerSummary, Scale},
 };
 use askama::Template;
 use serde_json::Value;
@@ -151,6 +151,9 @@ struct RunPage<'a> {
     layers: &'a [String],
     /// Said at the top when the run is not complete.
     warning: String,
+    /// What casts doubt on the traces, and what else was found out about them: optimizer and sentence.
+    doubts: Vec<Fact>,
+    checks: Vec<Fact>,
     summary: Vec<String>,
     /// The figure of the first screen.
     first: Option<FigureView<'a>>,
@@ -204,6 +207,8 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
         analysed: analysed(run),
         layers: &summary.layers,
         warning,
+        doubts: about(run, |of| &of.warnings),
+        checks: about(run, |of| &of.checks),
         summary: sentences::summary(&context),
         first,
         tally: Tally::of(&claims).to_string(),
@@ -217,6 +222,22 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
         times,
     };
     tidy(page.render()?)
+}
+
+/// Sentences about the traces, each with its optimizer.
+fn about(run: &RunTables, sentences: fn(&OptimizerSummary) -> &[String]) -> Vec<Fact> {
+    let of = |tables: &OptimizerTables| {
+        let name = display_name(&tables.summary.label);
+        sentences(&tables.summary).iter().map(|text| (name.clone(), capitalized(text))).collect::<Vec<_>>()
+    };
+    run.optimizers.iter().flat_map(of).collect()
+}
+
+/// A sentence from one that stands behind a colon.
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }
 
 /// The rounds whose optima were solved, in words, and whether some are left out.

@@ -111,6 +111,8 @@ pub fn write(dir: &Path, kind: Kind) {
             name: plan.name.into(),
             learning_rate: Some(plan.rate),
             settings: Default::default(),
+            checks: Vec::new(),
+            warnings: Vec::new(),
             status: if diverged { "failed".into() } else { "complete".into() },
             message: diverged.then(|| "the loss is not finite after round 7; try a smaller learning rate".into()),
             rounds,

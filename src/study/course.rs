@@ -467,6 +467,8 @@ impl<T: Real> Course<'_, T> {
             learning_rate: Some(self.config.learning_rate),
             label: self.label,
             settings: self.config.other_keys(),
+            checks: Vec::new(),
+            warnings: Vec::new(),
             status,
             message,
             per_epoch,

@@ -459,6 +459,9 @@ pub(super) struct Outcome<'a> {
     pub label: &'a str,
     /// All other keys of the optimizer.
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// What was found out about a trace, and what of it casts doubt on it: sentences.
+    pub checks: Vec<String>,
+    pub warnings: Vec<String>,
     pub status: &'a str,
     pub message: Option<String>,
     pub per_epoch: usize,
@@ -475,6 +478,8 @@ impl Outcome<'_> {
             name: self.name.to_owned(),
             learning_rate: self.learning_rate,
             settings: self.settings,
+            checks: self.checks,
+            warnings: self.warnings,
             status: self.status.to_owned(),
             message: self.message,
             rounds: rounds.len(),

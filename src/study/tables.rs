@@ -382,6 +382,12 @@ pub struct OptimizerSummary {
     pub status: String,
     /// Why the optimizer stopped early, in words; empty otherwise.
     pub message: Option<String>,
+    /// What was found out about a trace, a sentence each; absent for runs that were trained here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// What casts doubt on a trace, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub rounds: usize,
     pub rounds_per_epoch: usize,
     /// Rounds analysed at layer and network scale, from round 1.

@@ -1,14 +1,25 @@
 //! Traces: a run's weights and minibatches on disk, to be analysed later or elsewhere (`docs/formats.md`).
 //!
 //! - [`mod@write`]: keeps the trace of a run
-//! - [`mod@read`]: reads and checks one, from anywhere
+//! - [`mod@read`]: reads one, from anywhere, with [`manifest`], [`states`], `examples` and [`array`]
 //! - [`mod@replay`]: turns it into rounds
+//! - [`motion`]: whether its states move as those of training do; [`agreement`]: whether its losses are those that it recorded,
+//!   and if not, why (`causes`)
 
+pub mod agreement;
+pub mod array;
+mod causes;
+pub mod error;
+mod examples;
+pub mod manifest;
+pub mod motion;
 pub mod read;
 pub mod replay;
+pub mod states;
 pub mod write;
 
-pub use read::{Trace, TraceError, read};
+pub use error::TraceError;
+pub use read::{ReadOptions, Trace, read};
 pub use replay::replay;
 pub use write::TraceWriter;
 

@@ -12,9 +12,13 @@ use crate::{
     },
     taylor::units::Displacements,
     trace::{
-        self, Manifest, Trace,
-        read::{TraceTargets, is_double, read_manifest},
-        replay::Replay,
+        self, Manifest, ReadOptions, Trace, TraceError,
+        agreement::{Agreement, compare, diverged_from},
+        manifest::read_manifest,
+        motion::{Findings, Motion, Steps},
+        read::TraceTargets,
+        replay::{NotFinite, Replay, Replayed},
+        states::is_double,
     },
 };
 use rayon::prelude::*;
@@ -44,6 +48,13 @@ pub(super) struct Checked {
     pub digest: String,
     /// How far every neuron goes.
     pub displacements: Vec<f64>,
+    /// The constant step, if the manifest tells plain SGD and all updates are its steps.
+    pub plain_sgd: Option<f64>,
+    /// What was found, and what of it casts doubt on the trace: sentences.
+    pub checks: Vec<String>,
+    pub warnings: Vec<String>,
+    /// Why fewer rounds are analysed than there are, if training broke down.
+    pub shortened: Option<String>,
     /// That checking took.
     pub seconds: f64,
 }
@@ -100,7 +111,16 @@ fn no_trace(folder: &Path) -> Option<String> {
     }
 }
 
-/// Recomputes all rounds of a trace, which also compares their losses with those of the trace.
+/// What the rounds of a trace show.
+struct Pass {
+    replayed: Vec<Replayed>,
+    displacements: Vec<f64>,
+    findings: Findings,
+    /// The round that is not finite.
+    ended: Option<NotFinite>,
+}
+
+/// Recomputes all rounds of a trace, compares their losses with those that it recorded and looks at how its states move.
 fn first_pass<T: Real>(
     folder: &Path,
     options: &AnalyzeOptions,
@@ -109,30 +129,86 @@ fn first_pass<T: Real>(
     let start = Instant::now();
     let rounds = read_manifest(folder)?.rounds;
     events(Event::Note { text: &format!("checking {}: {rounds} rounds", folder.display()) });
-    let (trace, network) = trace::read::<T>(folder, options.data)?;
-    let examples = trace.examples(network.inputs());
-    let mut displacements = Displacements::new(&network);
-    let mut replay = Replay::new(&trace, &network, &examples, 0);
-    let in_trace = |error| AnalyzeError::InTrace { path: folder.to_owned(), source: Box::new(error) };
-    while let Some(round) = replay.round(&mut [&mut displacements]).map_err(in_trace)? {
-        if options.stop.load(Ordering::SeqCst) {
-            return Err(AnalyzeError::Stopped.into());
-        }
-        events(Event::Progress { done: round.number as u64, of: rounds as u64 });
+    let (mut trace, network) = trace::read::<T>(folder, &ReadOptions { data: options.data, rounds: options.rounds })?;
+    if let Some(from) = trace.losses.as_deref().and_then(diverged_from).filter(|from| *from > 0) {
+        trace.cut(from, format!("the recorded losses from round {} on are not finite", from + 1));
     }
-    replay.finish(&mut []);
+    let told = Told::by(&trace.manifest).plain_sgd();
+    let Pass { replayed, displacements, findings, ended } = pass(&trace, &network, told, options, events)?;
+    if let Some(NotFinite { round }) = ended {
+        if round == 1 {
+            return Err(in_trace(folder, TraceError::NotFinite).into());
+        }
+        trace.cut(round - 1, format!("the loss or gradient of round {round} is not finite"));
+    }
+    let agreement = compare(folder, &trace, &network, &replayed, &findings, options.loss_tolerance)?;
+    if let Some(reason) = findings.unmoved().filter(|_| trace.losses.is_none()) {
+        return Err(TraceError::Implausible { path: folder.to_owned(), reason }.into());
+    }
+    let plain_sgd = told.filter(|_| findings.steps == Some(Steps::Plain));
+    let (mut checks, mut warnings) = (Vec::new(), Vec::new());
+    let Agreement { sentence, doubtful } = agreement;
+    if doubtful { &mut warnings } else { &mut checks }.push(sentence);
+    checks.append(&mut trace.notes);
+    warnings.append(&mut trace.warnings);
+    if !trace.unused.is_empty() {
+        let list = crate::network::tensor_names::list(&trace.unused);
+        warnings.push(format!("no layer uses {list}; the losses agree without"));
+    }
+    warnings.extend(findings.warnings());
+    if let Some(rate) = plain_sgd {
+        checks.push(format!("all updates are steps of plain SGD with learning rate {rate}"));
+    }
     Ok(Checked {
         folder: folder.to_owned(),
         double: size_of::<T>() == size_of::<f64>(),
-        rows: examples.len(),
+        rows: trace.examples(network.inputs()).len(),
         data: data_digest(&trace),
         digest: digest(&trace),
+        shortened: trace.shortened(),
         dataset: trace.dataset,
         manifest: trace.manifest,
         network,
-        displacements: displacements.into_neurons(),
+        displacements,
+        plain_sgd,
+        checks,
+        warnings,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+fn in_trace(folder: &Path, error: TraceError) -> AnalyzeError {
+    AnalyzeError::InTrace { path: folder.to_owned(), source: Box::new(error) }
+}
+
+/// Goes through the rounds, to the last or the first that is not finite.
+fn pass<T: Real>(
+    trace: &Trace<T>,
+    network: &Network,
+    plain_sgd: Option<f64>,
+    options: &AnalyzeOptions,
+    events: &mut dyn FnMut(Event),
+) -> Result<Pass, AnalyzeError> {
+    let examples = trace.examples(network.inputs());
+    let mut displacements = Displacements::new(network);
+    let mut motion = Motion::new(trace, network, plain_sgd);
+    let mut replay = Replay::new(trace, network, &examples, 0);
+    let (mut replayed, mut ended) = (Vec::new(), None);
+    loop {
+        match replay.round(&mut [&mut displacements, &mut motion]) {
+            Ok(Some(round)) => replayed.push(round),
+            Ok(None) => break,
+            Err(error) => {
+                ended = Some(error);
+                break;
+            }
+        }
+        if options.stop.load(Ordering::SeqCst) {
+            return Err(AnalyzeError::Stopped);
+        }
+        events(Event::Progress { done: replayed.len() as u64, of: trace.manifest.rounds as u64 });
+    }
+    Ok(Pass { replayed, displacements: displacements.into_neurons(), findings: motion.findings(), ended })
 }
 
 /// Values that are hashed at once.
@@ -333,7 +409,6 @@ mod tests {
         for other in [
             json!({ "name": "sgd" }),
             json!({ "name": "sgd", "learning_rate": 0.0 }),
-            json!({ "name": "sgd", "learning_rate": "0.1" }),
             json!({ "name": "sgd", "learning_rate": 0.1, "momentum": 0.9 }),
             json!({ "name": "sgd", "learning_rate": 0.1, "nesterov": true }),
             json!({ "name": "sgd", "learning_rate": 0.1, "schedule": { "step": 10 } }),

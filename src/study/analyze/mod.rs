@@ -26,7 +26,7 @@ use crate::{
     checkpoint::{Identity, Persist, Store, StoreError},
     kernels::Real,
     taylor::{BoundRates, Found, Work},
-    trace::{self, Manifest, TargetKind, TraceError, replay::Replay},
+    trace::{self, Manifest, ReadOptions, TargetKind, TraceError, replay::Replay},
     train::Examples,
 };
 use check::{Checked, Told, check, digest, labels};
@@ -50,6 +50,10 @@ pub struct AnalyzeOptions<'a> {
     pub out: Destination<'a>,
     /// Where datasets lie, for traces that name one.
     pub data: Option<&'a Path>,
+    /// How many rounds of each trace to take at most, from the first.
+    pub rounds: Option<usize>,
+    /// Relative difference up to which recomputed losses agree with recorded ones.
+    pub loss_tolerance: f64,
     pub sections: &'a Sections,
     /// Whether to analyse a sample of the rounds where the weights of all do not fit in memory.
     pub sample: bool,
@@ -190,7 +194,12 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     }
     let complete =
         summary.optimizers.len() == labels.len() && summary.optimizers.iter().all(OptimizerSummary::is_final);
-    summary.status = if complete { "complete" } else { "interrupted" }.to_owned();
+    summary.status = match () {
+        () if summary.optimizers.iter().any(|of| of.status == "failed") => "failed",
+        () if complete => "complete",
+        () => "interrupted",
+    }
+    .to_owned();
     write_json(&path, &summary)?;
     Ok(Analyzed { summary, labels, folder })
 }
@@ -300,9 +309,11 @@ impl<T: Real> Persist for State<T> {
 impl Task<'_> {
     fn run<T: Real>(&self, events: &mut dyn FnMut(Event)) -> Result<OptimizerSummary, StudyError> {
         let Task { options, checked, .. } = self;
-        let (trace, network) = trace::read::<T>(&checked.folder, options.data)?;
+        // Only the rounds that were found good.
+        let read_options = ReadOptions { data: options.data, rounds: Some(checked.manifest.rounds) };
+        let (trace, network) = trace::read::<T>(&checked.folder, &read_options)?;
         if digest(&trace) != checked.digest {
-            return Err(AnalyzeError::Changed { path: checked.folder.clone() }.into());
+            return Err(self.changed().into());
         }
         let examples = trace.examples(network.inputs());
         let mut state = self.start(&examples)?;
@@ -334,7 +345,7 @@ impl Task<'_> {
             memory: self.options.memory,
             every: exploration.every.rounds(per_epoch).min(manifest.rounds),
             pool_winners: exploration.pool_winners,
-            rates: BoundRates { sgd: self.told.plain_sgd(), adagrad: None },
+            rates: BoundRates { sgd: self.checked.plain_sgd, adagrad: None },
             displacements: Some(self.checked.displacements.clone()),
         };
         let probe = probe_rows(examples.len(), exploration.probe);
@@ -350,6 +361,12 @@ impl Task<'_> {
         let (label, all) = (self.label, self.checked.manifest.rounds);
         if !self.told.settings.is_empty() {
             events(Event::Note { text: &format!("{label}: {}", keys(&self.told.settings)) });
+        }
+        for check in &self.checked.checks {
+            events(Event::Note { text: &format!("{label}: {check}") });
+        }
+        for warning in self.checked.shortened.iter().chain(&self.checked.warnings) {
+            events(Event::Note { text: &format!("{label}: warning: {warning}") });
         }
         let (window, analysed) = analysis.window();
         // The closed form at neuron scale takes all rounds in any case.
@@ -368,6 +385,10 @@ impl Task<'_> {
             _ => format!("{label}: all {} are analysed", counted(all, "round")),
         };
         events(Event::Note { text: &text });
+    }
+
+    fn changed(&self) -> AnalyzeError {
+        AnalyzeError::Changed { path: self.checked.folder.clone() }
     }
 
     /// Whose state checkpoints of this analysis have.
@@ -390,9 +411,8 @@ impl Task<'_> {
         events: &mut dyn FnMut(Event),
     ) -> Result<(), StudyError> {
         let (before, start) = (state.seconds, Instant::now());
-        let in_trace = |error| AnalyzeError::InTrace { path: self.checked.folder.clone(), source: Box::new(error) };
         let mut stopped = false;
-        while let Some(round) = replay.round(&mut [&mut state.analysis]).map_err(in_trace)? {
+        while let Some(round) = replay.round(&mut [&mut state.analysis]).map_err(|_| self.changed())? {
             state.losses.push(round.loss);
             state.seconds = before + start.elapsed().as_secs_f64();
             events(Event::Round { number: round.number, loss: round.loss });
@@ -458,13 +478,18 @@ impl Task<'_> {
                 let rounds = counted(all, "round");
                 ("interrupted", Some(format!("stopped in the analysis of {rounds}; continue with --resume")))
             }
-            (true, false) => ("complete", None),
+            (true, false) => match &self.checked.shortened {
+                Some(why) => ("failed", Some(why.clone())),
+                None => ("complete", None),
+            },
         };
         let outcome = Outcome {
             name: self.told.name.as_deref().unwrap_or("trace"),
             learning_rate: self.told.learning_rate,
             label: self.label,
             settings: self.told.settings.clone(),
+            checks: self.checked.checks.clone(),
+            warnings: self.checked.warnings.clone(),
             status,
             message,
             per_epoch,

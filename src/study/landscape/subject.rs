@@ -12,7 +12,7 @@ use crate::{
         experiment::{Precision, parse, source},
         run::{initial_weights, read_summary, resolve, set_aside},
     },
-    trace::{self, TargetKind, Trace, read::TraceTargets},
+    trace::{self, ReadOptions, TargetKind, Trace, read::TraceTargets},
     train::{Examples, Observer, Round, Training, train},
 };
 use std::{
@@ -114,7 +114,8 @@ impl Subject {
             run.rounds = done.iter().find(|o| o.label == run.label).map_or(run.rounds, |o| o.rounds);
             let folder = dir.join(&run.label).join("trace");
             if folder.join("manifest.json").exists() {
-                let (trace, network) = trace::read::<f64>(&folder, data).map_err(crate::study::StudyError::from)?;
+                let (trace, network) = trace::read::<f64>(&folder, &ReadOptions { data, rounds: None })
+                    .map_err(crate::study::StudyError::from)?;
                 if network != subject.network {
                     return Err(LandscapeError::OtherNetwork { path: folder });
                 }
@@ -128,7 +129,8 @@ impl Subject {
     }
 
     fn of_trace(folder: &Path, data: Option<&Path>) -> Result<Subject, LandscapeError> {
-        let (trace, network) = trace::read::<f64>(folder, data).map_err(crate::study::StudyError::from)?;
+        let (trace, network) =
+            trace::read::<f64>(folder, &ReadOptions { data, rounds: None }).map_err(crate::study::StudyError::from)?;
         let manifest = &trace.manifest;
         let label = manifest.optimizer.get("name").and_then(serde_json::Value::as_str).unwrap_or("trace").to_owned();
         let (labels, values) = match &trace.targets {

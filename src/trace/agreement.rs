@@ -1,0 +1,123 @@
+//! Whether the losses that a trace recorded are those of its weights and minibatches.
+
+use super::{causes, error::TraceError, motion::Findings, read::Trace, replay::Replayed};
+use crate::{kernels::Real, network::Network};
+use std::path::Path;
+
+/// Relative difference up to which a recomputed loss agrees with a recorded one, unless the user allows more.
+pub const TOLERANCE: f64 = 1e-3;
+/// Single precision leaves less than this; more is worth a word.
+const USUAL: f64 = 1e-4;
+
+/// A recorded loss beside the recomputed one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    /// Of the round, from 0.
+    pub index: usize,
+    pub recorded: f64,
+    pub recomputed: f64,
+    pub rounding: f64,
+}
+
+impl Pair {
+    /// The difference beyond rounding, relative to the loss.
+    pub fn excess(&self) -> f64 {
+        self.excess_of(self.recomputed)
+    }
+
+    /// The same if `loss` had been computed.
+    pub fn excess_of(&self, loss: f64) -> f64 {
+        if !self.recorded.is_finite() {
+            return f64::INFINITY;
+        }
+        let beyond = ((self.recorded - loss).abs() - self.rounding).max(0.0);
+        if beyond == 0.0 { 0.0 } else { beyond / self.recorded.abs().max(f64::MIN_POSITIVE) }
+    }
+}
+
+/// Where recorded losses end because training diverged: the first round (from 0) from which on none is finite.
+pub fn diverged_from(losses: &[f64]) -> Option<usize> {
+    let finite = losses.iter().rposition(|loss| loss.is_finite()).map_or(0, |last| last + 1);
+    (finite < losses.len()).then_some(finite)
+}
+
+/// What a comparison says.
+pub struct Agreement {
+    pub sentence: String,
+    /// Whether that casts doubt on the trace.
+    pub doubtful: bool,
+}
+
+/// Compares the losses of a trace.
+///
+/// # Errors
+/// If one differs by more than `tolerance` of it and what rounding explains, with the likely cause.
+pub fn compare<T: Real>(
+    folder: &Path,
+    trace: &Trace<T>,
+    network: &Network,
+    replayed: &[Replayed],
+    findings: &Findings,
+    tolerance: f64,
+) -> Result<Agreement, TraceError> {
+    let Some(losses) = &trace.losses else {
+        let sentence = "there is no losses.npy, so the recomputed losses were compared with nothing: whether network, data \
+                        and minibatches are those of training is not checked";
+        return Ok(Agreement { sentence: sentence.to_owned(), doubtful: true });
+    };
+    let pairs: Vec<Pair> = losses
+        .iter()
+        .zip(replayed)
+        .enumerate()
+        .map(|(index, (recorded, round))| Pair {
+            index,
+            recorded: *recorded,
+            recomputed: round.loss,
+            rounding: round.rounding,
+        })
+        .collect();
+    let wrong: Vec<usize> = pairs.iter().filter(|pair| pair.excess() > tolerance).map(|pair| pair.index).collect();
+    if let Some(first) = wrong.first() {
+        let Pair { index, recorded, recomputed, .. } = pairs[*first];
+        let cause = causes::likely(trace, network, &pairs, &wrong, findings, tolerance);
+        return Err(TraceError::Loss {
+            path: folder.join("losses.npy"),
+            round: index + 1,
+            recorded,
+            recomputed,
+            cause,
+        });
+    }
+    let worst = pairs.iter().map(Pair::excess).fold(0.0, f64::max);
+    let mut sentence = match worst {
+        0.0 => "the recomputed losses agree with losses.npy to single precision".to_owned(),
+        _ => format!("the recomputed losses agree with losses.npy to {worst:.0e} of the loss at worst"),
+    };
+    if worst > USUAL {
+        sentence += ": more than single precision leaves, so training computed in TF32 or half precision, or something small \
+                 differs";
+    }
+    Ok(Agreement { sentence, doubtful: worst > USUAL })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_near_zero_is_no_disagreement() {
+        let pair = |recorded, recomputed, rounding| Pair { index: 0, recorded, recomputed, rounding };
+        assert_eq!(pair(0.0, 2e-8, 5e-7).excess(), 0.0);
+        assert!((pair(0.5, 0.501, 0.0).excess() - 2e-3).abs() < 1e-12);
+        assert!(pair(0.0, 1.0, 1e-7).excess() > 1e300);
+        assert_eq!([f64::NAN, f64::INFINITY].map(|loss| pair(loss, 1.0, 1e-7).excess()), [f64::INFINITY; 2]);
+    }
+
+    #[test]
+    fn divergence_is_what_lasts_to_the_end() {
+        assert_eq!(diverged_from(&[1.0, f64::INFINITY, 2.0]), None);
+        assert_eq!(diverged_from(&[1.0, 2.0, f64::INFINITY, f64::NAN]), Some(2));
+        assert_eq!(diverged_from(&[f64::NAN]), Some(0));
+        assert_eq!(diverged_from(&[1.0]), None);
+    }
+}

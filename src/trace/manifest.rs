@@ -1,0 +1,200 @@
+//! `manifest.json`: its text, its keys and their types.
+
+use super::{
+    FORMAT, Manifest,
+    error::{TraceError, malformed, read_bytes},
+};
+use crate::text::suggestion;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+const KEYS: &[&str] = &["format", "input", "layers", "loss", "target", "rounds", "batch_size", "optimizer", "data"];
+const DATA_KEYS: &[&str] = &["dataset", "standardize"];
+
+/// Reads the manifest alone.
+///
+/// # Errors
+/// If it is no JSON, of a newer format, or has a key that is unknown or of the wrong type.
+pub fn read_manifest(folder: &Path) -> Result<Manifest, TraceError> {
+    let path = folder.join("manifest.json");
+    let text = decoded(&read_bytes(&path)?).map_err(|reason| malformed(&path, reason))?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|e| malformed(&path, format!("not valid JSON: {e}; write it with json.dump")))?;
+    let Value::Object(mut keys) = value else {
+        return Err(malformed(&path, "holds no object; a manifest is { \"format\": 1, ... }"));
+    };
+    match keys.get("format").and_then(whole) {
+        Some(version) if version == u64::from(FORMAT) => {}
+        Some(found) => return Err(TraceError::Format { path, found }),
+        None => return Err(malformed(&path, "has no \"format\"; write \"format\": 1")),
+    }
+    tidy(&mut keys).map_err(|reason| malformed(&path, reason))?;
+    let manifest: Manifest =
+        serde_json::from_value(Value::Object(keys)).map_err(|e| malformed(&path, e.to_string()))?;
+    for (name, value) in [("rounds", manifest.rounds), ("batch_size", manifest.batch_size)] {
+        if value == 0 || value > 1 << 31 {
+            return Err(malformed(&path, format!("\"{name}\" is {value}; it must be at least 1")));
+        }
+    }
+    Ok(manifest)
+}
+
+/// The text of a JSON file: UTF-8, or what Windows makes of it.
+fn decoded(bytes: &[u8]) -> Result<String, &'static str> {
+    let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
+        let units = bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair));
+        char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| "is no valid UTF-16; save it as UTF-8")
+    };
+    match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        all => utf8(all),
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, &'static str> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "is no text in UTF-8; save it as UTF-8")
+}
+
+/// A whole number, also one that was written as `200.0`.
+fn whole(value: &Value) -> Option<u64> {
+    let float = || value.as_f64().filter(|v| v.fract() == 0.0 && (0.0..9.0e15).contains(v)).map(|v| v as u64);
+    value.as_u64().or_else(float)
+}
+
+/// Refuses keys that nobody knows and values of the wrong kind; whole numbers become integers.
+fn tidy(keys: &mut Map<String, Value>) -> Result<(), String> {
+    if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(format!("unknown key \"{unknown}\"{}", suggestion(unknown, KEYS)));
+    }
+    if let Some(missing) = KEYS[..7].iter().find(|key| !keys.contains_key(**key)) {
+        return Err(format!("has no \"{missing}\", which every trace needs (docs/formats.md)"));
+    }
+    for key in ["rounds", "batch_size"] {
+        let value = &keys[key];
+        let number = whole(value).ok_or_else(|| format!("\"{key}\" is {value}; it must be a whole number"))?;
+        keys.insert(key.to_owned(), number.into());
+    }
+    let sizes = keys["input"].as_array().and_then(|sizes| sizes.iter().map(whole).collect::<Option<Vec<_>>>());
+    let sizes = sizes.ok_or_else(|| format!("\"input\" is {}; write the sizes of one input: [784]", keys["input"]))?;
+    keys.insert("input".to_owned(), sizes.into());
+    for (key, example) in
+        [("optimizer", r#"{"name": "sgd", "learning_rate": 0.1}"#), ("data", r#"{"dataset": "mnist"}"#)]
+    {
+        match keys.get(key) {
+            Some(Value::Null) => drop(keys.remove(key)),
+            Some(Value::Object(_)) | None => {}
+            Some(other) => return Err(format!("\"{key}\" is {other}; write for example {example}, or leave it out")),
+        }
+    }
+    keys.get_mut("optimizer").and_then(Value::as_object_mut).map_or(Ok(()), tidy_optimizer)?;
+    keys.get("data").and_then(Value::as_object).map_or(Ok(()), check_data)
+}
+
+fn tidy_optimizer(keys: &mut Map<String, Value>) -> Result<(), String> {
+    // PyTorch's name.
+    if !keys.contains_key("learning_rate")
+        && let Some(rate) = keys.remove("lr")
+    {
+        keys.insert("learning_rate".to_owned(), rate);
+    }
+    if let Some(name) = keys.get("name").filter(|name| !name.is_string() && !name.is_null()) {
+        return Err(format!("\"name\" of the optimizer is {name}; write its name in quotes, \"sgd\""));
+    }
+    if let Some(rate) = keys.get("learning_rate")
+        && !rate.is_null()
+        && !rate.as_f64().is_some_and(|rate| rate.is_finite() && rate >= 0.0)
+    {
+        return Err(format!(
+            "\"learning_rate\" of the optimizer is {rate}, which is no rate; write a number, 0.1, or leave it out"
+        ));
+    }
+    // A number or a switch in quotes would be shown, but not be understood.
+    for (key, value) in keys {
+        let text = value.as_str().map(|text| text.trim().to_lowercase()).unwrap_or_default();
+        if text.parse::<f64>().is_ok() || text == "true" || text == "false" {
+            return Err(format!("\"{key}\" of the optimizer is the text {value}; write {text} without quotes"));
+        }
+    }
+    Ok(())
+}
+
+fn check_data(keys: &Map<String, Value>) -> Result<(), String> {
+    if let Some(unknown) = keys.keys().find(|key| !DATA_KEYS.contains(&key.as_str())) {
+        return Err(format!("unknown key \"{unknown}\" of \"data\"{}", suggestion(unknown, DATA_KEYS)));
+    }
+    let kind = |key: &str, fits: fn(&Value) -> bool, example: &str| match keys.get(key).filter(|v| !fits(v)) {
+        Some(value) => Err(format!("\"{key}\" of \"data\" is {value}; write {example}")),
+        None => Ok(()),
+    };
+    kind("dataset", |v| v.is_string() || v.is_null(), "the name of a dataset in quotes, \"mnist\"")?;
+    kind("standardize", |v| v.is_boolean() || v.is_null(), "true or false, without quotes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"format": 1, "input": [2], "layers": [{"dense": 2}], "loss": "mse", "target": "input",
+        "rounds": 3, "batch_size": 4, "optimizer": {"name": "sgd", "learning_rate": 0.1}, "data": {"dataset": "digits"}}"#;
+
+    fn read(bytes: &[u8]) -> Result<Manifest, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("manifest.json"), bytes).unwrap();
+        read_manifest(folder.path()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn text_is_read_as_editors_save_it() {
+        let good = read(GOOD.as_bytes()).unwrap();
+        let utf16 = |of: fn(u16) -> [u8; 2]| GOOD.encode_utf16().flat_map(of).collect::<Vec<u8>>();
+        for bytes in [
+            [&[0xef, 0xbb, 0xbf], GOOD.as_bytes()].concat(),
+            [&[0xff, 0xfe], &utf16(u16::to_le_bytes)[..]].concat(),
+            [&[0xfe, 0xff], &utf16(u16::to_be_bytes)[..]].concat(),
+            GOOD.replace("3,", "3.0,").replace("[2]", "[2.0]").replace("\"format\": 1", "\"format\": 1.0").into_bytes(),
+            GOOD.replace("learning_rate", "lr").into_bytes(),
+            GOOD.replace("\"learning_rate\": 0.1", "\"learning_rate\": 0.1, \"momentum\": null").into_bytes(),
+        ] {
+            let mut found = read(&bytes).unwrap();
+            found.optimizer.remove("momentum");
+            assert_eq!(found, good);
+        }
+        assert_eq!(read(GOOD.replace("{\"dataset\": \"digits\"}", "null").as_bytes()).unwrap().data.len(), 0);
+        for bytes in [&[0xff, 0xfe, 0x00, 0xd8][..], &[0xc3, 0x28], b"", b"[1]", b"{"] {
+            read(bytes).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn keys_and_kinds_that_mean_nothing_are_named() {
+        for (from, to, words) in [
+            ("\"optimizer\"", "\"optimiser\"", &["\"optimiser\"", "did you mean \"optimizer\""][..]),
+            ("\"batch_size\": 4", "\"batch_size\": 4, \"batchsize\": 3", &["batchsize", "batch_size"]),
+            ("\"rounds\": 3, ", "", &["no \"rounds\""]),
+            ("3,", "3.5,", &["rounds", "3.5", "whole"]),
+            ("3,", "\"3\",", &["rounds", "\"3\"", "whole"]),
+            ("[2]", "2", &["input", "[784]"]),
+            ("0.1", "\"0.1\"", &["learning_rate", "\"0.1\"", "number"]),
+            ("0.1", "-1", &["learning_rate", "-1"]),
+            ("0.1", "0.1, \"momentum\": \"0.9\"", &["momentum", "without quotes"]),
+            ("0.1", "0.1, \"nesterov\": \"True\"", &["nesterov", "true without quotes"]),
+            ("\"name\": \"sgd\"", "\"name\": 3", &["name", "quotes"]),
+            (
+                "\"dataset\": \"digits\"",
+                "\"dataset\": \"digits\", \"standardise\": true",
+                &["standardise", "standardize"],
+            ),
+            ("\"dataset\": \"digits\"", "\"standardize\": \"true\"", &["standardize", "without quotes"]),
+            ("\"dataset\": \"digits\"", "\"dataset\": 1", &["dataset", "in quotes"]),
+            ("\"loss\": \"mse\"", "\"loss\": \"hinge\"", &["hinge", "mse"]),
+            ("{\"name\": \"sgd\", \"learning_rate\": 0.1}", "\"sgd\"", &["optimizer", "learning_rate"]),
+        ] {
+            let error = read(GOOD.replace(from, to).as_bytes()).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{to}: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! How the states of a trace move: whether they do, whether they follow their gradients, and whether the steps are those of the
+//! optimizer that the manifest names.
+
+use super::read::Trace;
+use crate::{
+    kernels::{Real, SHARE},
+    network::{
+        Network,
+        weights::{bias_name, weight_name},
+    },
+    train::{Observer, Round},
+};
+use faer::{Mat, linalg::solvers::Solve};
+use rayon::prelude::*;
+
+/// A step agrees with a rule if what is left of it is shorter than this share of it: gradients in half precision differ by less.
+const AGREES: f64 = 1e-2;
+/// Where rounding of the weights is more than this share of a step, the step tells nothing.
+const DROWNED: f64 = 0.1;
+/// Updates that do not go down their gradients in this share of the rounds are worth a word.
+const DOWNHILL: f64 = 0.6;
+/// Fewer updates than this say nothing about a share.
+const FEW: usize = 20;
+
+/// Inner products of a round: of the step `d = W^{n+1} - W^n`, the gradient `g`, the step before `p` and the weights `w`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Products {
+    dd: f64,
+    dg: f64,
+    gg: f64,
+    ww: f64,
+    dp: f64,
+    gp: f64,
+    pp: f64,
+    dw: f64,
+    gw: f64,
+    pw: f64,
+    /// `|d + rate g|^2`.
+    off: f64,
+}
+
+impl Products {
+    fn each(self) -> [f64; 11] {
+        let Self { dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off } = self;
+        [dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off]
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let mut sum = self.each();
+        sum.iter_mut().zip(other.each()).for_each(|(a, b)| *a += b);
+        let [dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off] = sum;
+        Self { dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off }
+    }
+
+    /// What is left of the step when its part along the gradient is taken away, squared.
+    fn beside_gradient(&self) -> f64 {
+        if self.gg == 0.0 { self.dd } else { (self.dd - self.dg * self.dg / self.gg).max(0.0) }
+    }
+}
+
+/// Watches the rounds of a trace.
+pub struct Motion<'a, T> {
+    trace: &'a Trace<T>,
+    network: &'a Network,
+    /// The constant step of plain SGD that the manifest tells.
+    rate: Option<f64>,
+    /// Of each block: whether its matrix and its biases have moved, and whether their gradients have not been 0.
+    moved: Vec<[bool; 2]>,
+    pulled: Vec<[bool; 2]>,
+    steps: Vec<Products>,
+}
+
+impl<'a, T: Real> Motion<'a, T> {
+    /// `rate` is the constant step of plain SGD, if that is what the steps are to be compared with.
+    pub fn new(trace: &'a Trace<T>, network: &'a Network, rate: Option<f64>) -> Self {
+        let none = vec![[false; 2]; network.blocks().len()];
+        Self { trace, network, rate, moved: none.clone(), pulled: none, steps: Vec::new() }
+    }
+
+    fn products(&self, index: usize, gradient: &[T]) -> Products {
+        let states = &self.trace.states;
+        let (now, next) = (&states[index], &states[index + 1]);
+        let before = index.checked_sub(1).map(|before| &states[before]);
+        let rate = self.rate.unwrap_or(0.0);
+        // Fixed pieces, summed in order: the result does not depend on the number of threads.
+        let pieces: Vec<Products> = (0..now.len().div_ceil(SHARE))
+            .into_par_iter()
+            .map(|share| {
+                let range = share * SHARE..now.len().min((share + 1) * SHARE);
+                let mut sum = Products::default();
+                for j in range {
+                    let (w, g) = (now[j].f64(), gradient[j].f64());
+                    let d = next[j].f64() - w;
+                    sum.dd += d * d;
+                    sum.dg += d * g;
+                    sum.gg += g * g;
+                    if self.rate.is_some() {
+                        let p = before.map_or(0.0, |before| w - before[j].f64());
+                        sum.ww += w * w;
+                        sum.dp += d * p;
+                        sum.gp += g * p;
+                        sum.pp += p * p;
+                        sum.dw += d * w;
+                        sum.gw += g * w;
+                        sum.pw += p * w;
+                        sum.off += (d + rate * g) * (d + rate * g);
+                    }
+                }
+                sum
+            })
+            .collect();
+        pieces.into_iter().fold(Products::default(), Products::plus)
+    }
+
+    /// Looks for what has not moved and not been pulled yet.
+    fn watch(&mut self, index: usize, gradient: &[T]) {
+        let states = &self.trace.states;
+        let changed = |j: usize| states[index + 1][j] != states[index][j];
+        let pulls = |j: usize| gradient[j] != T::ZERO;
+        for (l, block) in self.network.blocks().iter().enumerate() {
+            let (width, start) = (block.width(), block.range().start);
+            let is_bias = |j: &usize| (j - start) % width == block.inputs;
+            for (bias, (moved, pulled)) in self.moved[l].iter_mut().zip(&mut self.pulled[l]).enumerate() {
+                let mut own = block.range().filter(|j| is_bias(j) == (bias == 1));
+                *moved = *moved || own.clone().any(changed);
+                *pulled = *pulled || own.any(pulls);
+            }
+        }
+    }
+
+    /// What was found.
+    pub fn findings(self) -> Findings {
+        let names = |block| [weight_name(block), bias_name(block)];
+        let tensors = self.network.blocks().iter().map(names).zip(self.moved.iter().zip(&self.pulled));
+        let frozen = tensors
+            .flat_map(|(names, (moved, pulled))| names.into_iter().zip(moved.iter().zip(pulled)))
+            .filter(|(_, (moved, pulled))| !**moved && **pulled)
+            .map(|(name, _)| name)
+            .collect();
+        let pulled: Vec<&Products> = self.steps.iter().filter(|step| step.gg > 0.0).collect();
+        let going: Vec<&&Products> = pulled.iter().filter(|step| step.dd > 0.0).collect();
+        let downhill = going.iter().filter(|step| step.dg < 0.0).count();
+        Findings {
+            states: self.trace.states.len(),
+            never: !pulled.is_empty() && self.moved.iter().flatten().all(|moved| !moved),
+            frozen,
+            still: pulled.len() - going.len(),
+            updates: pulled.len(),
+            downhill: (going.len() >= FEW).then(|| downhill as f64 / going.len() as f64),
+            steps: self.rate.map(|rate| Steps::of(&self.steps, rate, self.trace.stored.rounding())),
+        }
+    }
+}
+
+impl<T: Real> Observer<T> for Motion<'_, T> {
+    fn observe(&mut self, round: &Round<T>) {
+        let index = round.number - 1;
+        // A trace without its final weights has no last update.
+        if index + 1 < self.trace.states.len() {
+            self.watch(index, round.gradient);
+            let products = self.products(index, round.gradient);
+            self.steps.push(products);
+        }
+    }
+}
+
+/// What the states of a trace show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    states: usize,
+    /// No weight ever changes, although gradients are not 0.
+    pub never: bool,
+    /// Tensors that never change although their gradients are not 0.
+    pub frozen: Vec<String>,
+    /// Updates that change nothing although the gradient is not 0, of how many.
+    still: usize,
+    updates: usize,
+    /// The share of updates that go down their minibatch's gradient, of those that go anywhere; empty for few.
+    downhill: Option<f64>,
+    /// What the steps are, where the manifest tells plain SGD.
+    pub steps: Option<Steps>,
+}
+
+impl Findings {
+    /// Why states that never move are no trace.
+    pub fn unmoved(&self) -> Option<String> {
+        self.never.then(|| {
+            format!(
+                "all {} states are equal, although the gradients are not 0: state_dict() gives references to the weights, \
+                 not copies; save w.detach().clone() of each",
+                self.states
+            )
+        })
+    }
+
+    /// What casts doubt on the trace: a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.frozen.is_empty() {
+            warnings.push(format!(
+                "{} never change{}, although {} not 0: frozen, left out of the optimizer, or references instead of copies; \
+                 regret counts them as weights that training could have moved",
+                self.frozen.join(", "),
+                if self.frozen.len() == 1 { "s" } else { "" },
+                if self.frozen.len() == 1 { "its gradient is" } else { "their gradients are" },
+            ));
+        }
+        if self.still > 0 {
+            warnings.push(format!(
+                "{} of {} updates change nothing, although the gradient is not 0: skipped steps, or states saved less often \
+                 than every round",
+                self.still, self.updates
+            ));
+        }
+        if let Some(share) = self.downhill.filter(|share| *share < DOWNHILL) {
+            warnings.push(format!(
+                "only {:.0}% of the updates go down their minibatch's gradient: network, axes, data, minibatches or the order \
+                 of states may not be those of training",
+                100.0 * share
+            ));
+        }
+        if let Some(Steps::Other { rate, what }) = &self.steps {
+            warnings.push(format!(
+                "the manifest tells plain SGD with learning rate {rate}, but {what}; bound_sgd is left out"
+            ));
+        }
+        warnings
+    }
+}
+
+/// Whether steps are those of plain SGD at the told rate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Steps {
+    /// Every one of them.
+    Plain,
+    /// They are not, or that cannot be told; what they look like, in words.
+    Other { rate: f64, what: String },
+}
+
+impl Steps {
+    /// `rounding` is the relative error of a stored weight.
+    fn of(steps: &[Products], rate: f64, rounding: f64) -> Self {
+        let error = |step: &Products| (2.0 * rounding).powi(2) * step.ww;
+        let length = |step: &Products| step.dd.max(rate * rate * step.gg);
+        let telling: Vec<(usize, &Products)> =
+            steps.iter().enumerate().filter(|(_, step)| error(step) < DROWNED * DROWNED * length(step)).collect();
+        let fits = |step: &Products| step.off <= AGREES * AGREES * length(step) + 4.0 * error(step);
+        let other = |what: String| Self::Other { rate, what };
+        if steps.is_empty() {
+            return other("there is no update that shows it".to_owned());
+        }
+        if telling.is_empty() {
+            return other("no update is larger than the rounding of the weights, so that cannot be checked".to_owned());
+        }
+        let wrong: Vec<usize> = telling.iter().filter(|(_, step)| !fits(step)).map(|(index, _)| *index).collect();
+        if wrong.is_empty() {
+            return Self::Plain;
+        }
+        let along =
+            |step: &Products| step.beside_gradient() <= AGREES * AGREES * step.dd + 4.0 * error(step) && step.dg < 0.0;
+        if telling.iter().all(|(_, step)| along(step)) {
+            return other(rates(&telling));
+        }
+        if let Some(what) = fitted(steps, error) {
+            return other(what);
+        }
+        if 2 * wrong.len() <= telling.len() {
+            let list = numbers(&wrong);
+            return other(format!(
+                "that does not lead from round {list} to the next ({} of {}): updates between them are missing",
+                wrong.len(),
+                telling.len()
+            ));
+        }
+        let first = &steps[wrong[0]];
+        let share = (first.off / length(first)).sqrt();
+        other(format!(
+            "W^{} - W^{} is not -{rate} times the gradient (off by {:.0}%), nor a step of another length along it: \
+             another optimizer, or other gradients than those of training",
+            wrong[0] + 2,
+            wrong[0] + 1,
+            100.0 * share
+        ))
+    }
+}
+
+/// The lengths of steps that all go along their gradients.
+fn rates(telling: &[(usize, &Products)]) -> String {
+    let rates: Vec<f64> = telling.iter().map(|(_, step)| -step.dg / step.gg).collect();
+    let (least, most) = rates.iter().fold((f64::INFINITY, 0.0f64), |(a, b), rate| (a.min(*rate), b.max(*rate)));
+    let (first, last) = (rates[0], rates[rates.len() - 1]);
+    if most - least <= AGREES * most {
+        format!("the updates are steps of {} along the gradient", significant(first))
+    } else if rates.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + AGREES)) {
+        format!("the learning rate falls from {} to {}", significant(first), significant(last))
+    } else {
+        format!(
+            "the updates are steps between {} and {} along the gradient: a schedule, or gradients that were clipped",
+            significant(least),
+            significant(most)
+        )
+    }
+}
+
+/// Momentum, weight decay or both, if they explain the steps: least squares of all steps on the gradients, the steps before and
+/// the weights.
+fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
+    // The first step has none before it.
+    let rest = steps.get(1..)?;
+    let sum = rest.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let rounding: f64 = rest.iter().map(error).sum();
+    let gram = [[sum.gg, sum.gp, sum.gw], [sum.gp, sum.pp, sum.pw], [sum.gw, sum.pw, sum.ww]];
+    let right = [sum.dg, sum.dp, sum.dw];
+    let solve = |chosen: &[usize]| -> Option<Vec<f64>> {
+        let matrix = Mat::from_fn(chosen.len(), chosen.len(), |i, j| gram[chosen[i]][chosen[j]]);
+        let side = Mat::from_fn(chosen.len(), 1, |i, _| right[chosen[i]]);
+        let x = matrix.partial_piv_lu().solve(&side);
+        let x: Vec<f64> = (0..chosen.len()).map(|i| x[(i, 0)]).collect();
+        let explained: f64 = chosen.iter().zip(&x).map(|(i, x)| right[*i] * x).sum();
+        let left = sum.dd - explained;
+        (left.is_finite() && left <= AGREES * AGREES * sum.dd + 4.0 * rounding).then_some(x)
+    };
+    let shown = |value: f64| format!("{}", (1000.0 * value).round() / 1000.0);
+    let rate = |x: &[f64]| significant(-x[0]);
+    if let Some(x) = solve(&[0, 1]) {
+        return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
+    }
+    if let Some(x) = solve(&[0, 2]) {
+        let decay = significant(x[1] / x[0]);
+        return Some(format!("the updates are those of weight decay {decay} with learning rate {}", rate(&x)));
+    }
+    let x = solve(&[0, 1, 2])?;
+    let decay = significant(x[2] / x[0]);
+    Some(format!(
+        "the updates are those of momentum {} and weight decay {decay} with learning rate {}",
+        shown(x[1]),
+        rate(&x)
+    ))
+}
+
+/// Three digits.
+fn significant(value: f64) -> String {
+    format!("{:.2e}", value).parse::<f64>().map_or_else(|_| value.to_string(), |value| value.to_string())
+}
+
+/// Rounds from 1, not all of too many.
+fn numbers(indices: &[usize]) -> String {
+    const SHOWN: usize = 5;
+    let mut texts: Vec<String> = indices.iter().take(SHOWN).map(|index| (index + 1).to_string()).collect();
+    if indices.len() > SHOWN {
+        texts.push("...".to_owned());
+    }
+    texts.join(", ")
+}
