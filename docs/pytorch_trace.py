@@ -37,16 +37,20 @@ def main(folder, inputs):
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     batches = np.stack([np.random.default_rng(n).choice(len(x), BATCH, replace=False) for n in range(ROUNDS)])
 
+    def state():
+        # Copies, as state_dict() gives references; contiguous, as safetensors wants them.
+        return {name: w.detach().clone().contiguous() for name, w in net.state_dict().items()}
+
     # The trace: the weights before every update and after the last, the rows of each minibatch, and the data.
     states, losses = [], []
     for rows in batches:
-        states.append({name: w.detach().clone() for name, w in net.state_dict().items()})
+        states.append(state())
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(net(x[rows]), x[rows])
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    states.append({name: w.detach().clone() for name, w in net.state_dict().items()})
+    states.append(state())
 
     folder.mkdir(parents=True, exist_ok=True)
     for shard, start in enumerate(range(0, len(states), SHARD)):

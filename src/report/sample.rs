@@ -113,6 +113,7 @@ pub fn write(dir: &Path, kind: Kind) {
             settings: Default::default(),
             checks: Vec::new(),
             warnings: Vec::new(),
+            contradicted: false,
             status: if diverged { "failed".into() } else { "complete".into() },
             message: diverged.then(|| "the loss is not finite after round 7; try a smaller learning rate".into()),
             rounds,

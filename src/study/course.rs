@@ -469,6 +469,7 @@ impl<T: Real> Course<'_, T> {
             settings: self.config.other_keys(),
             checks: Vec::new(),
             warnings: Vec::new(),
+            contradicted: false,
             status,
             message,
             per_epoch,

@@ -462,6 +462,8 @@ pub(super) struct Outcome<'a> {
     /// What was found out about a trace, and what of it casts doubt on it: sentences.
     pub checks: Vec<String>,
     pub warnings: Vec<String>,
+    /// Whether the steps of a trace are not those of the optimizer that it names.
+    pub contradicted: bool,
     pub status: &'a str,
     pub message: Option<String>,
     pub per_epoch: usize,
@@ -480,6 +482,7 @@ impl Outcome<'_> {
             settings: self.settings,
             checks: self.checks,
             warnings: self.warnings,
+            contradicted: self.contradicted,
             status: self.status.to_owned(),
             message: self.message,
             rounds: rounds.len(),

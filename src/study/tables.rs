@@ -328,9 +328,10 @@ pub fn is_off(value: &serde_json::Value) -> bool {
 }
 
 impl OptimizerSummary {
-    /// Whether it is what the paper means by `name`. A trace may call momentum by the name of plain descent, with a key that says otherwise.
+    /// Whether it is what the paper means by `name`. A trace may call momentum by the name of plain descent, with a key or with steps that
+    /// say otherwise.
     pub fn is_called(&self, name: &str) -> bool {
-        self.name == name && (name != "sgd" || self.settings.values().all(is_off))
+        self.name == name && !self.contradicted && (name != "sgd" || self.settings.values().all(is_off))
     }
 
     /// Whether nothing more is to be done: it is complete, or diverged as it always will.
@@ -388,6 +389,9 @@ pub struct OptimizerSummary {
     /// What casts doubt on a trace, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Whether the steps of a trace are not those of the optimizer that it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contradicted: bool,
     pub rounds: usize,
     pub rounds_per_epoch: usize,
     /// Rounds analysed at layer and network scale, from round 1.

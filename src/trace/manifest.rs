@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 const KEYS: &[&str] = &["format", "input", "layers", "loss", "target", "rounds", "batch_size", "optimizer", "data"];
-const DATA_KEYS: &[&str] = &["dataset", "standardize"];
+/// `name` is a word for people.
+const DATA_KEYS: &[&str] = &["dataset", "standardize", "name"];
 
 /// Reads the manifest alone.
 ///

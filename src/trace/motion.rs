@@ -219,7 +219,7 @@ impl Findings {
                 100.0 * share
             ));
         }
-        if let Some(Steps::Other { rate, what }) = &self.steps {
+        if let Some(Steps::Other { rate, what } | Steps::Untold { rate, what }) = &self.steps {
             warnings.push(format!(
                 "the manifest tells plain SGD with learning rate {rate}, but {what}; bound_sgd is left out"
             ));
@@ -233,7 +233,9 @@ impl Findings {
 pub enum Steps {
     /// Every one of them.
     Plain,
-    /// They are not, or that cannot be told; what they look like, in words.
+    /// Some are missing, or they are too short to tell; in words.
+    Untold { rate: f64, what: String },
+    /// They are those of something else; what they look like, in words.
     Other { rate: f64, what: String },
 }
 
@@ -245,12 +247,9 @@ impl Steps {
         let telling: Vec<(usize, &Products)> =
             steps.iter().enumerate().filter(|(_, step)| error(step) < DROWNED * DROWNED * length(step)).collect();
         let fits = |step: &Products| step.off <= AGREES * AGREES * length(step) + 4.0 * error(step);
-        let other = |what: String| Self::Other { rate, what };
-        if steps.is_empty() {
-            return other("there is no update that shows it".to_owned());
-        }
         if telling.is_empty() {
-            return other("no update is larger than the rounding of the weights, so that cannot be checked".to_owned());
+            let what = "no update is larger than the rounding of the weights, so that cannot be checked".to_owned();
+            return Self::Untold { rate, what };
         }
         let wrong: Vec<usize> = telling.iter().filter(|(_, step)| !fits(step)).map(|(index, _)| *index).collect();
         if wrong.is_empty() {
@@ -259,28 +258,29 @@ impl Steps {
         let along =
             |step: &Products| step.beside_gradient() <= AGREES * AGREES * step.dd + 4.0 * error(step) && step.dg < 0.0;
         if telling.iter().all(|(_, step)| along(step)) {
-            return other(rates(&telling));
+            return Self::Other { rate, what: rates(&telling) };
         }
         if let Some(what) = fitted(steps, error) {
-            return other(what);
+            return Self::Other { rate, what };
         }
         if 2 * wrong.len() <= telling.len() {
-            let list = numbers(&wrong);
-            return other(format!(
-                "that does not lead from round {list} to the next ({} of {}): updates between them are missing",
+            let what = format!(
+                "that does not lead from round {} to the next ({} of {}): updates between them are missing",
+                numbers(&wrong),
                 wrong.len(),
                 telling.len()
-            ));
+            );
+            return Self::Untold { rate, what };
         }
         let first = &steps[wrong[0]];
-        let share = (first.off / length(first)).sqrt();
-        other(format!(
+        let what = format!(
             "W^{} - W^{} is not -{rate} times the gradient (off by {:.0}%), nor a step of another length along it: \
              another optimizer, or other gradients than those of training",
             wrong[0] + 2,
             wrong[0] + 1,
-            100.0 * share
-        ))
+            100.0 * (first.off / length(first)).sqrt()
+        );
+        Self::Other { rate, what }
     }
 }
 

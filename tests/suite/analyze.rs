@@ -55,7 +55,7 @@ fn a_bad_trace_leaves_the_folder_as_it_was() {
     fs::remove_file(copy("early").join("batches.npy")).unwrap();
     workplace.run(&["run", "classifier.toml", "--set", "regret.scales=[]", "--keep-trace", "--out", "c"]).exits(0);
     let cases: [(&[&str], i32, &[&str]); 6] = [
-        (&["late"], 1, &["late", "round 15", "before* its update"]),
+        (&["late"], 1, &["late", "round 15 ", "1 of 15 rounds differ"]),
         (&["traces/sgd", "late"], 1, &["late", "round 15"]),
         (&["early"], 1, &["batches.npy"]),
         (&["traces/sgd", "early"], 1, &["batches.npy"]),

@@ -20,5 +20,6 @@ mod passes;
 mod resume;
 mod support;
 mod theorem;
+mod traces_as_they_come;
 mod trouble;
 mod tune;

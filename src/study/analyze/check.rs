@@ -50,11 +50,11 @@ pub(super) struct Checked {
     pub displacements: Vec<f64>,
     /// The constant step, if the manifest tells plain SGD and all updates are its steps.
     pub plain_sgd: Option<f64>,
+    /// Whether the updates are not those of the optimizer that the manifest names.
+    pub contradicted: bool,
     /// What was found, and what of it casts doubt on the trace: sentences.
     pub checks: Vec<String>,
     pub warnings: Vec<String>,
-    /// Why fewer rounds are analysed than there are, if training broke down.
-    pub shortened: Option<String>,
     /// That checking took.
     pub seconds: f64,
 }
@@ -150,6 +150,7 @@ fn first_pass<T: Real>(
     let Agreement { sentence, doubtful } = agreement;
     if doubtful { &mut warnings } else { &mut checks }.push(sentence);
     checks.append(&mut trace.notes);
+    warnings.extend(trace.shortened());
     warnings.append(&mut trace.warnings);
     if !trace.unused.is_empty() {
         let list = crate::network::tensor_names::list(&trace.unused);
@@ -165,12 +166,12 @@ fn first_pass<T: Real>(
         rows: trace.examples(network.inputs()).len(),
         data: data_digest(&trace),
         digest: digest(&trace),
-        shortened: trace.shortened(),
         dataset: trace.dataset,
         manifest: trace.manifest,
         network,
         displacements,
         plain_sgd,
+        contradicted: matches!(findings.steps, Some(Steps::Other { .. })),
         checks,
         warnings,
         seconds: start.elapsed().as_secs_f64(),

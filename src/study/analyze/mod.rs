@@ -194,12 +194,7 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     }
     let complete =
         summary.optimizers.len() == labels.len() && summary.optimizers.iter().all(OptimizerSummary::is_final);
-    summary.status = match () {
-        () if summary.optimizers.iter().any(|of| of.status == "failed") => "failed",
-        () if complete => "complete",
-        () => "interrupted",
-    }
-    .to_owned();
+    summary.status = if complete { "complete" } else { "interrupted" }.to_owned();
     write_json(&path, &summary)?;
     Ok(Analyzed { summary, labels, folder })
 }
@@ -365,7 +360,7 @@ impl Task<'_> {
         for check in &self.checked.checks {
             events(Event::Note { text: &format!("{label}: {check}") });
         }
-        for warning in self.checked.shortened.iter().chain(&self.checked.warnings) {
+        for warning in &self.checked.warnings {
             events(Event::Note { text: &format!("{label}: warning: {warning}") });
         }
         let (window, analysed) = analysis.window();
@@ -478,10 +473,7 @@ impl Task<'_> {
                 let rounds = counted(all, "round");
                 ("interrupted", Some(format!("stopped in the analysis of {rounds}; continue with --resume")))
             }
-            (true, false) => match &self.checked.shortened {
-                Some(why) => ("failed", Some(why.clone())),
-                None => ("complete", None),
-            },
+            (true, false) => ("complete", None),
         };
         let outcome = Outcome {
             name: self.told.name.as_deref().unwrap_or("trace"),
@@ -490,6 +482,7 @@ impl Task<'_> {
             settings: self.told.settings.clone(),
             checks: self.checked.checks.clone(),
             warnings: self.checked.warnings.clone(),
+            contradicted: self.checked.contradicted,
             status,
             message,
             per_epoch,

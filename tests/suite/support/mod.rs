@@ -1,5 +1,7 @@
 //! Running the built program in a folder of its own, for the tests of its command line.
 
+pub mod trace;
+
 use std::{
     collections::BTreeMap,
     fs,
