@@ -316,12 +316,12 @@ fn results_do_not_depend_on_how_work_is_cut() {
         train::{Examples, RoundEngine},
     };
     let layers = [
-        LayerSpec::Conv { maps: 7, kernel: 5, padding: 2, stride: 1 },
+        LayerSpec::Conv { maps: 7, kernel: 5, padding: 2, stride: 1, bias: true },
         LayerSpec::Rectifier(Rectifier::Relu),
         LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 },
-        LayerSpec::Conv { maps: 5, kernel: 3, padding: 0, stride: 2 },
+        LayerSpec::Conv { maps: 5, kernel: 3, padding: 0, stride: 2, bias: true },
         LayerSpec::Flatten,
-        LayerSpec::Dense { units: 3 },
+        LayerSpec::dense(3),
     ];
     // The first convolution needs several tiles per image, the second takes several images per tile.
     let network = Network::new(Image { channels: 6, height: 34, width: 36 }, &layers).unwrap();

@@ -21,7 +21,7 @@ const LEAKY: LayerSpec = LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 
 const ABS: LayerSpec = LayerSpec::Rectifier(Rectifier::Abs);
 
 fn dense(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units }
+    LayerSpec::dense(units)
 }
 
 /// A random network with a random input, and directions for both.
@@ -170,7 +170,7 @@ fn states_of(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, 
 
 /// Images and layers of small convolutional networks.
 fn spatial_shapes() -> Vec<([usize; 3], Vec<LayerSpec>)> {
-    let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride };
+    let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride, bias: true };
     let pool = |pooling, size, stride| LayerSpec::Pool { pooling, size, stride };
     let (max, mean, flatten) = (Pooling::Max, Pooling::Average, LayerSpec::Flatten);
     vec![
@@ -232,7 +232,7 @@ fn segments_through_convolutional_networks_are_exact() {
 #[test]
 fn windows_that_tie_exactly_are_reported_together_or_not_at_all() {
     // Filters 1 and -1 on an image whose rows move against each other; equal columns tie throughout.
-    let conv = LayerSpec::Conv { maps: 1, kernel: 1, padding: 0, stride: 1 };
+    let conv = LayerSpec::Conv { maps: 1, kernel: 1, padding: 0, stride: 1, bias: true };
     let pool = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
     let network =
         Network::new(Shape::from_sizes(&[1, 2, 2]).unwrap(), &[conv, pool, LayerSpec::Flatten, dense(1)]).unwrap();

@@ -146,7 +146,7 @@ struct OnImages {
 }
 
 const fn conv(maps: usize, kernel: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv { maps, kernel, padding, stride: 1 }
+    LayerSpec::Conv { maps, kernel, padding, stride: 1, bias: true }
 }
 
 const POOL: LayerSpec = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
@@ -155,7 +155,7 @@ const UNIT: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
 const IMAGES: &[OnImages] = &[
     OnImages {
         image: [1, 4, 4],
-        layers: &[conv(3, 3, 1), UNIT, POOL, LayerSpec::Flatten, LayerSpec::Dense { units: 3 }],
+        layers: &[conv(3, 3, 1), UNIT, POOL, LayerSpec::Flatten, LayerSpec::dense(3)],
         case: Case {
             name: "convolutional classifier, sgd",
             shape: (16, &[], 3),
@@ -167,7 +167,7 @@ const IMAGES: &[OnImages] = &[
     },
     OnImages {
         image: [2, 4, 4],
-        layers: &[conv(2, 3, 1), POOL, conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::Dense { units: 2 }],
+        layers: &[conv(2, 3, 1), POOL, conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::dense(2)],
         case: Case {
             name: "two convolutions, regression, adam",
             shape: (32, &[], 2),
@@ -179,14 +179,7 @@ const IMAGES: &[OnImages] = &[
     },
     OnImages {
         image: [1, 3, 3],
-        layers: &[
-            conv(2, 2, 0),
-            UNIT,
-            LayerSpec::Flatten,
-            LayerSpec::Dense { units: 3 },
-            UNIT,
-            LayerSpec::Dense { units: 2 },
-        ],
+        layers: &[conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::dense(3), UNIT, LayerSpec::dense(2)],
         case: Case {
             name: "dead filters, classifier",
             shape: (9, &[], 2),

@@ -85,7 +85,7 @@ const PROBLEMS: &[(&str, Shaped, usize, Goal, Special)] = &[
 ];
 
 const fn conv(maps: usize, kernel: usize, padding: usize, stride: usize) -> LayerSpec {
-    LayerSpec::Conv { maps, kernel, padding, stride }
+    LayerSpec::Conv { maps, kernel, padding, stride, bias: true }
 }
 
 const fn max_pool(size: usize, stride: usize) -> LayerSpec {
@@ -97,7 +97,7 @@ const fn mean_pool(size: usize, stride: usize) -> LayerSpec {
 }
 
 const fn dense(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units }
+    LayerSpec::dense(units)
 }
 
 const R: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
@@ -259,10 +259,10 @@ impl Numbers {
 pub fn network(inputs: usize, hidden: &[(usize, Option<Rectifier>)], outputs: usize) -> Network {
     let mut layers = Vec::new();
     for (units, rectifier) in hidden {
-        layers.push(LayerSpec::Dense { units: *units });
+        layers.push(LayerSpec::dense(*units));
         layers.extend(rectifier.map(LayerSpec::Rectifier));
     }
-    layers.push(LayerSpec::Dense { units: outputs });
+    layers.push(LayerSpec::dense(outputs));
     Network::new(inputs, &layers).expect("the layers fit")
 }
 
