@@ -408,10 +408,10 @@ mod tests {
         assert_eq!(list.layers[0], LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1, bias: true });
         assert_eq!(list.layers[5], LayerSpec::Pool { pooling: Pooling::Average, size: 3, stride: 1 });
         assert_eq!(list.layers[6], LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 });
-        assert_eq!(list.layers[10], LayerSpec::dense(7));
-        assert_eq!(list.layers[11], LayerSpec::Dense { units: 8, bias: false });
-        assert_eq!(list.layers[12], LayerSpec::dense(9));
-        assert_eq!(list.layers[13], LayerSpec::Conv { maps: 4, kernel: 3, padding: 0, stride: 1, bias: false });
+        assert_eq!(list.layers[11], LayerSpec::dense(7));
+        assert_eq!(list.layers[12], LayerSpec::Dense { units: 8, bias: false });
+        assert_eq!(list.layers[13], LayerSpec::dense(9));
+        assert_eq!(list.layers[14], LayerSpec::Conv { maps: 4, kernel: 3, padding: 0, stride: 1, bias: false });
         assert_eq!(toml::from_str::<List>(&toml::to_string(&list).unwrap()).unwrap(), list);
         let json = serde_json::to_string(&list).unwrap();
         assert_eq!(serde_json::from_str::<List>(&json).unwrap(), list);

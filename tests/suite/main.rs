@@ -22,3 +22,4 @@ mod support;
 mod theorem;
 mod trouble;
 mod tune;
+mod without_bias;
