@@ -112,7 +112,7 @@ class ConvNet(Net):
         ((self.pooling, (self.size, self.stride)),) = pool.items()
         self.pooled = (side - self.size) // self.stride + 1
         self.widths = [(maps, 2 * 9 + 1), (3, maps * self.pooled**2 + 1)]
-        self.indices = [0, 4]
+        self.indices, self.biased = [0, 4], [True, True]
         self.layers = [{"conv": {"maps": maps, "kernel": 3, "padding": 1, "stride": 1}}, unit]
         self.layers += [{self.pooling: {"size": self.size, "stride": self.stride}}, "flatten", {"dense": 3}]
         self.edges = np.cumsum([0] + [o * i for o, i in self.widths])
@@ -535,14 +535,14 @@ def check_data(expect):
 RUNS = [
     (Net((3, 3, 2, 3), "relu", "mse"), "sgd", np.float64),
     (Net((3, 4, 3), "relu", "mse"), "rmsprop", np.float32),
-    (Net((3, 4, 3), "relu", "mse", unbiased=(0, 1)), "sgd", np.float64),
-    (Net((3, 3, 4, 3), "leaky_relu", "cross_entropy", unbiased=(1,)), "sgd", np.float64),
     (Net((3, 4, 2), "leaky_relu", "mse"), "sgd", np.float64),
     (Net((3, 4, 3), "abs", "cross_entropy"), "sgd", np.float64),
     (Net((3, 3, 3, 3), "relu", "cross_entropy"), "rmsprop", np.float64),
     (ConvNet(4, 2, {"max_pool": (2, 2)}, "relu", "cross_entropy"), "sgd", np.float64),
     (ConvNet(5, 2, {"max_pool": (3, 2)}, "leaky_relu", "mse"), "rmsprop", np.float64),
     (ConvNet(4, 2, {"avg_pool": (2, 1)}, "abs", "cross_entropy"), "sgd", np.float32),
+    (Net((3, 4, 3), "relu", "mse", unbiased=(0, 1)), "sgd", np.float64),
+    (Net((3, 3, 4, 3), "leaky_relu", "cross_entropy", unbiased=(1,)), "sgd", np.float64),
 ]
 UNCHECKED = {("rounds.csv", "epoch"), ("regret.csv", "attained"), ("units.csv", "attained"), ("units.csv", "iterations")}
 KEYS = {"scale", "layer", "neuron", "comparator", "rounds", "round"}
