@@ -12,8 +12,7 @@ use taylorscope::network::{
 fn main() -> Result<(), Box<dyn Error>> {
     let (device, dtype) = (Device::default(), DType::F64);
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let layers =
-        [LayerSpec::Dense { units: 8 }, relu, LayerSpec::Dense { units: 6 }, relu, LayerSpec::Dense { units: 3 }];
+    let layers = [LayerSpec::dense(8), relu, LayerSpec::dense(6), relu, LayerSpec::dense(3)];
     let network = Network::new(4, &layers)?;
     let weights: Vec<f64> = he_uniform(&network, 1);
     let x: Vec<f64> = (0..20).map(|i| f64::from(i * i % 7) / 7.0).collect();

@@ -46,7 +46,7 @@ impl Observer<f32> for Watch {
 fn main() -> Result<(), Box<dyn Error>> {
     let digits = data::load("digits", None)?;
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let layers = [LayerSpec::Dense { units: 32 }, relu, LayerSpec::Dense { units: digits.classes }];
+    let layers = [LayerSpec::dense(32), relu, LayerSpec::dense(digits.classes)];
     let network = Network::new(digits.train.features(), &layers)?;
     let minibatches = Minibatches::new(digits.train.len(), 50, 0)?;
     let examples = Examples::classifier(&digits.train.inputs, digits.train.features(), &digits.train.labels);

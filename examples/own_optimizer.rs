@@ -33,7 +33,7 @@ impl Optimizer<f32> for SignDescent {
 fn main() -> Result<(), Box<dyn Error>> {
     let digits = data::load("digits", None)?.train;
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let layers = [LayerSpec::Dense { units: 20 }, relu, LayerSpec::Dense { units: 64 }];
+    let layers = [LayerSpec::dense(20), relu, LayerSpec::dense(64)];
     let network = Network::new(digits.features(), &layers)?;
     let minibatches = Minibatches::new(digits.len(), 64, 0)?;
     let examples = Examples::autoencoder(&digits.inputs, digits.features());

@@ -20,9 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count: usize = std::env::args().nth(1).map_or(Ok(1000), |text| text.parse())?;
     let mut layers = Vec::new();
     for units in [50, 30, 20, 30, 50] {
-        layers.extend([LayerSpec::Dense { units }, LayerSpec::Rectifier(Rectifier::Relu)]);
+        layers.extend([LayerSpec::dense(units), LayerSpec::Rectifier(Rectifier::Relu)]);
     }
-    layers.push(LayerSpec::Dense { units: 784 });
+    layers.push(LayerSpec::dense(784));
     let network = Network::new(784, &layers)?;
     let weights = he_uniform::<f64>(&network, 0);
     let mut rng = ChaCha8Rng::seed_from_u64(1);

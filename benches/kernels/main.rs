@@ -36,20 +36,20 @@ const ROWS: usize = 32;
 fn autoencoder() -> Network {
     let mut layers = Vec::new();
     for units in [50, 30, 20, 30, 50] {
-        layers.extend([LayerSpec::Dense { units }, LayerSpec::Rectifier(Rectifier::Relu)]);
+        layers.extend([LayerSpec::dense(units), LayerSpec::Rectifier(Rectifier::Relu)]);
     }
-    layers.push(LayerSpec::Dense { units: 784 });
+    layers.push(LayerSpec::dense(784));
     Network::new(784, &layers).expect("the shapes fit")
 }
 
 /// One convolution with rectifier and pool, 64 maps from as many channels of 16 x 16, and a small output.
 fn convolutional() -> Network {
     let layers = [
-        LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1 },
+        LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1, bias: true },
         LayerSpec::Rectifier(Rectifier::Relu),
         LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 },
         LayerSpec::Flatten,
-        LayerSpec::Dense { units: 10 },
+        LayerSpec::dense(10),
     ];
     let shape = Shape::from_sizes(&[64, 16, 16]).expect("an image");
     Network::new(shape, &layers).expect("the shapes fit")

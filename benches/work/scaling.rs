@@ -44,9 +44,9 @@ impl Sizes {
 
     /// `depth` hidden layers of `units` rectifiers.
     fn network(self) -> Result<Network> {
-        let hidden = [LayerSpec::Dense { units: self.units }, LayerSpec::Rectifier(Rectifier::Relu)];
+        let hidden = [LayerSpec::dense(self.units), LayerSpec::Rectifier(Rectifier::Relu)];
         let mut layers = hidden.repeat(self.depth);
-        layers.push(LayerSpec::Dense { units: FEATURES });
+        layers.push(LayerSpec::dense(FEATURES));
         Ok(Network::new(FEATURES, &layers)?)
     }
 }

@@ -279,11 +279,11 @@ mod tests {
         for stride in [1, 2] {
             let (side, units, datapoints) = (4, 3, 70);
             let layers = [
-                LayerSpec::Conv { maps: units, kernel: 3, padding: 1, stride: 1 },
+                LayerSpec::Conv { maps: units, kernel: 3, padding: 1, stride: 1, bias: true },
                 LayerSpec::Rectifier(Rectifier::Relu),
                 LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride },
                 LayerSpec::Flatten,
-                LayerSpec::Dense { units: 2 },
+                LayerSpec::dense(2),
             ];
             let network = Network::new(Image { channels: 1, height: side, width: side }, &layers).unwrap();
             // With some dead windows.

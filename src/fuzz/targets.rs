@@ -66,7 +66,7 @@ fn experiment(_: &Place, input: &[u8]) -> bool {
 }
 
 fn network() -> Network {
-    let layers = [LayerSpec::Dense { units: 3 }, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Dense { units: 2 }];
+    let layers = [LayerSpec::dense(3), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(2)];
     Network::new(2, &layers).unwrap()
 }
 

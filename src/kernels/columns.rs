@@ -13,6 +13,8 @@ pub const SPARSE: f64 = 0.3;
 #[derive(Clone, Debug)]
 pub struct Columns<T> {
     rows: usize,
+    /// Columns without that of the constant 1.
+    features: usize,
     /// Where each column's entries begin, and where the last one's end.
     starts: Vec<u32>,
     /// The entries' rows, increasing inside a column.
@@ -24,17 +26,17 @@ impl<T: Real> Columns<T> {
     /// Rows of a block at most.
     pub const ROWS: usize = 128;
 
-    /// Of `x: [rows, width]` with the constant 1 behind every row.
+    /// Of `x: [rows, features]`, with the constant 1 behind every row if `ones`.
     ///
     /// # Panics
     /// If there are more than [`Columns::ROWS`] rows.
-    pub fn with_ones(x: &[T], width: usize) -> Self {
-        let rows = x.len() / width;
+    pub fn new(x: &[T], features: usize, ones: bool) -> Self {
+        let rows = x.len() / features;
         assert!(rows <= Self::ROWS, "{rows} rows");
-        let mut columns = Self { rows, starts: vec![0], indices: Vec::new(), values: Vec::new() };
-        for j in 0..=width {
+        let mut columns = Self { rows, features, starts: vec![0], indices: Vec::new(), values: Vec::new() };
+        for j in 0..features + usize::from(ones) {
             for i in 0..rows {
-                let value = if j < width { x[i * width + j] } else { T::ONE };
+                let value = if j < features { x[i * features + j] } else { T::ONE };
                 if value != T::ZERO {
                     columns.indices.push(i as u8);
                     columns.values.push(value);
@@ -47,13 +49,13 @@ impl<T: Real> Columns<T> {
         columns
     }
 
-    /// Appends some of the rows, with their zeros and without the constant: `[rows, width - 1]`.
+    /// Appends some of the rows, with their zeros and without the constant: `[rows, features]`.
     ///
     /// # Panics
     /// If there are no such rows.
     pub fn append_rows(&self, rows: Range<usize>, out: &mut Vec<T>) {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        let (start, width) = (out.len(), self.width() - 1);
+        let (start, width) = (out.len(), self.features);
         out.resize(start + rows.len() * width, T::ZERO);
         for j in 0..width {
             let (indices, values) = self.entries(j, &rows);
@@ -66,14 +68,14 @@ impl<T: Real> Columns<T> {
     /// The same matrix in another type.
     pub fn convert<S: Real>(&self) -> Columns<S> {
         let (starts, indices) = (self.starts.clone(), self.indices.clone());
-        Columns { rows: self.rows, starts, indices, values: convert(&self.values) }
+        Columns { rows: self.rows, features: self.features, starts, indices, values: convert(&self.values) }
     }
 
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns of the matrix.
+    /// Columns of the matrix, that of the constant 1 among them.
     fn width(&self) -> usize {
         self.starts.len() - 1
     }
@@ -234,35 +236,42 @@ mod tests {
         for (rows, width, n) in [(1, 1, 1), (5, 7, 3), (128, 30, 50), (64, 9, 56), (70, 20, 130), (3, 4, 32)] {
             let value = |i: usize| if i.is_multiple_of(3) { (i as f64 * 0.37).sin() } else { 0.0 };
             let x: Vec<f64> = (0..rows * width).map(value).collect();
-            let columns = Columns::with_ones(&x, width);
-            let at = |i: usize, j: usize| if j < width { x[i * width + j] } else { 1.0 };
-            let numbers = |count: usize| -> Vec<f64> { (0..count).map(|i| (i as f64 * 0.61).cos()).collect() };
-            for part in [0..rows, rows / 3..rows - rows / 4] {
-                let mut kept = vec![7.0];
-                columns.append_rows(part.clone(), &mut kept);
-                assert_eq!(kept[1..], x[part.start * width..part.end * width]);
-                for stride in [n, n + 5] {
-                    let b = numbers((width + 1) * n);
-                    let mut out = numbers(part.len() * stride);
-                    let start = out.clone();
-                    columns.add_product(part.clone(), &b, n, &mut out, stride);
-                    for (at_out, i) in part.clone().enumerate() {
-                        for k in 0..stride {
-                            let sum: f64 = (0..=width).filter(|_| k < n).map(|j| at(i, j) * b[j * n + k]).sum();
-                            let (found, start) = (out[at_out * stride + k], start[at_out * stride + k]);
-                            assert!((found - start - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
-                        }
+            for ones in [true, false] {
+                products_agree(&x, rows, width, n, ones);
+            }
+        }
+    }
+
+    fn products_agree(x: &[f64], rows: usize, features: usize, n: usize, ones: bool) {
+        let columns = Columns::new(x, features, ones);
+        let width = features + usize::from(ones);
+        let at = |i: usize, j: usize| if j < features { x[i * features + j] } else { 1.0 };
+        let numbers = |count: usize| -> Vec<f64> { (0..count).map(|i| (i as f64 * 0.61).cos()).collect() };
+        for part in [0..rows, rows / 3..rows - rows / 4] {
+            let mut kept = vec![7.0];
+            columns.append_rows(part.clone(), &mut kept);
+            assert_eq!(kept[1..], x[part.start * features..part.end * features]);
+            for stride in [n, n + 5] {
+                let b = numbers(width * n);
+                let mut out = numbers(part.len() * stride);
+                let start = out.clone();
+                columns.add_product(part.clone(), &b, n, &mut out, stride);
+                for (at_out, i) in part.clone().enumerate() {
+                    for k in 0..stride {
+                        let sum: f64 = (0..width).filter(|_| k < n).map(|j| at(i, j) * b[j * n + k]).sum();
+                        let (found, start) = (out[at_out * stride + k], start[at_out * stride + k]);
+                        assert!((found - start - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
                     }
-                    let b = numbers(part.len() * stride);
-                    let mut out = numbers((width + 1) * n);
-                    let start = out.clone();
-                    columns.add_transposed_product(part.clone(), &b, stride, n, &mut out);
-                    for j in 0..=width {
-                        for k in 0..n {
-                            let sum: f64 = part.clone().enumerate().map(|(r, i)| at(i, j) * b[r * stride + k]).sum();
-                            let found = out[j * n + k] - start[j * n + k];
-                            assert!((found - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
-                        }
+                }
+                let b = numbers(part.len() * stride);
+                let mut out = numbers(width * n);
+                let start = out.clone();
+                columns.add_transposed_product(part.clone(), &b, stride, n, &mut out);
+                for j in 0..width {
+                    for k in 0..n {
+                        let sum: f64 = part.clone().enumerate().map(|(r, i)| at(i, j) * b[r * stride + k]).sum();
+                        let found = out[j * n + k] - start[j * n + k];
+                        assert!((found - sum).abs() < 1e-12, "{rows} {width} {n} {stride}");
                     }
                 }
             }
@@ -272,7 +281,7 @@ mod tests {
     #[test]
     fn fused_and_plain_kernels_agree_to_rounding() {
         let x: Vec<f64> = (0..40 * 12).map(|i| if i % 4 == 0 { (i as f64).sin() } else { 0.0 }).collect();
-        let columns = Columns::with_ones(&x, 12);
+        let columns = Columns::new(&x, 12, true);
         for transposed in [false, true] {
             let (from, to) = if transposed { (40, 13) } else { (13, 40) };
             let b: Vec<f64> = (0..from * 50).map(|i| (i as f64 * 0.3).cos()).collect();
@@ -286,7 +295,7 @@ mod tests {
     #[test]
     fn another_type_has_the_same_entries() {
         let x = [0.0, 0.5, -2.0, 0.0, 0.0, 1.5];
-        let narrow: Columns<f32> = Columns::<f64>::with_ones(&x, 3).convert();
+        let narrow: Columns<f32> = Columns::<f64>::new(&x, 3, true).convert();
         assert_eq!(narrow.entries(2, &(0..2)), (&[0, 1][..], &[-2.0, 1.5][..]));
         assert_eq!(narrow.entries(3, &(1..2)), (&[1][..], &[1.0][..]));
     }

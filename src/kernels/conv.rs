@@ -2,7 +2,7 @@
 //! in the cache.
 //!
 //! Images are `[height, width, channels]`. With `P = kernel * kernel * channels`, unfolding gives `X: [positions, P]`, and with the filters
-//! `W: [units, P]` (bias apart) the three passes are `a = X W' + b`, `dW = delta' X`, `dX = delta W`; folding, the adjoint of unfolding, turns
+//! `W: [units, P]` (biases apart) the three passes are `a = X W' + b`, `dW = delta' X`, `dX = delta W`; folding, the adjoint of unfolding, turns
 //! `dX` into the cotangent of the images. Gates ([`super::gate`]) are applied to the pre-activations of an image while they are hot.
 
 use super::{
@@ -149,14 +149,14 @@ pub struct Term<'a, T> {
     pub weights: &'a [T],
     /// `[rows, features in]`.
     pub x: &'a [T],
-    /// Whether the filters' biases are added.
+    /// Whether the filters' biases are added, if they have any.
     pub bias: bool,
 }
 
 /// The sums of the terms' biases.
 pub(super) fn biases<T: Real>(block: &Block, terms: &[Term<T>]) -> Vec<T> {
     let mut bias = vec![T::ZERO; block.units];
-    for term in terms.iter().filter(|term| term.bias) {
+    for term in terms.iter().filter(|term| term.bias && block.bias) {
         let rows = term.weights[block.range()].chunks_exact(block.width());
         bias.iter_mut().zip(rows).for_each(|(b, row)| *b += row[block.inputs]);
     }
@@ -223,7 +223,7 @@ impl<T: Real> Cotangents<'_, T> {
 
 /// The backward pass of a block for `rows` datapoints.
 ///
-/// Adds the gradient in the block's weights to `gradient: [units, P + 1]`, with the inputs `x: [rows, features in]` (one line only), and
+/// Adds the gradient in the block's weights to `gradient: [units, width]`, with the inputs `x: [rows, features in]` (one line only), and
 /// writes the cotangent of the inputs to `below: [rows * lines, features in]`.
 pub fn backward<T: Real>(
     block: &Block,
@@ -270,7 +270,7 @@ fn dense_backward<T: Real>(
             for (image, delta) in images.clone().zip(deltas.chunks_exact_mut(positions * units)) {
                 cotangents.pull(block, image, delta);
                 if let Some((_, gradient)) = &mut gradient {
-                    add_bias_gradient(delta, units, width, gradient);
+                    add_bias_gradient(block, delta, gradient);
                 }
             }
         }
@@ -293,9 +293,13 @@ fn dense_backward<T: Real>(
     });
 }
 
-/// Adds the sums of `delta: [positions, units]` to the last column of `gradient: [units, width]`.
-pub(super) fn add_bias_gradient<T: Real>(delta: &[T], units: usize, width: usize, gradient: &mut [T]) {
+/// Adds the sums of `delta: [positions, units]` to the last column of `gradient: [units, width]`, if that is the biases'.
+pub(super) fn add_bias_gradient<T: Real>(block: &Block, delta: &[T], gradient: &mut [T]) {
     const LANES: usize = 16;
+    if !block.bias {
+        return;
+    }
+    let (units, width) = (block.units, block.width());
     for first in (0..units).step_by(LANES) {
         let count = LANES.min(units - first);
         let mut sums = [T::ZERO; LANES];
@@ -308,7 +312,7 @@ pub(super) fn add_bias_gradient<T: Real>(delta: &[T], units: usize, width: usize
             },
         );
         for (u, sum) in sums.iter().enumerate().take(count) {
-            gradient[(first + u) * width + width - 1] += *sum;
+            gradient[(first + u) * width + block.inputs] += *sum;
         }
     }
 }
@@ -332,7 +336,7 @@ pub fn each_patch<T: Real>(
     });
 }
 
-/// The gradient of each cotangent in the weights of chosen filters: `out: [filters, lines of all rows, P + 1]`, a line after the other.
+/// The gradient of each cotangent in the weights of chosen filters: `out: [filters, lines of all rows, width]`, a line after the other.
 #[allow(clippy::too_many_arguments)]
 pub fn filter_gradients<T: Real>(
     block: &Block,
@@ -364,7 +368,7 @@ pub fn filter_gradients<T: Real>(
                 chosen.iter_mut().zip(values).for_each(|(to, d)| *to = *d);
             }
         }
-        for f in 0..filters.len() {
+        for f in 0..if block.bias { filters.len() } else { 0 } {
             for line in 0..lines {
                 let sum: T = chosen[(f * lines + line) * positions..][..positions].iter().copied().sum();
                 out[((f * rows + row) * lines + line) * width + patch] = sum;
@@ -478,10 +482,10 @@ mod tests {
         let pools = [(2, 2), (3, 2), (2, 3), (4, 4), (3, 3)];
         for (rectifier, (size, stride)) in rectifiers.into_iter().flat_map(|r| pools.map(|pool| (r, pool))) {
             let (side, rows) = (size + 2 * stride, 3);
-            let mut layers = vec![LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 }];
+            let mut layers = vec![LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1, bias: true }];
             layers.extend(rectifier.map(LayerSpec::Rectifier));
             layers.push(LayerSpec::Pool { pooling: Pooling::Max, size, stride });
-            layers.extend([LayerSpec::Flatten, LayerSpec::Dense { units: 2 }]);
+            layers.extend([LayerSpec::Flatten, LayerSpec::dense(2)]);
             let network = Network::new(image(2, side, side), &layers).unwrap();
             let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
             let c = block.convolution().unwrap();

@@ -16,13 +16,16 @@ const FEW: usize = 64;
 /// Outputs of [`few::combine`] that are transposed at a time: they stay in the first-level cache.
 const UNITS: usize = 24;
 
-/// The matrix of a block without its bias column: `[units, inputs]`.
+/// The matrix of a block without the column of its bias: `[units, inputs]`.
 pub fn matrix<'a, T>(block: &Block, weights: &'a [T]) -> View<'a, T> {
     View::strided(&weights[block.range()], block.units, block.inputs, block.width())
 }
 
-/// The biases of a block, gathered from the last column.
+/// The biases of a block, gathered from the last column; zeros if it has none.
 fn biases<T: Real>(block: &Block, weights: &[T]) -> Vec<T> {
+    if !block.bias {
+        return vec![T::ZERO; block.units];
+    }
     weights[block.range()].chunks_exact(block.width()).map(|row| row[block.inputs]).collect()
 }
 
@@ -48,9 +51,10 @@ pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usi
     }
     let (units, inputs, width) = (block.units, block.inputs, block.width());
     let (weights, out) = (&weights[block.range()], &mut out[..rows * units]);
-    let (w, bias) = (View::strided(weights, units, inputs, width), &weights[inputs..]);
+    let w = View::strided(weights, units, inputs, width);
+    let bias = block.bias.then(|| (&weights[inputs..], width));
     if inputs >= 2 * units {
-        return few::dots(out, View::new(x, rows, inputs), w, Some((bias, width)));
+        return few::dots(out, View::new(x, rows, inputs), w, bias);
     }
     // Vectors along the datapoints, so that the weights are read as they lie; only activations are transposed.
     let mut transposed = vec![[T::ZERO; FEW]; inputs];
@@ -61,7 +65,7 @@ pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usi
     let mut sums = [[T::ZERO; FEW]; UNITS];
     for first in (0..units).step_by(UNITS) {
         let some = first..units.min(first + UNITS);
-        let start = Start::PerRow(&bias[first * width..], width);
+        let start = bias.map_or(Start::Zero, |(bias, width)| Start::PerRow(&bias[first * width..], width));
         few::combine(sums.as_flattened_mut(), FEW, &[(w.rows(some.clone()), x)], start);
         for (i, row) in out.chunks_exact_mut(units).enumerate() {
             row[some.clone()].iter_mut().zip(&sums).for_each(|(out, line)| *out = line[i % FEW]);
@@ -77,25 +81,31 @@ pub fn affine_with<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, 
     matmul(out, block.units, View::new(x, rows, block.inputs), matrix(block, weights).t(), false);
 }
 
-/// Appends rows of `width` inputs to `out`, each with the constant 1 of the bias behind it.
-pub fn append_with_ones<T: Real>(inputs: &[T], width: usize, out: &mut Vec<T>) {
-    for row in inputs.chunks_exact(width) {
+/// Appends rows of a block's inputs to `out`, each with the constant 1 of the bias behind it if the block has one: what the weights
+/// of a neuron are multiplied by, `[rows, width]`.
+pub fn append_inputs<T: Real>(block: &Block, inputs: &[T], out: &mut Vec<T>) {
+    if !block.bias {
+        return out.extend_from_slice(inputs);
+    }
+    for row in inputs.chunks_exact(block.inputs) {
         out.extend_from_slice(row);
         out.push(T::ONE);
     }
 }
 
-/// Adds `delta' x` and the column sums of `delta` to a block's part of a flat gradient.
+/// Adds `delta' x`, and for the biases the column sums of `delta`, to a block's part of a flat gradient.
 ///
-/// `delta: [rows, units]`, `x: [rows, inputs]`, `gradient: [units, inputs + 1]`.
+/// `delta: [rows, units]`, `x: [rows, inputs]`, `gradient: [units, width]`.
 pub fn accumulate_outer<T: Real>(block: &Block, delta: &[T], x: &[T], rows: usize, gradient: &mut [T]) {
     let width = block.width();
-    let mut sums = vec![T::ZERO; block.units];
-    for row in delta.chunks_exact(block.units).take(rows) {
-        sums.iter_mut().zip(row).for_each(|(sum, d)| *sum += *d);
-    }
-    for (row, sum) in gradient.chunks_exact_mut(width).zip(sums) {
-        row[block.inputs] += sum;
+    if block.bias {
+        let mut sums = vec![T::ZERO; block.units];
+        for row in delta.chunks_exact(block.units).take(rows) {
+            sums.iter_mut().zip(row).for_each(|(sum, d)| *sum += *d);
+        }
+        for (row, sum) in gradient.chunks_exact_mut(width).zip(sums) {
+            row[block.inputs] += sum;
+        }
     }
     let (delta, x) = (View::new(delta, rows, block.units).t(), View::new(x, rows, block.inputs));
     if rows <= FEW {
@@ -115,7 +125,7 @@ pub struct RowShare<'a, T> {
     pub rows: usize,
 }
 
-/// The gradient of some of a block's units, `gradient: [units, inputs + 1]`, summed over shares of the datapoints.
+/// The gradient of some of a block's units, `gradient: [units, width]`, summed over shares of the datapoints.
 pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[RowShare<T>], gradient: &mut [T]) {
     let width = block.width();
     let terms: Vec<(View<T>, View<T>)> = shares
@@ -131,6 +141,9 @@ pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Ro
         for (t, (delta, x)) in terms.into_iter().enumerate() {
             matmul(gradient, width, delta, x, t > 0);
         }
+    }
+    if !block.bias {
+        return;
     }
     let mut sums = vec![T::ZERO; units.len()];
     for share in shares {
@@ -337,11 +350,11 @@ mod tests {
 
     fn problem() -> (Network, Vec<f64>, Vec<f64>) {
         let layers = [
-            LayerSpec::Dense { units: 5 },
+            LayerSpec::dense(5),
             LayerSpec::Rectifier(Rectifier::Relu),
-            LayerSpec::Dense { units: 4 },
+            LayerSpec::dense(4),
             LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 }),
-            LayerSpec::Dense { units: 3 },
+            LayerSpec::dense(3),
         ];
         let network = Network::new(6, &layers).unwrap();
         let weights: Vec<f64> = he_uniform::<f64>(&network, 3);
@@ -396,11 +409,11 @@ mod tests {
     #[test]
     fn compression_keeps_the_curvature() {
         let layers = [
-            LayerSpec::Dense { units: 3 },
+            LayerSpec::dense(3),
             LayerSpec::Rectifier(Rectifier::Relu),
-            LayerSpec::Dense { units: 2 },
+            LayerSpec::dense(2),
             LayerSpec::Rectifier(Rectifier::Abs),
-            LayerSpec::Dense { units: 8 },
+            LayerSpec::dense(8),
         ];
         let network = Network::new(6, &layers).unwrap();
         let mut weights: Vec<f64> = he_uniform(&network, 1);

@@ -3,7 +3,7 @@
 //! Shapes are row-major. `n` is the number of rows (datapoints) of a call, `l = 0..L` counts blocks (layers with weights and
 //! the rectifier and pool behind them), `x_l: [n, features in of block l]` is the input of a block, so `x_0` is the data.
 //! Images are `[height, width, channels]` inside the network and `[channels, height, width]` in the data.
-//! Weights are the flat vector of [`Network`]; a JVP takes and a VJP returns a vector of the same layout.
+//! Weights are the flat vector of [`Network`], with biases where a layer has them; a JVP takes and a VJP returns a vector of the same layout.
 
 use super::{
     Real, View,

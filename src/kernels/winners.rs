@@ -69,7 +69,7 @@ pub(super) fn backward<T: Real>(
             let span = pooled.start * pool.stride..(pooled.end - 1) * pool.stride + pool.size;
             if let Some((x, gradient)) = &mut gradient {
                 sparse.by_unit(pooled.clone(), entries);
-                for (list, gradient) in entries.iter().zip(gradient.chunks_exact_mut(width)) {
+                for (list, gradient) in entries.iter().zip(gradient.chunks_exact_mut(width)).filter(|_| block.bias) {
                     gradient[patch] += list.iter().map(|(_, value)| *value).sum();
                 }
                 unfold(c, &x[place..][..c.input.len()], span.clone(), columns);

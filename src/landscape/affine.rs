@@ -98,7 +98,7 @@ impl<'a> Affine<'a> {
         self.block.activations()
     }
 
-    /// `W x`, and the biases if `bias`, of `count` rows `x: [count, features in]`, at `t = 0`.
+    /// `W x`, and the biases, if there are any, if `bias`, of `count` rows `x: [count, features in]`, at `t = 0`.
     pub fn linear(&self, x: &[f64], count: usize, bias: bool) -> Vec<f64> {
         self.map(self.weights, x, count, bias)
     }
@@ -123,8 +123,9 @@ impl<'a> Affine<'a> {
         for p in 0..x.len() {
             let (left, right) = (x.bounds()[p], x.bounds()[p + 1]);
             let length = right - left;
-            // Bounds of the polynomials on the piece; the constant 1 of the bias counts as an input.
-            let input = 1.0 + (0..=x.degree()).rev().fold(0.0, |sum, k| sum * length + norm(x.row(k, p)));
+            // Bounds of the polynomials on the piece; the constant 1 of a bias counts as an input.
+            let constant = f64::from(u8::from(self.block.bias));
+            let input = constant + (0..=x.degree()).rev().fold(0.0, |sum, k| sum * length + norm(x.row(k, p)));
             sizes.fill(0.0);
             for k in (0..=out.degree()).rev() {
                 sizes.iter_mut().zip(out.row(k, p)).for_each(|(size, v)| *size = *size * length + v.abs());

@@ -130,11 +130,9 @@ mod tests {
     #[test]
     fn a_wide_shallow_network_is_like_brownian_motion() {
         let units = 400;
-        let network = Network::new(
-            1,
-            &[LayerSpec::Dense { units }, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Dense { units: 200 }],
-        )
-        .unwrap();
+        let network =
+            Network::new(1, &[LayerSpec::dense(units), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(200)])
+                .unwrap();
         let mut state = 1u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -16,12 +16,12 @@ pub fn tent(depth: usize) -> (Network, Vec<f64>) {
     // First hidden layer: x and x - 1/2, with their biases behind the weights.
     let mut weights = vec![1.0, 0.0, 1.0, -0.5];
     for layer in 0..depth {
-        layers.extend([LayerSpec::Dense { units: 2 }, LayerSpec::Rectifier(Rectifier::Relu)]);
+        layers.extend([LayerSpec::dense(2), LayerSpec::Rectifier(Rectifier::Relu)]);
         if layer > 0 {
             weights.extend([2.0, -4.0, 0.0, 2.0, -4.0, -0.5]);
         }
     }
-    layers.push(LayerSpec::Dense { units: 1 });
+    layers.push(LayerSpec::dense(1));
     weights.extend([2.0, -4.0, 0.0]);
     (Network::new(1, &layers).expect("two units after two units fit"), weights)
 }

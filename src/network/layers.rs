@@ -2,7 +2,10 @@
 
 use super::shape::Pooling;
 use crate::{kernels::Real, text::suggestion};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, IgnoredAny},
+};
 use std::{collections::BTreeMap, fmt};
 
 /// A piecewise-linear unit `s(a)` with `s(a) = a` for `a > 0`.
@@ -60,16 +63,20 @@ impl Rectifier {
 /// One entry of the layer list of an experiment file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerSpec {
-    /// Fully connected with a bias.
+    /// Fully connected.
     Dense {
         units: usize,
+        /// Whether every unit has a bias.
+        bias: bool,
     },
-    /// A convolution with `maps` square filters and a bias each.
+    /// A convolution with `maps` square filters.
     Conv {
         maps: usize,
         kernel: usize,
         padding: usize,
         stride: usize,
+        /// Whether every filter has a bias.
+        bias: bool,
     },
     Rectifier(Rectifier),
     Pool {
@@ -99,6 +106,19 @@ fn unknown(name: &str) -> String {
 }
 
 impl LayerSpec {
+    /// A dense layer with biases.
+    pub const fn dense(units: usize) -> Self {
+        LayerSpec::Dense { units, bias: true }
+    }
+
+    /// The layer without its biases, if it has any.
+    pub const fn without_bias(mut self) -> Self {
+        if let LayerSpec::Dense { bias, .. } | LayerSpec::Conv { bias, .. } = &mut self {
+            *bias = false;
+        }
+        self
+    }
+
     /// Whether the layer is about images.
     pub fn is_spatial(&self) -> bool {
         matches!(self, LayerSpec::Conv { .. } | LayerSpec::Pool { .. } | LayerSpec::Flatten)
@@ -121,25 +141,30 @@ impl LayerSpec {
     }
 
     /// Parses `{ name = value }` from its settings.
-    fn from_settings(name: &str, settings: Settings) -> Result<Self, String> {
+    fn from_settings(name: &str, mut settings: Settings) -> Result<Self, String> {
         match name {
             "dense" => match settings {
-                Settings::Number(units @ 1..) => Ok(LayerSpec::Dense { units: units as usize }),
+                Settings::Number(units @ 1..) => Ok(LayerSpec::dense(units as usize)),
                 Settings::Number(units) => Err(format!("dense = {units}: a layer needs at least one unit")),
-                Settings::Named(_) => Err("dense takes its number of units: write { dense = 50 }".into()),
+                Settings::Named(_) => {
+                    let bias = settings.take_bias(name)?;
+                    let [units] = settings.resolve(name, [("units", None)], &["bias"])?;
+                    Ok(LayerSpec::Dense { units, bias })
+                }
             },
             "conv" => {
+                let bias = settings.take_bias(name)?;
                 let known = [("maps", None), ("kernel", None), ("padding", Some(0)), ("stride", Some(1))];
-                let [maps, kernel, padding, stride] = settings.resolve(name, known)?;
-                Ok(LayerSpec::Conv { maps, kernel, padding, stride })
+                let [maps, kernel, padding, stride] = settings.resolve(name, known, &["bias"])?;
+                Ok(LayerSpec::Conv { maps, kernel, padding, stride, bias })
             }
             _ => {
                 let pooling = if name == "max_pool" { Pooling::Max } else { Pooling::Average };
                 let (size, stride) = match settings {
-                    Settings::Number(size) => (at_least(name, "size", size, 1)?, None),
+                    Settings::Number(size) => (at_least(name, "size", Setting::Whole(size), 1)?, None),
                     Settings::Named(mut named) => {
                         let stride = named.remove("stride").map(|s| at_least(name, "stride", s, 1)).transpose()?;
-                        let [size] = Settings::Named(named).resolve(name, [("size", None)])?;
+                        let [size] = Settings::Named(named).resolve(name, [("size", None)], &["stride"])?;
                         (size, stride)
                     }
                 };
@@ -160,21 +185,62 @@ pub const MAX_POOL: usize = 9;
 #[serde(untagged, expecting = "expected a whole number or settings in { }")]
 enum Settings {
     Number(i64),
-    Named(BTreeMap<String, i64>),
+    Named(BTreeMap<String, Setting>),
 }
 
-fn at_least(layer: &str, key: &str, value: i64, least: usize) -> Result<usize, String> {
+/// A setting as it was written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Flag(bool),
+    Whole(i64),
+    Number(f64),
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setting::Flag(flag) => write!(f, "{flag}"),
+            Setting::Whole(value) => write!(f, "{value}"),
+            Setting::Number(value) => write!(f, "{value}"),
+            Setting::Text(text) => write!(f, "{text:?}"),
+            Setting::Other(_) => f.write_str("..."),
+        }
+    }
+}
+
+fn at_least(layer: &str, key: &str, value: Setting, least: usize) -> Result<usize, String> {
+    let whole = match value {
+        Setting::Whole(whole) => usize::try_from(whole).ok(),
+        _ => None,
+    };
     // Larger sizes than this cannot be addressed anyway, and their products must not overflow.
-    usize::try_from(value)
-        .ok()
-        .filter(|value| (least..1 << 20).contains(value))
+    whole
+        .filter(|whole| (least..1 << 20).contains(whole))
         .ok_or_else(|| format!("{layer}: {key} = {value} must be a whole number from {least} to {}", (1 << 20) - 1))
 }
 
 impl Settings {
-    /// The values of the known keys, each with its default or `None` where it is required.
-    fn resolve<const N: usize>(self, layer: &str, known: [(&str, Option<usize>); N]) -> Result<[usize; N], String> {
-        let names = known.map(|(key, _)| key);
+    /// Whether there are biases: so it is unless the settings say otherwise.
+    fn take_bias(&mut self, layer: &str) -> Result<bool, String> {
+        let Settings::Named(named) = self else { return Ok(true) };
+        match named.remove("bias") {
+            None => Ok(true),
+            Some(Setting::Flag(bias)) => Ok(bias),
+            Some(other) => Err(format!("{layer}: bias = {other} must be true or false, without quotation marks")),
+        }
+    }
+
+    /// The values of the known keys, each with its default or `None` where it is required. `others` are keys that the layer has besides.
+    fn resolve<const N: usize>(
+        self,
+        layer: &str,
+        known: [(&str, Option<usize>); N],
+        others: &[&'static str],
+    ) -> Result<[usize; N], String> {
+        let names: Vec<&str> = known.iter().map(|(key, _)| *key).chain(others.iter().copied()).collect();
         let required = || {
             let needed = known.iter().filter(|(_, default)| default.is_none()).map(|(key, _)| format!("{key} = 3"));
             format!("{{ {layer} = {{ {} }} }}", needed.collect::<Vec<_>>().join(", "))
@@ -197,13 +263,21 @@ impl Settings {
     }
 }
 
+/// What is said of a layer besides its sizes.
+pub(super) fn no_bias(bias: bool) -> &'static str {
+    if bias { "" } else { ", no bias" }
+}
+
 impl fmt::Display for LayerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LayerSpec::Dense { units } => write!(f, "dense {units}"),
-            LayerSpec::Conv { maps, kernel, padding, stride } => {
+            LayerSpec::Dense { units, bias } => write!(f, "dense {units}{}", no_bias(*bias)),
+            LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
                 write!(f, "conv {maps}, kernel {kernel}, padding {padding}")?;
-                if *stride == 1 { Ok(()) } else { write!(f, ", stride {stride}") }
+                if *stride != 1 {
+                    write!(f, ", stride {stride}")?;
+                }
+                f.write_str(no_bias(*bias))
             }
             LayerSpec::Rectifier(Rectifier::Relu) => f.write_str("relu"),
             LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) => write!(f, "leaky_relu {slope}"),
@@ -217,6 +291,23 @@ impl fmt::Display for LayerSpec {
     }
 }
 
+/// The settings of a layer with weights, in the order of their names; a bias goes without saying.
+#[derive(Default, Serialize)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maps: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    padding: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stride: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<usize>,
+}
+
 impl Serialize for LayerSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -226,10 +317,14 @@ impl Serialize for LayerSpec {
             map.end()
         }
         match *self {
-            LayerSpec::Dense { units } => entry(serializer, "dense", &units),
-            LayerSpec::Conv { maps, kernel, padding, stride } => {
-                let settings = [("maps", maps), ("kernel", kernel), ("padding", padding), ("stride", stride)];
-                entry(serializer, "conv", &BTreeMap::from(settings))
+            LayerSpec::Dense { units, bias: true } => entry(serializer, "dense", &units),
+            LayerSpec::Dense { units, bias: false } => {
+                entry(serializer, "dense", &Written { bias: Some(false), units: Some(units), ..Written::default() })
+            }
+            LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
+                let bias = if bias { None } else { Some(false) };
+                let [kernel, maps, padding, stride] = [kernel, maps, padding, stride].map(Some);
+                entry(serializer, "conv", &Written { bias, kernel, maps, padding, stride, units: None })
             }
             LayerSpec::Rectifier(Rectifier::LeakyRelu { slope }) if slope != 0.01 => {
                 entry(serializer, "leaky_relu", &slope)
@@ -306,14 +401,40 @@ mod tests {
     fn every_form_survives_a_file() {
         let text = r#"layers = [{ conv = { maps = 64, kernel = 5, padding = 2 } }, "relu", { max_pool = 2 },
             { conv = { kernel = 3, maps = 8, stride = 2 } }, { leaky_relu = 0.2 }, { avg_pool = { size = 3, stride = 1 } },
-            { max_pool = { size = 2 } }, "flatten", { dense = 10 }, "abs", "leaky_relu"]"#;
+            { max_pool = { size = 2 } }, "flatten", { dense = 10 }, "abs", "leaky_relu",
+            { dense = { units = 7 } }, { dense = { units = 8, bias = false } }, { dense = { units = 9, bias = true } },
+            { conv = { maps = 4, kernel = 3, bias = false } }]"#;
         let list: List = toml::from_str(text).unwrap();
-        assert_eq!(list.layers[0], LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1 });
+        assert_eq!(list.layers[0], LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1, bias: true });
         assert_eq!(list.layers[5], LayerSpec::Pool { pooling: Pooling::Average, size: 3, stride: 1 });
         assert_eq!(list.layers[6], LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 });
+        assert_eq!(list.layers[11], LayerSpec::dense(7));
+        assert_eq!(list.layers[12], LayerSpec::Dense { units: 8, bias: false });
+        assert_eq!(list.layers[13], LayerSpec::dense(9));
+        assert_eq!(list.layers[14], LayerSpec::Conv { maps: 4, kernel: 3, padding: 0, stride: 1, bias: false });
         assert_eq!(toml::from_str::<List>(&toml::to_string(&list).unwrap()).unwrap(), list);
         let json = serde_json::to_string(&list).unwrap();
         assert_eq!(serde_json::from_str::<List>(&json).unwrap(), list);
+    }
+
+    /// Digests of experiments and manifests go by what is written.
+    #[test]
+    fn a_bias_goes_without_saying() {
+        let conv = LayerSpec::Conv { maps: 8, kernel: 3, padding: 1, stride: 2, bias: true };
+        for (layer, json, text) in [
+            (LayerSpec::dense(5), r#"{"dense":5}"#, "dense 5"),
+            (conv, r#"{"conv":{"kernel":3,"maps":8,"padding":1,"stride":2}}"#, "conv 8, kernel 3, padding 1, stride 2"),
+            (LayerSpec::dense(5).without_bias(), r#"{"dense":{"bias":false,"units":5}}"#, "dense 5, no bias"),
+            (
+                conv.without_bias(),
+                r#"{"conv":{"bias":false,"kernel":3,"maps":8,"padding":1,"stride":2}}"#,
+                "conv 8, kernel 3, padding 1, stride 2, no bias",
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&layer).unwrap(), json);
+            assert_eq!(layer.to_string(), text);
+        }
+        assert_eq!(LayerSpec::Flatten.without_bias(), LayerSpec::Flatten);
     }
 
     #[test]
@@ -332,7 +453,19 @@ mod tests {
             ("{ avg_pool = { stride = 2 } }", "avg_pool has no size"),
             ("{ avg_pool = { size = 2, strid = 2 } }", "no setting \"strid\""),
             ("{ flatten = 1 }", "takes no value"),
-            ("{ dense = { units = 3 } }", "{ dense = 50 }"),
+            ("{ dense = { units = 0 } }", "dense: units = 0 must be a whole number"),
+            ("{ dense = { unit = 3 } }", "{ dense = { units = 3 } }"),
+            ("{ dense = { bias = false } }", "dense has no units"),
+            ("{ dense = { units = 3, bais = false } }", "no setting \"bais\"; did you mean \"bias\""),
+            ("{ dense = { units = 3, bias = \"false\" } }", "bias = \"false\" must be true or false"),
+            ("{ dense = { units = 3, bias = 0 } }", "bias = 0 must be true or false"),
+            ("{ dense = { units = 3, bias = [] } }", "must be true or false"),
+            ("{ dense = { units = true } }", "units = true must be a whole number"),
+            ("{ dense = true }", "whole number or settings"),
+            ("{ conv = { maps = 3, kernel = 3, bias = 1.5 } }", "bias = 1.5 must be true or false"),
+            ("{ conv = { maps = 3, kernel = 3, biass = false } }", "did you mean \"bias\""),
+            ("{ max_pool = { size = 2, bias = false } }", "max_pool has no setting \"bias\""),
+            ("{ avg_pool = { size = 2, strides = 2 } }", "did you mean \"stride\""),
             ("\"max_pool\"", "{ max_pool = 2 }"),
             ("\"flattn\"", "did you mean \"flatten\""),
         ] {

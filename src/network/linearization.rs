@@ -33,7 +33,7 @@ pub struct Linearization {
 pub struct BlockDirection {
     /// `[inputs, units]`.
     pub matrix: Tensor<2>,
-    /// `[1, units]`.
+    /// `[1, units]`; zeros, and of no effect, for a block without biases.
     pub bias: Tensor<2>,
 }
 
@@ -44,10 +44,12 @@ pub fn blocks_from_flat(network: &Network, flat: &[f64], device: &Device, dtype:
         .iter()
         .map(|block| {
             let all = tensor(&flat[block.range()], block.units, block.width(), device, dtype).transpose();
-            BlockDirection {
-                matrix: all.clone().slice([0..block.inputs, 0..block.units]),
-                bias: all.slice([block.inputs..block.width(), 0..block.units]),
-            }
+            let matrix = all.clone().slice([0..block.inputs, 0..block.units]);
+            let bias = match block.bias {
+                true => all.slice([block.inputs..block.width(), 0..block.units]),
+                false => Tensor::zeros([1, block.units], (device, dtype)),
+            };
+            BlockDirection { matrix, bias }
         })
         .collect()
 }
@@ -85,6 +87,7 @@ fn sizes(image: super::Image) -> [usize; 3] {
 
 /// The linear map of a block: `[n, features in]` to `[n, pre-activations]`.
 fn apply(block: &Block, x: Tensor<2>, matrix: Tensor<2>, bias: Option<Tensor<2>>) -> Tensor<2> {
+    let bias = bias.filter(|_| block.bias);
     match &block.map {
         LinearMap::Dense { .. } => {
             let a = x.matmul(matrix);
@@ -113,17 +116,19 @@ fn apply_transposed(block: &Block, delta: Tensor<2>, matrix: Tensor<2>) -> Tenso
 
 /// The derivative of `<delta, a>` in the weights of a block.
 fn outer(block: &Block, x: Tensor<2>, delta: Tensor<2>, matrix: Tensor<2>) -> BlockDirection {
+    let sums = |delta: Tensor<2>| {
+        let sums = delta.sum_dim(0);
+        if block.bias { sums } else { sums.zeros_like() }
+    };
     match &block.map {
-        LinearMap::Dense { .. } => {
-            BlockDirection { matrix: x.transpose().matmul(delta.clone()), bias: delta.sum_dim(0) }
-        }
+        LinearMap::Dense { .. } => BlockDirection { matrix: x.transpose().matmul(delta.clone()), bias: sums(delta) },
         LinearMap::Convolution(c) => {
             let (images, deltas) = (to_images(x, sizes(c.input)), to_images(delta.clone(), sizes(c.output)));
             let gradient = conv2d_weight_backward(images, filters(c, matrix), deltas, options(c));
             let positions = delta.dims()[0] * c.output.positions();
             BlockDirection {
                 matrix: gradient.permute([2, 3, 1, 0]).reshape([block.inputs, block.units]),
-                bias: delta.reshape([positions, block.units]).sum_dim(0),
+                bias: sums(delta.reshape([positions, block.units])),
             }
         }
     }

@@ -106,7 +106,7 @@ fn steps(side: usize, padding: usize, size: usize, stride: usize) -> Option<usiz
     (side + 2 * padding).checked_sub(size).map(|rest| rest / stride + 1)
 }
 
-/// A convolution with a square kernel, zero padding and bias: `a[y, x, m] = sum_{i, j, c} W[m, i, j, c] x[y s + i - p, x s + j - p, c] + b[m]`.
+/// A convolution with a square kernel and zero padding, here with a bias: `a[y, x, m] = sum_{i, j, c} W[m, i, j, c] x[y s + i - p, x s + j - p, c] + b[m]`.
 ///
 /// Positions that would need rows or columns beyond the padding are left out, as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The blocks of a network, their shapes, and how they lie in the flat weight vector.
 
 use super::{
-    layers::{LayerSpec, Rectifier},
+    layers::{LayerSpec, Rectifier, no_bias},
     shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;
@@ -22,8 +22,8 @@ pub enum LinearMap {
 /// A layer with weights together with the rectifier and the pool behind it.
 ///
 /// Its weights are the range [`Block::range`] of the flat weight vector: a row-major matrix
-/// `[units, inputs + 1]` whose last column is the bias, so that a neuron's weight vector is one row. The neurons of a
-/// convolution are its filters, with inputs `[kernel row, kernel column, channel]`.
+/// `[units, inputs + 1]` whose last column is the bias, so that a neuron's weight vector is one row; `[units, inputs]` if the layer has
+/// no bias. The neurons of a convolution are its filters, with inputs `[kernel row, kernel column, channel]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Index of the layer with weights in the layer list.
@@ -32,6 +32,8 @@ pub struct Block {
     pub inputs: usize,
     /// Neurons: units of a dense layer, filters of a convolution.
     pub units: usize,
+    /// Whether a neuron has a bias.
+    pub bias: bool,
     /// Where its weights start in the flat vector.
     pub offset: usize,
     pub map: LinearMap,
@@ -42,9 +44,9 @@ pub struct Block {
 }
 
 impl Block {
-    /// Weights per neuron: its inputs and its bias.
+    /// Weights per neuron: one for each input, and its bias if it has one.
     pub fn width(&self) -> usize {
-        self.inputs + 1
+        self.inputs + usize::from(self.bias)
     }
 
     /// The block's weights in the flat vector.
@@ -196,11 +198,18 @@ impl Builder<'_> {
     }
 
     /// Adds a block whose datapoints have `activations` pre-activations.
-    fn push(&mut self, layer: usize, inputs: usize, units: usize, map: LinearMap) -> Result<(), NetworkError> {
+    fn push(
+        &mut self,
+        layer: usize,
+        inputs: usize,
+        (units, bias): (usize, bool),
+        map: LinearMap,
+    ) -> Result<(), NetworkError> {
         let fits = |size: usize| size < 1 << 40;
-        let weights = inputs.checked_add(1).and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
+        let width = inputs.checked_add(usize::from(bias));
+        let weights = width.and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
         let end = weights.and_then(|w| self.end.checked_add(w)).filter(|end| fits(*end));
-        let block = Block { layer, inputs, units, offset: self.end, map, rectifier: None, pool: None };
+        let block = Block { layer, inputs, units, bias, offset: self.end, map, rectifier: None, pool: None };
         let (Some(end), true) = (end, fits(block.positions().saturating_mul(units))) else {
             return Err(NetworkError::TooLarge { layer, inputs, units });
         };
@@ -222,7 +231,7 @@ impl Builder<'_> {
         let layer = self.layers[index];
         let text = || layer.to_string();
         let shape = match layer {
-            LayerSpec::Dense { units } => {
+            LayerSpec::Dense { units, bias } => {
                 let inputs = match self.at() {
                     Shape::Features(features) => features,
                     Shape::Image(image) => {
@@ -236,17 +245,17 @@ impl Builder<'_> {
                     Some(Shape::Image(image)) => Some(*image),
                     _ => None,
                 };
-                self.push(index, inputs, units, LinearMap::Dense { flattened })?;
+                self.push(index, inputs, (units, bias), LinearMap::Dense { flattened })?;
                 Shape::Features(units)
             }
-            LayerSpec::Conv { maps, kernel, padding, stride } => {
+            LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
                 let image = self.image(index)?;
                 let Some(convolution) = Convolution::new(image, maps, kernel, padding, stride) else {
                     let largest = image.height.min(image.width) + 2 * padding;
                     let trail = self.trail();
                     return Err(NetworkError::Kernel { layer: index, text: text(), image, largest, trail });
                 };
-                self.push(index, convolution.patch(), maps, LinearMap::Convolution(convolution))?;
+                self.push(index, convolution.patch(), (maps, bias), LinearMap::Convolution(convolution))?;
                 Shape::Image(convolution.output)
             }
             LayerSpec::Rectifier(rectifier) => {
@@ -364,7 +373,7 @@ impl Network {
             .iter()
             .zip(before.zip(&self.shapes))
             .map(|(layer, (from, to))| match layer {
-                LayerSpec::Dense { .. } => format!("dense {from} -> {to}"),
+                LayerSpec::Dense { bias, .. } => format!("dense {from} -> {to}{}", no_bias(*bias)),
                 LayerSpec::Flatten => format!("flatten {from} -> {to}"),
                 LayerSpec::Conv { .. } | LayerSpec::Pool { .. } => format!("{layer}: {from} -> {to}"),
                 LayerSpec::Rectifier(_) => layer.to_string(),
@@ -380,8 +389,8 @@ mod tests {
 
     const IMAGE: Image = Image { channels: 3, height: 8, width: 8 };
     const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
-    const DENSE: LayerSpec = LayerSpec::Dense { units: 4 };
-    const CONV: LayerSpec = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 };
+    const DENSE: LayerSpec = LayerSpec::dense(4);
+    const CONV: LayerSpec = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1, bias: true };
     const POOL: LayerSpec = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
 
     #[test]
@@ -395,14 +404,22 @@ mod tests {
         let lines = network.describe();
         assert_eq!(lines[0], "conv 5, kernel 3, padding 1: 3x8x8 -> 5x8x8");
         assert_eq!(lines[2..], ["max_pool 2: 5x8x8 -> 5x4x4", "flatten 5x4x4 -> 80", "dense 80 -> 4"]);
+        // Without biases there is a weight less per neuron.
+        let network = Network::new(IMAGE, &layers.map(LayerSpec::without_bias)).unwrap();
+        let [conv, dense] = network.blocks() else { panic!("two blocks") };
+        assert_eq!((conv.inputs, conv.width(), conv.range(), conv.neuron(1)), (27, 27, 0..135, 27..54));
+        assert_eq!((dense.inputs, dense.width(), dense.range(), network.parameters()), (80, 80, 135..455, 455));
+        let lines = network.describe();
+        assert_eq!(lines[0], "conv 5, kernel 3, padding 1, no bias: 3x8x8 -> 5x8x8");
+        assert_eq!(lines[4], "dense 80 -> 4, no bias");
     }
 
     #[test]
     fn layers_that_do_not_fit_are_refused_with_the_shapes() {
         use LayerSpec::Flatten;
-        let large = LayerSpec::Conv { maps: 2, kernel: 11, padding: 1, stride: 1 };
+        let large = LayerSpec::Conv { maps: 2, kernel: 11, padding: 1, stride: 1, bias: true };
         let three = LayerSpec::Pool { pooling: Pooling::Average, size: 3, stride: 3 };
-        let huge = LayerSpec::Conv { maps: 1 << 19, kernel: 1, padding: 1 << 19, stride: 1 };
+        let huge = LayerSpec::Conv { maps: 1 << 19, kernel: 1, padding: 1 << 19, stride: 1, bias: true };
         for (layers, expected) in [
             (&[DENSE][..], "put \"flatten\" before it"),
             (&[CONV, RELU, POOL, DENSE], "layer 3 (dense 4) gets an image of 5x4x4"),

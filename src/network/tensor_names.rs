@@ -3,7 +3,7 @@
 
 use super::{
     Block, Network,
-    weights::{bias_name, file_shape, weight_name},
+    weights::{file_shape, weight_name},
 };
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
@@ -11,12 +11,31 @@ use std::collections::BTreeMap;
 /// The names of a network's tensors in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorNames {
-    /// Of each block: its matrix and its bias.
-    pub blocks: Vec<[String; 2]>,
+    pub blocks: Vec<BlockNames>,
     /// How they were found, if not under their own names: a sentence.
     pub note: Option<String>,
     /// Tensors that no layer uses, in natural order.
     pub unused: Vec<String>,
+}
+
+/// The names of a block's tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockNames {
+    pub weight: String,
+    /// `None` for a layer without bias.
+    pub bias: Option<String>,
+}
+
+impl BlockNames {
+    /// Those of a module, which may stand for this block.
+    fn of(block: &Block, module: &str) -> Self {
+        Self { weight: format!("{module}.weight"), bias: block.bias.then(|| format!("{module}.bias")) }
+    }
+
+    /// Both, or the one that there is.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
 }
 
 /// Shapes of a file's tensors by name.
@@ -39,28 +58,53 @@ impl TensorNames {
     pub fn find(network: &Network, tensors: &SafeTensors) -> Result<Self, Mismatch> {
         let views = tensors.tensors();
         let shapes: Shapes = views.iter().map(|(name, view)| (name.as_str(), view.shape())).collect();
-        let own: Vec<[String; 2]> =
-            network.blocks().iter().map(|block| [weight_name(block), bias_name(block)]).collect();
-        let (blocks, note) = named(&own, &shapes)
-            .or_else(|| by_shape(network, &own, &shapes))
-            .ok_or_else(|| missing(network, &own, &shapes))?;
+        let (blocks, note) =
+            named(network, &shapes).or_else(|| by_shape(network, &shapes)).ok_or_else(|| missing(network, &shapes))?;
         network.blocks().iter().zip(&blocks).try_for_each(|(block, names)| check_shapes(block, names, &shapes))?;
-        let used = |name: &str| blocks.iter().flatten().any(|used| used == name);
-        let unused = in_order(&shapes).into_iter().filter(|name| !used(name)).map(str::to_owned).collect();
+        let mut used: Vec<String> = blocks.iter().flat_map(BlockNames::all).cloned().collect();
+        for (block, names) in network.blocks().iter().zip(&blocks).filter(|(block, _)| !block.bias) {
+            used.extend(zero_bias(block, layer(&names.weight), tensors)?);
+        }
+        let unused = in_order(&shapes).into_iter().map(str::to_owned).filter(|name| !used.contains(name)).collect();
         Ok(Self { blocks, note, unused })
     }
 }
 
-type Found = (Vec<[String; 2]>, Option<String>);
+/// The tensor of biases that a file may have for a layer without bias, if all are 0.
+fn zero_bias(block: &Block, module: &str, tensors: &SafeTensors) -> Result<Option<String>, Mismatch> {
+    let name = format!("{module}.bias");
+    let Ok(bias) = tensors.tensor(&name) else { return Ok(None) };
+    // Of every type of number, 0 and -0 have no bits but a sign, the first of the last byte.
+    let size = bias.dtype().bitsize().div_ceil(8).max(1);
+    let is_zero = |value: &[u8]| value.iter().rev().enumerate().all(|(at, byte)| byte & !(u8::from(at == 0) << 7) == 0);
+    if bias.data().chunks(size).all(is_zero) {
+        return Ok(Some(name));
+    }
+    let reason = format!(
+        "has values other than 0, but layer {} has no bias by the layer list; leave \"bias\": false out there",
+        block.layer
+    );
+    Err(Mismatch { name, reason })
+}
+
+type Found = (Vec<BlockNames>, Option<String>);
+
+/// The index of a block's layer, by which PyTorch calls it.
+fn number(block: &Block) -> String {
+    block.layer.to_string()
+}
 
 /// The expected names as they are, or behind one prefix.
-fn named(own: &[[String; 2]], shapes: &Shapes) -> Option<Found> {
-    let first = own.first()?[0].as_str();
-    let prefixes =
-        shapes.keys().filter_map(|name| name.strip_suffix(first)).filter(|p| p.is_empty() || p.ends_with('.'));
-    let with =
-        |prefix: &str| own.iter().map(|pair| pair.each_ref().map(|name| format!("{prefix}{name}"))).collect::<Vec<_>>();
-    let whole = |prefix: &&str| with(prefix).iter().flatten().all(|name| shapes.contains_key(name.as_str()));
+fn named(network: &Network, shapes: &Shapes) -> Option<Found> {
+    let first = format!("{}.weight", number(network.blocks().first()?));
+    let prefixes = shapes.keys().filter_map(|name| name.strip_suffix(&first));
+    let with = |prefix: &str| -> Vec<BlockNames> {
+        network.blocks().iter().map(|block| BlockNames::of(block, &format!("{prefix}{}", number(block)))).collect()
+    };
+    let whole = |prefix: &&str| {
+        let stands_alone = prefix.is_empty() || prefix.ends_with('.');
+        stands_alone && with(prefix).iter().flat_map(BlockNames::all).all(|name| shapes.contains_key(name.as_str()))
+    };
     let mut fitting = prefixes.filter(whole);
     let prefix = fitting.next()?;
     // The name itself comes before those behind prefixes; of several prefixes none is the right one.
@@ -88,7 +132,8 @@ fn fits(block: &Block, module: &str, shapes: &Shapes) -> bool {
     let tail = |name: String, expected: &[usize]| {
         shapes.get(name.as_str()).is_some_and(|shape| without_states(shape, expected.len()) == Some(expected))
     };
-    tail(format!("{module}.weight"), &file_shape(block)) && tail(format!("{module}.bias"), &[block.units])
+    let bias = format!("{module}.bias");
+    tail(format!("{module}.weight"), &file_shape(block)) && (!block.bias || tail(bias, &[block.units]))
 }
 
 /// A shape without its axis of states, if it has as many others as it should have.
@@ -101,23 +146,21 @@ fn without_states(shape: &[usize], axes: usize) -> Option<&[usize]> {
 }
 
 /// Modules under names of their own, where the shapes fit in one way only.
-fn by_shape(network: &Network, own: &[[String; 2]], shapes: &Shapes) -> Option<Found> {
+fn by_shape(network: &Network, shapes: &Shapes) -> Option<Found> {
     let modules = modules(shapes);
     let mut pairs = Vec::new();
     for block in network.blocks() {
         let mut fitting = modules.iter().filter(|module| fits(block, module, shapes));
         let (Some(module), None) = (fitting.next(), fitting.next()) else { return None };
-        pairs.push(*module);
+        pairs.push((block, *module));
     }
-    let distinct = pairs.iter().enumerate().all(|(at, module)| !pairs[..at].contains(module));
-    if !distinct || pairs.iter().any(|module| is_counted(module)) {
+    let distinct = pairs.iter().enumerate().all(|(at, pair)| !pairs[..at].iter().any(|other| other.1 == pair.1));
+    if !distinct || pairs.iter().any(|(_, module)| is_counted(module)) {
         return None;
     }
-    let list: Vec<String> =
-        own.iter().zip(&pairs).map(|([weight, _], module)| format!("{} = {module}", layer(weight))).collect();
+    let list: Vec<String> = pairs.iter().map(|(block, module)| format!("{} = {module}", number(block))).collect();
     let note = format!("layers are found by their shapes: {}", list.join(", "));
-    let blocks = pairs.iter().map(|module| [format!("{module}.weight"), format!("{module}.bias")]).collect();
-    Some((blocks, Some(note)))
+    Some((pairs.iter().map(|(block, module)| BlockNames::of(block, module)).collect(), Some(note)))
 }
 
 /// `0` of `0.weight`.
@@ -126,40 +169,47 @@ fn layer(name: &str) -> &str {
 }
 
 /// What to say of names that are not there.
-fn missing(network: &Network, own: &[[String; 2]], shapes: &Shapes) -> Mismatch {
+fn missing(network: &Network, shapes: &Shapes) -> Mismatch {
     let modules = modules(shapes);
+    let blocks = network.blocks();
     let prefix = modules
         .iter()
-        .find_map(|module| module.strip_suffix(layer(&own[0][0])))
+        .find_map(|module| module.strip_suffix(&number(&blocks[0])))
         .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
         .unwrap_or_default();
-    let at = |name: &str| shapes.get(format!("{prefix}{name}").as_str());
-    let absent = |pair: &[String; 2]| pair.iter().find(|name| at(name).is_none()).cloned();
-    let (l, name) =
-        own.iter().enumerate().find_map(|(l, pair)| Some((l, absent(pair)?))).unwrap_or((0, own[0][0].clone()));
-    let block = &network.blocks()[l];
+    let expected = |block: &Block| BlockNames::of(block, &format!("{prefix}{}", number(block)));
+    let lacks = |name: &&String| !shapes.contains_key(name.as_str());
+    let absent = |block| Some((block, expected(block).all().find(lacks)?.clone()));
+    let (block, name) = blocks.iter().find_map(absent).unwrap_or((&blocks[0], weight_name(&blocks[0])));
     let found = list(&in_order(shapes));
-    let normalized = modules.iter().find(|module| shapes.contains_key(format!("{module}.running_mean").as_str()));
-    let has_weight = at(&own[l][0]).is_some();
-    let counted = modules.iter().filter(|module| is_counted(module) && module.starts_with(prefix));
-    let others = own.iter().map(|pair| format!("{prefix}{}", layer(&pair[0])));
-    let taken: Vec<String> = others.collect();
-    let shifted =
-        counted.filter(|module| !taken.contains(&(**module).to_owned())).find(|module| fits(block, module, shapes));
+    let taken: Vec<String> = blocks.iter().map(|block| format!("{prefix}{}", number(block))).collect();
+    let shifted = modules
+        .iter()
+        .filter(|module| is_counted(module) && module.starts_with(prefix) && !taken.contains(&(**module).to_owned()))
+        .find(|module| fits(block, module, shapes));
     let reason = if let Some(module) = shifted {
-        let between = normalized.map_or(String::new(), |n| format!(" (\"{n}\" is a batch normalization)"));
+        let is_normalized = |module: &&&str| shapes.contains_key(format!("{module}.running_mean").as_str());
+        let between = modules.iter().find(is_normalized);
+        let between = between.map_or(String::new(), |module| format!(" (\"{module}\" is a batch normalization)"));
         format!(
             "but \"{module}\" has its shapes: a layer before it is not in the list{between}. Layers that change nothing at \
              evaluation, like dropout, are left out and the others counted anew: rename \"{module}\" to \"{}\"; others \
              cannot be analysed",
             layer(&name)
         )
-    } else if has_weight {
+    } else if shapes.contains_key(expected(block).weight.as_str()) {
+        let (kind, size, units) = match block.convolution() {
+            None => ("dense", "units", block.units.to_string()),
+            Some(_) => ("conv", "maps", format!("{}, ...", block.units)),
+        };
         format!(
-            "only its weights: a layer without bias is not in the layer list; put in a bias of zeros. There are {found}"
+            "only its weights. If layer {} has no bias, its entry in the layer list must say so: \
+             {{ \"{kind}\": {{ \"{size}\": {units}, \"bias\": false }} }} in a manifest, {{ {kind} = {{ {size} = {units}, bias = \
+             false }} }} in an experiment file. There are {found}",
+            block.layer
         )
     } else {
-        let example = layer(&own[0][0]);
+        let example = number(&blocks[0]);
         format!(
             "and no other names fit the shapes in one way only; name the tensors after their layers, \"{example}.weight\", \
              \"{example}.bias\", counting every layer from 0 as nn.Sequential does. There are {found}"
@@ -169,8 +219,8 @@ fn missing(network: &Network, own: &[[String; 2]], shapes: &Shapes) -> Mismatch 
 }
 
 /// Compares a block's tensors with the shapes that they must have.
-fn check_shapes(block: &Block, names: &[String; 2], shapes: &Shapes) -> Result<(), Mismatch> {
-    for (name, expected) in names.iter().zip([file_shape(block), vec![block.units]]) {
+fn check_shapes(block: &Block, names: &BlockNames, shapes: &Shapes) -> Result<(), Mismatch> {
+    for (name, expected) in names.all().zip([file_shape(block), vec![block.units]]) {
         let found = shapes[name.as_str()];
         let tail = without_states(found, expected.len());
         if tail == Some(&expected[..]) {
@@ -240,8 +290,7 @@ mod tests {
     const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
 
     fn network(units: &[usize]) -> Network {
-        let layers: Vec<LayerSpec> =
-            units.iter().flat_map(|units| [RELU, LayerSpec::Dense { units: *units }]).skip(1).collect();
+        let layers: Vec<LayerSpec> = units.iter().flat_map(|units| [RELU, LayerSpec::dense(*units)]).skip(1).collect();
         Network::new(5, &layers).unwrap()
     }
 
@@ -269,6 +318,10 @@ mod tests {
         find(network, &tensors)
     }
 
+    fn named(module: &str) -> BlockNames {
+        BlockNames { weight: format!("{module}.weight"), bias: Some(format!("{module}.bias")) }
+    }
+
     #[test]
     fn prefixes_of_wrappers_are_taken_off() {
         let network = network(&[4, 3]);
@@ -276,7 +329,7 @@ mod tests {
             let modules = [format!("{prefix}0"), format!("{prefix}2")];
             let modules = modules.each_ref().map(String::as_str);
             let names = modules_of(&network, &modules, &[[4, 5], [3, 4]]).unwrap();
-            assert_eq!(names.blocks[1], [format!("{prefix}2.weight"), format!("{prefix}2.bias")]);
+            assert_eq!(names.blocks[1], named(&format!("{prefix}2")));
             assert_eq!(names.note.is_some_and(|note| note.contains(prefix)), !prefix.is_empty());
         }
         // Two networks in one file: neither is it.
@@ -291,7 +344,7 @@ mod tests {
     #[test]
     fn attributes_are_found_where_the_shapes_leave_no_choice() {
         let names = modules_of(&network(&[4, 3]), &["out", "fc1"], &[[3, 4], [4, 5]]).unwrap();
-        assert_eq!(names.blocks, [["fc1.weight", "fc1.bias"], ["out.weight", "out.bias"]]);
+        assert_eq!(names.blocks, [named("fc1"), named("out")]);
         let note = names.note.unwrap();
         assert!(note.contains("0 = fc1") && note.contains("2 = out"), "{note}");
         let twice = modules_of(&network(&[5, 5]), &["a", "b"], &[[5, 5], [5, 5]]).unwrap_err();
@@ -332,9 +385,9 @@ mod tests {
         let error = find(&dense, &[("0.weight", &[4, 6]), ("0.bias", &[4])]).unwrap_err();
         assert!(error.reason.contains("check the layer list"), "{error:?}");
         let layers = [
-            LayerSpec::Conv { maps: 2, kernel: 3, padding: 0, stride: 1 },
+            LayerSpec::Conv { maps: 2, kernel: 3, padding: 0, stride: 1, bias: true },
             LayerSpec::Flatten,
-            LayerSpec::Dense { units: 1 },
+            LayerSpec::dense(1),
         ];
         let spatial = Network::new(Image { channels: 5, height: 3, width: 3 }, &layers).unwrap();
         let rest = [("0.bias", &[2][..]), ("2.weight", &[1, 2]), ("2.bias", &[1])];

@@ -54,8 +54,8 @@ pub enum WeightsError {
     NotFinite { path: PathBuf, name: String, index: usize },
 }
 
-/// Reads `"{layer}.weight"`, `[units, inputs]` or `[maps, channels, kernel, kernel]`, and `"{layer}.bias"` `[units]` of every layer
-/// with weights, or what [`TensorNames`] finds in their place.
+/// Reads `"{layer}.weight"`, `[units, inputs]` or `[maps, channels, kernel, kernel]`, and `"{layer}.bias"` `[units]`, unless it has no
+/// bias, of every layer with weights, or what [`TensorNames`] finds in their place.
 ///
 /// # Errors
 /// If the file cannot be read, has other tensors than the network, or values that are not finite.
@@ -105,22 +105,24 @@ pub fn stack_named<T: Real>(
     let shape = |tail: &[usize]| [&leading, tail].concat();
     // The network may be one that the file does not bear out: no memory for its weights before they are known to be there.
     let mut found = Vec::with_capacity(network.blocks().len());
-    for (block, [weight, bias]) in network.blocks().iter().zip(&names.blocks) {
-        let matrix = tensor(path, tensors, weight, &shape(&file_shape(block)))?;
-        found.push((matrix, tensor(path, tensors, bias, &shape(&[block.units]))?));
+    for (block, names) in network.blocks().iter().zip(&names.blocks) {
+        let matrix = tensor(path, tensors, &names.weight, &shape(&file_shape(block)))?;
+        let bias = names.bias.as_ref().map(|name| tensor(path, tensors, name, &shape(&[block.units])));
+        found.push((matrix, bias.transpose()?));
     }
     let mut out = vec![vec![T::ZERO; network.parameters()]; states.unwrap_or(1)];
     for ((block, names), (matrix, bias)) in network.blocks().iter().zip(&names.blocks).zip(&found) {
         let (width, inputs) = (block.width(), block.inputs);
-        let matrix: Vec<T> = values(path, &names[0], matrix)?;
-        let bias: Vec<T> = values(path, &names[1], bias)?;
+        let matrix: Vec<T> = values(path, &names.weight, matrix)?;
+        let name = names.bias.as_deref().unwrap_or_default();
+        let bias: Vec<T> = bias.as_ref().map_or(Ok(Vec::new()), |bias| values(path, name, bias))?;
         for (s, state) in out.iter_mut().enumerate() {
             let target = &mut state[block.range()];
             for (u, row) in target.chunks_exact_mut(width).enumerate() {
                 let start = (s * block.units + u) * inputs;
                 let stored = &matrix[start..start + inputs];
                 row.iter_mut().zip(file_order(block)).for_each(|(w, at)| *w = stored[at]);
-                row[inputs] = bias[s * block.units + u];
+                row[inputs..].iter_mut().for_each(|b| *b = bias[s * block.units + u]);
             }
         }
     }
@@ -137,7 +139,7 @@ fn check_finite<T: Real>(
 ) -> Result<(), WeightsError> {
     let Some(at) = state.iter().position(|w| !w.is_finite()) else { return Ok(()) };
     let of = network.blocks().iter().zip(&names.blocks).find(|(block, _)| block.range().contains(&at));
-    for name in of.into_iter().flat_map(|(_, names)| names) {
+    for name in of.into_iter().flat_map(|(_, names)| names.all()) {
         let view =
             tensors.tensor(name).map_err(|e| WeightsError::Malformed { path: path.into(), reason: e.to_string() })?;
         if let Some(index) = values::<T>(path, name, &view)?.iter().position(|w| !w.is_finite()) {
@@ -220,11 +222,13 @@ pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool)
             for row in state[block.range()].chunks_exact(block.width()) {
                 row.iter().zip(file_order(block)).for_each(|(w, at)| stored[at] = *w);
                 stored.iter().for_each(|v| push(&mut matrix, *v));
-                push(&mut bias, row[block.inputs]);
+                row[block.inputs..].iter().for_each(|b| push(&mut bias, *b));
             }
         }
         buffers.push((weight_name(block), [leading.clone(), file_shape(block)].concat(), matrix));
-        buffers.push((bias_name(block), [leading.clone(), vec![block.units]].concat(), bias));
+        if block.bias {
+            buffers.push((bias_name(block), [leading.clone(), vec![block.units]].concat(), bias));
+        }
     }
     let views: Result<BTreeMap<&str, TensorView>, _> = buffers
         .iter()
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn weights_survive_a_file_and_lie_in_he_bounds() {
-        let network = Network::new(6, &[LayerSpec::Dense { units: 4 }, LayerSpec::Dense { units: 2 }]).unwrap();
+        let network = Network::new(6, &[LayerSpec::dense(4), LayerSpec::dense(2)]).unwrap();
         let weights: Vec<f32> = he_uniform(&network, 9);
         for (i, w) in weights[..28].iter().enumerate() {
             assert!(w.abs() <= 1.0 && (i % 7 != 6 || *w == 0.0));
@@ -257,17 +261,80 @@ mod tests {
         let path = dir.path().join("w.safetensors");
         write_weights(&network, &weights, &path).unwrap();
         assert_eq!(read_weights::<f32>(&network, &path).unwrap(), weights);
-        let wider = Network::new(6, &[LayerSpec::Dense { units: 5 }, LayerSpec::Dense { units: 2 }]).unwrap();
+        let wider = Network::new(6, &[LayerSpec::dense(5), LayerSpec::dense(2)]).unwrap();
         let error = read_weights::<f32>(&wider, &path).unwrap_err().to_string();
         assert!(error.contains("0.weight") && error.contains("[4, 6]") && error.contains("[5, 6]"), "{error}");
     }
 
     #[test]
+    fn a_layer_without_bias_has_no_tensor_of_biases() {
+        let dense = [LayerSpec::dense(4), LayerSpec::dense(2)];
+        let image = Image { channels: 3, height: 3, width: 2 };
+        let conv = LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1, bias: false };
+        let both = [conv, LayerSpec::Flatten, LayerSpec::dense(2)];
+        let networks = [
+            Network::new(6, &[dense[0].without_bias(), dense[1]]).unwrap(),
+            Network::new(6, &[dense[0], dense[1].without_bias()]).unwrap(),
+            Network::new(image, &both).unwrap(),
+        ];
+        for (network, (without, with)) in
+            networks.iter().zip([("0.bias", "1.bias"), ("1.bias", "0.bias"), ("0.bias", "2.bias")])
+        {
+            let weights: Vec<Vec<f64>> =
+                (0..3).map(|s| (0..network.parameters()).map(|i| (i + s) as f64 + 0.5).collect()).collect();
+            let states: Vec<&[f64]> = weights.iter().map(Vec::as_slice).collect();
+            let bytes = encode_states(network, &states, true).unwrap();
+            let tensors = SafeTensors::deserialize(&bytes).unwrap();
+            assert!(tensors.tensor(without).is_err() && tensors.tensor(with).is_ok());
+            assert_eq!(stack_states::<f64>(network, Path::new("memory"), &tensors, Some(3)).unwrap(), weights);
+        }
+        // Only the matrices are drawn, as with biases.
+        let (with, without) = (Network::new(6, &dense).unwrap(), &networks[0]);
+        let (all, some): (Vec<f64>, Vec<f64>) = (he_uniform(&with, 9), he_uniform(without, 9));
+        assert!(all[..28].chunks(7).zip(some[..24].chunks(6)).all(|(a, b)| a[..6] == *b));
+        assert_eq!(all[28..], some[24..]);
+    }
+
+    /// Reads the file of a network with other layers.
+    fn read_as(layers: &[LayerSpec], of: &Network, weights: &[f32]) -> Result<Vec<f32>, WeightsError> {
+        let bytes = encode_states(of, &[weights], false).unwrap();
+        let network = Network::new(of.input(), layers).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        stack_states(&network, Path::new("w.safetensors"), &tensors, None).map(|mut states| states.remove(0))
+    }
+
+    #[test]
+    fn files_that_say_otherwise_about_biases_are_refused_unless_they_have_zeros() {
+        let layers = [LayerSpec::dense(4), LayerSpec::dense(2)];
+        let without = layers.map(LayerSpec::without_bias);
+        let network = Network::new(6, &layers).unwrap();
+        let mut weights: Vec<f32> = he_uniform(&network, 3);
+        let rows = weights[..28].chunks(7).map(|row| &row[..6]).chain(weights[28..].chunks(5).map(|row| &row[..4]));
+        assert_eq!(read_as(&without, &network, &weights).unwrap(), rows.collect::<Vec<_>>().concat());
+        weights[6] = -0.0;
+        assert!(read_as(&without, &network, &weights).is_ok());
+        weights[37] = 1e-30;
+        let error = read_as(&without, &network, &weights).unwrap_err().to_string();
+        assert!(error.contains("\"1.bias\" has values other than 0, but layer 1 has no bias"), "{error}");
+        let smaller = Network::new(6, &without).unwrap();
+        let error = read_as(&layers, &smaller, &he_uniform(&smaller, 3)).unwrap_err().to_string();
+        assert!(error.contains("no tensor \"0.bias\"") && error.contains("1.weight"), "{error}");
+        assert!(error.contains(r#"{ "dense": { "units": 4, "bias": false } }"#), "{error}");
+        assert!(error.contains("{ dense = { units = 4, bias = false } }"), "{error}");
+        let conv = LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1, bias: true };
+        let image = Image { channels: 3, height: 3, width: 2 };
+        let layers = [conv, LayerSpec::Flatten, LayerSpec::dense(2)];
+        let smaller = Network::new(image, &layers.map(LayerSpec::without_bias)).unwrap();
+        let error = read_as(&layers, &smaller, &he_uniform(&smaller, 3)).unwrap_err().to_string();
+        assert!(error.contains("{ conv = { maps = 2, ..., bias = false } }"), "{error}");
+    }
+
+    #[test]
     fn files_have_pytorchs_order_of_axes() {
         let layers = [
-            LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1 },
+            LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1, bias: true },
             LayerSpec::Flatten,
-            LayerSpec::Dense { units: 2 },
+            LayerSpec::dense(2),
         ];
         let network = Network::new(Image { channels: 3, height: 3, width: 2 }, &layers).unwrap();
         let weights: Vec<f64> = (0..network.parameters()).map(|i| i as f64).collect();

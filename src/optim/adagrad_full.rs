@@ -123,7 +123,7 @@ mod tests {
 
     /// The weights of one neuron with two inputs and a bias after steps along `gradients`, from zero.
     fn descend(gradients: &[[f64; 3]], settings: &[(&str, f64)]) -> Vec<f64> {
-        let network = Network::new(2, &[LayerSpec::Dense { units: 1 }]).unwrap();
+        let network = Network::new(2, &[LayerSpec::dense(1)]).unwrap();
         let mut config = OptimizerConfig::named("adagrad_full", Some(0.1)).unwrap();
         config.settings = settings.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
         let mut optimizer = config.build::<f64>(&network).unwrap();

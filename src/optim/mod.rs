@@ -325,7 +325,7 @@ mod tests {
         let config: OptimizerConfig = toml::from_str(text).unwrap();
         assert_eq!((config.schedule, config.warmup, config.settings["centered"]), (Schedule::Cosine, 5, 1.0));
         assert_eq!(toml::from_str::<OptimizerConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
-        let network = Network::new(2, &[crate::network::LayerSpec::Dense { units: 1 }]).unwrap();
+        let network = Network::new(2, &[crate::network::LayerSpec::dense(1)]).unwrap();
         assert!(matches!(config.build::<f64>(&network), Err(OptimizerError::NoRounds { .. })));
         assert!(config.build_for::<f64>(&network, 10).is_ok());
         let error =

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn no_neuron_leaves_its_ball() {
-        let network = Network::new(3, &[LayerSpec::Dense { units: 2 }]).unwrap();
+        let network = Network::new(3, &[LayerSpec::dense(2)]).unwrap();
         let initial: Vec<f64> = he_uniform(&network, 0);
         let mut config = OptimizerConfig::named("ogd", None).unwrap();
         config.settings.insert("diameter".into(), 0.5);

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_autoencoder_of_the_paper_takes_what_it_was_seen_to_take() {
-        let dense = |units| LayerSpec::Dense { units };
+        let dense = LayerSpec::dense;
         let relu = LayerSpec::Rectifier(Rectifier::Relu);
         let layers = [dense(50), relu, dense(30), relu, dense(20), relu, dense(30), relu, dense(50), relu, dense(784)];
         let network = Network::new(784, &layers).unwrap();

@@ -116,7 +116,7 @@ pub struct UnitRow {
     pub layer: Option<usize>,
     pub neuron: Option<usize>,
     pub comparator: Comparator,
-    /// Number of weights of the unit, biases included.
+    /// Number of weights of the unit, with its biases if its layers have them.
     pub dimension: usize,
     pub mean_loss: f64,
     pub taylor_optimum: f64,

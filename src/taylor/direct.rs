@@ -93,14 +93,14 @@ pub(super) fn optima(
     found
 }
 
-/// Per row of a round: the inputs with the constant 1, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`.
+/// Per row of a round: the inputs with the constant 1 of the bias, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`.
 fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &mut [f64], m: &mut [f64]) {
     let network = window.network();
     let block = &network.blocks()[l];
     let inputs = round.tape.input(l, round.x).chunks_exact(block.inputs);
     for (to, input) in x.chunks_exact_mut(block.width()).zip(inputs) {
         to[..block.inputs].copy_from_slice(input);
-        to[block.inputs] = 1.0;
+        to[block.inputs..].fill(1.0);
     }
     let hidden = network.blocks().len() - 1;
     let mut curvature = Curvature::default();

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_frame_and_its_rest_are_the_weights() {
-        let layers = [LayerSpec::Dense { units: 5 }, LayerSpec::Dense { units: 40 }];
+        let layers = [LayerSpec::dense(5), LayerSpec::dense(40)];
         let network = Network::new(3, &layers).expect("the layers fit");
         let block = &network.blocks()[1];
         assert!(serves(block));

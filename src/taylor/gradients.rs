@@ -73,7 +73,7 @@ impl Gradients {
                             for (n, neuron) in neurons.iter().enumerate() {
                                 let out = &mut values[(n * tape.rows * outputs + line) * width..][..width];
                                 out.iter_mut().zip(x).for_each(|(g, x)| *g = row[*neuron] * x);
-                                out[block.inputs] = row[*neuron];
+                                out[block.inputs..].fill(row[*neuron]);
                             }
                         }
                     });

@@ -24,7 +24,7 @@ use crate::{
     kernels::{
         Real, View,
         conv::{self, Scratch},
-        dense::append_with_ones,
+        dense::append_inputs,
         gate::pull,
         matmul,
         passes::pull_cotangents,
@@ -126,7 +126,7 @@ const ESTIMATED: usize = 256;
 struct Moments {
     /// `[units, units]`, of the curvature in the pre-activations, over datapoints and positions.
     m: Vec<f64>,
-    /// `[width, width]`, of inputs with the constant 1.
+    /// `[width, width]`, of inputs with the constant 1 of the bias.
     x: Vec<f64>,
 }
 
@@ -197,14 +197,14 @@ fn add_moments<T: Real>(sample: &Sample<T>, round: usize, shard: usize, moments:
     for (l, (block, moments)) in network.blocks().iter().zip(moments).enumerate() {
         let width = block.width();
         let mut sum = vec![0.0f32; width * width];
-        let mut with_ones = Vec::new();
+        let mut seen = Vec::new();
         match block.convolution() {
-            None => append_with_ones(tape.input(l, &x), block.inputs, &mut with_ones),
+            None => append_inputs(block, tape.input(l, &x), &mut seen),
             Some(c) => conv::each_patch(c, tape.input(l, &x), rows, &mut scratch, |patches| {
-                append_with_ones(patches, block.inputs, &mut with_ones);
+                append_inputs(block, patches, &mut seen);
             }),
         }
-        for part in with_ones.chunks(width * 4096) {
+        for part in seen.chunks(width * 4096) {
             let view = View::new(part, part.len() / width, width);
             matmul(&mut sum, width, view.t(), view, true);
         }

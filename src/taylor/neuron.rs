@@ -20,7 +20,7 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
-        dense::{Factor, affine, append_with_ones, curvature_factors},
+        dense::{Factor, affine, append_inputs, curvature_factors},
         gram::{GramScratch, WeightedGram},
         matmul,
         real::{convert_into, dot, norm},
@@ -260,8 +260,7 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
             round.parts.par_iter().with_max_len(1).map(|part| this.part_sums(round, part)).collect();
         for (part, sums) in round.parts.iter().zip(parts) {
             for ((l, layer), sums) in self.layers.iter_mut().enumerate().zip(sums) {
-                let inputs = self.network.blocks()[l].inputs;
-                append_with_ones(part.tape.input(l, &part.x), inputs, &mut layer.x);
+                append_inputs(&self.network.blocks()[l], part.tape.input(l, &part.x), &mut layer.x);
                 layer.q.extend_from_slice(&sums.q);
                 layer.e.extend_from_slice(&sums.e);
                 layer.constant.iter_mut().zip(&sums.constant).for_each(|(all, part)| *all += part);
@@ -420,7 +419,7 @@ impl<'a> LayerProblem<'a> {
         };
         window.each_round(rounds, |round| {
             let input = round.tape.input(l, round.x);
-            append_with_ones(input, block.inputs, &mut problem.x);
+            append_inputs(block, input, &mut problem.x);
             let moved: Vec<f64> = round.weights.iter().zip(window.initial()).map(|(w, s)| w - s).collect();
             let mut shift = vec![0.0; round.tape.rows * block.units];
             affine(block, &moved, input, round.tape.rows, &mut shift, false);

@@ -13,7 +13,7 @@
 use super::window::{Window, WindowRound};
 use crate::kernels::{
     View,
-    dense::{Factor, append_with_ones, curvature_factors, hidden_jacobians, matrix},
+    dense::{Factor, append_inputs, curvature_factors, hidden_jacobians, matrix},
     matmul, matmul_shared,
 };
 use crate::network::Block;
@@ -91,7 +91,7 @@ impl Preconditioners {
                             window.with_round(*index, |round| {
                                 for (l, (block, inputs)) in blocks.iter().zip(&mut inputs).enumerate() {
                                     if counts || l > 0 || !window.by_columns() {
-                                        append_with_ones(round.tape.input(l, round.x), block.inputs, inputs);
+                                        append_inputs(block, round.tape.input(l, round.x), inputs);
                                     }
                                 }
                                 if counts {

@@ -4,7 +4,7 @@
 //! large product per group and block, what differs (the weights `W^n`) one small product per round and block.
 //!
 //! For the mean squared error, `Hl = (2/K) I`, the outputs are never formed. With `t_i` the tangent of the last hidden layer
-//! and `x_i` its value with the constant 1, round `n` contributes
+//! and `x_i` its value with the constant 1 of the output's bias, round `n` contributes
 //!
 //! - to the output block `W^n P_n + V S_n` with `P_n = sum_i t_i x_i'` and `S_n = sum_i x_i x_i'`,
 //! - to the cotangent of the last hidden layer `(W^n' W^n) t_i + (W^n' V) x_i`,
@@ -378,7 +378,7 @@ impl<C: Real> Window<'_, C> {
             if stack.output.is_empty() {
                 continue;
             }
-            // (W' V) x, with the constant 1 of x in the last row.
+            // (W' V) x; behind what meets the inputs comes what meets the constant 1, if there is a bias.
             let round = group.first + index;
             let width = all[last].width();
             let frame = self.frame_of(round);
@@ -537,14 +537,16 @@ impl<C: Real> Window<'_, C> {
         };
         let rest = frame.and_then(|frame| frame.rest(round));
         let size = sums.len() / count;
-        // `P_n'`, with the constant 1 of `x` in the last column.
+        // `P_n'`; the last column is for the constant 1, if there is a bias.
         scratch.cross.resize(inner * width, C::ZERO);
         for (d, sum) in sums.chunks_exact_mut(size).enumerate() {
             let tangent = &tangent[d * inner..];
             matmul(&mut scratch.cross, width, View::strided(tangent, batch, inner, columns).t(), x, false);
-            scratch.cross.iter_mut().skip(inner).step_by(width).for_each(|sum| *sum = C::ZERO);
-            for row in tangent.chunks(columns) {
-                scratch.cross.iter_mut().skip(inner).step_by(width).zip(row).for_each(|(sum, t)| *sum += *t);
+            if block.bias {
+                scratch.cross.iter_mut().skip(inner).step_by(width).for_each(|sum| *sum = C::ZERO);
+                for row in tangent.chunks(columns) {
+                    scratch.cross.iter_mut().skip(inner).step_by(width).zip(row).for_each(|(sum, t)| *sum += *t);
+                }
             }
             scratch.cross.iter_mut().for_each(|p| *p *= factor);
             matmul(sum, width, w, View::new(&scratch.cross, inner, width), true);

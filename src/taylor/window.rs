@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         Real, View,
         columns::{Columns, SPARSE},
-        dense::{append_with_ones, matrix},
+        dense::{append_inputs, matrix},
         matmul,
         passes::{Tape, forward, jvp, vjp},
         real::convert,
@@ -83,7 +83,7 @@ pub(super) struct Group<C> {
     pub(super) rounds: usize,
     /// `[rows, inputs]`, or empty if they are kept by columns.
     pub(super) x: Vec<C>,
-    /// By columns, with the constant 1, in blocks of [`Columns::ROWS`] rows, if inputs are mostly zero.
+    /// By columns, with the constant 1 of the bias, in blocks of [`Columns::ROWS`] rows, if inputs are mostly zero.
     columns: Vec<Columns<C>>,
     pub(super) tape: Tape<C>,
 }
@@ -126,7 +126,7 @@ pub struct Window<'a, C: Real> {
     groups: Vec<Group<C>>,
     /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`.
     pub(super) output_gram: Vec<Vec<C>>,
-    /// Per round `sum_i x_i x_i'` of the output block's inputs with their constant 1, for such losses.
+    /// Per round `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for such losses.
     pub(super) output_moments: Vec<Vec<C>>,
     /// What the rounds' errors are to the hidden layers, for such losses; found when it is first needed.
     errors: OnceLock<Vec<PulledError>>,
@@ -165,7 +165,7 @@ impl<'a, C: Real> Window<'a, C> {
                 if by_columns {
                     let x = std::mem::take(&mut group.x);
                     let blocks = x.chunks(Columns::<C>::ROWS * first.inputs);
-                    group.columns = blocks.map(|x| Columns::with_ones(x, first.inputs)).collect();
+                    group.columns = blocks.map(|x| Columns::new(x, first.inputs, first.bias)).collect();
                 }
                 group
             })
@@ -558,12 +558,12 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     gram.iter().map(|v| C::of(v * factor)).collect()
 }
 
-/// `sum_i x_i x_i'` of the output block's inputs with their constant 1, for each round of a group.
+/// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for each round of a group.
 fn output_moments<C: Real>(block: &Block, group: &Group<C>, batch: usize) -> Vec<Vec<C>> {
     let inputs = group.tape.hidden.last().unwrap_or(&group.x);
     let one = |x: &[C]| {
         let mut rows: Vec<f64> = Vec::with_capacity(batch * block.width());
-        append_with_ones(&convert::<C, f64>(x), block.inputs, &mut rows);
+        append_inputs(block, &convert::<C, f64>(x), &mut rows);
         let view = View::new(&rows, batch, block.width());
         let mut moments = vec![0.0; block.width() * block.width()];
         matmul(&mut moments, block.width(), view.t(), view, false);

@@ -5,7 +5,7 @@ use crate::{
     kernels::Real,
     network::{
         Network,
-        tensor_names::TensorNames,
+        tensor_names::{BlockNames, TensorNames},
         weights::{find_names, stack_named},
     },
 };
@@ -215,7 +215,7 @@ impl<T: Real> States<T> {
 
     /// The length of the leading axis; `None` for a shard of one state without one.
     fn count(&self, network: &Network, path: &Path, tensors: &SafeTensors) -> Result<Option<usize>, TraceError> {
-        let name = &self.names.blocks[0][0];
+        let name = &self.names.blocks[0].weight;
         let axes = if network.blocks()[0].convolution().is_some() { 4 } else { 2 };
         let shape = tensors.tensor(name).map(|t| t.shape().to_vec()).unwrap_or_default();
         if shape.len() == axes {
@@ -231,7 +231,7 @@ impl<T: Real> States<T> {
 /// The widest type of the network's tensors, and whether there are others.
 fn types(path: &Path, tensors: &SafeTensors, names: &TensorNames) -> Result<(Stored, bool), TraceError> {
     let mut found: Vec<(Stored, &str)> = Vec::new();
-    for name in names.blocks.iter().flatten() {
+    for name in names.blocks.iter().flat_map(BlockNames::all) {
         // What is no number that weights could have is refused where it is decoded.
         let stored = tensors.tensor(name).ok().and_then(|tensor| Stored::of(tensor.dtype()));
         found.extend(stored.map(|stored| (stored, name.as_str())));

@@ -2,7 +2,7 @@
 
 A unit is `(scale, k, a)`: `("neuron", k, a)` is row a of the k-th layer with weights (for a convolution a filter),
 `("layer", k, None)` the layer, `("network", None, None)` everything. Its weight vector holds its rows `[weights, bias]` one
-after the other.
+after the other, or `[weights]` where a layer has no bias.
 
 A convolution is a dense layer that acts at several positions, on the patch under each: all arrays have an axis of positions, of
 length 1 for dense layers. Images are `[batch, channels, height, width]`.
@@ -75,12 +75,17 @@ class Pool(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """A layer with weights at `index` of the layer list; its convolution, rectifier and pool, where it has them."""
+    """A layer with weights at `index` of the layer list; its convolution, rectifier, pool and bias, where it has them."""
 
     index: int
     conv: Conv | None = None
     slopes: tuple | None = None
     pool: Pool | None = None
+    bias: bool = True
+
+    def matrix(self, w):
+        """The weights of its inputs, without the column of the bias."""
+        return w[:, :-1] if self.bias else w
 
 
 def derivative(slopes, a):
@@ -95,7 +100,7 @@ def with_one(x):
 
 
 class Step(NamedTuple):
-    """A block at its input: `inputs` [batch, positions, width], with the constant 1; `pre` [batch, positions, units];
+    """A block at its input: `inputs` [batch, positions, width], with the constant 1 of the bias; `pre` [batch, positions, units];
     `shape` of what came in; `image` (height, width) of the positions; `weights` of the pool.
 
     `doubtful` and `unclear` say where a program in f32 may get another state of a rectifier, or another winner of a window: a
@@ -126,10 +131,11 @@ def forward(blocks, weights, x):
             image = patches.shape[1:3]
         else:
             patches, errors, image = x.reshape(len(x), -1), error.reshape(len(x), -1), (1, 1)
-        inputs = with_one(patches.reshape(len(x), -1, w.shape[1] - 1))
+        inputs = patches.reshape(len(x), -1, block.matrix(w).shape[1])
+        inputs = with_one(inputs) if block.bias else inputs
         pre = inputs @ w.T
         rounding = (np.sqrt(w.shape[1]) + 2) * EPSILON * (np.abs(inputs) @ magnitude.T)
-        error = rounding + errors.reshape(*inputs.shape[:2], -1) @ magnitude[:, :-1].T
+        error = rounding + errors.reshape(*inputs.shape[:2], -1) @ block.matrix(magnitude).T
         doubtful = np.abs(pre) < error
         x = derivative(block.slopes, pre) * pre
         x, error = (as_image(v, image) if block.conv else v[:, 0] for v in (x, error))
@@ -193,7 +199,7 @@ class Round:
         result = [j]
         for k in reversed(range(len(self.weights) - 1)):
             above, step, pool = self.steps[k + 1], self.steps[k], self.blocks[k].pool
-            j = j @ self.weights[k + 1][:, :-1]
+            j = j @ self.blocks[k + 1].matrix(self.weights[k + 1])
             if self.blocks[k + 1].conv:
                 j = self.blocks[k + 1].conv.fold(j.reshape(batch, outputs, *above.image, -1), above.shape)
             j = j.reshape(batch, outputs, *above.shape)

@@ -38,13 +38,15 @@ ROUNDS, BATCH, PROBE, EVERY = 60, 4, 15, 6
 
 
 class Net:
-    """A dense network. Behind its weights of one layer, flat, come those of the next; a neuron's end with its bias."""
+    """A dense network. Behind its weights of one layer, flat, come those of the next; a neuron's end with its bias, if it has one."""
 
-    def __init__(self, sizes, unit, loss):
+    def __init__(self, sizes, unit, loss, unbiased=()):
         self.input, self.outputs_count, self.unit, self.loss = sizes[:1], sizes[-1], unit, loss
-        self.widths = [(o, i + 1) for i, o in zip(sizes, sizes[1:])]
+        self.biased = [k not in unbiased for k in range(len(sizes) - 1)]
+        self.widths = [(o, i + bias) for i, o, bias in zip(sizes, sizes[1:], self.biased)]
         self.indices = [2 * k for k in range(len(self.widths))]
-        self.layers = list(itertools.chain(*([{"dense": o}, unit] for o in sizes[1:])))[:-1]
+        entries = [{"dense": o if bias else {"units": o, "bias": False}} for o, bias in zip(sizes[1:], self.biased)]
+        self.layers = list(itertools.chain(*([entry, unit] for entry in entries)))[:-1]
         self.edges = np.cumsum([0] + [o * i for o, i in self.widths])
 
     def matrices(self, w):
@@ -53,15 +55,17 @@ class Net:
     def tensors(self, w):
         """The tensors of a trace."""
         result = {}
-        for index, m in zip(self.indices, self.matrices(w)):
-            result[f"{index}.weight"], result[f"{index}.bias"] = m[:, :-1], m[:, -1]
+        for index, m, bias in zip(self.indices, self.matrices(w), self.biased):
+            result[f"{index}.weight"] = m[:, :-1] if bias else m
+            if bias:
+                result[f"{index}.bias"] = m[:, -1]
         return result
 
     def pre(self, w, x):
         """The pre-activations of all layers, [datapoints, places, units]."""
         result = []
-        for m in self.matrices(w):
-            a = x @ m[:, :-1].T + m[:, -1]
+        for m, bias in zip(self.matrices(w), self.biased):
+            a = x @ m[:, :-1].T + m[:, -1] if bias else x @ m.T
             result.append(a[:, None])
             x = RECTIFIERS[self.unit](a)
         return result
@@ -108,7 +112,7 @@ class ConvNet(Net):
         ((self.pooling, (self.size, self.stride)),) = pool.items()
         self.pooled = (side - self.size) // self.stride + 1
         self.widths = [(maps, 2 * 9 + 1), (3, maps * self.pooled**2 + 1)]
-        self.indices = [0, 4]
+        self.indices, self.biased = [0, 4], [True, True]
         self.layers = [{"conv": {"maps": maps, "kernel": 3, "padding": 1, "stride": 1}}, unit]
         self.layers += [{self.pooling: {"size": self.size, "stride": self.stride}}, "flatten", {"dense": 3}]
         self.edges = np.cumsum([0] + [o * i for o, i in self.widths])
@@ -537,6 +541,8 @@ RUNS = [
     (ConvNet(4, 2, {"max_pool": (2, 2)}, "relu", "cross_entropy"), "sgd", np.float64),
     (ConvNet(5, 2, {"max_pool": (3, 2)}, "leaky_relu", "mse"), "rmsprop", np.float64),
     (ConvNet(4, 2, {"avg_pool": (2, 1)}, "abs", "cross_entropy"), "sgd", np.float32),
+    (Net((3, 4, 3), "relu", "mse", unbiased=(0, 1)), "sgd", np.float64),
+    (Net((3, 3, 4, 3), "leaky_relu", "cross_entropy", unbiased=(1,)), "sgd", np.float64),
 ]
 UNCHECKED = {("rounds.csv", "epoch"), ("regret.csv", "attained"), ("units.csv", "attained"), ("units.csv", "iterations")}
 KEYS = {"scale", "layer", "neuron", "comparator", "rounds", "round"}

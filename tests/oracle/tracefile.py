@@ -62,9 +62,10 @@ class Trace:
             name, value = next(iter(layer.items())) if isinstance(layer, dict) else (layer, None)
             last = self.blocks[-1] if self.blocks else None
             if name == "dense":
-                self.blocks.append(Block(index))
+                self.blocks.append(Block(index, bias=self._bias(value)))
             elif name == "conv":
-                self.blocks.append(Block(index, conv=Conv(value["kernel"], value["padding"], value["stride"])))
+                conv = Conv(value["kernel"], value["padding"], value["stride"])
+                self.blocks.append(Block(index, conv=conv, bias=self._bias(value)))
             elif name in SLOPES and last and not last.slopes and not last.pool:
                 slope = SLOPES[name] if value is None else (value, 1.0, value)
                 self.blocks[-1] = replace(last, slopes=slope)
@@ -77,6 +78,10 @@ class Trace:
             raise BadTrace(f"{self.folder}: expected a dense, linear output")
         self.indices = [block.index for block in self.blocks]
         self.pools = [i for i, layer in enumerate(layers) if isinstance(layer, dict) and "max_pool" in layer]
+
+    @staticmethod
+    def _bias(settings):
+        return not isinstance(settings, dict) or settings.get("bias", True)
 
     def _read_data(self):
         path = self.folder / "inputs.npy"
@@ -91,6 +96,7 @@ class Trace:
             return
         self.targets = np.load(self.folder / "targets.npy")
         outputs = self.manifest["layers"][self.indices[-1]]["dense"]
+        outputs = outputs["units"] if isinstance(outputs, dict) else outputs
         if self.targets.ndim == 1:
             self.targets = np.eye(outputs)[self.targets.astype(int)]
         self.targets = self.targets.astype(np.float64)
@@ -105,13 +111,16 @@ class Trace:
             raise BadTrace(f"{self.folder}: {self.states} weight states for {self.rounds} rounds")
 
     def state(self, index):
-        """The layers' [W b] matrices in float64, before update `index` (0-based). A filter is a row, [channel, row, column]."""
+        """The layers' [W b] matrices, or W without a bias, in float64, before update `index` (0-based). A filter is a row, [channel, row, column]."""
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
         tensors, row = self.shards[shard], index - self.starts[shard]
         layers = []
-        for layer in self.indices:
-            weight, bias = tensors[f"{layer}.weight"][row], tensors[f"{layer}.bias"][row]
-            layers.append(np.column_stack([weight.reshape(len(weight), -1), bias]).astype(np.float64))
+        for block in self.blocks:
+            weight = tensors[f"{block.index}.weight"][row]
+            columns = [weight.reshape(len(weight), -1)]
+            if block.bias:
+                columns.append(tensors[f"{block.index}.bias"][row])
+            layers.append(np.column_stack(columns).astype(np.float64))
         return layers
 
     def batch(self, index):

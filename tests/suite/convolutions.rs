@@ -171,7 +171,11 @@ fn flatten(network: &Network, blocks: &[BlockDirection]) -> Vec<f64> {
         for u in 0..block.units {
             let row = &mut flat[block.neuron(u)];
             row.iter_mut().enumerate().take(block.inputs).for_each(|(j, w)| *w = matrix[j * block.units + u]);
-            row[block.inputs] = bias[u];
+            // Without a bias there is no place for it, and it must be 0.
+            match row.get_mut(block.inputs) {
+                Some(place) => *place = bias[u],
+                None => assert_eq!(bias[u], 0.0),
+            }
         }
     }
     flat
@@ -259,7 +263,7 @@ fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
             let input = tape.input(l, &x);
             filter_gradients(block, c, cotangents, input, rows, &filters, &mut Scratch::default(), &mut found);
             // The bias sees the sum over positions.
-            for (f, filter) in found.chunks(rows * outputs * block.width()).enumerate() {
+            for (f, filter) in found.chunks(rows * outputs * block.width()).enumerate().filter(|_| block.bias) {
                 let ours: Vec<T> = filter.chunks(block.width()).map(|line| line[block.inputs]).collect();
                 let sums: Vec<f64> =
                     theirs.chunks(block.activations()).map(|a| a.iter().skip(f).step_by(block.units).sum()).collect();
@@ -316,12 +320,12 @@ fn results_do_not_depend_on_how_work_is_cut() {
         train::{Examples, RoundEngine},
     };
     let layers = [
-        LayerSpec::Conv { maps: 7, kernel: 5, padding: 2, stride: 1 },
+        LayerSpec::Conv { maps: 7, kernel: 5, padding: 2, stride: 1, bias: true },
         LayerSpec::Rectifier(Rectifier::Relu),
         LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 },
-        LayerSpec::Conv { maps: 5, kernel: 3, padding: 0, stride: 2 },
+        LayerSpec::Conv { maps: 5, kernel: 3, padding: 0, stride: 2, bias: true },
         LayerSpec::Flatten,
-        LayerSpec::Dense { units: 3 },
+        LayerSpec::dense(3),
     ];
     // The first convolution needs several tiles per image, the second takes several images per tile.
     let network = Network::new(Image { channels: 6, height: 34, width: 36 }, &layers).unwrap();

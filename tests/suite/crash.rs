@@ -4,7 +4,7 @@
 use crate::support::{Ended, Workplace, results};
 use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
 
-/// Three optimizers with and without memory, all scales, exploration, validation, two epochs.
+/// Three optimizers with and without memory, layers with and without bias, all scales, exploration, validation, two epochs.
 const STUDY: &str = r#"
 name = "crash"
 
@@ -13,7 +13,7 @@ dataset = "digits"
 validation = 300
 
 [network]
-layers = [{ dense = 5 }, "relu", { dense = 4 }, "relu", { dense = 64 }]
+layers = [{ dense = { units = 5, bias = false } }, "relu", { dense = 4 }, "relu", { dense = 64 }]
 
 [training]
 loss = "mse"

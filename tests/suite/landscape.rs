@@ -21,7 +21,7 @@ const LEAKY: LayerSpec = LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 
 const ABS: LayerSpec = LayerSpec::Rectifier(Rectifier::Abs);
 
 fn dense(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units }
+    LayerSpec::dense(units)
 }
 
 /// A random network with a random input, and directions for both.
@@ -170,7 +170,7 @@ fn states_of(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, 
 
 /// Images and layers of small convolutional networks.
 fn spatial_shapes() -> Vec<([usize; 3], Vec<LayerSpec>)> {
-    let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride };
+    let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride, bias: true };
     let pool = |pooling, size, stride| LayerSpec::Pool { pooling, size, stride };
     let (max, mean, flatten) = (Pooling::Max, Pooling::Average, LayerSpec::Flatten);
     vec![
@@ -229,10 +229,66 @@ fn segments_through_convolutional_networks_are_exact() {
     assert!(switches > 500, "pools must have switched their winners: {switches}");
 }
 
+/// Without biases all kinks of the first layer's units lie on lines through the origin.
+#[test]
+fn segments_through_networks_without_biases_are_exact() {
+    let spatial = spatial_shapes().into_iter().map(|(image, layers)| (Shape::from_sizes(&image).unwrap(), layers));
+    let shapes: Vec<(Shape, Vec<LayerSpec>)> =
+        shapes().into_iter().map(|(inputs, layers)| (Shape::from(inputs), layers)).chain(spatial).collect();
+    let kinks: usize = (0..600u64)
+        .into_par_iter()
+        .map(|seed| {
+            let (input, layers) = &shapes[seed as usize % shapes.len()];
+            // All of them, or all but the last.
+            let kept = usize::from(seed % 2 == 1);
+            let mut layers: Vec<LayerSpec> = layers.iter().map(|layer| layer.without_bias()).collect();
+            if let Some(LayerSpec::Dense { bias, .. }) = layers.last_mut().filter(|_| kept == 1) {
+                *bias = true;
+            }
+            let case = Case::new(*input, &layers, seed);
+            let blocks = case.network.blocks();
+            assert!(blocks.iter().filter(|block| block.bias).count() == kept);
+            let path = case.check("input", None, Some(&case.input_step));
+            for block in 0..blocks.len() {
+                case.check("layer", Some(&case.step_in(block, None)), None);
+                case.check("neuron", Some(&case.step_in(block, Some(0))), None);
+            }
+            case.check("all weights", Some(&case.weight_step), None);
+            case.check("weights and input", Some(&case.weight_step), Some(&case.input_step));
+            path.kinks.len()
+        })
+        .sum();
+    assert!(kinks > 1000, "{kinks} kinks");
+}
+
+#[test]
+fn all_units_of_a_network_without_biases_turn_at_the_origin() {
+    for seed in 0..50 {
+        let layers = [dense(9), RELU, dense(7), RELU, dense(2)].map(LayerSpec::without_bias);
+        let case = Case::new(4, &layers, seed);
+        let back: Vec<f64> = case.input_step.iter().map(|v| -v).collect();
+        let twice: Vec<f64> = case.input_step.iter().map(|v| 2.0 * v).collect();
+        let path = line(&case.network, &case.weights, &back, &twice);
+        assert!(path.kinks.iter().all(|kink| (kink.at - 0.5).abs() < 1e-12), "{:?}", path.kinks);
+        let first = path.kinks.iter().filter(|kink| kink.layer == 0).count();
+        assert_eq!(first, 9, "every unit of the first layer turns there: {:?}", path.kinks);
+        assert_eq!(path.outputs().len(), 2);
+        // On a ray nothing turns, however short it is: the function is linear from the origin on.
+        let tiny: Vec<f64> = case.input_step.iter().map(|v| 1e-30 * v).collect();
+        let ray = line(&case.network, &case.weights, &tiny, &tiny);
+        assert_eq!((ray.kinks.len(), ray.outputs().len()), (0, 1));
+        let value = ray.outputs().row(0, 0);
+        let (_, expected) = states_of(&case.network, &case.weights, &case.input_step);
+        for (a, b) in value.iter().zip(&expected) {
+            assert!((a * 1e30 - b).abs() <= 1e-12 * b.abs().max(1.0), "{a} {b}");
+        }
+    }
+}
+
 #[test]
 fn windows_that_tie_exactly_are_reported_together_or_not_at_all() {
     // Filters 1 and -1 on an image whose rows move against each other; equal columns tie throughout.
-    let conv = LayerSpec::Conv { maps: 1, kernel: 1, padding: 0, stride: 1 };
+    let conv = LayerSpec::Conv { maps: 1, kernel: 1, padding: 0, stride: 1, bias: true };
     let pool = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
     let network =
         Network::new(Shape::from_sizes(&[1, 2, 2]).unwrap(), &[conv, pool, LayerSpec::Flatten, dense(1)]).unwrap();

@@ -23,3 +23,4 @@ mod theorem;
 mod traces_as_they_come;
 mod trouble;
 mod tune;
+mod without_bias;

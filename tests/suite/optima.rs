@@ -1,7 +1,9 @@
 //! Taylor optima against a dense reference: the Jacobians of all rounds stacked into one matrix, the problem solved by
 //! a singular value decomposition (mean squared error) or by Newton's method on the Lagrangian (cross-entropy).
 
-use crate::common::{Goal, Numbers, Problem, Special, Unit, loss_hessian, network, units, weights};
+use crate::common::{
+    Goal, Numbers, Problem, Special, Unit, loss_hessian, network, units, weights, without_biases, without_biases_of,
+};
 use faer::{
     Mat, MatRef, Side,
     linalg::solvers::{Llt, Solve},
@@ -146,7 +148,7 @@ struct OnImages {
 }
 
 const fn conv(maps: usize, kernel: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv { maps, kernel, padding, stride: 1 }
+    LayerSpec::Conv { maps, kernel, padding, stride: 1, bias: true }
 }
 
 const POOL: LayerSpec = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
@@ -155,7 +157,7 @@ const UNIT: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
 const IMAGES: &[OnImages] = &[
     OnImages {
         image: [1, 4, 4],
-        layers: &[conv(3, 3, 1), UNIT, POOL, LayerSpec::Flatten, LayerSpec::Dense { units: 3 }],
+        layers: &[conv(3, 3, 1), UNIT, POOL, LayerSpec::Flatten, LayerSpec::dense(3)],
         case: Case {
             name: "convolutional classifier, sgd",
             shape: (16, &[], 3),
@@ -167,7 +169,7 @@ const IMAGES: &[OnImages] = &[
     },
     OnImages {
         image: [2, 4, 4],
-        layers: &[conv(2, 3, 1), POOL, conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::Dense { units: 2 }],
+        layers: &[conv(2, 3, 1), POOL, conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::dense(2)],
         case: Case {
             name: "two convolutions, regression, adam",
             shape: (32, &[], 2),
@@ -179,14 +181,7 @@ const IMAGES: &[OnImages] = &[
     },
     OnImages {
         image: [1, 3, 3],
-        layers: &[
-            conv(2, 2, 0),
-            UNIT,
-            LayerSpec::Flatten,
-            LayerSpec::Dense { units: 3 },
-            UNIT,
-            LayerSpec::Dense { units: 2 },
-        ],
+        layers: &[conv(2, 2, 0), UNIT, LayerSpec::Flatten, LayerSpec::dense(3), UNIT, LayerSpec::dense(2)],
         case: Case {
             name: "dead filters, classifier",
             shape: (9, &[], 2),
@@ -244,6 +239,19 @@ impl Run {
     fn new(case: &Case, seed: u64, settings: &RegretSettings) -> Self {
         let (inputs, hidden, outputs) = case.shape;
         Self::of(network(inputs, hidden, outputs), case, seed, settings)
+    }
+
+    /// Networks with biases, and then without: all of them for one, some for the next. Dead units are made by biases.
+    fn all(cases: &[Case], seed: u64, settings: &RegretSettings) -> Vec<Self> {
+        let seeded = || cases.iter().zip(seed..);
+        let with = seeded().map(|(case, seed)| Self::new(case, seed, settings));
+        let free = seeded().filter(|(case, _)| case.special == Special::Nothing);
+        let without = free.map(|(case, seed)| {
+            let ((inputs, hidden, outputs), step) = (case.shape, 1 + seed as usize % 2);
+            let network = without_biases(&network(inputs, hidden, outputs), step);
+            Self { name: without_biases_of(case.name, step), ..Self::of(network, case, seed, settings) }
+        });
+        with.chain(without).collect()
     }
 
     fn of(network: Network, case: &Case, seed: u64, settings: &RegretSettings) -> Self {
@@ -669,11 +677,9 @@ fn check_iterative(run: &Run, windows: &Windows, id: UnitId, settings: &RegretSe
 
 #[test]
 fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
-    for (seed, case) in SQUARES.iter().enumerate() {
-        for tolerance in [1e-4, 1e-6] {
-            let settings =
-                RegretSettings { tolerance, neuron_tolerance: 0.01 * tolerance, max_products: 400, ..both() };
-            let run = Run::new(case, seed as u64, &settings);
+    for tolerance in [1e-4, 1e-6] {
+        let settings = RegretSettings { tolerance, neuron_tolerance: 0.01 * tolerance, max_products: 400, ..both() };
+        for run in Run::all(SQUARES, 0, &settings) {
             let exact = run.window();
             let fast = exact.to_f32();
             let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
@@ -780,8 +786,7 @@ fn unconstrained_optima_lie_no_farther_than_the_least_norm_minimizer() {
 #[test]
 fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
     let settings = RegretSettings { max_products: 400, ..both() };
-    for (seed, case) in CLASSIFIERS.iter().enumerate() {
-        let run = Run::new(case, 20 + seed as u64, &settings);
+    for run in Run::all(CLASSIFIERS, 20, &settings) {
         let exact = run.window();
         let fast = exact.to_f32();
         let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
@@ -821,8 +826,13 @@ fn optima_by_passes_are_those_of_the_dense_references() {
     let mut runs: Vec<Run> = dense.map(|(seed, case)| Run::new(case, 40 + seed as u64, &settings)).collect();
     for (seed, on) in IMAGES.iter().enumerate() {
         let network = Network::new(Shape::from_sizes(&on.image).unwrap(), on.layers).unwrap();
+        if on.case.special == Special::Nothing {
+            let (name, network) = (without_biases_of(on.case.name, 2), without_biases(&network, 2));
+            runs.push(Run { name, ..Run::of(network, &on.case, 60 + seed as u64, &settings) });
+        }
         runs.push(Run::of(network, &on.case, 60 + seed as u64, &settings));
     }
+    runs.extend(Run::all(&CLASSIFIERS[..1], 40, &settings));
     for run in runs {
         let examples = run.examples();
         let sample = Sample {

@@ -73,11 +73,7 @@ fn table() -> Table {
 
 fn network(table: &Table) -> Network {
     let [inputs, hidden, outputs] = table.sizes;
-    let layers = [
-        LayerSpec::Dense { units: hidden },
-        LayerSpec::Rectifier(Rectifier::Relu),
-        LayerSpec::Dense { units: outputs },
-    ];
+    let layers = [LayerSpec::dense(hidden), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(outputs)];
     Network::new(inputs, &layers).expect("the layers fit")
 }
 
@@ -214,9 +210,9 @@ fn per_example_and_full_gradients_are_those_of_single_examples() {
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
     let flat = Shape::from_sizes(&[64]).unwrap();
     let image = Shape::from_sizes(&[1, 8, 8]).unwrap();
-    let conv = |maps, stride| LayerSpec::Conv { maps, kernel: 3, padding: 1, stride };
+    let conv = |maps, stride| LayerSpec::Conv { maps, kernel: 3, padding: 1, stride, bias: true };
     let pool = |pooling| LayerSpec::Pool { pooling, size: 2, stride: 2 };
-    let dense = |units| LayerSpec::Dense { units };
+    let dense = LayerSpec::dense;
     let problems = [
         (Loss::Mse, flat, vec![dense(9), relu, dense(7), relu, dense(64)]),
         (Loss::CrossEntropy, flat, vec![dense(9), relu, dense(7), relu, dense(10)]),
@@ -279,7 +275,7 @@ fn per_example_and_full_gradients_are_those_of_single_examples() {
 fn batch_rms_divides_by_the_root_of_per_example_squares() {
     let digits = taylorscope::data::load("digits", None).unwrap().train;
     let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
-    let layers = [LayerSpec::Dense { units: 8 }, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Dense { units: 64 }];
+    let layers = [LayerSpec::dense(8), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(64)];
     let network = Network::new(64, &layers).unwrap();
     let examples = Examples::autoencoder(&inputs, 64);
     let minibatches = Minibatches::new(1500, 50, 0).unwrap();
@@ -319,7 +315,7 @@ fn batch_rms_divides_by_the_root_of_per_example_squares() {
 fn rprop_steps_by_the_full_gradient() {
     let digits = taylorscope::data::load("digits", None).unwrap().train;
     let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
-    let layers = [LayerSpec::Dense { units: 8 }, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Dense { units: 64 }];
+    let layers = [LayerSpec::dense(8), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(64)];
     let network = Network::new(64, &layers).unwrap();
     let examples = Examples::autoencoder(&inputs, 64);
     let initial: Vec<f64> = he_uniform(&network, 0);
@@ -347,9 +343,9 @@ fn switching_is_that_of_recorded_configurations() {
     let digits = taylorscope::data::load("digits", None).unwrap().train;
     let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let dense = |units| LayerSpec::Dense { units };
+    let dense = LayerSpec::dense;
     let pool = LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 };
-    let conv = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1 };
+    let conv = LayerSpec::Conv { maps: 5, kernel: 3, padding: 1, stride: 1, bias: true };
     let problems = [
         (Shape::from_sizes(&[64]).unwrap(), vec![dense(9), relu, dense(7), relu, dense(10)]),
         (Shape::from_sizes(&[1, 8, 8]).unwrap(), vec![conv, relu, pool, LayerSpec::Flatten, dense(7), relu, dense(10)]),
@@ -389,7 +385,7 @@ fn explorer_scales_adams_steps_by_switching() {
     let inputs: Vec<f64> = digits.inputs.iter().map(|x| f64::from(*x)).collect();
     let sizes = [64, 8, 6, 64];
     let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let dense = |units| LayerSpec::Dense { units };
+    let dense = LayerSpec::dense;
     let network = Network::new(64, &[dense(8), relu, dense(6), relu, dense(64)]).unwrap();
     let examples = Examples::autoencoder(&inputs, 64);
     let minibatches = Minibatches::new(1500, 50, 0).unwrap();

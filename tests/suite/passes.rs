@@ -229,7 +229,11 @@ fn flatten(network: &Network, blocks: &[BlockDirection]) -> Vec<f64> {
             for (j, w) in row[..block.inputs].iter_mut().enumerate() {
                 *w = matrix[j * block.units + u];
             }
-            row[block.inputs] = bias[u];
+            // Without a bias there is no place for it, and it must be 0.
+            match row.get_mut(block.inputs) {
+                Some(place) => *place = bias[u],
+                None => assert_eq!(bias[u], 0.0),
+            }
         }
     }
     flat

@@ -27,11 +27,8 @@ impl<T: Real> Persist for Learner<T> {
 /// Trains 24 rounds in one go, and 9, 1 and 14 with a file between them.
 fn resumes<T: Real>(config: &OptimizerConfig) {
     let digits = data::load("digits", None).unwrap().train;
-    let layers = [
-        LayerSpec::Dense { units: 3 },
-        LayerSpec::Rectifier(Rectifier::Relu),
-        LayerSpec::Dense { units: digits.features() },
-    ];
+    let first = LayerSpec::dense(3).without_bias();
+    let layers = [first, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(digits.features())];
     let network = Network::new(digits.features(), &layers).unwrap();
     let inputs: Vec<T> = digits.inputs[..80 * digits.features()].iter().map(|x| T::of(f64::from(*x))).collect();
     let minibatches = Minibatches::new(80, 10, 3).unwrap();

@@ -47,7 +47,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 }
 
 fn dense(units: &[usize]) -> Vec<LayerSpec> {
-    let pair = |units: &usize| [LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Dense { units: *units }];
+    let pair = |units: &usize| [LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(*units)];
     units.iter().flat_map(pair).skip(1).collect()
 }
 
@@ -541,9 +541,9 @@ fn recompute(sample: &mut Sample) {
 fn images_with_their_channels_last_are_refused() {
     let bench = Bench::new();
     let layers = [
-        LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1 },
+        LayerSpec::Conv { maps: 2, kernel: 2, padding: 0, stride: 1, bias: true },
         LayerSpec::Flatten,
-        LayerSpec::Dense { units: 3 },
+        LayerSpec::dense(3),
     ];
     let labels = (0..ROWS as i64).map(|row| row % 3).collect();
     let mut sample = Sample::of(Image { channels: 3, height: 5, width: 4 }, &layers, Some(labels));

@@ -20,7 +20,7 @@ const FEATURES: usize = 3;
 const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
 
 const fn dense(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units }
+    LayerSpec::dense(units)
 }
 
 struct Trouble {

@@ -288,7 +288,7 @@ pub(super) fn backward<T: Real>(
         for (i, image) in images.clone().enumerate() {
             cotangents.pull(block, image, delta);
             if let Some((_, gradient)) = &mut gradient {
-                add_bias_gradient(delta, units, width, gradient);
+                add_bias_gradient(block, delta, gradient);
             }
             for (tile, origin) in tiling.origins(0).enumerate() {
                 deltas.gather(i * tiles + tile, Form::Values(tiling.side), delta, frame(&c.output), origin, zeros);

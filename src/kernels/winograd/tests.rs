@@ -22,13 +22,13 @@ const GEOMETRIES: [([usize; 3], usize, usize, usize); 7] = [
 
 fn network((sides, maps, kernel, padding): ([usize; 3], usize, usize, usize), pool: bool) -> Network {
     let mut layers = vec![
-        LayerSpec::Conv { maps, kernel, padding, stride: 1 },
+        LayerSpec::Conv { maps, kernel, padding, stride: 1, bias: true },
         LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 }),
     ];
     if pool {
         layers.push(LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 });
     }
-    layers.extend([LayerSpec::Flatten, LayerSpec::Dense { units: 2 }]);
+    layers.extend([LayerSpec::Flatten, LayerSpec::dense(2)]);
     Network::new(Shape::from_sizes(&sides).unwrap(), &layers).unwrap()
 }
 
@@ -130,11 +130,11 @@ fn many_images_are_more_than_one_block_of_planes() {
 #[test]
 fn single_precision_goes_through_transforms_and_rounds_as_documented() {
     let block = [
-        LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1 },
+        LayerSpec::Conv { maps: 64, kernel: 5, padding: 2, stride: 1, bias: true },
         LayerSpec::Rectifier(Rectifier::Relu),
         LayerSpec::Pool { pooling: Pooling::Max, size: 2, stride: 2 },
     ];
-    let dense = [LayerSpec::Flatten, LayerSpec::Dense { units: 10 }];
+    let dense = [LayerSpec::Flatten, LayerSpec::dense(10)];
     let layers: Vec<LayerSpec> = std::iter::repeat_n(block, 3).flatten().chain(dense).collect();
     let network = Network::new(Shape::from_sizes(&[3, 32, 32]).unwrap(), &layers).unwrap();
     let rows = 8;

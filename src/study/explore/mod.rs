@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn the_sweep_of_epsilon_begins_at_adam_and_ends_at_momentum() {
-        let network = Network::new(3, &[LayerSpec::Dense { units: 4 }]).unwrap();
+        let network = Network::new(3, &[LayerSpec::dense(4)]).unwrap();
         let mut adam = OptimizerConfig::named("adam", Some(0.01)).unwrap();
         adam.settings.insert("correct_mean".into(), 0.0);
         let momentum = OptimizerConfig::named("momentum", Some(0.05)).unwrap();

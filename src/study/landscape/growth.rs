@@ -53,9 +53,9 @@ const LAGS: usize = 50;
 fn random_network(inputs: usize, depth: usize, width: usize) -> Network {
     let mut layers = Vec::new();
     for _ in 0..depth {
-        layers.extend([LayerSpec::Dense { units: width }, LayerSpec::Rectifier(Rectifier::Relu)]);
+        layers.extend([LayerSpec::dense(width), LayerSpec::Rectifier(Rectifier::Relu)]);
     }
-    layers.push(LayerSpec::Dense { units: OUTPUTS });
+    layers.push(LayerSpec::dense(OUTPUTS));
     Network::new(inputs, &layers).expect("the layers fit")
 }
 

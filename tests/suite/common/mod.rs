@@ -85,7 +85,7 @@ const PROBLEMS: &[(&str, Shaped, usize, Goal, Special)] = &[
 ];
 
 const fn conv(maps: usize, kernel: usize, padding: usize, stride: usize) -> LayerSpec {
-    LayerSpec::Conv { maps, kernel, padding, stride }
+    LayerSpec::Conv { maps, kernel, padding, stride, bias: true }
 }
 
 const fn max_pool(size: usize, stride: usize) -> LayerSpec {
@@ -97,7 +97,7 @@ const fn mean_pool(size: usize, stride: usize) -> LayerSpec {
 }
 
 const fn dense(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units }
+    LayerSpec::dense(units)
 }
 
 const R: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
@@ -255,15 +255,38 @@ impl Numbers {
     }
 }
 
-/// Builds a network of dense layers.
-pub fn network(inputs: usize, hidden: &[(usize, Option<Rectifier>)], outputs: usize) -> Network {
+/// The list of dense layers.
+fn layers(hidden: &[(usize, Option<Rectifier>)], outputs: usize) -> Vec<LayerSpec> {
     let mut layers = Vec::new();
     for (units, rectifier) in hidden {
-        layers.push(LayerSpec::Dense { units: *units });
+        layers.push(LayerSpec::dense(*units));
         layers.extend(rectifier.map(LayerSpec::Rectifier));
     }
-    layers.push(LayerSpec::Dense { units: outputs });
-    Network::new(inputs, &layers).expect("the layers fit")
+    layers.push(LayerSpec::dense(outputs));
+    layers
+}
+
+/// Builds a network of dense layers.
+pub fn network(inputs: usize, hidden: &[(usize, Option<Rectifier>)], outputs: usize) -> Network {
+    Network::new(inputs, &layers(hidden, outputs)).expect("the layers fit")
+}
+
+/// The network without the biases of its first layer with weights, and of every `step`-th behind it.
+pub fn without_biases(network: &Network, step: usize) -> Network {
+    let mut weighted = 0;
+    let layer = |layer: &LayerSpec| {
+        let own = matches!(layer, LayerSpec::Dense { .. } | LayerSpec::Conv { .. });
+        weighted += usize::from(own);
+        if own && (weighted - 1).is_multiple_of(step) { layer.without_bias() } else { *layer }
+    };
+    let layers: Vec<LayerSpec> = network.layers().iter().map(layer).collect();
+    Network::new(network.input(), &layers).expect("the layers fit")
+}
+
+/// A name that the tables do not have.
+pub fn without_biases_of(name: &str, step: usize) -> &'static str {
+    let which = if step == 1 { "no biases" } else { "some without bias" };
+    Box::leak(format!("{name}, {which}").into_boxed_str())
 }
 
 /// He-uniform weights with biases in `[-0.3, 0.3)`, then whatever is special about them.
@@ -274,6 +297,14 @@ pub fn weights(network: &Network, special: Special, seed: u64) -> Vec<f64> {
     for (l, block) in network.blocks().iter().enumerate() {
         for u in 0..block.units {
             let row = &mut weights[block.neuron(u)];
+            if !block.bias {
+                match special {
+                    Special::Kinks if l < hidden && u == 0 => row.fill(0.0),
+                    Special::Ties => row.iter_mut().for_each(|w| *w = eighths(*w)),
+                    _ => {}
+                }
+                continue;
+            }
             row[block.inputs] = 0.3 * numbers.signed();
             // Inputs and weights are of order one, so a bias of 100 decides alone; behind saturated layers take more.
             match special {
@@ -314,28 +345,62 @@ pub fn problem(name: &'static str, seed: u64, network: Network, rows: usize, goa
     Problem { name, special, network, loss, weights, inputs: data, rows, values, labels }
 }
 
+/// Whether a network needs biases to be so.
+fn needs_biases(special: Special) -> bool {
+    matches!(special, Special::DeadUnits | Special::DeadLayer | Special::Saturated)
+}
+
+/// The problems of a table, and what stands for them without biases: everywhere for one, here and there for the next.
+struct Table {
+    plain: Vec<Problem>,
+    twins: Vec<Problem>,
+}
+
+impl Table {
+    fn new(entries: impl Iterator<Item = (&'static str, u64, Network, usize, Goal, Special)>) -> Self {
+        let (mut plain, mut twins) = (Vec::new(), Vec::new());
+        for (index, (name, seed, network, rows, goal, special)) in entries.enumerate() {
+            let step = 1 + index % 2;
+            if !needs_biases(special) {
+                let (name, network) = (without_biases_of(name, step), without_biases(&network, step));
+                twins.push(problem(name, seed, network, rows, goal, special));
+            }
+            plain.push(problem(name, seed, network, rows, goal, special));
+        }
+        Self { plain, twins }
+    }
+
+    fn dense() -> Self {
+        Self::new(PROBLEMS.iter().zip(0..).map(|((name, shape, rows, goal, special), seed)| {
+            let (inputs, hidden, outputs) = *shape;
+            (*name, seed, network(inputs, hidden, outputs), *rows, *goal, *special)
+        }))
+    }
+
+    fn convolutional() -> Self {
+        Self::new(CONVOLUTIONAL.iter().zip(2000..).map(|((name, image, layers, rows, goal, special), seed)| {
+            let network = Network::new(Shape::from_sizes(image).expect("an image"), layers).expect("the layers fit");
+            (*name, seed, network, *rows, *goal, *special)
+        }))
+    }
+}
+
 /// The table of problems with dense layers.
 pub fn problems() -> Vec<Problem> {
-    let build = |(index, entry): (usize, &(&'static str, Shaped, usize, Goal, Special))| {
-        let (name, (inputs, hidden, outputs), rows, goal, special) = *entry;
-        problem(name, index as u64, network(inputs, hidden, outputs), rows, goal, special)
-    };
-    PROBLEMS.iter().enumerate().map(build).collect()
+    let Table { plain, twins } = Table::dense();
+    [plain, twins].concat()
 }
 
 /// The table of problems on images.
 pub fn convolutional_problems() -> Vec<Problem> {
-    let build = |(index, entry): (usize, &OnImages)| {
-        let (name, image, layers, rows, goal, special) = *entry;
-        let shape = Shape::from_sizes(&image).expect("an image");
-        problem(name, 2000 + index as u64, Network::new(shape, layers).expect("the layers fit"), rows, goal, special)
-    };
-    CONVOLUTIONAL.iter().enumerate().map(build).collect()
+    let Table { plain, twins } = Table::convolutional();
+    [plain, twins].concat()
 }
 
 /// All problems.
 pub fn all_problems() -> Vec<Problem> {
-    problems().into_iter().chain(convolutional_problems()).collect()
+    let (dense, convolutional) = (Table::dense(), Table::convolutional());
+    [dense.plain, convolutional.plain, dense.twins, convolutional.twins].concat()
 }
 
 /// A unit whose weights move: the network, a layer or a neuron.
@@ -546,14 +611,15 @@ impl Problem {
 /// The pre-activations of a block on one datapoint.
 fn plain_map(block: &Block, weights: &[f64], x: &[f64]) -> Vec<f64> {
     let row = |u: usize| &weights[block.neuron(u)];
+    let bias = |u: usize| if block.bias { row(u)[block.inputs] } else { 0.0 };
     let Some(c) = block.convolution() else {
-        let neuron = |u| row(u)[block.inputs] + row(u).iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+        let neuron = |u| bias(u) + row(u).iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         return (0..block.units).map(neuron).collect();
     };
     let mut out = Vec::new();
     for (y, z) in (0..c.output.height).flat_map(|y| (0..c.output.width).map(move |z| (y, z))) {
         for u in 0..block.units {
-            let mut sum = row(u)[block.inputs];
+            let mut sum = bias(u);
             for (i, j) in (0..c.kernel).flat_map(|i| (0..c.kernel).map(move |j| (i, j))) {
                 let (top, left) = (y * c.stride + i, z * c.stride + j);
                 if top < c.padding || left < c.padding {
