@@ -197,12 +197,19 @@ impl Findings {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.frozen.is_empty() {
+            let (verb, gradients, them) = match self.frozen.len() {
+                1 => ("never changes", "its gradient is", "it as"),
+                _ => ("never change", "their gradients are", "them as"),
+            };
+            let biases = if self.frozen.iter().all(|name| name.ends_with("bias")) {
+                " (a layer without bias is declared with \"bias\": false)"
+            } else {
+                ""
+            };
             warnings.push(format!(
-                "{} never change{}, although {} not 0: frozen, left out of the optimizer, or references instead of copies; \
-                 regret counts them as weights that training could have moved",
+                "{} {verb}, although {gradients} not 0: frozen, left out of the optimizer, or references instead of copies; \
+                 regret counts {them} weights that training could have moved{biases}",
                 self.frozen.join(", "),
-                if self.frozen.len() == 1 { "s" } else { "" },
-                if self.frozen.len() == 1 { "its gradient is" } else { "their gradients are" },
             ));
         }
         if self.still > 0 {
