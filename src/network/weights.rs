@@ -43,18 +43,14 @@ pub enum WeightsError {
     )]
     Missing { path: PathBuf, name: String, found: String },
     #[error(
-        "{path} has no tensor \"{name}\"; it has: {found}. If layer {layer} has no bias, its entry in the layer list must say so: \
-         {{ \"{kind}\": {{ \"{size}\": {units}, \"bias\": false }} }} in a manifest, {{ {kind} = {{ {size} = {units}, bias = false }} }} in an \
-         experiment file"
+        "{path} has no tensor \"{layer}.bias\"; it has: {found}. If layer {layer} has no bias, its entry in the layer list must say so: {entry}"
     )]
     MissingBias {
         path: PathBuf,
-        name: String,
-        found: String,
         layer: usize,
-        kind: &'static str,
-        size: &'static str,
-        units: String,
+        found: String,
+        /// As it would be, in both kinds of files.
+        entry: String,
     },
     #[error(
         "{path}: tensor \"{name}\" has values other than 0, but layer {layer} has no bias by the layer list; leave \"bias\": false out there"
@@ -176,15 +172,23 @@ fn bias_tensor<'a>(
         };
     }
     tensor(path, tensors, &name, expected).map(Some).map_err(|error| match error {
-        WeightsError::Missing { path, name, found } => {
-            let (kind, size, units) = match block.convolution() {
-                None => ("dense", "units", block.units.to_string()),
-                Some(_) => ("conv", "maps", format!("{}, ...", block.units)),
-            };
-            WeightsError::MissingBias { path, name, found, layer, kind, size, units }
+        WeightsError::Missing { path, found, .. } => {
+            WeightsError::MissingBias { path, layer, found, entry: entry_without_bias(block) }
         }
         other => other,
     })
+}
+
+/// How the layer list has a block without bias.
+fn entry_without_bias(block: &Block) -> String {
+    let (kind, size, units) = match block.convolution() {
+        None => ("dense", "units", block.units.to_string()),
+        Some(_) => ("conv", "maps", format!("{}, ...", block.units)),
+    };
+    format!(
+        "{{ \"{kind}\": {{ \"{size}\": {units}, \"bias\": false }} }} in a manifest, {{ {kind} = {{ {size} = {units}, bias = false }} }} in an \
+         experiment file"
+    )
 }
 
 fn values<T: Real>(path: &Path, name: &str, tensor: &TensorView) -> Result<Vec<T>, WeightsError> {
