@@ -71,7 +71,11 @@ fn network() -> Network {
 }
 
 fn weights(place: &Place, input: &[u8]) -> bool {
-    read_weights::<f32>(&network(), &place.file("weights", input)).is_ok()
+    let (network, path) = (network(), place.file("weights", input));
+    // A network that looks at the biases only to see whether they are 0.
+    let layers: Vec<LayerSpec> = network.layers().iter().map(|layer| layer.without_bias()).collect();
+    let _ = read_weights::<f32>(&Network::new(network.input(), &layers).unwrap(), &path);
+    read_weights::<f32>(&network, &path).is_ok()
 }
 
 fn npy(place: &Place, input: &[u8]) -> bool {
@@ -196,6 +200,8 @@ fn write_corpus() {
     put("manifest", "dense.json", manifest.as_bytes());
     let spatial = r#"{"format": 1, "input": [1, 8, 8], "layers": [{"conv": {"maps": 2, "kernel": 3}}, "relu", {"max_pool": 2}, "flatten", {"dense": 10}], "loss": "cross_entropy", "target": "label", "rounds": 1, "batch_size": 4, "optimizer": {}, "data": {"dataset": "digits"}}"#;
     put("manifest", "conv.json", spatial.as_bytes());
+    let without = r#"{"format": 1, "input": [1, 4, 4], "layers": [{"conv": {"maps": 2, "kernel": 3, "bias": false}}, "relu", "flatten", {"dense": {"units": 3}}, "abs", {"dense": {"units": 10, "bias": false}}], "loss": "cross_entropy", "target": "label", "rounds": 1, "batch_size": 4, "optimizer": {}, "data": {"dataset": "digits"}}"#;
+    put("manifest", "no-bias.json", without.as_bytes());
     let state: Vec<f32> = he_uniform(&network, 0);
     let states = crate::network::weights::encode_states(&network, &[&state, &state, &state], true).unwrap();
     trace::write::write_npy(&path, &[2, 2], &[0i64, 1, 2, 0]).unwrap();

@@ -85,11 +85,12 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The layer in few words, for the title of a panel: without padding and the shapes of images.
+    /// The layer in few words, for the title of a panel: without padding, what is said of biases, and the shapes of images.
     pub fn layer_title(&self, layer: usize) -> String {
         let name = self.layer_name(layer);
         let words = name.match_indices(": ").nth(1).map_or(&name[..], |(end, _)| &name[..end]);
-        words.split(", padding").next().unwrap_or(words).to_owned()
+        let words = words.split(", padding").next().unwrap_or(words);
+        words.split(", no bias").next().unwrap_or(words).to_owned()
     }
 
     /// The layers that have regret rows at `scale` for any optimizer.

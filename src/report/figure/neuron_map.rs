@@ -94,6 +94,7 @@ fn layer_cells(context: &Context, series: &Series, layer: usize) -> Vec<Cell> {
 fn image_side(layers: &[String], layer: usize) -> Option<usize> {
     let dense = |text: &String| -> Option<(usize, usize)> {
         let (from, to) = text.strip_prefix("dense ")?.split_once("->")?;
+        let to = to.split(", ").next()?;
         Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
     };
     let last = layers.iter().rposition(|text| dense(text).is_some())?;
@@ -333,6 +334,9 @@ mod tests {
         let layers: Vec<String> = ["dense 64 -> 50", "relu", "dense 50 -> 64"].into_iter().map(String::from).collect();
         assert_eq!(image_side(&layers, 2), Some(8));
         assert_eq!(image_side(&layers, 0), None, "only the outputs are an image");
+        let without: Vec<String> =
+            layers.iter().map(|text| text.replace("dense 50 -> 64", "dense 50 -> 64, no bias")).collect();
+        assert_eq!(image_side(&without, 2), Some(8));
         let classifier: Vec<String> =
             ["dense 64 -> 32", "relu", "dense 32 -> 16"].into_iter().map(String::from).collect();
         assert_eq!(image_side(&classifier, 2), None, "classes are no pixels");
