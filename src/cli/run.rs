@@ -169,7 +169,9 @@ pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
         Some((name, rate)) => match rate.parse::<f64>() {
             Ok(rate) if (0.0..=1e30).contains(&rate) => (name, Some(rate)),
             _ => {
-                let reason = format!("--optimizer {text}: \"{rate}\" is no learning rate; write a positive number, such as adam:0.001");
+                let reason = format!(
+                    "--optimizer {text}: \"{rate}\" is no learning rate; write a positive number, such as adam:0.001"
+                );
                 return Err(UsageError(reason).into());
             }
         },

@@ -54,7 +54,10 @@ pub(super) fn way(experiment: &Experiment, options: &RunOptions, inputs: &Inputs
     let there = experiment_in(out)?;
     let Differences { foreign, further, .. } = Differences::between(&there, experiment);
     if !foreign.is_empty() {
-        let differences = listed(foreign.iter().chain(&further));
+        let mut differences = listed(foreign.iter().chain(&further));
+        if foreign.iter().any(|difference| difference.is_of_optimizer()) {
+            differences.push_str(" (to add an optimizer, name those that are there, too)");
+        }
         return Err(StudyError::OtherExperiment { path: out.to_owned(), differences });
     }
     inputs.check(experiment, out)?;

@@ -6,9 +6,9 @@ use super::{
     environment::peak_memory,
     further::{self, Earlier},
     keeper::Keeper,
+    numbers::number,
     relay::Relay,
     run::{Event, Outcome, Study, TypedSplit, epoch_row, initial_weights, write_analysis, write_json, write_probe},
-    numbers::number,
     tables::{EpochRow, OptimizerSummary, RoundRow, ValidationRow, columns, write_rows},
     trial::WORSE,
 };
@@ -415,12 +415,9 @@ impl<T: Real> Course<'_, T> {
             if keeper.is_worth_it() {
                 keeper.save(state)?;
             }
-            let traced = self.folder.join("trace").exists();
             let per_epoch = minibatches.rounds_per_epoch();
-            if ending == Ending::Complete
-                && !traced
-                && further::obstacle(experiment, self.config, network, per_epoch).is_none()
-            {
+            let further = || further::obstacle(experiment, self.config, network, per_epoch).is_none();
+            if ending == Ending::Complete && further() {
                 further::keep(state, &self.folder, &self.identity(&experiment.comparable(), false))?;
             }
         }

@@ -20,6 +20,13 @@ impl fmt::Display for Difference {
     }
 }
 
+impl Difference {
+    /// Whether it is about an optimizer.
+    pub fn is_of_optimizer(&self) -> bool {
+        self.key.starts_with("optimizer ") || self.key.contains(" of optimizer ")
+    }
+}
+
 /// Several, for a message.
 pub fn listed<'a>(differences: impl IntoIterator<Item = &'a Difference>) -> String {
     differences.into_iter().map(Difference::to_string).collect::<Vec<_>>().join("; ")

@@ -52,10 +52,10 @@ impl Inputs {
         let there: Value = serde_json::from_str(&text).unwrap_or_default();
         let differs = |key: &str, here: &str| there["inputs"][key].as_str().is_some_and(|there| there != here);
         let what = if differs("data", &self.data) {
-            format!("the data of {}", experiment.data.dataset)
+            format!("the data of {} are not those", experiment.data.dataset)
         } else if self.weights.as_ref().is_some_and(|here| differs("weights", here)) {
             let path = experiment.network.weights.as_deref().unwrap_or(Path::new(""));
-            path.display().to_string()
+            not_the_file(path)
         } else {
             return Ok(());
         };
@@ -70,9 +70,13 @@ impl Inputs {
         let Some(path) = experiment.network.weights.as_deref() else { return Ok(()) };
         match self.weights.as_ref() == Some(&of_file(path)?) {
             true => Ok(()),
-            false => Err(StudyError::OtherInputs { path: out.to_owned(), what: path.display().to_string() }),
+            false => Err(StudyError::OtherInputs { path: out.to_owned(), what: not_the_file(path) }),
         }
     }
+}
+
+fn not_the_file(path: &Path) -> String {
+    format!("{} is not the file", path.display())
 }
 
 fn of_file(path: &Path) -> Result<String, StudyError> {

@@ -146,8 +146,8 @@ pub enum StudyError {
     )]
     Unfinished { path: PathBuf, differences: String },
     #[error(
-        "{what}: not what {path} was begun with, by its checksum; put that back, choose another folder with --out, or replace the \
-         results with --overwrite"
+        "{what} that {path} was begun with, as their checksums differ; put that back, choose another folder with --out, or replace \
+         the results with --overwrite"
     )]
     OtherInputs { path: PathBuf, what: String },
     #[error("{path} holds results of another command, as it has no {table}; choose another folder with --out")]
@@ -312,11 +312,7 @@ pub struct Ran {
 ///
 /// # Errors
 /// If the experiment cannot be run, the directory holds something else, or a file cannot be read or written.
-pub fn run(
-    experiment: &Experiment,
-    options: &RunOptions,
-    events: &mut dyn FnMut(Event),
-) -> Result<Ran, StudyError> {
+pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
     let inputs = Inputs::of(experiment, &dataset)?;
     let validation = set_aside(experiment, &mut dataset)?;

@@ -443,11 +443,7 @@ fn write_tables(
 type Tables = (Vec<ExploreRow>, Vec<SignRow>);
 
 /// Makes the folder ready and gives the rows that it holds already.
-fn prepare(
-    experiment: &Experiment,
-    inputs: &Inputs,
-    options: &ExploreOptions,
-) -> Result<(Lock, Tables), StudyError> {
+fn prepare(experiment: &Experiment, inputs: &Inputs, options: &ExploreOptions) -> Result<(Lock, Tables), StudyError> {
     let (out, name) = (options.out, "explore.csv");
     let (table, signs) = (out.join(name), out.join("signs.csv"));
     // A study may begin with a search of its own.
