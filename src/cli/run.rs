@@ -164,19 +164,13 @@ fn refuse_unstable(folder: &Path, tuned: &Path) -> anyhow::Result<()> {
 
 /// Parses `NAME[:RATE]`.
 pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
-    let (name, rate) = match text.split_once(':') {
-        None => (text, None),
-        Some((name, rate)) => match rate.parse::<f64>() {
-            Ok(rate) if (0.0..=1e30).contains(&rate) => (name, Some(rate)),
-            _ => {
-                let reason = format!(
-                    "--optimizer {text}: \"{rate}\" is no learning rate; write a positive number, such as adam:0.001"
-                );
-                return Err(UsageError(reason).into());
-            }
-        },
+    let Some((name, rate)) = text.split_once(':') else { return Ok(OptimizerConfig::named(text, None)?) };
+    let reason = match rate.parse::<f64>() {
+        Ok(rate) if (0.0..=1e30).contains(&rate) => return Ok(OptimizerConfig::named(name, Some(rate))?),
+        Ok(_) => "no learning rate; write a positive number",
+        Err(_) => "not a number; write one",
     };
-    Ok(OptimizerConfig::named(name, rate)?)
+    Err(UsageError(format!("--optimizer {text}: \"{rate}\" is {reason}, such as adam:0.001")).into())
 }
 
 fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer> {

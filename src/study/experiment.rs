@@ -500,6 +500,12 @@ fn is_images(dataset: &str) -> bool {
     dataset.starts_with(PREFIX)
 }
 
+/// What a dataset is called in results: a folder of images by its own name, as where it lies is nobody else's concern.
+pub fn dataset_name(dataset: &str) -> String {
+    let folder = dataset.strip_prefix(PREFIX).and_then(|path| Path::new(path).file_name());
+    folder.map_or_else(|| dataset.to_owned(), |name| format!("{PREFIX}{}", name.to_string_lossy()))
+}
+
 /// What to measure of a run that was trained already.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

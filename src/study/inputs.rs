@@ -1,6 +1,9 @@
 //! Which files results depend on, by checksum: a run that is continued must find what it was begun with.
 
-use super::{StudyError, experiment::Experiment};
+use super::{
+    StudyError,
+    experiment::{Experiment, dataset_name},
+};
 use crate::{
     data::{Dataset, Split},
     kernels::real::Scalar,
@@ -52,7 +55,7 @@ impl Inputs {
         let there: Value = serde_json::from_str(&text).unwrap_or_default();
         let differs = |key: &str, here: &str| there["inputs"][key].as_str().is_some_and(|there| there != here);
         let what = if differs("data", &self.data) {
-            format!("the data of {} are not those", experiment.data.dataset)
+            format!("the data of {} are not those", dataset_name(&experiment.data.dataset))
         } else if self.weights.as_ref().is_some_and(|here| differs("weights", here)) {
             let path = experiment.network.weights.as_deref().unwrap_or(Path::new(""));
             not_the_file(path)

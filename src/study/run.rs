@@ -7,7 +7,7 @@ use super::{
     continued::{self, Before, Way},
     course,
     environment::environment,
-    experiment::{Experiment, ExperimentError, Precision},
+    experiment::{Experiment, ExperimentError, Precision, dataset_name},
     inputs::Inputs,
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
@@ -390,7 +390,7 @@ impl Study<'_> {
             seed: Some(experiment.seed),
             searched_rates: experiment.rates_from.is_some(),
             status: "running".to_owned(),
-            dataset: dataset.name.clone(),
+            dataset: dataset_name(&dataset.name),
             loss: experiment.training.loss.name().to_owned(),
             target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
             headline: experiment.regret.comparators.headline(),
@@ -406,9 +406,12 @@ impl Study<'_> {
         write_json(&path, &summary)?;
         self.check_disk(&summary)?;
         for (index, label) in labels.iter().enumerate() {
-            if summary.optimizers.iter().any(|done| done.label == *label) {
+            if let Some(done) = summary.optimizers.iter().find(|done| done.label == *label) {
                 course::clear(options.out, label)?;
-                events(Event::Kept { label });
+                match done.message.as_ref().filter(|_| done.status == "failed") {
+                    Some(message) => events(Event::Note { text: &format!("{label}: failed, kept: {message}") }),
+                    None => events(Event::Kept { label }),
+                }
                 continue;
             }
             let result = match experiment.training.precision {

