@@ -412,13 +412,14 @@ impl<T: Real> Course<'_, T> {
         }
         if !matches!(ending, Ending::Stopped { .. }) {
             state.log.ending = Some(ending.clone());
-            if keeper.is_worth_it() {
-                keeper.save(state)?;
-            }
+            // Before the checkpoint that says that training has ended: a resumed run must not miss it.
             let per_epoch = minibatches.rounds_per_epoch();
             let further = || further::obstacle(experiment, self.config, network, per_epoch).is_none();
             if ending == Ending::Complete && further() {
                 further::keep(state, &self.folder, &self.identity(&experiment.comparable(), false))?;
+            }
+            if keeper.is_worth_it() {
+                keeper.save(state)?;
             }
         }
         Ok(ending)
