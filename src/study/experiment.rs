@@ -1,7 +1,7 @@
 //! Experiment files: what to train and what to measure (`docs/formats.md`).
 
+use super::paths;
 use crate::{
-    data::images::PREFIX,
     loss::Loss,
     network::LayerSpec,
     optim::{OptimizerConfig, OptimizerError},
@@ -451,7 +451,7 @@ fn parse_in(
     };
     let mut table = text.parse::<Table>().map_err(|e| syntax(&e))?;
     if let Some(folder) = folder {
-        make_absolute(&mut table, folder);
+        paths::make_absolute(&mut table, folder);
     }
     for setting in settings {
         set(&mut table, setting)?;
@@ -465,7 +465,7 @@ fn parse_in(
     }
     if folder.is_some() {
         // What settings brought.
-        make_absolute(&mut table, Path::new(""));
+        paths::make_absolute(&mut table, Path::new(""));
     }
     // Before its keys: a newer format may well have others.
     if table.get("format").and_then(Value::as_integer).is_some_and(|found| found > i64::from(FORMAT)) {
@@ -478,32 +478,6 @@ fn parse_in(
     experiment.regret.resolve(&experiment.network.layers);
     experiment.check(origin)?;
     Ok(experiment)
-}
-
-/// Makes the paths that an experiment names absolute, each relative to `folder` unless it is.
-fn make_absolute(table: &mut Table, folder: &Path) {
-    let absolute = |path: &str| {
-        let path = folder.join(path);
-        std::path::absolute(&path).unwrap_or(path).display().to_string()
-    };
-    for (section, key, prefix) in [("data", "path", ""), ("network", "weights", ""), ("data", "dataset", PREFIX)] {
-        let value = table.get_mut(section).and_then(Value::as_table_mut).and_then(|section| section.get_mut(key));
-        let Some(Value::String(text)) = value else { continue };
-        if let Some(path) = text.strip_prefix(prefix).filter(|path| !path.is_empty()) {
-            *text = format!("{prefix}{}", absolute(path));
-        }
-    }
-}
-
-/// Whether a dataset is a folder of the user's own images.
-fn is_images(dataset: &str) -> bool {
-    dataset.starts_with(PREFIX)
-}
-
-/// What a dataset is called in results: a folder of images by its own name, as where it lies is nobody else's concern.
-pub fn dataset_name(dataset: &str) -> String {
-    let folder = dataset.strip_prefix(PREFIX).and_then(|path| Path::new(path).file_name());
-    folder.map_or_else(|| dataset.to_owned(), |name| format!("{PREFIX}{}", name.to_string_lossy()))
 }
 
 /// What to measure of a run that was trained already.
@@ -720,9 +694,7 @@ impl Experiment {
     pub fn comparable(&self) -> Table {
         let mut experiment = Self { optimizer: Vec::new(), rates_from: None, ..self.clone() };
         experiment.data.path = None;
-        if is_images(&experiment.data.dataset) {
-            experiment.data.dataset = PREFIX.to_owned();
-        }
+        experiment.data.dataset = paths::without_folder(&experiment.data.dataset).to_owned();
         experiment.network.weights = self.network.weights.as_ref().map(|_| PathBuf::from("a file"));
         Table::try_from(experiment).expect("an experiment is always expressible as TOML")
     }

@@ -5,8 +5,8 @@
 
 use super::{
     StudyError,
-    course::State,
     experiment::Experiment,
+    state::State,
     tables::{OptimizerSummary, RegretRow, UnitRow, read_rows},
 };
 use crate::{

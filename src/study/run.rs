@@ -7,10 +7,11 @@ use super::{
     continued::{self, Before, Way},
     course,
     environment::environment,
-    experiment::{Experiment, ExperimentError, Precision, dataset_name},
+    experiment::{Experiment, ExperimentError, Precision},
     inputs::Inputs,
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
+    paths::dataset_name,
     tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{

@@ -9,7 +9,8 @@ use crate::{
     optim::OptimizerConfig,
     study::{
         Experiment,
-        experiment::{Precision, dataset_name, load, source},
+        experiment::{Precision, load, source},
+        paths::dataset_name,
         run::{initial_weights, read_summary, resolve, set_aside},
     },
     trace::{self, TargetKind, Trace, read::TraceTargets},
