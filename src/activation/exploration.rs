@@ -51,7 +51,7 @@ fn pairwise(gram: &[u64], count: usize) -> Vec<u64> {
 }
 
 fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, m: usize) -> NeuronRow {
-    let Neuron { layer, neuron, .. } = all.neurons[m];
+    let Neuron { layer, neuron, rests, .. } = all.neurons[m];
     let (count, words) = (all.rounds.len(), all.words(m));
     let at = |n: usize, k: usize| gram[n * count + k];
     let switches = (1..count).map(|n| at(n - 1, n - 1) + at(n, n) - 2 * at(n, n - 1)).sum();
@@ -66,7 +66,7 @@ fn neuron_row(gram: &[u64], bits: &[u64], all: &Configurations, m: usize) -> Neu
         log_volume,
         log_det,
         active_fraction: active as f64 / (count * all.places(m)).max(1) as f64,
-        dead: and_count(last, last) == 0,
+        dead: rests && and_count(last, last) == 0,
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
         Configurations {
             rounds: (0..rows[0].len()).map(|n| 10 * n).collect(),
             datapoints,
-            neurons: (0..rows.len()).map(|neuron| Neuron { layer: 0, neuron, positions: 1 }).collect(),
+            neurons: (0..rows.len()).map(|neuron| Neuron { layer: 0, neuron, positions: 1, rests: true }).collect(),
             bits: rows
                 .iter()
                 .map(|neuron| neuron.iter().flat_map(|row| pack(datapoints, |i| row[i] == 1)).collect())
@@ -124,6 +124,14 @@ mod tests {
         assert!((neurons[1].log_det - 0.5 * 2f64.ln()).abs() < 1e-12);
         // For neuron 0, det(I + Gram) equals det(I + A'A) = 19 for A'A = [[3,1,3],[1,1,1],[3,1,4]].
         assert!((neurons[0].log_det - 0.5 * 19f64.ln()).abs() < 1e-12, "{}", neurons[0].log_det.exp().powi(2));
+    }
+
+    #[test]
+    fn units_with_a_gradient_on_their_negative_side_are_not_dead() {
+        let mut all = configurations(&[&[&[0, 0], &[0, 0]]]);
+        assert!(explore(&all).1[0].dead);
+        all.neurons[0].rests = false;
+        assert!(!explore(&all).1[0].dead);
     }
 
     #[test]

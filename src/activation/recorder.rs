@@ -33,6 +33,9 @@ pub struct Neuron {
     pub neuron: usize,
     /// Positions at which it acts on a datapoint: 1 for a dense layer; for a max-pool windows times places in a window.
     pub positions: usize,
+    /// Whether no gradient passes where it is not active: behind a ReLU, but not with a slope on the negative side or without a
+    /// rectifier. Never of a max-pool.
+    pub rests: bool,
 }
 
 /// The configurations `A[n, i, m]` of the hidden neurons: bit `i` of row `n` of neuron `m` says whether the
@@ -64,6 +67,18 @@ impl Configurations {
             }
         }
         self.rounds.push(round);
+    }
+
+    /// Drops the last configuration if it is that after `round` updates.
+    fn drop_last(&mut self, round: usize) {
+        if self.rounds.last() != Some(&round) {
+            return;
+        }
+        self.rounds.pop();
+        for m in 0..self.neurons.len() {
+            let kept = self.words(m) * self.rounds.len();
+            self.bits[m].truncate(kept);
+        }
     }
 
     /// Words per row of neuron `m`.
@@ -104,7 +119,8 @@ impl<T: Real> ActivationRecorder<T> {
     pub fn new(network: &Network, probe: Vec<T>, every: usize) -> Self {
         let of_block = |block: &Block| {
             let (layer, positions) = (block.layer, block.positions());
-            (0..block.units).map(move |neuron| Neuron { layer, neuron, positions })
+            let rests = block.rectifier.is_some_and(|rectifier| rectifier.negative_slope() == 0.0);
+            (0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests })
         };
         let neurons = network.hidden_blocks().iter().flat_map(of_block).collect();
         let configurations = Configurations::new(probe.len() / network.inputs(), neurons);
@@ -116,11 +132,25 @@ impl<T: Real> ActivationRecorder<T> {
         let of_block = |block: &Block| {
             let pool = block.max_pool()?;
             let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.size * pool.size);
-            Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions }))
+            Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests: false }))
         };
         let channels = self.network.hidden_blocks().iter().filter_map(of_block).flatten().collect();
         self.winners = Some(Configurations::new(self.configurations.datapoints, channels));
         self
+    }
+
+    /// Bytes of all that was recorded.
+    pub fn bytes(&self) -> usize {
+        let all = self.winners.iter().chain([&self.configurations]).flat_map(|all| &all.bits);
+        all.map(|bits| size_of_val(&bits[..])).sum()
+    }
+
+    /// Goes on behind an end after `rounds` updates: its configuration is recorded again if it is one in turn.
+    pub fn reopen(&mut self, rounds: usize) {
+        self.configurations.drop_last(rounds);
+        if let Some(winners) = &mut self.winners {
+            winners.drop_last(rounds);
+        }
     }
 
     /// Records the configuration at `weights`, those after `round` updates.
@@ -292,7 +322,7 @@ mod tests {
             let mut recorder = ActivationRecorder::new(&network, probe.clone(), 1).with_winners();
             recorder.record(0, &weights);
             let (all, windows) = (recorder.winners.unwrap(), (side - 2) / stride + 1);
-            assert_eq!(all.neurons[1], Neuron { layer: 2, neuron: 1, positions: windows * windows * 4 });
+            assert_eq!(all.neurons[1], Neuron { layer: 2, neuron: 1, positions: windows * windows * 4, rests: false });
             assert_eq!(all.len_bits(), (datapoints * units * windows * windows * 4) as u64);
             assert_eq!(recorder.configurations.neurons.len(), units, "the winners are no neurons");
             let (mut tape, mut scratch) = (Tape::default(), Scratch::default());

@@ -51,7 +51,8 @@ pub struct Overwrite {
 
 #[derive(clap::Args)]
 pub struct Resume {
-    /// Continue an interrupted run from its last checkpoint
+    /// Continue what is in the folder: an interrupted one from its last checkpoint, a complete run with more epochs, optimizers or
+    /// measurements
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
 }

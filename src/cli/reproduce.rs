@@ -15,7 +15,7 @@ use crate::{
     study::{
         RunOptions,
         claims::{Claim, Tally, evaluate},
-        experiment::{parse, source},
+        experiment::load,
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
@@ -216,11 +216,10 @@ fn with_hint(error: anyhow::Error, quick: bool) -> anyhow::Error {
 impl Reproduction {
     /// Figure 5 as a study.
     fn study(&self, arguments: &Arguments, out: &Path) -> anyhow::Result<Made> {
-        let (text, origin) = source(self.task.experiment(arguments.quick))?;
         let mut settings = full_settings(arguments.quick);
         settings.extend(arguments.seed.setting());
         let study = explore::Study {
-            experiment: parse(&text, &origin, &settings)?,
+            experiment: load(self.task.experiment(arguments.quick), &settings)?,
             out,
             data: arguments.data.folder(),
             seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
@@ -238,11 +237,10 @@ impl Reproduction {
     /// A figure as a run.
     fn run(&self, arguments: &Arguments, out: &Path) -> anyhow::Result<Made> {
         let name = self.task.experiment(arguments.quick);
-        let (text, origin) = source(name)?;
         let mut settings = self.settings(arguments.quick);
         settings.push(format!("name=\"{name}-{}\"", self.figure.name()));
         settings.extend(arguments.seed.setting());
-        let experiment = parse(&text, &origin, &settings)?;
+        let experiment = load(name, &settings)?;
         let options = RunOptions {
             out,
             data: arguments.data.folder(),
@@ -254,9 +252,9 @@ impl Reproduction {
             memory: arguments.memory.bytes(),
             stop: &STOP,
         };
-        let (status, mut object) = run::run_and_report(&experiment, &options)?;
+        let (folder, status, mut object) = run::run_and_report(&experiment, &options)?;
         output::line("")?;
-        let claims = evaluate(&RunTables::read(out)?);
+        let claims = evaluate(&RunTables::read(&folder)?);
         print(&claims)?;
         object["claims"] = json!(claims);
         Ok(Made { status, object })
@@ -279,9 +277,8 @@ const SHOWN_UPDATE: usize = 10;
 fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Made> {
     let mut progress = Progress::new();
     let mut events = |event: &str| progress.step(event);
-    let (text, origin) = source(name)?;
     let settings: Vec<String> = arguments.seed.setting().into_iter().collect();
-    let experiment = parse(&text, &origin, &settings)?;
+    let experiment = load(name, &settings)?;
     let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
     let options = LandscapeOptions {
         subject: &subject,

@@ -17,8 +17,8 @@ use crate::{
     report,
     study::{
         Experiment, RunOptions,
-        experiment::{BUILT_IN, parse, source},
-        run::{run, train_only},
+        experiment::{BUILT_IN, load},
+        run::{Ran, run, train_only},
         tune::{self as search, searched},
     },
     train::Ending,
@@ -76,18 +76,18 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         memory: arguments.memory.bytes(),
         stop: &STOP,
     };
-    let (status, object) = run_and_report(&experiment, &options)?;
+    let (_, status, object) = run_and_report(&experiment, &options)?;
     Ok(Answer::new(status, object))
 }
 
-/// Runs an experiment with progress, renders its report, prints both.
-pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(Status, Value)> {
+/// Runs an experiment with progress, renders its report, prints both. Gives the folder, too.
+pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(PathBuf, Status, Value)> {
     let mut progress = Progress::new();
-    let summary = run(experiment, options, &mut |event| progress.show(event))?;
+    let Ran { summary, folder } = run(experiment, options, &mut |event| progress.show(event))?;
     progress.begin("writing the report");
-    let rendered = report::render(&[options.out], options.out)?;
-    let object = output::run(options.out, &experiment.labels(), &rendered, &mut progress)?;
-    Ok((Status::of(summary.status == "complete"), object))
+    let rendered = report::render(&[&folder], &folder)?;
+    let object = output::run(&folder, &experiment.labels(), &rendered, &mut progress)?;
+    Ok((folder, Status::of(summary.status == "complete"), object))
 }
 
 /// The first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
@@ -132,15 +132,8 @@ pub fn take_tuned(experiment: &mut Experiment, folder: &Path) -> anyhow::Result<
         let reason = "there is no finished search; run `taylorscope tune` on this experiment first, or name its folder";
         return Err(usage(format!("{reason} with --tuned=DIR")).into());
     }
-    let found = std::fs::read(folder.join("tuned.json")).ok();
-    let found: Vec<search::Tuned> = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    if let Some(lost) = found.iter().find(|tuned| tuned.learning_rate.is_none()) {
-        let name = &lost.optimizer;
-        let reason = format!("the search found no stable learning rate for {name}; leave {name} out, or tune anew");
-        return Err(usage(reason).into());
-    }
-    let (text, origin) = source(&path.display().to_string())?;
-    let tuned = parse(&text, &origin, &[])?;
+    refuse_unstable(folder, &path)?;
+    let tuned = load(&path.display().to_string(), &[])?;
     let task = |e: &Experiment| (e.data.clone(), e.network.clone(), e.training.loss, e.training.batch_size);
     if task(&tuned) != task(&*experiment) {
         let reason = "its rates are those of another dataset, network, loss or batch size; tune this experiment";
@@ -151,19 +144,33 @@ pub fn take_tuned(experiment: &mut Experiment, folder: &Path) -> anyhow::Result<
     Ok(())
 }
 
+/// Fails if the search in `folder` ended without a rate for some optimizer: `tuned` then has the rate that it began with.
+fn refuse_unstable(folder: &Path, tuned: &Path) -> anyhow::Result<()> {
+    let path = folder.join("tuned.json");
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+    let found: Vec<search::Tuned> = serde_json::from_slice(&bytes).map_err(|error| {
+        UsageError(format!("{}: not what a search writes ({error}); repeat `taylorscope tune`", path.display()))
+    })?;
+    let lost: Vec<&search::Tuned> = found.iter().filter(|found| found.learning_rate.is_none()).collect();
+    let Some(rates) = lost.iter().map(|found| found.rates).max() else { return Ok(()) };
+    let names = lost.iter().map(|found| &found.optimizer[..]).collect::<Vec<_>>().join(", ");
+    let reason = format!(
+        "{}: the search found no stable learning rate for {names}, as training diverged at nearly all of the {rates} it tried; look at \
+         the initial weights (network.weights) and the scale of the data, or tune without {names} (--optimizer)",
+        tuned.display()
+    );
+    Err(UsageError(reason).into())
+}
+
 /// Parses `NAME[:RATE]`.
 pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
-    let (name, rate) = match text.split_once(':') {
-        None => (text, None),
-        Some((name, rate)) => match rate.parse::<f64>() {
-            Ok(rate) => (name, Some(rate)),
-            Err(_) => {
-                let reason = format!("--optimizer {text}: \"{rate}\" is not a number; write for example adam:0.001");
-                return Err(UsageError(reason).into());
-            }
-        },
+    let Some((name, rate)) = text.split_once(':') else { return Ok(OptimizerConfig::named(text, None)?) };
+    let reason = match rate.parse::<f64>() {
+        Ok(rate) if (0.0..=1e30).contains(&rate) => return Ok(OptimizerConfig::named(name, Some(rate))?),
+        Ok(_) => "no learning rate; write a positive number",
+        Err(_) => "not a number; write one",
     };
-    Ok(OptimizerConfig::named(name, rate)?)
+    Err(UsageError(format!("--optimizer {text}: \"{rate}\" is {reason}, such as adam:0.001")).into())
 }
 
 fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer> {

@@ -195,10 +195,15 @@ pub enum OptimizerError {
     Unknown { name: String, suggestion: String },
     #[error("optimizer \"{optimizer}\" has no setting \"{key}\"{suggestion}")]
     UnknownSetting { optimizer: String, key: String, suggestion: String },
-    #[error("optimizer \"{optimizer}\": {key} = {value} must lie between {low} and {high}")]
+    #[error("optimizer \"{optimizer}\": {key} = {value} must {}", range(*low, *high))]
     OutOfRange { optimizer: String, key: String, value: f64, low: f64, high: f64 },
     #[error("optimizer \"{optimizer}\": schedule = \"cosine\" needs the number of rounds; build it with `build_for`")]
     NoRounds { optimizer: String },
+}
+
+/// A closed range in words.
+fn range(low: f64, high: f64) -> String {
+    if high < 1e30 { format!("lie between {low} and {high}") } else { format!("be a number, and at least {low}") }
 }
 
 /// The registry entry of a name.

@@ -82,8 +82,8 @@ pub const TERMS: [Term; 10] = [
         id: "configuration",
         name: "activation configuration",
         meaning: "Which hidden neurons are active for which datapoints of the probe set: one bit for each pair. A \
-                  switch is a bit that changes from one recorded configuration to the next; a neuron without active \
-                  bits at the end is dead.",
+                  switch is a bit that changes from one recorded configuration to the next; a neuron is dead \
+                  if its rectifier has slope 0 for the whole probe set at the end, as a ReLU without active bits has.",
         forms: &["activation configurations", "activation configuration", "configurations", "configuration"],
     },
 ];

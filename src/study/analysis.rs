@@ -163,6 +163,11 @@ impl<T: Real> Analysis<T> {
         self.window.rows.iter().all(|row| (*row as usize) < rows)
     }
 
+    /// What is recorded of activations, if anything is.
+    pub fn activations(&mut self) -> Option<&mut ActivationRecorder<T>> {
+        self.activations.as_mut()
+    }
+
     fn solve_stream(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         let (settings, tracker, rounds) = (&self.settings.regret, &self.tracker, stream.rounds());

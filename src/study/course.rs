@@ -4,23 +4,26 @@ use super::{
     StudyError,
     analysis::{Analysis, AnalysisSettings},
     environment::peak_memory,
+    further::{self, Earlier},
     keeper::Keeper,
+    numbers::number,
     relay::Relay,
     run::{Event, Outcome, Study, TypedSplit, epoch_row, initial_weights, write_analysis, write_json, write_probe},
+    state::{Log, State},
     tables::{EpochRow, OptimizerSummary, RoundRow, ValidationRow, columns, write_rows},
+    trial::WORSE,
 };
 use crate::{
     activation::probe_rows,
-    checkpoint::{Identity, Persist, Store, StoreError},
+    checkpoint::Identity,
     kernels::Real,
-    optim::{Optimizer, OptimizerConfig, Rate},
-    taylor::{BoundRates, Found, Work, units::Displacements},
+    optim::{OptimizerConfig, Rate},
+    taylor::{BoundRates, RegretSettings, Work, units::Displacements},
     trace::{TargetKind, TraceWriter},
     train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate, train},
 };
 use serde_json::json;
 use std::{
-    cell::RefCell,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
@@ -30,122 +33,13 @@ use std::{
 /// Inputs and labels that a kept trace carries along, up to this many bytes.
 pub(super) const EMBEDDED_DATA_BYTES: usize = 64 << 20;
 
-/// Everything that changes from round to round.
-struct State<T: Real> {
-    weights: Vec<T>,
-    optimizer: Box<dyn Optimizer<T>>,
-    analysis: Analysis<T>,
-    trace: Option<TraceWriter<T>>,
-    log: Log,
-}
-
-/// What is written down of the rounds themselves.
-#[derive(Default)]
-struct Log {
-    /// Of each round.
-    losses: Vec<f64>,
-    epochs: Vec<EpochRow>,
-    validation: Vec<ValidationRow>,
-    /// How training ended, once it has.
-    ending: Option<Ending>,
-    /// Seconds of each epoch.
-    epoch_seconds: Vec<f64>,
-    /// All seconds so far, and those of evaluations.
-    seconds: f64,
-    evaluation_seconds: f64,
-}
-
-impl<T: Real> Persist for State<T> {
-    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        store.part("log", |store| self.log.persist(store))?;
-        store.part("analysis", |store| self.analysis.persist(store))?;
-        if self.log.ending.is_some() {
-            // Nobody trains any more, and the trace is complete.
-            self.trace = None;
-            return Ok(());
-        }
-        store.values("weights", &mut self.weights)?;
-        store.part("optimizer", |store| self.optimizer.persist(store))?;
-        match &mut self.trace {
-            Some(trace) => store.part("trace", |store| trace.persist(store)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Persist for Log {
-    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        store.list("losses", &mut self.losses)?;
-        store.list("epoch_seconds", &mut self.epoch_seconds)?;
-        store.number("seconds", &mut self.seconds)?;
-        store.number("evaluation_seconds", &mut self.evaluation_seconds)?;
-        // An accuracy that does not exist is no number.
-        let absent = |value: Option<f64>| value.unwrap_or(f64::NAN);
-        let present = |value: f64| (!value.is_nan()).then_some(value);
-        let mut epochs: Vec<f64> = self
-            .epochs
-            .iter()
-            .flat_map(|row| {
-                let accuracies = [absent(row.train_accuracy), absent(row.test_accuracy)];
-                [row.learning_rate, row.train_loss, row.test_loss, accuracies[0], accuracies[1]]
-            })
-            .collect();
-        store.list("epochs", &mut epochs)?;
-        let mut validation: Vec<f64> =
-            self.validation.iter().flat_map(|row| [row.validation_loss, absent(row.validation_accuracy)]).collect();
-        store.list("validation", &mut validation)?;
-        let mut ending = match self.ending {
-            None | Some(Ending::Stopped { .. }) => [0; 4],
-            Some(Ending::Complete) => [1, 0, 0, 0],
-            Some(Ending::Reached { epoch }) => [2, epoch as u64, 0, 0],
-            Some(Ending::Diverged(what)) => {
-                let [round, quantity, layer] = what.to_numbers();
-                [3, round, quantity, layer]
-            }
-        };
-        store.values("ending", &mut ending)?;
-        if !store.is_reading() {
-            return Ok(());
-        }
-        self.ending = match ending {
-            [0, ..] => None,
-            [1, ..] => Some(Ending::Complete),
-            [2, epoch, ..] => Some(Ending::Reached { epoch: epoch as usize }),
-            [3, what @ ..] => NotFinite::from_numbers(what).map(Ending::Diverged),
-            _ => return Err(store.malformed("ending", "is none")),
-        };
-        let rows = epochs.as_chunks().0.iter().enumerate();
-        let row = |(at, [learning_rate, train_loss, test_loss, train, test]): (usize, &[f64; 5])| EpochRow {
-            epoch: at + 1,
-            learning_rate: *learning_rate,
-            train_loss: *train_loss,
-            test_loss: *test_loss,
-            train_accuracy: present(*train),
-            test_accuracy: present(*test),
-        };
-        self.epochs = rows.map(row).collect();
-        let rows = validation.as_chunks().0.iter().enumerate();
-        let row = |(at, [loss, accuracy]): (usize, &[f64; 2])| ValidationRow {
-            epoch: at + 1,
-            validation_loss: *loss,
-            validation_accuracy: present(*accuracy),
-        };
-        self.validation = rows.map(row).collect();
-        Ok(())
-    }
-}
-
-impl<T: Real> State<T> {
-    fn done(&self) -> usize {
-        self.log.losses.len()
-    }
-}
-
 /// One optimizer of a study.
 struct Course<'a, T> {
     study: &'a Study<'a>,
     config: &'a OptimizerConfig,
     label: &'a str,
+    /// Its place in the experiment.
+    index: usize,
     folder: PathBuf,
     rate: Rate,
     train: Examples<'a, T>,
@@ -157,10 +51,11 @@ impl Study<'_> {
     /// Trains and analyses one optimizer, from the state that its folder holds if there is one.
     pub(super) fn optimizer<T: Real>(
         &self,
-        config: &OptimizerConfig,
+        index: usize,
         label: &str,
         events: &mut dyn FnMut(Event),
     ) -> Result<OptimizerSummary, StudyError> {
+        let config = &self.experiment.optimizer[index];
         let target = self.experiment.training.target;
         let folder = self.options.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
@@ -170,6 +65,7 @@ impl Study<'_> {
             study: self,
             config,
             label,
+            index,
             folder,
             rate: config.rate(self.planned_rounds()),
             train: train.examples(target),
@@ -184,7 +80,7 @@ impl<T: Real> Course<'_, T> {
     fn run(&self, events: &mut dyn FnMut(Event)) -> Result<OptimizerSummary, StudyError> {
         let options = self.study.options;
         let planned = self.study.planned_rounds();
-        let index = self.study.experiment.labels().iter().position(|label| label == self.label).unwrap_or(0) + 1;
+        let index = self.index + 1;
         let count = self.study.experiment.optimizer.len();
         events(Event::Started {
             label: self.label,
@@ -200,40 +96,75 @@ impl<T: Real> Course<'_, T> {
             return Err(StudyError::NoTrace { path: self.folder.clone() });
         }
         let keep_trace = kept_trace.unwrap_or(options.keep_trace);
-        let mut state = self.start(keep_trace, events)?;
-        let mut keeper = Keeper::new(&self.folder, self.identity(keep_trace), options.checkpoint);
+        let earlier = self.earlier(keep_trace)?;
+        if let (Err(reason), true) = (&earlier, saved.is_none()) {
+            let text = format!("{}: trained again from the first round, as {reason}", self.label);
+            events(Event::Note { text: &text });
+        }
+        let earlier = earlier.ok().flatten();
+        let mut state = self.start(keep_trace, earlier.is_some(), events)?;
+        let mut identity = self.identity(&self.study.experiment.comparable(), keep_trace);
+        if let Some(earlier) = &earlier {
+            identity.insert("number of rounds before".into(), earlier.rounds().to_string());
+        }
+        let mut keeper = Keeper::new(&self.folder, identity, options.checkpoint);
         if let Some(saved) = saved {
             saved.restore(keeper.identity(), &mut state)?;
             if !state.analysis.draws_from(self.train.len()) || state.done() > planned {
                 return Err(saved.malformed("its rounds are not those of this run").into());
             }
             events(Event::Resumed { label: self.label, rounds: state.done() });
+        } else if let (Some(earlier), Some(before)) = (&earlier, self.study.before) {
+            earlier.restore(&self.identity(&before.experiment().comparable(), false), &mut state)?;
+            events(Event::Resumed { label: self.label, rounds: state.done() });
         }
         let ending = match state.log.ending.clone() {
             Some(ending) => ending,
             None => self.train(&mut state, &mut keeper, events)?,
         };
-        self.analyse(state, &mut keeper, ending, events)
+        self.analyse(state, &mut keeper, earlier.as_ref(), ending, events)
     }
 
-    /// Whose state checkpoints of this course have.
-    fn identity(&self, keep_trace: bool) -> Identity {
+    /// The result of a shorter run that this course goes on from, or why it must begin anew; `None` if there never was one.
+    fn earlier(&self, keep_trace: bool) -> Result<Result<Option<Earlier>, &'static str>, StudyError> {
+        let Study { experiment, network, minibatches, .. } = *self.study;
+        let Some(before) = self.study.before else { return Ok(Ok(None)) };
+        let Some((folder, summary)) = before.result(experiment, self.index) else { return Ok(Ok(None)) };
+        if !before.is_only_shorter() {
+            return Ok(Err("its rounds were not kept"));
+        }
+        if keep_trace {
+            return Ok(Err("its trace must have all rounds"));
+        }
+        let per_epoch = minibatches.rounds_per_epoch();
+        if let Some(reason) = further::obstacle(before.experiment(), self.config, network, per_epoch) {
+            return Ok(Err(reason));
+        }
+        Ok(Earlier::open(&folder, summary)?.map(Some).ok_or("its last state was not kept"))
+    }
+
+    /// Whose state checkpoints of this course in an experiment have.
+    fn identity(&self, experiment: &toml::Table, keep_trace: bool) -> Identity {
+        let inputs = self.study.inputs;
         [
-            ("experiment", self.study.experiment.to_toml()),
-            ("optimizer", self.label.to_owned()),
-            ("dataset", self.study.data.to_owned()),
+            ("experiment", experiment.to_string()),
+            ("optimizer", toml::to_string(self.config).unwrap_or_default()),
+            ("dataset", inputs.data.clone()),
+            ("file of initial weights", inputs.weights.clone().unwrap_or_default()),
             ("trace", if keep_trace { "kept" } else { "not kept" }.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
     }
 
-    /// The state before the first round.
-    fn start(&self, keep_trace: bool, events: &mut dyn FnMut(Event)) -> Result<State<T>, StudyError> {
+    /// The state before the first round. Optima are not looked for if they are `known`.
+    fn start(&self, keep_trace: bool, known: bool, events: &mut dyn FnMut(Event)) -> Result<State<T>, StudyError> {
         let Study { experiment, network, options, minibatches, .. } = *self.study;
         let (planned, per_epoch) = (self.study.planned_rounds(), minibatches.rounds_per_epoch());
+        self.study.inputs.check_weights(experiment, options.out)?;
+        let regret = experiment.regret.settings(per_epoch, network.layers());
         let settings = AnalysisSettings {
-            regret: experiment.regret.settings(per_epoch, network.layers()),
+            regret: if known { RegretSettings { scales: Vec::new(), ..regret } } else { regret },
             planned_rounds: planned,
             batch: experiment.training.batch_size,
             memory: options.memory,
@@ -363,6 +294,12 @@ impl<T: Real> Course<'_, T> {
         }
         if !matches!(ending, Ending::Stopped { .. }) {
             state.log.ending = Some(ending.clone());
+            // Before the checkpoint that says that training has ended: a resumed run must not miss it.
+            let per_epoch = minibatches.rounds_per_epoch();
+            let further = || further::obstacle(experiment, self.config, network, per_epoch).is_none();
+            if ending == Ending::Complete && further() {
+                further::keep(state, &self.folder, &self.identity(&experiment.comparable(), false))?;
+            }
             if keeper.is_worth_it() {
                 keeper.save(state)?;
             }
@@ -414,6 +351,7 @@ impl<T: Real> Course<'_, T> {
         &self,
         state: State<T>,
         keeper: &mut Keeper,
+        earlier: Option<&Earlier>,
         ending: Ending,
         events: &mut dyn FnMut(Event),
     ) -> Result<OptimizerSummary, StudyError> {
@@ -421,29 +359,22 @@ impl<T: Real> Course<'_, T> {
         let rounds = self.round_rows(&state);
         let State { analysis, log, .. } = state;
         let observed = analysis.clock.total();
-        let (found, failure) = (keeper.found(done)?, RefCell::new(None));
-        let keep = |found: &mut Found| match keeper.save_found(done, found) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure.replace(Some(error));
-                ControlFlow::Break(())
-            }
-        };
         let relay = Relay::new(&mut *events);
-        let tick = |work| relay.tick(work);
-        let mut work = Work::until(stop).kept(found, keep).telling(&tick);
-        let (tables, clock) = analysis.complete(&self.train, &mut work, |stage| relay.stage(stage));
-        let mut found = work.into_found();
-        if let Some(error) = failure.into_inner() {
-            return Err(error.into());
-        }
+        let search = |work: &mut Work| analysis.complete(&self.train, work, |stage| relay.stage(stage));
+        let ((mut tables, clock), mut found) = keeper.search(done, stop, &|work| relay.tick(work), search)?;
         if tables.halted && !matches!(ending, Ending::Stopped { .. }) {
             keeper.save_last_found(done, &mut found)?;
+        }
+        if let Some(earlier) = earlier {
+            earlier.complete(&mut tables);
         }
         write_analysis(&self.folder, &tables)?;
         let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
         phases["training"] = json!((log.seconds - observed - log.evaluation_seconds).max(0.0));
         phases["evaluation"] = json!(log.evaluation_seconds);
+        if let Some(earlier) = earlier {
+            earlier.add_seconds(&mut phases);
+        }
         let timing = json!({ "phases": phases, "epochs": log.epoch_seconds, "peak_memory_bytes": peak_memory() });
         write_json(&self.folder.join("timing.json"), &timing)?;
 
@@ -459,7 +390,7 @@ impl<T: Real> Course<'_, T> {
                 let goal = self.study.experiment.training.stop_at_train_accuracy.unwrap_or(1.0);
                 ("complete", Some(format!("reached the training accuracy {goal} after epoch {epoch}")))
             }
-            Ending::Complete => ("complete", None),
+            Ending::Complete => ("complete", blown_up(self.config, &rounds, log.epochs.last())),
         };
         let per_epoch = self.study.minibatches.rounds_per_epoch();
         let outcome = Outcome {
@@ -483,6 +414,21 @@ impl<T: Real> Course<'_, T> {
 pub(super) fn clear(out: &Path, label: &str) -> Result<(), StudyError> {
     let folder = out.join(label);
     Keeper::clear(&folder).map_err(|source| StudyError::Write { path: folder, source })
+}
+
+/// What is said of training that ended far above where it began, if with finite numbers.
+fn blown_up(config: &OptimizerConfig, rounds: &[RoundRow], last: Option<&EpochRow>) -> Option<String> {
+    let (first, last) = (rounds.first()?.loss, last?.train_loss);
+    let rate = config.learning_rate;
+    (last > WORSE * first).then(|| {
+        format!(
+            "diverged: the training loss ended at {}, more than {WORSE} times the {} of the first minibatch, with learning rate \
+             {rate}. Try a smaller rate, for example {}",
+            number(last),
+            number(first),
+            rate / 3.0
+        )
+    })
 }
 
 fn divergence(config: &OptimizerConfig, what: NotFinite) -> String {

@@ -1,5 +1,6 @@
 //! Experiment files: what to train and what to measure (`docs/formats.md`).
 
+use super::paths;
 use crate::{
     loss::Loss,
     network::LayerSpec,
@@ -316,7 +317,7 @@ pub enum ExperimentError {
 }
 
 /// Epochs at most, so that rounds can be counted.
-const MAX_EPOCHS: usize = 1_000_000;
+pub(crate) const MAX_EPOCHS: usize = 1_000_000;
 
 /// The experiments that come with the program: name and text.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -424,13 +425,34 @@ fn quoted(value: &str) -> String {
     text
 }
 
-/// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`.
+/// Reads and checks a built-in experiment or a file, with `settings`, which are `section.key=value`. Relative paths in the file are
+/// relative to its folder, those in settings to the current one; all are absolute in what comes of it.
+pub fn load(name_or_path: &str, settings: &[String]) -> Result<Experiment, ExperimentError> {
+    let (text, origin) = source(name_or_path)?;
+    let folder = Path::new(name_or_path).parent().unwrap_or(Path::new(""));
+    parse_in(Some(folder), &text, &origin, settings)
+}
+
+/// Parses and checks an experiment. `origin` is the file's name for messages, `settings` are `section.key=value`. Paths stay as they
+/// are.
 pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment, ExperimentError> {
+    parse_in(None, text, origin, settings)
+}
+
+fn parse_in(
+    folder: Option<&Path>,
+    text: &str,
+    origin: &str,
+    settings: &[String],
+) -> Result<Experiment, ExperimentError> {
     let syntax = |e: &dyn std::fmt::Display| ExperimentError::Syntax {
         origin: origin.into(),
         reason: e.to_string().trim_end().to_owned(),
     };
     let mut table = text.parse::<Table>().map_err(|e| syntax(&e))?;
+    if let Some(folder) = folder {
+        paths::make_absolute(&mut table, folder);
+    }
     for setting in settings {
         set(&mut table, setting)?;
         // The rates of a search belong to the task that was searched.
@@ -440,6 +462,10 @@ pub fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Experiment
         {
             table.remove("rates_from");
         }
+    }
+    if folder.is_some() {
+        // What settings brought.
+        paths::make_absolute(&mut table, Path::new(""));
     }
     // Before its keys: a newer format may well have others.
     if table.get("format").and_then(Value::as_integer).is_some_and(|found| found > i64::from(FORMAT)) {
@@ -659,26 +685,18 @@ impl RegretSection {
 }
 
 impl Experiment {
-    /// A folder name per optimizer: its name, with the learning rate where a name appears twice.
+    /// A folder name per optimizer ([`labels`](super::labels::labels)).
     pub fn labels(&self) -> Vec<String> {
-        let count = |name: &str| self.optimizer.iter().filter(|o| o.name == name).count();
-        let mut labels: Vec<String> = Vec::new();
-        for config in &self.optimizer {
-            let mut label = match count(&config.name) {
-                1 => config.name.clone(),
-                _ => format!("{}-{}", config.name, config.learning_rate),
-            };
-            while labels.contains(&label) {
-                label.push_str("-again");
-            }
-            labels.push(label);
-        }
-        labels
+        super::labels::labels(&self.optimizer)
     }
 
-    /// Whether the file `path` holds this very experiment, whatever version of the program wrote it.
-    pub fn is_in(&self, path: &Path) -> bool {
-        std::fs::read_to_string(path).is_ok_and(|text| parse(&text, "", &[]).is_ok_and(|found| found == *self))
+    /// What decides about results, but for the optimizers: as a table, without the places of files and without who searched the rates.
+    pub fn comparable(&self) -> Table {
+        let mut experiment = Self { optimizer: Vec::new(), rates_from: None, ..self.clone() };
+        experiment.data.path = None;
+        experiment.data.dataset = paths::without_folder(&experiment.data.dataset).to_owned();
+        experiment.network.weights = self.network.weights.as_ref().map(|_| PathBuf::from("a file"));
+        Table::try_from(experiment).expect("an experiment is always expressible as TOML")
     }
 
     /// The experiment as a file again, all defaults written out.
@@ -778,12 +796,5 @@ mod tests {
             let error = sections(&[setting]).expect_err(setting).to_string();
             assert!(error.contains(expected), "{setting}: {error}");
         }
-    }
-
-    #[test]
-    fn equal_optimizers_get_folders_of_their_own() {
-        let optimizers = "optimizer=[{name=\"sgd\",learning_rate=1.0},{name=\"sgd\",learning_rate=0.1},{name=\"adam\",learning_rate=1}]";
-        let experiment = built_in(&[optimizers]).unwrap();
-        assert_eq!(experiment.labels(), ["sgd-1", "sgd-0.1", "adam"]);
     }
 }

@@ -4,10 +4,12 @@
 use crate::{
     checkpoint::{self, CheckpointError, Identity, Persist, Saved},
     files,
-    taylor::Found,
+    taylor::{Found, Work},
 };
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -99,6 +101,29 @@ impl Keeper {
         let mut found = Found::default();
         checkpoint::load(&self.folder.join(FOUND), &self.identity_after(rounds), &mut found)?;
         Ok(found)
+    }
+
+    /// Runs an analysis of `rounds` rounds that goes on from the optima found before, keeps those that it finds, and gives its result
+    /// with all of them.
+    pub fn search<R>(
+        &mut self,
+        rounds: usize,
+        stop: &AtomicBool,
+        tick: &dyn Fn(usize),
+        analysis: impl FnOnce(&mut Work) -> R,
+    ) -> Result<(R, Found), CheckpointError> {
+        let (found, mut failure) = (self.found(rounds)?, None);
+        let keep = |found: &mut Found| match self.save_found(rounds, found) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let mut work = Work::until(stop).kept(found, keep).telling(tick);
+        let result = analysis(&mut work);
+        let found = work.into_found();
+        failure.map_or(Ok((result, found)), Err)
     }
 
     /// Writes what an analysis of `rounds` rounds has found, unless that was done just before.

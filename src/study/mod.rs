@@ -3,6 +3,9 @@
 //! - [`experiment`]: the experiment file
 //! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is
 //!   one process's at a time ([`lock`]); [`analyze`]: the same for traces
+//! - [`differences`]: how an experiment differs from that of a folder, and `continued`: a run that is asked for more; `further`: what
+//!   its training goes on from; `inputs`: checksums of what it reads; `paths`: where that lies; `state`: what
+//!   checkpoints have; [`labels`]: what its optimizers are called
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
 //! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open;
 //!   [`claims`]: what they say about the paper
@@ -16,18 +19,25 @@ pub mod analysis;
 pub mod analyze;
 pub mod budget;
 pub mod claims;
+mod continued;
 mod course;
+pub mod differences;
 pub mod enclosure;
 pub mod environment;
 pub mod experiment;
 pub mod explore;
+mod further;
+mod inputs;
 pub mod keeper;
+pub mod labels;
 pub mod landscape;
 pub mod lock;
 pub mod numbers;
+mod paths;
 mod relay;
 pub mod results;
 pub mod run;
+mod state;
 pub mod statistics;
 pub mod tables;
 pub mod trial;

@@ -131,6 +131,15 @@ pub fn display_name(label: &str) -> String {
         "nesterov" => "Nesterov",
         other => other,
     };
+    // Settings in a label stand behind dashes: `adam-0.001-beta1=0.5`.
+    let mut parts = rest.split('-').map(str::to_owned);
+    let rest = if rest.contains('=') {
+        let first = parts.next().unwrap_or_default();
+        let number = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+        parts.fold(first, |text, part| format!("{text}{}{part}", if number(&part) { "-" } else { " " }))
+    } else {
+        rest.to_owned()
+    };
     if rest.is_empty() { name.into() } else { format!("{name} {rest}") }
 }
 

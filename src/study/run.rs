@@ -3,11 +3,15 @@
 use super::{
     analysis::AnalysisTables,
     analyze::AnalyzeError,
-    budget, course,
+    budget,
+    continued::{self, Before, Way},
+    course,
     environment::environment,
-    experiment::{Experiment, Precision},
+    experiment::{Experiment, ExperimentError, Precision},
+    inputs::Inputs,
     keeper::Interval,
     lock::{LOCK_FILE, Lock},
+    paths::dataset_name,
     tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{
@@ -130,8 +134,23 @@ pub enum StudyError {
         "{path} already holds a run; choose another folder with --out, continue it with --resume, or replace it with --overwrite"
     )]
     Occupied { path: PathBuf },
-    #[error("{path} holds a run of another experiment, so it cannot be resumed; choose another folder with --out")]
-    OtherExperiment { path: PathBuf },
+    #[error(
+        "{path} holds another experiment: {differences}; repeat what it was begun with, choose another folder with --out, or replace \
+         it with --overwrite"
+    )]
+    OtherExperiment { path: PathBuf, differences: String },
+    #[error("{path} holds no experiment that could be continued ({source}); choose another folder with --out")]
+    Unreadable { path: PathBuf, source: ExperimentError },
+    #[error(
+        "{path} holds a run that was to take the place of the one beside it: {differences}; repeat what it was begun with, or remove \
+         that folder"
+    )]
+    Unfinished { path: PathBuf, differences: String },
+    #[error(
+        "{what} that {path} was begun with, as their checksums differ; put that back, choose another folder with --out, or replace \
+         the results with --overwrite"
+    )]
+    OtherInputs { path: PathBuf, what: String },
     #[error("{path} holds results of another command, as it has no {table}; choose another folder with --out")]
     OtherCommand { path: PathBuf, table: String },
     #[error("{path} is not empty and holds no run; choose another folder with --out")]
@@ -167,6 +186,9 @@ impl StudyError {
                 | StudyError::Optimizer(_)
                 | StudyError::Occupied { .. }
                 | StudyError::OtherExperiment { .. }
+                | StudyError::Unreadable { .. }
+                | StudyError::Unfinished { .. }
+                | StudyError::OtherInputs { .. }
                 | StudyError::OtherCommand { .. }
                 | StudyError::NotEmpty { .. }
                 | StudyError::InUse { .. }
@@ -229,8 +251,8 @@ impl<'a, T: Real> TypedSplit<'a, T> {
     }
 }
 
-/// Prepares the run directory; says whether the results and checkpoints in it may be used.
-fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Lock, bool), StudyError> {
+/// Prepares the run directory; says how the results and checkpoints in it may be used.
+fn prepare(experiment: &Experiment, options: &RunOptions, inputs: &Inputs) -> Result<(Lock, Way), StudyError> {
     let out = options.out;
     let fail = |source| StudyError::Write { path: out.to_owned(), source };
     let config = out.join("experiment.toml");
@@ -239,25 +261,23 @@ fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Lock, bool)
     }
     std::fs::create_dir_all(out).map_err(fail)?;
     let lock = Lock::take(out)?;
-    let resumed = config.exists() && options.resume;
-    if resumed {
-        if !experiment.is_in(&config) {
-            return Err(StudyError::OtherExperiment { path: out.to_owned() });
-        }
-    } else if config.exists() && !options.overwrite {
-        return Err(StudyError::Occupied { path: out.to_owned() });
-    } else {
-        // Ended at any point, this leaves nothing that could be taken for a result of the new experiment.
-        remove(&out.join("summary.json")).map_err(fail)?;
-        for label in experiment.labels() {
-            let folder = out.join(label);
-            if folder.exists() {
-                std::fs::remove_dir_all(&folder).map_err(fail)?;
-            }
-        }
-        write(&config, experiment.to_toml().as_bytes())?;
+    if config.exists() && options.resume {
+        return Ok((lock, continued::way(experiment, options, inputs)?));
     }
-    Ok((lock, resumed))
+    if config.exists() && !options.overwrite {
+        return Err(StudyError::Occupied { path: out.to_owned() });
+    }
+    // Ended at any point, this leaves nothing that could be taken for a result of the new experiment.
+    remove(&out.join("summary.json")).map_err(fail)?;
+    continued::give_up(out)?;
+    for label in experiment.labels() {
+        let folder = out.join(label);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(fail)?;
+        }
+    }
+    write(&config, experiment.to_toml().as_bytes())?;
+    Ok((lock, Way::Here { resumed: false }))
 }
 
 /// Whether a folder has anything but a lock, unfinished files, and what `beside` accepts.
@@ -282,90 +302,43 @@ pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     write(path, text.as_bytes())
 }
 
+/// A run, done or not, and where it lies: in the folder that was named, or in one within it while it cannot yet replace another.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub summary: Summary,
+    pub folder: PathBuf,
+}
+
 /// Trains and analyses every optimizer of an experiment, writing the run directory as it goes.
-pub fn run(
-    experiment: &Experiment,
-    options: &RunOptions,
-    events: &mut dyn FnMut(Event),
-) -> Result<Summary, StudyError> {
+///
+/// # Errors
+/// If the experiment cannot be run, the directory holds something else, or a file cannot be read or written.
+pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    let inputs = Inputs::of(experiment, &dataset)?;
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
-    let regret = experiment.regret.settings(minibatches.rounds_per_epoch(), network.layers());
-    let planned = minibatches.rounds_per_epoch() * experiment.training.epochs;
-    let weight = experiment.training.precision.bytes();
-    let observed = budget::observed_bytes(&network, experiment.training.loss, &regret, planned, weight);
-    budget::check_memory(observed, options.memory)?;
-    let (_lock, resumed) = prepare(experiment, options)?;
-    let mut environment = environment();
-    if let Some(standardization) = &dataset.standardization {
-        environment["standardization"] = json!(standardization);
-    }
-    write_json(&options.out.join("environment.json"), &environment)?;
-    let mut summary = Summary {
-        format: SUMMARY_FORMAT,
-        name: experiment.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: Some(experiment.seed),
-        searched_rates: experiment.rates_from.is_some(),
-        status: "running".to_owned(),
-        dataset: dataset.name.clone(),
-        loss: experiment.training.loss.name().to_owned(),
-        target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
-        headline: experiment.regret.comparators.headline(),
-        layers: network.describe(),
-        optimizers: Vec::new(),
-    };
-    let labels = experiment.labels();
-    let path = options.out.join("summary.json");
-    if resumed {
-        let known = read_summary(options.out)?.map(|summary| summary.optimizers).unwrap_or_default();
-        summary.optimizers = known.into_iter().filter(OptimizerSummary::is_final).collect();
-    }
-    write_json(&path, &summary)?;
-    let sum: f64 = dataset.train.inputs.iter().map(|x| f64::from(*x)).sum();
     let study = Study {
         experiment,
         options,
         dataset: &dataset,
-        data: &format!("{} rows, the sum of all inputs is {sum}", dataset.train.len()),
+        inputs: &inputs,
         validation: validation.as_ref(),
         network: &network,
         minibatches: &minibatches,
+        before: None,
     };
-    study.check_disk(&summary, observed)?;
-    for (config, label) in experiment.optimizer.iter().zip(&labels) {
-        if summary.optimizers.iter().any(|done| done.label == *label) {
-            course::clear(options.out, label)?;
-            events(Event::Kept { label });
-            continue;
+    budget::check_memory(study.observed_bytes(), options.memory)?;
+    // A bad file is refused before anything is written.
+    initial_weights::<f64>(experiment, &network, experiment.seed)?;
+    let (_lock, way) = prepare(experiment, options, &inputs)?;
+    match way {
+        Way::Here { resumed } => {
+            let summary = study.run_in_place(resumed, events)?;
+            Ok(Ran { summary, folder: options.out.to_owned() })
         }
-        let result = match experiment.training.precision {
-            Precision::F32 => study.optimizer::<f32>(config, label, events),
-            Precision::F64 => study.optimizer::<f64>(config, label, events),
-        }?;
-        events(Event::Finished { summary: &result });
-        let is_final = result.is_final();
-        summary.optimizers.push(result);
-        // In the order of the experiment, whatever was kept.
-        summary.optimizers.sort_by_key(|done| labels.iter().position(|label| *label == done.label));
-        write_json(&path, &summary)?;
-        if is_final {
-            course::clear(options.out, label)?;
-        }
-        if options.stop.load(Ordering::SeqCst) {
-            break;
-        }
+        Way::Apart(before) => before.replace(&study, events),
     }
-    summary.status = match () {
-        () if summary.optimizers.iter().any(|o| o.status == "failed") => "failed",
-        () if summary.optimizers.len() < labels.len() => "interrupted",
-        () if summary.optimizers.iter().any(|o| !o.is_final()) => "interrupted",
-        () => "complete",
-    }
-    .to_owned();
-    write_json(&path, &summary)?;
-    Ok(summary)
 }
 
 /// Reads `summary.json` of a run directory; `None` if there is none.
@@ -392,16 +365,94 @@ pub(super) struct Study<'a> {
     pub experiment: &'a Experiment,
     pub options: &'a RunOptions<'a>,
     pub dataset: &'a Dataset,
-    /// What tells the training data from others of the same name, for checkpoints.
-    pub data: &'a str,
+    /// Checksums of what the experiment reads.
+    pub inputs: &'a Inputs,
     pub validation: Option<&'a Split>,
     pub network: &'a Network,
     pub minibatches: &'a Minibatches,
+    /// The run that this one is to take the place of.
+    pub before: Option<&'a Before>,
 }
 
 impl Study<'_> {
+    /// Runs in the folder of the options, which is prepared; `resumed` says whether what it holds may be used.
+    pub fn run_in_place(&self, resumed: bool, events: &mut dyn FnMut(Event)) -> Result<Summary, StudyError> {
+        let Study { experiment, options, dataset, network, .. } = *self;
+        let mut environment = environment();
+        environment["inputs"] = self.inputs.to_json();
+        if let Some(standardization) = &dataset.standardization {
+            environment["standardization"] = json!(standardization);
+        }
+        write_json(&options.out.join("environment.json"), &environment)?;
+        let mut summary = Summary {
+            format: SUMMARY_FORMAT,
+            name: experiment.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: Some(experiment.seed),
+            searched_rates: experiment.rates_from.is_some(),
+            status: "running".to_owned(),
+            dataset: dataset_name(&dataset.name),
+            loss: experiment.training.loss.name().to_owned(),
+            target: if experiment.training.target == TargetKind::Input { "input" } else { "label" }.to_owned(),
+            headline: experiment.regret.comparators.headline(),
+            layers: network.describe(),
+            optimizers: Vec::new(),
+        };
+        let labels = experiment.labels();
+        let path = options.out.join("summary.json");
+        if resumed {
+            let known = read_summary(options.out)?.map(|summary| summary.optimizers).unwrap_or_default();
+            summary.optimizers = known.into_iter().filter(OptimizerSummary::is_final).collect();
+        }
+        write_json(&path, &summary)?;
+        self.check_disk(&summary)?;
+        for (index, label) in labels.iter().enumerate() {
+            if let Some(done) = summary.optimizers.iter().find(|done| done.label == *label) {
+                course::clear(options.out, label)?;
+                match done.message.as_ref().filter(|_| done.status == "failed") {
+                    Some(message) => events(Event::Note { text: &format!("{label}: failed, kept: {message}") }),
+                    None => events(Event::Kept { label }),
+                }
+                continue;
+            }
+            let result = match experiment.training.precision {
+                Precision::F32 => self.optimizer::<f32>(index, label, events),
+                Precision::F64 => self.optimizer::<f64>(index, label, events),
+            }?;
+            events(Event::Finished { summary: &result });
+            let is_final = result.is_final();
+            summary.optimizers.push(result);
+            // In the order of the experiment, whatever was kept.
+            summary.optimizers.sort_by_key(|done| labels.iter().position(|label| *label == done.label));
+            write_json(&path, &summary)?;
+            if is_final {
+                course::clear(options.out, label)?;
+            }
+            if options.stop.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        summary.status = match () {
+            () if summary.optimizers.iter().any(|o| o.status == "failed") => "failed",
+            () if summary.optimizers.len() < labels.len() => "interrupted",
+            () if summary.optimizers.iter().any(|o| !o.is_final()) => "interrupted",
+            () => "complete",
+        }
+        .to_owned();
+        write_json(&path, &summary)?;
+        Ok(summary)
+    }
+
+    /// What the analysis of an optimizer keeps in memory while training goes on.
+    fn observed_bytes(&self) -> usize {
+        let Study { experiment, network, minibatches, .. } = *self;
+        let regret = experiment.regret.settings(minibatches.rounds_per_epoch(), network.layers());
+        let weight = experiment.training.precision.bytes();
+        budget::observed_bytes(network, experiment.training.loss, &regret, self.planned_rounds(), weight)
+    }
+
     /// Whether the disk has room for a checkpoint and for the traces that are still to be written.
-    fn check_disk(&self, summary: &Summary, observed: usize) -> Result<(), StudyError> {
+    fn check_disk(&self, summary: &Summary) -> Result<(), StudyError> {
         let out = self.options.out;
         let rounds = (self.planned_rounds() + 1).saturating_mul(self.network.parameters());
         let trace = |label: &String| {
@@ -413,7 +464,7 @@ impl Study<'_> {
         let labels = self.experiment.labels();
         let open = labels.iter().filter(|label| summary.optimizers.iter().all(|done| done.label != **label));
         let traces = if self.options.keep_trace { open.map(trace).fold(0, usize::saturating_add) } else { 0 };
-        budget::check_disk(out, observed.saturating_add(traces))
+        budget::check_disk(out, self.observed_bytes().saturating_add(traces))
     }
 
     pub fn planned_rounds(&self) -> usize {

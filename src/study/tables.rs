@@ -174,7 +174,7 @@ pub struct NeuronRow {
     pub log_det: f64,
     /// Fraction of all (configuration, datapoint) pairs in which the neuron is active.
     pub active_fraction: f64,
-    /// Whether the neuron is active nowhere in the last configuration.
+    /// Whether the slope of its rectifier is 0 on all of the probe set in the last configuration.
     pub dead: bool,
 }
 

@@ -4,8 +4,11 @@
 //! as trials side by side use the cores better than threads inside one; results do not depend on the number of threads.
 
 use super::{
+    continued::experiment_in,
+    differences::Differences,
     environment::environment,
     experiment::Experiment,
+    inputs::Inputs,
     lock::Lock,
     run::{StudyError, TypedSplit, holds_something, initial_weights, write, write_json},
 };
@@ -35,6 +38,7 @@ use std::{
 /// If it is in use, or holds anything else that must not be lost; entries that `beside` accepts do not count.
 pub(super) fn begin(
     experiment: &Experiment,
+    inputs: &Inputs,
     out: &Path,
     table: &str,
     overwrite: bool,
@@ -51,16 +55,20 @@ pub(super) fn begin(
     let mut continued = false;
     if config.exists() && !overwrite {
         refuse_foreign(out, table)?;
-        if !experiment.is_in(&config) {
-            return Err(StudyError::OtherExperiment { path: out.to_owned() });
+        let differences = Differences::between(&experiment_in(out)?, experiment);
+        if !differences.is_empty() {
+            return Err(StudyError::OtherExperiment { path: out.to_owned(), differences: differences.text() });
         }
+        inputs.check(experiment, out)?;
         continued = known.exists();
     } else {
         // Ended at any point, this leaves nothing that could be taken for a result of the new experiment.
         remove(&known).map_err(fail)?;
         write(&config, experiment.to_toml().as_bytes())?;
     }
-    write_json(&out.join("environment.json"), &environment())?;
+    let mut environment = environment();
+    environment["inputs"] = inputs.to_json();
+    write_json(&out.join("environment.json"), &environment)?;
     Ok((lock, continued))
 }
 

@@ -7,6 +7,7 @@
 
 use super::{
     experiment::{Experiment, Precision},
+    inputs::Inputs,
     lock::Lock,
     run::{StudyError, resolve, set_aside, write, write_json},
     tables::{columns, read_rows, write_rows},
@@ -120,10 +121,13 @@ fn tune_in<T: Real>(
     events: &(dyn Fn(TuneEvent) + Sync),
 ) -> Result<Search, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    let inputs = Inputs::of(experiment, &dataset)?;
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     trials.planned_rounds()?;
-    let (_lock, known) = prepare(experiment, options)?;
+    // A bad file is refused before anything is written.
+    trials.initial_weights(experiment.seed)?;
+    let (_lock, known) = prepare(experiment, &inputs, options)?;
     let labels = experiment.labels();
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
     let table = Mutex::new(known);
@@ -216,10 +220,14 @@ fn write_table(out: &Path, labels: &[String], rows: &mut [TuneRow]) -> Result<()
 }
 
 /// Makes the folder ready and gives the points that it holds already.
-fn prepare(experiment: &Experiment, options: &TuneOptions) -> Result<(Lock, Vec<TuneRow>), StudyError> {
+fn prepare(
+    experiment: &Experiment,
+    inputs: &Inputs,
+    options: &TuneOptions,
+) -> Result<(Lock, Vec<TuneRow>), StudyError> {
     let (out, name) = (options.out, "tune.csv");
     let table = out.join(name);
-    let (lock, continued) = begin(experiment, out, name, options.overwrite, |_| false)?;
+    let (lock, continued) = begin(experiment, inputs, out, name, options.overwrite, |_| false)?;
     let known = if continued { read_rows(&table)? } else { Vec::new() };
     write_rows(&table, columns::TUNE, &known)?;
     Ok((lock, known))

@@ -301,7 +301,7 @@ def exploration_tables(net, run):
         configurations.append(set(on))
     counts = [a.shape[2] for a in pre]
     bits = sum(a.size for a in pre)
-    return measured(rounds, configurations, net.indices, counts, bits)
+    return measured(rounds, configurations, net.indices, counts, bits, rests=net.unit == "relu")
 
 
 def pool_tables(net, run):
@@ -319,11 +319,12 @@ def pool_tables(net, run):
             won.add((0, m, datapoint, (i, j, int(np.argmax(window)))))
         configurations.append(won)
     bits = len(won) * net.size**2
-    return measured(rounds, configurations, [2], [images.shape[3]], bits)
+    return measured(rounds, configurations, [2], [images.shape[3]], bits, rests=False)
 
 
-def measured(rounds, configurations, layers, counts, bits):
-    """Both tables of configurations as sets of (number of the layer, neuron, datapoint, place)."""
+def measured(rounds, configurations, layers, counts, bits, rests):
+    """Both tables of configurations as sets of (number of the layer, neuron, datapoint, place). A neuron that `rests` has no
+    gradient where it is not active."""
     novelty = []
     for n, current in enumerate(configurations):
         distances = [len(current ^ earlier) for earlier in configurations[:n]]
@@ -340,7 +341,7 @@ def measured(rounds, configurations, layers, counts, bits):
             determinant = 0.5 * np.linalg.slogdet(np.eye(len(gram)) + gram)[1]
             switches = sum(len(a ^ b) for a, b in zip(on, on[1:]))
             fraction = sum(map(len, on)) / (bits / sum(counts) * len(on))
-            dead = str(not on[-1]).lower()
+            dead = str(rests and not on[-1]).lower()
             neurons.append([layers[k], neuron, switches, rank, volume, determinant, fraction, dead])
     return novelty, neurons
 

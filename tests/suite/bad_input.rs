@@ -83,8 +83,8 @@ fn values_out_of_range_are_refused() {
     }
     let workplace = Workplace::new();
     workplace.run(&["run", "--optimizer", "sgd:fast"]).exits(2).says(&["sgd:fast", "not a number", "adam:0.001"]);
-    workplace.run(&["run", "--optimizer", "sgd:-1"]).exits(2).says(&["sgd", "learning_rate"]);
-    workplace.run(&["run", "--optimizer", "sgd:inf"]).exits(2).says(&["sgd", "learning_rate"]);
+    workplace.run(&["run", "--optimizer", "sgd:-1"]).exits(2).says(&["sgd:-1", "no learning rate"]);
+    workplace.run(&["run", "--optimizer", "sgd:inf"]).exits(2).says(&["sgd:inf", "no learning rate"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod optima;
 mod optimizers;
 mod passes;
 mod resume;
+mod resume_for_longer;
 mod support;
 mod theorem;
 mod traces_as_they_come;

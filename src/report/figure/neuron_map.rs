@@ -57,8 +57,8 @@ pub fn draw(context: &Context) -> Figure {
         "Regret of every neuron as a share of the mean loss, after all rounds ({} comparator). Neurons are in the \
          order of their layer, row by row; grey numbers name the first neuron of a row and of a column. Each layer \
          has its own colour scale, shared by the optimizers: compare along a row. Hatched: the gap is more than {} \
-         of the colour scale, so the regret may be that much larger. Crossed: dead, active nowhere on the probe set \
-         at the end.",
+         of the colour scale, so the regret may be that much larger. Crossed: dead, its rectifier lets no \
+         gradient through on the probe set at the end.",
         context.comparator,
         percent(SHOWN)
     );

@@ -114,7 +114,7 @@ mod tests {
         let configurations = Configurations {
             rounds: vec![0, 5, 10],
             datapoints: 4,
-            neurons: [0, 1].map(|neuron| Neuron { layer: 0, neuron, positions: 1 }).to_vec(),
+            neurons: [0, 1].map(|neuron| Neuron { layer: 0, neuron, positions: 1, rests: true }).to_vec(),
             bits: rows.iter().map(packed).collect(),
         };
         let metrics = Metrics::of(&configurations);

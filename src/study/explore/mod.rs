@@ -15,6 +15,7 @@ use super::{
     analysis::{Analysis, AnalysisSettings},
     enclosure::Certified,
     experiment::{Experiment, Precision},
+    inputs::Inputs,
     lock::Lock,
     results::mean,
     run::{StudyError, resolve, set_aside},
@@ -204,12 +205,13 @@ fn explore_in<T: Real>(
     events: &(dyn Fn(ExploreEvent) + Sync),
 ) -> Result<Exploration, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    let inputs = Inputs::of(experiment, &dataset)?;
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     let planned = trials.planned_rounds()?;
     let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
-    let (_lock, (rows, signs)) = prepare(experiment, options)?;
+    let (_lock, (rows, signs)) = prepare(experiment, &inputs, options)?;
     let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))
@@ -441,11 +443,11 @@ fn write_tables(
 type Tables = (Vec<ExploreRow>, Vec<SignRow>);
 
 /// Makes the folder ready and gives the rows that it holds already.
-fn prepare(experiment: &Experiment, options: &ExploreOptions) -> Result<(Lock, Tables), StudyError> {
+fn prepare(experiment: &Experiment, inputs: &Inputs, options: &ExploreOptions) -> Result<(Lock, Tables), StudyError> {
     let (out, name) = (options.out, "explore.csv");
     let (table, signs) = (out.join(name), out.join("signs.csv"));
     // A study may begin with a search of its own.
-    let (lock, continued) = begin(experiment, out, name, options.overwrite, |entry| entry == "tune")?;
+    let (lock, continued) = begin(experiment, inputs, out, name, options.overwrite, |entry| entry == "tune")?;
     let known = if continued { (read_rows(&table)?, read_rows(&signs)?) } else { (Vec::new(), Vec::new()) };
     write_rows(&signs, columns::SIGNS, &known.1)?;
     write_rows(&table, columns::EXPLORE, &known.0)?;

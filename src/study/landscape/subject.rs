@@ -9,7 +9,8 @@ use crate::{
     optim::OptimizerConfig,
     study::{
         Experiment,
-        experiment::{Precision, parse, source},
+        experiment::{Precision, load, source},
+        paths::dataset_name,
         run::{initial_weights, read_summary, resolve, set_aside},
     },
     trace::{self, ReadOptions, TargetKind, Trace, read::TraceTargets},
@@ -86,15 +87,13 @@ impl Subject {
             let Some(name) = experiment else {
                 return Err(LandscapeError::WeightsNeedExperiment { path: path.to_owned() });
             };
-            let (text, origin) = source(name)?;
-            let mut subject = Subject::of_experiment(&parse(&text, &origin, &[])?, data)?;
+            let mut subject = Subject::of_experiment(&load(name, &[])?, data)?;
             subject.fixed = Some(read_weights(&subject.network, path).map_err(crate::study::StudyError::from)?);
             subject.runs.clear();
             subject.name = format!("the weights {target}");
             return Ok(subject);
         }
-        let (text, origin) = source(target)?;
-        Subject::of_experiment(&parse(&text, &origin, &[])?, data)
+        Subject::of_experiment(&load(target, &[])?, data)
     }
 
     fn of_run(dir: &Path, data: Option<&Path>) -> Result<Subject, LandscapeError> {
@@ -102,11 +101,12 @@ impl Subject {
         if !config.exists() {
             return Err(LandscapeError::NoRun { path: dir.to_owned() });
         }
-        let (text, origin) = source(&config.display().to_string())?;
+        let name = config.display().to_string();
+        let (text, _) = source(&name)?;
         if text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("trace")) {
             return Err(LandscapeError::AnalysisOfTrace { path: dir.to_owned() });
         }
-        let experiment = parse(&text, &origin, &[])?;
+        let experiment = load(&name, &[])?;
         let mut subject = Subject::of_experiment(&experiment, data)?;
         let done = read_summary(dir)?.map(|summary| summary.optimizers).unwrap_or_default();
         for run in &mut subject.runs {
@@ -168,7 +168,7 @@ impl Subject {
         });
         Ok(Subject {
             name: format!("the experiment {}", experiment.name),
-            dataset: dataset.name.clone(),
+            dataset: dataset_name(&dataset.name),
             loss: experiment.training.loss,
             target: experiment.training.target,
             runs: runs.collect(),
