@@ -289,6 +289,7 @@ pub fn run(
     events: &mut dyn FnMut(Event),
 ) -> Result<Summary, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    dataset.notes.iter().for_each(|text| events(Event::Note { text }));
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
     let regret = experiment.regret.settings(minibatches.rounds_per_epoch(), network.layers());
@@ -300,6 +301,9 @@ pub fn run(
     let mut environment = environment();
     if let Some(standardization) = &dataset.standardization {
         environment["standardization"] = json!(standardization);
+    }
+    if !dataset.notes.is_empty() {
+        environment["data_notes"] = json!(dataset.notes);
     }
     write_json(&options.out.join("environment.json"), &environment)?;
     let mut summary = Summary {
@@ -506,16 +510,25 @@ pub struct PlainTraining {
     pub ending: Ending,
 }
 
-/// Trains without observers and without writing anything.
-pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
+/// Trains without observers and without writing anything; `note` hears what the user should know of the data.
+pub fn train_only(
+    experiment: &Experiment,
+    data_dir: Option<&Path>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<PlainTraining>, StudyError> {
     match experiment.training.precision {
-        Precision::F32 => train_only_in::<f32>(experiment, data_dir),
-        Precision::F64 => train_only_in::<f64>(experiment, data_dir),
+        Precision::F32 => train_only_in::<f32>(experiment, data_dir, note),
+        Precision::F64 => train_only_in::<f64>(experiment, data_dir, note),
     }
 }
 
-fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
+fn train_only_in<T: Real>(
+    experiment: &Experiment,
+    data_dir: Option<&Path>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<PlainTraining>, StudyError> {
     let (mut dataset, network) = resolve(experiment, data_dir)?;
+    dataset.notes.iter().for_each(|text| note(text));
     set_aside(experiment, &mut dataset)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;

@@ -92,6 +92,8 @@ pub struct Search {
 /// What a search tells its caller as it goes.
 #[derive(Clone, Copy, Debug)]
 pub enum TuneEvent<'a> {
+    /// What the user should know of the data.
+    Note { text: &'a str },
     /// So many points follow, after those that were found in the folder.
     Planned { points: usize, known: usize },
     /// A point was computed.
@@ -120,6 +122,7 @@ fn tune_in<T: Real>(
     events: &(dyn Fn(TuneEvent) + Sync),
 ) -> Result<Search, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    dataset.notes.iter().for_each(|text| events(TuneEvent::Note { text }));
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     trials.planned_rounds()?;
