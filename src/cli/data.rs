@@ -111,14 +111,18 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// A download that was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped{}; the same command goes on from there", .0.as_ref().map(|kept| format!(": {kept}")).unwrap_or_default())]
-struct Stopped(Option<String>);
+enum Stopped {
+    #[error("stopped before anything came; repeat the command to try again")]
+    Empty,
+    #[error("stopped; the same command goes on behind the {bytes} bytes of {file} that are here")]
+    Partial { file: String, bytes: u64 },
+}
 
 /// What has come of the file that is being downloaded.
 type Received = Arc<Mutex<Option<(String, u64)>>>;
 
 fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
-    signals::announce("\nstopping: what has come is kept");
+    signals::announce("\nstopping");
     let received = Received::default();
     let files = interruptibly(name, folder, &received)?;
     let place = files.first().and_then(|file| file.parent());
@@ -140,9 +144,11 @@ fn interruptibly(name: &str, folder: Option<&Path>, received: &Received) -> anyh
             Ok(files) => return Ok(files?),
             Err(RecvTimeoutError::Timeout) if STOP.load(Ordering::SeqCst) => {
                 let received = received.lock().unwrap_or_else(PoisonError::into_inner);
-                let kept = received.as_ref().filter(|(_, bytes)| *bytes > 0);
-                let kept = kept.map(|(file, bytes)| format!("{:.1} MB of {file} are kept", *bytes as f64 / 1e6));
-                return Err(Stopped(kept).into());
+                let stopped = match &*received {
+                    Some((file, bytes)) if *bytes > 0 => Stopped::Partial { file: file.clone(), bytes: *bytes },
+                    _ => Stopped::Empty,
+                };
+                return Err(stopped.into());
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => match thread.join() {

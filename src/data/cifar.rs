@@ -120,7 +120,9 @@ pub enum Fault {
         found: Vec<String>,
     },
     /// The images in a file of the Python version are none.
-    #[error("\"data\" is {found}, but images are of type u1 (bytes from 0 to 255) and shape [images, {pixels}]")]
+    #[error(
+        "\"data\" is {found}; images are a contiguous NumPy array of uint8 and shape [images, {pixels}], the values of a channel together"
+    )]
     Pixels {
         /// What there is.
         found: String,

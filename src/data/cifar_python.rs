@@ -140,7 +140,7 @@ mod tests {
 
     /// A pickle of a dictionary with the given instructions for its values.
     fn dictionary(data: &[u8], labels: &[u8]) -> Vec<u8> {
-        [b"\x80\x02}(U\x04data", data, b"U\x06labels", labels, b"u."].concat()
+        [&b"\x80\x02}(U\x04data"[..], data, b"U\x06labels", labels, b"u."].concat()
     }
 
     fn bytes_array(shape: &[u8], dtype: &[u8; 2], bytes: &[u8]) -> Vec<u8> {

@@ -21,21 +21,17 @@ pub(super) fn elsewhere(remote: &Remote, dir: &Path) -> Option<String> {
     if let Some(path) = archive(remote, dir) {
         return Some(format!("{} is there, but not unpacked: unpack it, or run {fetch}", path.display()));
     }
-    if let Some(path) = deeper(remote, dir) {
-        return Some(format!("they are in {}: name that folder instead", path.display()));
+    deeper(remote, dir).map(|path| format!("they are in {}: name that folder instead", path.display()))
+}
+
+/// The first names in a folder.
+pub(super) fn some_names(folder: &Path) -> Vec<String> {
+    let names = children(folder).into_iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).take(MOST_NAMES + 1).collect();
+    if let Some(last) = names.get_mut(MOST_NAMES) {
+        *last = "...".to_owned();
     }
-    let all: Vec<String> = children(dir)
-        .iter()
-        .filter_map(|path| path.file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    if all.is_empty() {
-        return None;
-    }
-    let more = if all.len() > MOST_NAMES { ", ..." } else { "" };
-    let names = all[..all.len().min(MOST_NAMES)].join(", ");
-    Some(format!("{} has {names}{more}; run {fetch}, or name the folder that has them", dir.display()))
+    names
 }
 
 /// An archive with the dataset's name, in one of the places where its files would be.
@@ -112,7 +108,7 @@ mod tests {
     fn files_farther_below_are_pointed_at() {
         let folder = TempDir::new().unwrap();
         touch(&folder, "data/FashionMNIST/raw/train-images-idx3-ubyte");
-        assert!(hint(&MNIST, &folder).contains("has data; run"), "{}", hint(&MNIST, &folder));
+        assert_eq!(hint(&MNIST, &folder), "");
         touch(&folder, "data/torch/MNIST/raw/train-images-idx3-ubyte");
         let path = folder.path().join("data/torch");
         assert!(
@@ -126,10 +122,14 @@ mod tests {
     #[test]
     fn what_is_there_instead_is_listed() {
         let folder = TempDir::new().unwrap();
-        assert_eq!(elsewhere(&MNIST, folder.path()), None);
-        for name in ["emnist-digits-train-images-idx3-ubyte", ".DS_Store", "b", "c", "d", "f"] {
+        assert!(some_names(folder.path()).is_empty());
+        for name in ["emnist-digits-train-images-idx3-ubyte", ".DS_Store", "b", "c", "d"] {
             touch(&folder, name);
         }
-        assert!(hint(&MNIST, &folder).contains("has b, c, d, emnist-digits-train-images-idx3-ubyte, ...; run"));
+        assert_eq!(some_names(folder.path()), ["b", "c", "d", "emnist-digits-train-images-idx3-ubyte"]);
+        touch(&folder, "a");
+        assert_eq!(some_names(folder.path()), ["a", "b", "c", "d", "..."]);
+        let error = super::super::load("mnist", Some(folder.path())).unwrap_err().to_string();
+        assert!(error.contains("(the first has a, b, c, d, ...); run `taylorscope data fetch mnist`"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::listing::{HELD_OUT, Labelled, Listing, list};
+use super::listing::{HELD_OUT, IN_FOLDERS, Labelled, Listing, list};
 use super::picture::{Header, PictureError, decode, read_header};
 use super::{DataError, Dataset, Split};
 
@@ -30,10 +30,7 @@ pub enum ImagesError {
     #[error("{} has no folders of images; put the images of each class into a folder named after it", .path.display())]
     NoClasses { path: PathBuf },
     /// A class has no images.
-    #[error(
-        "{} has no images{}; put PNG or JPEG files (ending in .png, .jpg or .jpeg) right into it, or remove the folder{}",
-        .path.display(), instead(.found), if .found.contains("in folders") { "; or name it, if its own folders are the classes" } else { "" }
-    )]
+    #[error("{} has no images{}", .path.display(), advise_class(.found))]
     EmptyClass { path: PathBuf, found: String },
     /// There is a training part but no test part, or the other way round.
     #[error("{} has {present} but no {absent}; add it, or put the folders of the classes right into {0}", .path.display())]
@@ -65,8 +62,17 @@ pub enum ImagesError {
     Picture(#[from] PictureError),
 }
 
-fn instead(found: &str) -> String {
-    if found.is_empty() { String::new() } else { format!(" that are read ({found})") }
+/// What there is instead, and what to do.
+fn advise_class(found: &str) -> String {
+    let read = "PNG or JPEG files (ending in .png, .jpg or .jpeg)";
+    match found {
+        "" => format!("; add {read}, or remove the folder"),
+        _ if found.contains(IN_FOLDERS) => format!(
+            " right in it, only {found}; if those folders are the classes, name this folder as the dataset's, else put \
+             {read} right into it"
+        ),
+        _ => format!(" that are read, only {found}; convert them to {read}, or remove the folder"),
+    }
 }
 
 fn advise_size(turned: &Option<PathBuf>) -> String {

@@ -37,6 +37,9 @@ const MOST_FOLDERS: usize = 1000;
 /// Names listed at most in a note.
 const MOST_NAMES: usize = 4;
 
+/// The kind of files that lie in folders of a class.
+pub(super) const IN_FOLDERS: &str = "in folders";
+
 /// A file and its class.
 pub(super) type Labelled = (PathBuf, u32);
 
@@ -212,7 +215,7 @@ fn classes_of(folder: &Path) -> Result<Vec<Class>, DataError> {
 /// Counts a file, or the files below a folder, by kind.
 fn pass_over(entry: &Path, counts: &mut BTreeMap<String, usize>) {
     let kind = match ending_of(entry) {
-        _ if entry.is_dir() => "in folders".to_owned(),
+        _ if entry.is_dir() => IN_FOLDERS.to_owned(),
         _ if !entry.exists() => "links to nothing".to_owned(),
         ending if ending.is_empty() => "without ending".to_owned(),
         ending => format!(".{ending}"),

@@ -121,8 +121,8 @@ pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataE
         unreachable!("both datasets have four files");
     };
     let malformed = |fault| DataError::Malformed { name: remote.name.to_owned(), fault };
-    let labels = idx::read_labels(train_labels, CLASSES).map_err(malformed)?;
-    let published = published_as(&labels);
+    // Labels that cannot be read are told below, with the other faults.
+    let published = idx::read_labels(train_labels, CLASSES).ok().and_then(|labels| published_as(&labels));
     if let Some(found) = published.filter(|found| *found != remote.name) {
         let (name, path) = (remote.name.to_owned(), train_labels.clone());
         return Err(DataError::OtherDataset { name, found, path });
@@ -202,7 +202,8 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let names = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS].map(|n| n[way]);
             write_dataset(folder.path(), names, 28);
-            let dataset = load(&MNIST, Some(folder.path())).unwrap();
+            let mut dataset = load(&MNIST, Some(folder.path())).unwrap();
+            assert_eq!(std::mem::take(&mut dataset.notes).len(), 1, "labels of its own");
             assert_eq!(dataset.name, "mnist");
             assert_eq!((dataset.shape.as_slice(), dataset.image), (&[784][..], [1, 28, 28]));
             assert_eq!(dataset.train.labels, [7, 0, 9]);

@@ -182,13 +182,15 @@ pub enum DataError {
     )]
     NoCacheFolder,
     /// None of the folders looked in has any file of the dataset.
-    #[error("no files of {name:?} in {}; {}", list_paths(.folders), advise_files(name, .hint))]
+    #[error("no files of {name:?} in {}{}; {}", list_paths(.folders), list_instead(.instead), advise_files(name, .hint))]
     NotFound {
         /// The dataset.
         name: String,
         /// The folders looked in.
         folders: Vec<PathBuf>,
-        /// What was found instead, and what to do about it.
+        /// Some of the names that are in the first of them.
+        instead: Vec<String>,
+        /// Where the files are perhaps, and what to do about it.
         hint: Option<String>,
     },
     /// The files are those of another dataset with files of the same names.
@@ -288,6 +290,10 @@ fn advise_name(suggestion: &Option<&'static str>) -> String {
 fn advise_files(name: &str, hint: &Option<String>) -> String {
     let fetch = || format!("run `taylorscope data fetch {name}`, or name the folder that has them");
     hint.clone().unwrap_or_else(fetch)
+}
+
+fn list_instead(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (the first has {})", names.join(", ")) }
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {

@@ -391,7 +391,7 @@ mod tests {
         assert!(!header_of(&with_chunks(&png, &[(b"eXIf", &exif(1))])).turned);
         assert!(!header_of(&png).turned);
         let jpeg = fs::read(folder().join("rgb.jpg")).unwrap();
-        let body = [b"Exif\0\0", &exif(3)[..]].concat();
+        let body = [&b"Exif\0\0"[..], &exif(3)[..]].concat();
         let length = (2 + body.len() as u16).to_be_bytes();
         let turned = [&jpeg[..2], b"\xff\xe1", &length, &body, &jpeg[2..]].concat();
         let (plain, told) = (header_of(&jpeg), header_of(&turned));

@@ -25,7 +25,7 @@ pub enum PickleFault {
     },
     /// It has an instruction that data do not need.
     #[error(
-        "byte {at} is 0x{opcode:02x}, which no pickle of NumPy arrays and lists has there; it is damaged, or no pickle"
+        "byte {at} is 0x{opcode:02x}, which no pickle of NumPy arrays and lists has there: it is of a protocol before 2, damaged, or no pickle"
     )]
     Instruction {
         /// The place of the instruction.
