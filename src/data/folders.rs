@@ -81,7 +81,8 @@ impl Found {
 
 /// The files of a version in `folder`, if there are any.
 fn files_in(remote: &Remote, version: Version, folder: &Path) -> Option<Found> {
-    let files: Vec<_> = names(remote, version).into_iter().map(|names| find(folder, names)).collect();
+    let here = children(folder);
+    let files: Vec<_> = names(remote, version).into_iter().map(|names| find_among(&here, folder, names)).collect();
     files.iter().any(Option::is_some).then(|| Found { folder: folder.to_owned(), version, files })
 }
 
@@ -114,6 +115,10 @@ pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<Found, DataE
     };
     if let Some(found) = cache.as_deref().and_then(|cache| best_below(remote, cache)) {
         return Ok(found);
+    }
+    // Nothing can be said of a folder that cannot be listed.
+    if let Some((dir, error)) = dir.and_then(|dir| Some((dir, fs::read_dir(dir).err()?))) {
+        return Err(DataError::Io { path: dir.to_owned(), error });
     }
     let own = cache.map(|cache| cache.join(remote.name));
     let folders = dir.map(Path::to_owned).into_iter().chain(own).collect();
@@ -180,17 +185,19 @@ pub(super) fn children(folder: &Path) -> Vec<PathBuf> {
 /// The first of the `names` that is a file in `folder`; or a file of such a name spelled with other capitals, dots or hyphens; or one in
 /// a folder of such a name, as some archives unpack.
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    names.iter().map(|name| folder.join(name)).find(|path| path.is_file()).or_else(|| {
+    find_among(&children(folder), folder, names)
+}
+
+/// [`find`] in a folder with the given children.
+fn find_among(children_of: &[PathBuf], folder: &Path, names: &[&str]) -> Option<PathBuf> {
+    let exact = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    exact.or_else(|| {
         let plain: Vec<String> = names.iter().filter(|name| !name.contains('/')).map(|name| letters(name)).collect();
-        let alike = |folder: &Path| -> Vec<PathBuf> {
-            let is_alike = |path: &PathBuf| {
-                path.file_name().is_some_and(|found| plain.contains(&letters(&found.to_string_lossy())))
-            };
-            children(folder).into_iter().filter(is_alike).collect()
-        };
-        let here = alike(folder);
-        let inside = here.iter().filter(|path| path.is_dir()).flat_map(|path| alike(path));
-        here.iter().cloned().chain(inside).find(|path| path.is_file())
+        let alike =
+            |path: &PathBuf| path.file_name().is_some_and(|name| plain.contains(&letters(&name.to_string_lossy())));
+        let here = children_of.iter().filter(|path| alike(path)).cloned();
+        let inside = here.clone().filter(|path| path.is_dir()).flat_map(|path| children(&path)).filter(alike);
+        here.chain(inside).find(|path| path.is_file())
     })
 }
 
