@@ -124,7 +124,7 @@ pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<Found, DataE
     let folders = dir.map(Path::to_owned).into_iter().chain(own).collect();
     let hint = dir.and_then(|dir| hints::elsewhere(remote, dir));
     let instead = dir.filter(|_| hint.is_none()).map(hints::some_names).unwrap_or_default();
-    Err(DataError::NotFound { name: remote.name.to_owned(), folders, instead, hint })
+    Err(DataError::NotFound { name: remote.name, folders, instead, hint })
 }
 
 /// As [`locate`], for datasets that need all their files: gives the version and the path of each file.

@@ -51,8 +51,8 @@ pub enum ImagesError {
         found: [usize; 2],
         first: PathBuf,
         expected: [usize; 2],
-        /// One of them that has an EXIF orientation, which would exchange its height and width.
-        turned: Option<PathBuf>,
+        /// Whether one of them has an EXIF orientation, which may exchange its height and width.
+        turned: bool,
     },
     /// All images together do not fit into memory.
     #[error("{images} images of {height}x{width} pixels are too many for the memory; scale them down or take fewer")]
@@ -75,11 +75,11 @@ fn advise_class(found: &str) -> String {
     }
 }
 
-fn advise_size(turned: &Option<PathBuf>) -> String {
-    let scale = "scale or crop all images to one size".to_owned();
+fn advise_size(turned: &bool) -> String {
+    let scale = "scale or crop all images to one size";
     match turned {
-        None => scale,
-        Some(path) => format!("{} has an EXIF orientation, which is not applied: {TURN}, then {scale}", path.display()),
+        false => scale.to_owned(),
+        true => format!("one of them has an EXIF orientation, which is not applied: {TURN}, then {scale}"),
     }
 }
 
@@ -133,7 +133,7 @@ fn common<'a>(files: impl Iterator<Item = &'a Labelled>) -> Result<Common, Image
     let first = headers[0];
     let size = |header: &Header| [header.height, header.width];
     if let Some(at) = headers.iter().position(|header| size(header) != size(&first)) {
-        let turned = [at, 0].into_iter().find(|&at| headers[at].turned).map(|at| files[at].to_owned());
+        let turned = headers[at].turned || first.turned;
         let (path, found, expected) = (files[at].to_owned(), size(&headers[at]), size(&first));
         return Err(ImagesError::MixedSizes { path, found, first: files[0].to_owned(), expected, turned });
     }

@@ -32,7 +32,7 @@ pub mod images;
 mod listing;
 mod minibatches;
 mod mnist;
-pub mod pickle;
+mod pickle;
 pub mod picture;
 mod split;
 mod standardize;
@@ -49,6 +49,7 @@ pub use checksum::Verdict;
 pub use fetch::{FetchError, FetchOptions, FileReport, MirrorFailure, Progress, fetch, verify};
 pub use folders::cache_dir;
 pub use minibatches::{MinibatchError, Minibatches, Rounds};
+pub use pickle::PickleFault;
 pub use split::{ArrayError, Split, check_inputs};
 pub use standardize::Standardization;
 
@@ -185,7 +186,7 @@ pub enum DataError {
     #[error("no files of {name:?} in {}{}; {}", list_paths(.folders), list_instead(.instead), advise_files(name, .hint))]
     NotFound {
         /// The dataset.
-        name: String,
+        name: &'static str,
         /// The folders looked in.
         folders: Vec<PathBuf>,
         /// Some of the names that are in the first of them.

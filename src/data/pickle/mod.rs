@@ -124,7 +124,7 @@ pub struct Array<'a> {
 pub enum Bytes<'a> {
     /// Themselves.
     Plain(&'a [u8]),
-    /// Characters with the bytes' numbers, in UTF-8; none is above 255 in [`Pickle::bytes`]' results.
+    /// Characters with the bytes' numbers, in UTF-8; none is above 255 in what [`Pickle::bytes`] gives.
     Latin1(&'a str),
 }
 
@@ -138,7 +138,7 @@ impl Bytes<'_> {
     }
 
     /// Their number.
-    pub fn len(self) -> usize {
+    pub fn count(self) -> usize {
         match self {
             Bytes::Plain(bytes) => bytes.len(),
             Bytes::Latin1(text) => text.chars().count(),
@@ -178,11 +178,6 @@ impl<'a> Pickle<'a> {
             Bytes::Plain(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Bytes::Latin1(text) => text.to_owned(),
         })
-    }
-
-    /// Whether a value is a dictionary.
-    pub fn is_dict(&self, id: Id) -> bool {
-        matches!(self.nodes[id], Node::Dict(_))
     }
 
     /// The entries of a list or tuple.
@@ -229,7 +224,7 @@ impl<'a> Pickle<'a> {
         let size: usize = std::str::from_utf8(dtype.get(1..)?).ok()?.parse().ok()?;
         let bytes = shape.iter().try_fold(size, |product, n| product.checked_mul(*n))?;
         let big_endian = order.is_some_and(|order| self.is_text(order, ">"));
-        (bytes == data.len()).then_some(Array { shape, dtype, columns_first, big_endian, data })
+        (bytes == data.count()).then_some(Array { shape, dtype, columns_first, big_endian, data })
     }
 
     fn shape(&self, id: Id) -> Option<Vec<usize>> {

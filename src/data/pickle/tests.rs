@@ -44,7 +44,7 @@ fn memory_orders_byte_orders_and_numbers_are_told() {
         assert_eq!(data.data.to_vec()[1], expected()[6], "{name}");
         let labels = pickle.array(pickle.get(pickle.root(), "labels").unwrap()).unwrap();
         assert_eq!(
-            (labels.data.len(), labels.big_endian, labels.ints().unwrap()),
+            (labels.data.count(), labels.big_endian, labels.ints().unwrap()),
             (2 * size, true, vec![3, 9]),
             "{name}"
         );
