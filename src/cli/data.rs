@@ -5,6 +5,7 @@ use super::{
     course::SILENCE,
     options::Data,
     output,
+    signals::{self, STOP},
 };
 use crate::data::{self, FetchOptions, NAMES, Progress, Verdict};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,8 +13,14 @@ use serde_json::{Value, json};
 use std::{
     cell::Cell,
     io::{self, IsTerminal},
-    path::Path,
-    time::Instant,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::Ordering,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 #[derive(clap::Args)]
@@ -66,13 +73,15 @@ fn list(folder: Option<&Path>) -> anyhow::Result<Answer> {
         let (text, object) = match data::load(name, folder) {
             Ok(set) => {
                 let (train, test, size) = (set.train.len(), set.test.len(), size(set.image));
-                let text = format!("{train} training and {test} test images of {size} in {} classes", set.classes);
+                let mut text = format!("{train} training and {test} test images of {size} in {} classes", set.classes);
+                set.notes.iter().for_each(|note| text += &format!(" ({note})"));
                 let object = json!({ "train": train, "test": test, "image": set.image, "classes": set.classes });
                 (text, object)
             }
-            Err(data::DataError::NotFound { .. }) => {
+            Err(data::DataError::NotFound { hint: None, .. }) => {
                 (format!("not here; get it with: taylorscope data fetch {name}"), json!({}))
             }
+            Err(data::DataError::NotFound { hint: Some(hint), .. }) => (format!("not here; {hint}"), json!({})),
             Err(error) => (format!("unusable: {error}"), json!({ "error": error.to_string() })),
         };
         output::line(format!("{name:<14} {text}"))?;
@@ -97,7 +106,60 @@ fn at_hand(name: &str) -> &'static str {
     if name.starts_with(data::images::PREFIX) { "is a folder of your own" } else { "is embedded in the program" }
 }
 
+/// How often a download looks for signals.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A download that was stopped by a signal.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("stopped before anything came; repeat the command to try again")]
+    Empty,
+    #[error("stopped; the same command goes on behind the {bytes} bytes of {file} that are here")]
+    Partial { file: String, bytes: u64 },
+}
+
+/// What has come of the file that is being downloaded.
+type Received = Arc<Mutex<Option<(String, u64)>>>;
+
 fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
+    signals::announce("\nstopping");
+    let received = Received::default();
+    let files = interruptibly(name, folder, &received)?;
+    let place = files.first().and_then(|file| file.parent());
+    match place {
+        Some(folder) => output::line(format!("{name}: {} files in {}", files.len(), folder.display()))?,
+        None => output::line(format!("{name} {}; nothing to fetch", at_hand(name)))?,
+    }
+    Ok(Answer::new(Status::Done, json!({ "name": name, "folder": place, "files": files })))
+}
+
+/// Downloads in a thread of its own: whoever waits for a server cannot hear a signal, and servers may be silent for long. A thread that
+/// is left behind ends with the program; what it has written is as good as after any other interruption.
+fn interruptibly(name: &str, folder: Option<&Path>, received: &Received) -> anyhow::Result<Vec<PathBuf>> {
+    let (send, outcome) = mpsc::channel();
+    let (name, folder, of_thread) = (name.to_owned(), folder.map(Path::to_owned), received.clone());
+    let thread = thread::spawn(move || send.send(download(&name, folder.as_deref(), &of_thread)));
+    loop {
+        match outcome.recv_timeout(GLANCE) {
+            Ok(files) => return Ok(files?),
+            Err(RecvTimeoutError::Timeout) if STOP.load(Ordering::SeqCst) => {
+                let received = received.lock().unwrap_or_else(PoisonError::into_inner);
+                let stopped = match &*received {
+                    Some((file, bytes)) if *bytes > 0 => Stopped::Partial { file: file.clone(), bytes: *bytes },
+                    _ => Stopped::Empty,
+                };
+                return Err(stopped.into());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(_) => unreachable!("the thread ends after it has sent its outcome"),
+            },
+        }
+    }
+}
+
+fn download(name: &str, folder: Option<&Path>, received: &Received) -> Result<Vec<PathBuf>, data::DataError> {
     let style = ProgressStyle::with_template("  {bar:30} {bytes}/{total_bytes}, ETA {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let shown = io::stderr().is_terminal() && !output::is_quiet();
@@ -112,6 +174,7 @@ fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
         Progress::Present { file } => say(format!("{file}: here already")),
         Progress::Started { file, url } => say(format!("{file}: from {url}")),
         Progress::Received { file, bytes, total } => {
+            *received.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.to_owned(), bytes));
             if let Some(total) = total {
                 bar.set_length(total);
             }
@@ -130,14 +193,9 @@ fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
             bar.reset();
             say(format!("{file}: complete and verified"));
         }
-    })?;
+    });
     bar.finish_and_clear();
-    let place = files.first().and_then(|file| file.parent());
-    match place {
-        Some(folder) => output::line(format!("{name}: {} files in {}", files.len(), folder.display()))?,
-        None => output::line(format!("{name} {}; nothing to fetch", at_hand(name)))?,
-    }
-    Ok(Answer::new(Status::Done, json!({ "name": name, "folder": place, "files": files })))
+    files
 }
 
 fn verify(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {

@@ -150,6 +150,7 @@ impl Study<'_> {
         };
         let mut progress = Progress::new();
         let study = explore(&self.experiment, &options, &|event| match event {
+            ExploreEvent::Note { text } => progress.step(text),
             ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
             ExploreEvent::Run { .. } => progress.count(),
         })?;

@@ -177,7 +177,7 @@ fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer>
     let mut status = Status::Done;
     let mut progress = Progress::new();
     progress.begin("training");
-    let all = train_only(experiment, data)?;
+    let all = train_only(experiment, data, &mut |text| output::note(text))?;
     progress.finish();
     let mut optimizers = Vec::new();
     for trained in all {

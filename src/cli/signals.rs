@@ -19,6 +19,14 @@ const TOGETHER: Duration = Duration::from_secs(1);
 /// The exit code of a program that a signal ended.
 const KILLED: i32 = 130;
 
+/// What the first signal says, if the command says something of its own.
+static ANSWER: OnceLock<&str> = OnceLock::new();
+
+/// Sets what the first signal says, once for a command.
+pub fn announce(answer: &'static str) {
+    let _ = ANSWER.set(answer);
+}
+
 /// Lets signals stop the command: the first asks it to end, a later one ends it at once.
 pub fn listen() {
     static FIRST: OnceLock<Instant> = OnceLock::new();
@@ -27,9 +35,9 @@ pub fn listen() {
             std::process::exit(KILLED);
         }
         if !STOP.swap(true, Ordering::SeqCst) {
-            output::note(
-                "\nstopping: state and results are being written; press Ctrl-C again after a second to end at once",
-            );
+            output::note(ANSWER.get().unwrap_or(
+                &"\nstopping: state and results are being written; press Ctrl-C again after a second to end at once",
+            ));
         }
     };
     // Without a handler signals end the program, as they do by themselves.

@@ -69,6 +69,7 @@ pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<
     let out = options.out;
     let mut progress = Progress::new();
     let search = tune(experiment, options, &|event| match event {
+        TuneEvent::Note { text } => progress.step(text),
         TuneEvent::Planned { points, known } => progress.plan("point", points, known),
         TuneEvent::Point { .. } => progress.count(),
     })?;

@@ -1,5 +1,5 @@
 //! CIFAR-10: 50,000 + 10,000 colour images of 32x32 pixels in ten classes, by A. Krizhevsky, "Learning multiple layers
-//! of features from tiny images" (2009), in its binary version.
+//! of features from tiny images" (2009), in its binary version. The Python version is read by `cifar_python`.
 //!
 //! The binary version is five files of training records and one of test records, 10,000 each. A record is one byte for
 //! the label and 3,072 for the pixels: all red ones, row by row, then the green, then the blue. See
@@ -13,18 +13,20 @@ use thiserror::Error;
 
 use super::checksum::Checksum;
 use super::fetch::{Remote, RemoteFile};
-use super::{DataError, Dataset, Split, folders};
+use super::folders::{self, Version};
+use super::pickle::PickleFault;
+use super::{DataError, Dataset, Split, cifar_python};
 
 /// `[channels, height, width]`.
 const IMAGE: [usize; 3] = [3, 32, 32];
-const PIXELS: usize = IMAGE[0] * IMAGE[1] * IMAGE[2];
+pub(super) const PIXELS: usize = IMAGE[0] * IMAGE[1] * IMAGE[2];
 /// The label and the pixels.
 pub(crate) const RECORD: usize = 1 + PIXELS;
 /// Records in a file as published.
 const RECORDS: usize = 10_000;
 
 /// The classes in the order of their labels.
-const CLASS_NAMES: [&str; 10] =
+pub(super) const CLASS_NAMES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// The file beside the records that names the classes, one a line. It may be absent.
@@ -61,6 +63,7 @@ pub(super) const CIFAR10: Remote = Remote {
         batch!("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
         batch!("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
     ],
+    other_version: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"],
 };
 
 /// A CIFAR-10 file in the wrong form, and where.
@@ -97,7 +100,7 @@ pub enum Fault {
         /// Its record.
         record: usize,
         /// The label.
-        label: u8,
+        label: i64,
     },
     /// The names of the classes are not ten.
     #[error("{found} names of classes instead of {}", CLASS_NAMES.len())]
@@ -105,10 +108,50 @@ pub enum Fault {
         /// The number of names.
         found: usize,
     },
+    /// A file of the Python version is no pickle, or not one of data.
+    #[error("{0}")]
+    Pickle(PickleFault),
+    /// The dictionary in a file of the Python version lacks an entry.
+    #[error("a file of CIFAR-10's Python version with no {key:?}{}", only(.found))]
+    NoKey {
+        /// The key.
+        key: &'static str,
+        /// The keys that there are.
+        found: Vec<String>,
+    },
+    /// The images in a file of the Python version are none.
+    #[error(
+        "\"data\" is {found}; images are a contiguous NumPy array of uint8 and shape [images, {pixels}], the values of a channel together"
+    )]
+    Pixels {
+        /// What there is.
+        found: String,
+        /// The number of values of an image.
+        pixels: usize,
+    },
+    /// The labels in a file of the Python version are none.
+    #[error("\"labels\" are no list or array of whole numbers")]
+    Labels,
+    /// Not one label for each image, in a file of the Python version.
+    #[error("{labels} labels for {images} images")]
+    LabelCount {
+        /// The number of labels.
+        labels: usize,
+        /// The number of images.
+        images: usize,
+    },
+}
+
+/// The keys that there are instead of the one that is missing.
+fn only(keys: &[String]) -> String {
+    match keys {
+        [] => String::new(),
+        keys => format!(", only {}", keys.iter().take(8).map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 impl Fault {
-    fn at(self, path: &Path) -> CifarError {
+    pub(super) fn at(self, path: &Path) -> CifarError {
         CifarError { path: path.to_owned(), fault: self }
     }
 }
@@ -118,17 +161,25 @@ pub(super) fn load(dir: Option<&Path>) -> Result<Dataset, DataError> {
     load_records(dir, RECORDS)
 }
 
-/// Loads it from files of `records` records each.
+/// Loads it from files of `records` records each, if they are of the binary version.
 fn load_records(dir: Option<&Path>, records: usize) -> Result<Dataset, DataError> {
-    let (_, files) = folders::locate_all(&CIFAR10, dir)?;
+    let (version, files) = folders::locate_all(&CIFAR10, dir)?;
     let (test, training) = files.split_last().expect("the dataset has six files");
     let malformed = |fault| DataError::MalformedCifar { name: CIFAR10.name.to_owned(), fault };
-    let class_names = read_names(&test.with_file_name(NAMES_FILE)).map_err(malformed)?;
+    let names = |file: &str| Some(test.with_file_name(file)).filter(|path| path.is_file());
+    let class_names = match version {
+        Version::Published => names(NAMES_FILE).map(|path| read_names(&path)),
+        Version::Other => names(cifar_python::NAMES_FILE).map(|path| cifar_python::read_names(&path)),
+    };
     let split = |files: &[PathBuf]| {
         let mut inputs = Vec::with_capacity(files.len() * records * PIXELS);
         let mut labels = Vec::with_capacity(files.len() * records);
         for file in files {
-            read_batch(file, records, &mut inputs, &mut labels).map_err(malformed)?;
+            match version {
+                Version::Published => read_batch(file, records, &mut inputs, &mut labels),
+                Version::Other => cifar_python::read_batch(file, &mut inputs, &mut labels),
+            }
+            .map_err(malformed)?;
         }
         Ok::<_, DataError>(Split::new(inputs, PIXELS, labels, CLASS_NAMES.len())?)
     };
@@ -137,8 +188,12 @@ fn load_records(dir: Option<&Path>, records: usize) -> Result<Dataset, DataError
         shape: vec![PIXELS],
         image: IMAGE,
         classes: CLASS_NAMES.len(),
-        class_names,
+        class_names: class_names
+            .transpose()
+            .map_err(malformed)?
+            .unwrap_or_else(|| CLASS_NAMES.map(str::to_owned).to_vec()),
         standardization: None,
+        notes: Vec::new(),
         train: split(training)?,
         test: split(std::slice::from_ref(test))?,
     })
@@ -167,7 +222,7 @@ pub(crate) fn read_batch(
     for (record, bytes) in bytes.chunks_exact(RECORD).enumerate() {
         let (label, pixels) = (bytes[0], &bytes[1..]);
         if usize::from(label) >= CLASS_NAMES.len() {
-            return Err(Fault::LabelRange { record, label }.at(path));
+            return Err(Fault::LabelRange { record, label: label.into() }.at(path));
         }
         labels.push(u32::from(label));
         inputs.extend(pixels.iter().map(|&pixel| f32::from(pixel) / 255.0));
@@ -175,11 +230,8 @@ pub(crate) fn read_batch(
     Ok(())
 }
 
-/// The names of the classes: those of the file if there is one, else the published ones.
+/// The names of the classes in `batches.meta.txt`.
 fn read_names(path: &Path) -> Result<Vec<String>, CifarError> {
-    if !path.is_file() {
-        return Ok(CLASS_NAMES.map(str::to_owned).to_vec());
-    }
     let unreadable = |error| Fault::Io(error).at(path);
     let size = fs::metadata(path).map_err(unreadable)?.len();
     let mut text = String::new();

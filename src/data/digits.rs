@@ -64,6 +64,7 @@ fn unpack(packed: &[u8]) -> Result<Dataset, DataError> {
         classes: CLASSES,
         class_names: CLASS_NAMES.map(str::to_owned).to_vec(),
         standardization: None,
+        notes: Vec::new(),
         train: split(train_pixels, train_labels)?,
         test: split(test_pixels, test_labels)?,
     })

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::checksum::{Checksum, Verdict};
 use super::download::{self, Setback};
+use super::folders::Version;
 use super::{DataError, archive, folders, source_of};
 
 /// The environment variable that replaces the mirrors.
@@ -29,6 +30,8 @@ pub(super) struct Remote {
     pub archive: Option<RemoteFile>,
     /// The files.
     pub files: &'static [RemoteFile],
+    /// The names, in the same order, of the files of another version that is read but not downloaded. There may be none.
+    pub other_version: &'static [&'static str],
 }
 
 /// A published file.
@@ -359,17 +362,18 @@ pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataErr
 }
 
 fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
-    let (_, paths) = folders::locate(remote, dir)?;
-    remote
-        .files
-        .iter()
-        .zip(paths)
-        .map(|(file, path)| {
-            let verdict = match &path {
-                Some(path) => check(file, path)?,
-                None => Verdict::Missing,
-            };
-            Ok(FileReport { file: file.names[0].to_owned(), path, verdict })
+    let found = folders::locate(remote, dir)?;
+    let names = folders::names(remote, found.version);
+    let verdict = |file: &RemoteFile, path: &Option<PathBuf>| match (path, found.version) {
+        (Some(path), Version::Published) => check(file, path),
+        (Some(_), Version::Other) => Ok(Verdict::NotComparable),
+        (None, _) => Ok(Verdict::Missing),
+    };
+    let files = remote.files.iter().zip(names).zip(&found.files);
+    files
+        .map(|((file, names), path)| {
+            let verdict = verdict(file, path)?;
+            Ok(FileReport { file: names[0].to_owned(), path: path.clone(), verdict })
         })
         .collect()
 }

@@ -28,6 +28,7 @@ fn remote() -> Remote {
         mirrors: &["http://127.0.0.1:9"],
         archive: None,
         files: Box::leak(Box::new([file(&["one", "uno"], ONE), file(&["two", "due"], TWO)])),
+        other_version: &[],
     }
 }
 
@@ -311,6 +312,7 @@ fn archived(bytes: &[u8]) -> Remote {
         mirrors: &["http://127.0.0.1:9"],
         archive: Some(RemoteFile { names: &["tiny.tar.gz"], checksum: Checksum::Packed(sha256), most_bytes: 1 << 20 }),
         files: Box::leak(Box::new([file(&["one", "tiny/one"], ONE), file(&["two", "tiny/two"], TWO)])),
+        other_version: &[],
     }
 }
 

@@ -1,11 +1,11 @@
 //! Where the files of datasets are kept and looked for.
 
-use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-use super::DataError;
 use super::fetch::Remote;
+use super::{DataError, hints};
 
 /// The environment variable that names the cache folder.
 pub(super) const CACHE_VARIABLE: &str = "TAYLORSCOPE_DATA";
@@ -47,60 +47,158 @@ pub(super) fn download_folder(name: &str, dir: Option<&Path>) -> Result<PathBuf,
     })
 }
 
-/// The folders to look for the files of dataset `name` in, best first.
-fn search_folders(name: &str, dir: Option<&Path>) -> Result<Vec<PathBuf>, DataError> {
-    let mut folders = Vec::new();
-    if let Some(dir) = dir {
-        // A mistyped folder must not fall back on the cache, silently.
-        if !dir.is_dir() {
-            return Err(DataError::NoFolder { path: dir.to_owned() });
-        }
-        // Files of the same names make up MNIST and Fashion-MNIST, so the folder that bears the
-        // name of the dataset goes first.
-        folders.push(dir.join(name));
-        folders.push(dir.to_owned());
-    }
-    match cache_dir() {
-        Ok(cache) => folders.push(cache.join(name)),
-        Err(error) if folders.is_empty() => return Err(error),
-        Err(_) => {}
-    }
-    Ok(folders)
+/// Which of the versions of a dataset its files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// That which is downloaded.
+    Published,
+    /// The other one, [`Remote::other_version`].
+    Other,
 }
 
-/// Finds the folder that has the dataset: the first with any of its files. Gives the folder and,
-/// for each file of `remote` in order, its path there if it exists.
+/// The names that each file of a version goes by, the usual one first.
+pub(super) fn names(remote: &Remote, version: Version) -> Vec<&'static [&'static str]> {
+    match version {
+        Version::Published => remote.files.iter().map(|file| file.names).collect(),
+        Version::Other => remote.other_version.iter().map(std::slice::from_ref).collect(),
+    }
+}
+
+/// Files of a dataset, in one folder.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub folder: PathBuf,
+    pub version: Version,
+    /// The path of each file in order, if it exists.
+    pub files: Vec<Option<PathBuf>>,
+}
+
+impl Found {
+    fn is_whole(&self) -> bool {
+        self.files.iter().all(Option::is_some)
+    }
+}
+
+/// The files of a version in `folder`, if there are any.
+fn files_in(remote: &Remote, version: Version, folder: &Path) -> Option<Found> {
+    let here = children(folder);
+    let files: Vec<_> = names(remote, version).into_iter().map(|names| find_among(&here, folder, names)).collect();
+    files.iter().any(Option::is_some).then(|| Found { folder: folder.to_owned(), version, files })
+}
+
+/// The best set of files in or below `base`: the first that is whole, else the first.
+pub(super) fn best_below(remote: &Remote, base: &Path) -> Option<Found> {
+    let mut found: Vec<Found> = places(base, remote.name)
+        .iter()
+        .flat_map(|place| [Version::Published, Version::Other].map(|version| files_in(remote, version, place)))
+        .flatten()
+        .collect();
+    let best = found.iter().position(Found::is_whole).unwrap_or(0);
+    (!found.is_empty()).then(|| found.swap_remove(best))
+}
+
+/// Finds the files of the dataset: those below `dir`, if it is named and has any, else those in the cache.
 ///
 /// All files come from one folder: a mixture of two copies would be no published dataset.
-pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<(PathBuf, Vec<Option<PathBuf>>), DataError> {
-    let folders = search_folders(remote.name, dir)?;
-    for folder in &folders {
-        let files: Vec<_> = remote.files.iter().map(|file| find(folder, file.names)).collect();
-        if files.iter().any(Option::is_some) {
-            return Ok((folder.clone(), files));
-        }
+pub(super) fn locate(remote: &Remote, dir: Option<&Path>) -> Result<Found, DataError> {
+    // A mistyped folder must not fall back on the cache, silently.
+    if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
+        return Err(DataError::NoFolder { path: dir.to_owned() });
     }
-    Err(DataError::NotFound { name: remote.name.to_owned(), folders })
+    if let Some(found) = dir.and_then(|dir| best_below(remote, dir)) {
+        return Ok(found);
+    }
+    let cache = match (cache_dir(), dir) {
+        (Ok(cache), _) => Some(cache),
+        (Err(error), None) => return Err(error),
+        (Err(_), Some(_)) => None,
+    };
+    if let Some(found) = cache.as_deref().and_then(|cache| best_below(remote, cache)) {
+        return Ok(found);
+    }
+    // Nothing can be said of a folder that cannot be listed.
+    if let Some((dir, error)) = dir.and_then(|dir| Some((dir, fs::read_dir(dir).err()?))) {
+        return Err(DataError::Io { path: dir.to_owned(), error });
+    }
+    let own = cache.map(|cache| cache.join(remote.name));
+    let folders = dir.map(Path::to_owned).into_iter().chain(own).collect();
+    let hint = dir.and_then(|dir| hints::elsewhere(remote, dir));
+    let instead = dir.filter(|_| hint.is_none()).map(hints::some_names).unwrap_or_default();
+    Err(DataError::NotFound { name: remote.name, folders, instead, hint })
 }
 
-/// As [`locate`], for datasets that need all their files: gives the path of each.
-pub(super) fn locate_all(remote: &Remote, dir: Option<&Path>) -> Result<(PathBuf, Vec<PathBuf>), DataError> {
-    let (folder, files) = locate(remote, dir)?;
-    let missing: Vec<String> = files
-        .iter()
-        .zip(remote.files)
-        .filter(|(found, _)| found.is_none())
-        .map(|(_, file)| file.names[0].to_owned())
-        .collect();
-    match missing.is_empty() {
-        true => Ok((folder, files.into_iter().flatten().collect())),
-        false => Err(DataError::Incomplete { name: remote.name.to_owned(), folder, missing }),
+/// As [`locate`], for datasets that need all their files: gives the version and the path of each file.
+pub(super) fn locate_all(remote: &Remote, dir: Option<&Path>) -> Result<(Version, Vec<PathBuf>), DataError> {
+    let found = locate(remote, dir)?;
+    if found.is_whole() {
+        return Ok((found.version, found.files.into_iter().flatten().collect()));
     }
+    let files = names(remote, found.version).into_iter().zip(&found.files);
+    let missing = files.filter(|(_, file)| file.is_none()).map(|(names, _)| names[0].to_owned()).collect();
+    Err(DataError::Incomplete { name: remote.name.to_owned(), folder: found.folder, missing })
 }
 
-/// The first of the `names` that is a file in `folder`.
+/// The folders at and below `base` that may hold the files of dataset `name`, best first.
+///
+/// Files of the same names make up MNIST and Fashion-MNIST, so folders that bear the name of the dataset go first; of these, the one that
+/// [`fetch`](super::fetch()) makes. Programs put a folder `raw` or `cifar-10-batches-py` into them.
+pub(super) fn places(base: &Path, name: &str) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    let mut add = |folder: &Path| places.extend([folder.to_owned(), folder.join("raw")]);
+    for own in named_after(base, name) {
+        add(&own);
+        named_after(&own, name).iter().for_each(|inner| add(inner));
+    }
+    add(base);
+    places
+}
+
+/// The folders in `base` whose names say that they hold dataset `name`, the exact name first.
+fn named_after(base: &Path, name: &str) -> Vec<PathBuf> {
+    let is_exact = |path: &PathBuf| path.file_name().is_some_and(|found| found == name);
+    let mut folders: Vec<PathBuf> =
+        children(base).into_iter().filter(|path| is_named_after(path, name) && path.is_dir()).collect();
+    folders.sort_by_key(|path| !is_exact(path));
+    folders
+}
+
+/// Whether the last name of `path` is that of the dataset, however it is spelled, or that of a folder in its archives.
+pub(super) fn is_named_after(path: &Path, name: &str) -> bool {
+    const ENDINGS: [&str; 7] = ["", "data", "dataset", "binary", "python", "batchesbin", "batchespy"];
+    let found = path.file_name().map(|found| letters(&found.to_string_lossy())).unwrap_or_default();
+    found.strip_prefix(&letters(name)).is_some_and(|rest| ENDINGS.contains(&rest))
+}
+
+/// Letters and digits alone, in lower case.
+pub(super) fn letters(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// What is in a folder, sorted by name; nothing if it cannot be read.
+pub(super) fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The first of the `names` that is a file in `folder`; or a file of such a name spelled with other capitals, dots or hyphens; or one in
+/// a folder of such a name, as some archives unpack.
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
-    names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    find_among(&children(folder), folder, names)
+}
+
+/// [`find`] in a folder with the given children.
+fn find_among(children_of: &[PathBuf], folder: &Path, names: &[&str]) -> Option<PathBuf> {
+    let exact = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    exact.or_else(|| {
+        let plain: Vec<String> = names.iter().filter(|name| !name.contains('/')).map(|name| letters(name)).collect();
+        let alike =
+            |path: &PathBuf| path.file_name().is_some_and(|name| plain.contains(&letters(&name.to_string_lossy())));
+        let here = children_of.iter().filter(|path| alike(path)).cloned();
+        let inside = here.clone().filter(|path| path.is_dir()).flat_map(|path| children(&path)).filter(alike);
+        here.chain(inside).find(|path| path.is_file())
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +207,8 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::super::mnist::MNIST;
+    use super::super::cifar::CIFAR10;
+    use super::super::mnist::{FASHION_MNIST, MNIST};
     use super::*;
 
     fn cache(variables: &[(&str, &str)], windows: bool) -> Option<PathBuf> {
@@ -151,27 +250,93 @@ mod tests {
         assert!(error.to_string().contains("mistyped"), "{error}");
     }
 
+    /// Makes an empty file, and the folders above it.
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
+    const FILES: [&str; 4] =
+        ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
     #[test]
     fn the_folder_named_after_the_dataset_goes_first() {
         let folder = TempDir::new().unwrap();
-        let own = folder.path().join("mnist");
         let name = "train-labels-idx1-ubyte.gz";
-        fs::write(folder.path().join(name), "").unwrap();
-        let (found, files) = locate(&MNIST, Some(folder.path())).unwrap();
-        assert_eq!(found, folder.path());
-        assert_eq!(files, [None, Some(folder.path().join(name)), None, None], "only the labels are there");
-        fs::create_dir(&own).unwrap();
-        fs::write(own.join(name), "").unwrap();
-        assert_eq!(locate(&MNIST, Some(folder.path())).unwrap().0, own);
+        touch(&folder.path().join(name));
+        let found = locate(&MNIST, Some(folder.path())).unwrap();
+        assert_eq!(found.folder, folder.path());
+        assert_eq!(found.files, [None, Some(folder.path().join(name)), None, None], "only the labels are there");
+        for better in ["Mnist/raw", "MNIST", "mnist"] {
+            touch(&folder.path().join(better).join(name));
+            assert_eq!(locate(&MNIST, Some(folder.path())).unwrap().folder, folder.path().join(better));
+        }
     }
 
     #[test]
-    fn folders_with_the_name_of_a_file_are_passed_over() {
-        // Some archives unpack each file into a folder of the same name.
+    fn the_layouts_of_other_programs_are_known() {
+        for (layout, remote) in [
+            ("{}", &MNIST),
+            ("MNIST/raw/{}", &MNIST),
+            ("raw/{}", &MNIST),
+            ("Mnist/{}", &MNIST),
+            ("MNIST_data/{}", &MNIST),
+            ("mnist/MNIST/raw/{}", &MNIST),
+            ("{}/{}", &MNIST),
+            ("FashionMNIST/raw/{}", &FASHION_MNIST),
+            ("Fashion_MNIST/{}.gz", &FASHION_MNIST),
+        ] {
+            let folder = TempDir::new().unwrap();
+            for file in FILES {
+                touch(&folder.path().join(layout.replace("{}", file)));
+            }
+            assert_eq!(locate_all(remote, Some(folder.path())).unwrap().1.len(), 4, "{layout}");
+        }
+        for (layout, version) in [
+            ("{}.bin", Version::Published),
+            ("cifar-10-batches-bin/{}.bin", Version::Published),
+            ("cifar-10-batches-py/{}", Version::Other),
+            ("CIFAR10/cifar-10-batches-py/{}", Version::Other),
+            ("cifar-10-python/cifar-10-batches-py/{}", Version::Other),
+            ("{}", Version::Other),
+        ] {
+            let folder = TempDir::new().unwrap();
+            for file in CIFAR10.other_version {
+                touch(&folder.path().join(layout.replace("{}", file)));
+            }
+            assert_eq!(locate_all(&CIFAR10, Some(folder.path())).unwrap().0, version, "{layout}");
+        }
+    }
+
+    #[test]
+    fn a_whole_copy_is_better_than_a_part_of_one() {
         let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join("a")).unwrap();
-        fs::write(folder.path().join("b"), "").unwrap();
-        assert_eq!(find(folder.path(), &["a", "b"]), Some(folder.path().join("b")));
-        assert_eq!(find(folder.path(), &["a"]), None);
+        touch(&folder.path().join("mnist").join(FILES[0]));
+        let error = locate_all(&MNIST, Some(folder.path())).unwrap_err();
+        assert!(matches!(&error, DataError::Incomplete { missing, .. } if missing.len() == 3), "{error}");
+        FILES.iter().for_each(|file| touch(&folder.path().join("MNIST/raw").join(file)));
+        assert!(locate_all(&MNIST, Some(folder.path())).unwrap().1[0].ends_with("MNIST/raw/train-images-idx3-ubyte"));
+    }
+
+    #[test]
+    fn one_dataset_is_not_looked_for_in_the_folder_of_another() {
+        let folder = TempDir::new().unwrap();
+        FILES.iter().for_each(|file| touch(&folder.path().join("FashionMNIST/raw").join(file)));
+        let error = locate(&MNIST, Some(folder.path())).unwrap_err();
+        assert!(matches!(error, DataError::NotFound { .. }), "{error}");
+    }
+
+    #[test]
+    fn names_are_compared_without_capitals_dots_and_hyphens() {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("a-b")).unwrap();
+        touch(&folder.path().join("B.c"));
+        assert_eq!(find(folder.path(), &["a-b", "b-c"]), Some(folder.path().join("B.c")));
+        assert_eq!(find(folder.path(), &["a-b"]), None, "a folder is no file");
+        // Some archives unpack each file into a folder of the same name.
+        touch(&folder.path().join("a-b/A.b"));
+        assert_eq!(find(folder.path(), &["a-b"]), Some(folder.path().join("a-b/A.b")));
+        touch(&folder.path().join("b-c"));
+        assert_eq!(find(folder.path(), &["b-c"]), Some(folder.path().join("b-c")), "the very name goes first");
     }
 }

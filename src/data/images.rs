@@ -1,30 +1,23 @@
 //! Images of the user's own, in the usual layout: a folder per class.
 //!
-//! `images:DIR` reads `DIR/CLASS/*.png|jpg|jpeg`; or, where `DIR` has the folders `train` and `test`,
+//! `images:DIR` reads `DIR/CLASS/*.png|jpg|jpeg`; or, where `DIR` has the folders `train` and `test` (or `val`),
 //! `DIR/train/CLASS/*` and `DIR/test/CLASS/*`. Classes are numbered by the order of their names. Without `train` and
 //! `test`, a fifth of each class is held out, chosen by a fixed seed: the same files in every run, whatever the
 //! experiment's seed. All images have one size; if any has colours, grey ones get three equal channels. Names that
-//! begin with a dot, and files with other endings, are passed over.
+//! begin with a dot are passed over; other files that are not read are counted in the dataset's notes, and so are images with an EXIF
+//! orientation, which is not applied.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use thiserror::Error;
 
+use super::listing::{HELD_OUT, IN_FOLDERS, Labelled, Listing, list};
 use super::picture::{Header, PictureError, decode, read_header};
-use super::{DataError, Dataset, Minibatches, Split};
+use super::{DataError, Dataset, Split};
 
 /// What the names of such datasets begin with; the folder follows.
 pub const PREFIX: &str = "images:";
-
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-/// One row of this many of each class is held out.
-const HELD_OUT: usize = 5;
-/// The seed of the rows held out.
-const SPLIT_SEED: u64 = 0;
 
 /// More values than a dataset in memory can have, by far: 16 GiB.
 const MOST_VALUES: usize = 1 << 32;
@@ -37,11 +30,11 @@ pub enum ImagesError {
     #[error("{} has no folders of images; put the images of each class into a folder named after it", .path.display())]
     NoClasses { path: PathBuf },
     /// A class has no images.
-    #[error("{} has no images; add PNG or JPEG files (ending in .png, .jpg or .jpeg), or remove the folder", .path.display())]
-    EmptyClass { path: PathBuf },
+    #[error("{} has no images{}", .path.display(), advise_class(.found))]
+    EmptyClass { path: PathBuf, found: String },
     /// There is a training part but no test part, or the other way round.
     #[error("{} has {present} but no {absent}; add it, or put the folders of the classes right into {0}", .path.display())]
-    OnePart { path: PathBuf, present: &'static str, absent: &'static str },
+    OnePart { path: PathBuf, present: String, absent: &'static str },
     /// The test part has a class that the training part lacks.
     #[error("{} is a class that the training images lack; add it to train, or remove it", .path.display())]
     UnknownClass { path: PathBuf },
@@ -50,43 +43,57 @@ pub enum ImagesError {
     TooFew { path: PathBuf },
     /// An image has another size than the first.
     #[error(
-        "{} has {}x{} pixels, but {} has {}x{} (height x width); scale or crop all images to one size",
-        .path.display(), .found[0], .found[1], .first.display(), .expected[0], .expected[1]
+        "{} has {}x{} pixels, but {} has {}x{} (height x width); {}",
+        .path.display(), .found[0], .found[1], .first.display(), .expected[0], .expected[1], advise_size(.turned)
     )]
-    MixedSizes { path: PathBuf, found: [usize; 2], first: PathBuf, expected: [usize; 2] },
+    MixedSizes {
+        path: PathBuf,
+        found: [usize; 2],
+        first: PathBuf,
+        expected: [usize; 2],
+        /// Whether one of them has an EXIF orientation, which may exchange its height and width.
+        turned: bool,
+    },
     /// All images together do not fit into memory.
     #[error("{images} images of {height}x{width} pixels are too many for the memory; scale them down or take fewer")]
     TooLarge { images: usize, height: usize, width: usize },
     /// An image file is unusable.
-    #[error("{0}; replace or remove the file")]
+    #[error("{0}; {remedy}", remedy = .0.fault.remedy())]
     Picture(#[from] PictureError),
 }
 
-/// A file and its class.
-type Labelled = (PathBuf, u32);
-
-/// The files of a dataset, not read yet.
-#[derive(Default)]
-struct Listing {
-    class_names: Vec<String>,
-    train: Vec<Labelled>,
-    test: Vec<Labelled>,
+/// What there is instead, and what to do.
+fn advise_class(found: &str) -> String {
+    let read = "PNG or JPEG files (ending in .png, .jpg or .jpeg)";
+    match found {
+        "" => format!("; add {read}, or remove the folder"),
+        _ if found.contains(IN_FOLDERS) => format!(
+            " right in it, only {found}; if those folders are the classes, name this folder as the dataset's, else put \
+             {read} right into it"
+        ),
+        _ => format!(" that are read, only {found}; convert them to {read}, or remove the folder"),
+    }
 }
+
+fn advise_size(turned: &bool) -> String {
+    let scale = "scale or crop all images to one size";
+    match turned {
+        false => scale.to_owned(),
+        true => format!("one of them has an EXIF orientation, which is not applied: {TURN}, then {scale}"),
+    }
+}
+
+/// How to apply an orientation.
+const TURN: &str = "turn the pixels first (in Pillow by ImageOps.exif_transpose)";
 
 /// Loads the images below `folder`; `name` is the dataset's name, with the folder in it.
 pub(super) fn load(name: &str, folder: &Path) -> Result<Dataset, DataError> {
     if !folder.is_dir() {
         return Err(DataError::NoFolder { path: folder.to_owned() });
     }
-    let (train, test) = (folder.join("train"), folder.join("test"));
-    let one_part = |present, absent| ImagesError::OnePart { path: folder.to_owned(), present, absent };
-    let Listing { class_names, train, test } = match (train.is_dir(), test.is_dir()) {
-        (true, true) => two_parts(&train, &test)?,
-        (false, false) => one_folder(folder)?,
-        (true, false) => return Err(one_part("train", "test").into()),
-        (false, true) => return Err(one_part("test", "train").into()),
-    };
-    let (Header { height, width, .. }, channels) = common_size(train.iter().chain(&test))?;
+    let Listing { class_names, train, test, mut notes } = list(folder)?;
+    let Common { header: Header { height, width, .. }, channels, notes: more } = common(train.iter().chain(&test))?;
+    notes.extend(more);
     let features = channels * height * width;
     let images = train.len() + test.len();
     if images.checked_mul(features).is_none_or(|values| values > MOST_VALUES) {
@@ -106,106 +113,45 @@ pub(super) fn load(name: &str, folder: &Path) -> Result<Dataset, DataError> {
         test: split(&test)?,
         class_names,
         standardization: None,
+        notes,
     })
 }
 
-/// Classes and files of `train/` and `test/`.
-fn two_parts(train: &Path, test: &Path) -> Result<Listing, DataError> {
-    let classes = classes_of(train)?;
-    let labels: BTreeMap<&str, u32> = classes.iter().zip(0..).map(|((name, _), label)| (&name[..], label)).collect();
-    let mut listing = Listing::default();
-    for (name, files) in classes_of(test)? {
-        let Some(label) = labels.get(&name[..]) else {
-            return Err(ImagesError::UnknownClass { path: test.join(name) }.into());
-        };
-        listing.test.extend(files.into_iter().map(|file| (file, *label)));
-    }
-    drop(labels);
-    for ((name, files), label) in classes.into_iter().zip(0..) {
-        listing.class_names.push(name);
-        listing.train.extend(files.into_iter().map(|file| (file, label)));
-    }
-    Ok(listing)
+/// What all files have in common.
+struct Common {
+    header: Header,
+    /// 3 if any has colours, else 1.
+    channels: usize,
+    notes: Vec<String>,
 }
 
-/// Classes and files of a folder without parts, a fifth of each class held out.
-fn one_folder(folder: &Path) -> Result<Listing, DataError> {
-    let mut listing = Listing::default();
-    for ((name, files), label) in classes_of(folder)?.into_iter().zip(0_u32..) {
-        // A stream of its own for each class: more images of one leave the parts of the others as they were.
-        let order = Minibatches::new(files.len(), 1, SPLIT_SEED)
-            .map(|orders| orders.epoch(label as usize))
-            .expect("a class has at least one image");
-        let out: Vec<u32> = order.into_iter().take(files.len() / HELD_OUT).collect();
-        for (row, file) in (0_u32..).zip(files) {
-            let part = if out.contains(&row) { &mut listing.test } else { &mut listing.train };
-            part.push((file, label));
-        }
-        listing.class_names.push(name);
-    }
-    if listing.test.is_empty() {
-        return Err(ImagesError::TooFew { path: folder.to_owned() }.into());
-    }
-    Ok(listing)
-}
-
-/// The folders in `folder` with the images in each, both sorted by name.
-fn classes_of(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, DataError> {
-    let mut classes = Vec::new();
-    for path in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
-        let is_image = |file: &PathBuf| {
-            let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-            file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&&ending[..]))
-        };
-        let files: Vec<PathBuf> = entries(&path)?.into_iter().filter(is_image).collect();
-        if files.is_empty() {
-            return Err(ImagesError::EmptyClass { path }.into());
-        }
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        classes.push((name, files));
-    }
-    if classes.is_empty() {
-        return Err(ImagesError::NoClasses { path: folder.to_owned() }.into());
-    }
-    Ok(classes)
-}
-
-/// What is in `folder`, sorted by name, without names that begin with a dot.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let trouble = |error| DataError::Io { path: folder.to_owned(), error };
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(trouble)? {
-        let entry = entry.map_err(trouble)?;
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// The size that all files have, and 3 channels if any has colours, else 1.
-fn common_size<'a>(files: impl Iterator<Item = &'a Labelled>) -> Result<(Header, usize), ImagesError> {
+/// Reads the headers of all files, and compares their sizes.
+fn common<'a>(files: impl Iterator<Item = &'a Labelled>) -> Result<Common, ImagesError> {
     let files: Vec<&Path> = files.map(|(path, _)| path.as_path()).collect();
     let headers: Vec<Result<Header, PictureError>> = files.par_iter().map(|path| read_header(path)).collect();
-    let mut first: Option<Header> = None;
-    let mut channels = 1;
-    for (path, header) in files.iter().zip(headers) {
-        let header = header?;
-        let expected = first.get_or_insert(header);
-        if (header.height, header.width) != (expected.height, expected.width) {
-            return Err(ImagesError::MixedSizes {
-                path: path.to_path_buf(),
-                found: [header.height, header.width],
-                first: files[0].to_owned(),
-                expected: [expected.height, expected.width],
-            });
-        }
-        if header.colour {
-            channels = 3;
-        }
+    let headers: Vec<Header> = headers.into_iter().collect::<Result<_, _>>()?;
+    let first = headers[0];
+    let size = |header: &Header| [header.height, header.width];
+    if let Some(at) = headers.iter().position(|header| size(header) != size(&first)) {
+        let turned = headers[at].turned || first.turned;
+        let (path, found, expected) = (files[at].to_owned(), size(&headers[at]), size(&first));
+        return Err(ImagesError::MixedSizes { path, found, first: files[0].to_owned(), expected, turned });
     }
-    Ok((first.expect("there is at least one image"), channels))
+    let which = |has: fn(&Header) -> bool| (0..files.len()).filter(|&at| has(&headers[at])).collect::<Vec<usize>>();
+    let (coloured, turned) = (which(|header| header.colour), which(|header| header.turned));
+    let mut notes = Vec::new();
+    let all = files.len();
+    if let Some(&at) = coloured.first().filter(|_| coloured.len() < all) {
+        let (grey, path) = (all - coloured.len(), files[at].display());
+        notes.push(format!("{grey} of {all} images are grey; they get three equal channels, as {path} has colours"));
+    }
+    if let Some(&at) = turned.first() {
+        let (count, path) = (turned.len(), files[at].display());
+        notes.push(format!(
+            "{count} of {all} images have an EXIF orientation, which is not applied ({path}); if they are to be seen upright, {TURN}"
+        ));
+    }
+    Ok(Common { header: first, channels: if coloured.is_empty() { 1 } else { 3 }, notes })
 }
 
 /// Decodes all files into rows. Of several faults the first file's is told, whatever the threads do.
@@ -219,6 +165,8 @@ fn decode_all(files: &[Labelled], channels: usize, features: usize) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -261,8 +209,10 @@ mod tests {
         put(folder.path(), "cat/notes.txt", b"passed over");
         put(folder.path(), "cat/.hidden.png", b"passed over");
         put(folder.path(), "notes.txt", b"passed over");
-        let set = load("images:x", folder.path()).unwrap();
+        let mut set = load("images:x", folder.path()).unwrap();
         assert_eq!(set, load("images:x", folder.path()).unwrap());
+        let notes = std::mem::take(&mut set.notes);
+        assert!(matches!(&notes[..], [note] if note.contains("1 of cat's 11 files (1 .txt)")), "{notes:?}");
         assert_eq!((set.image, set.classes, set.train.len(), set.test.len()), ([1, 2, 3], 2, 16, 4));
         assert_eq!(set.class_names, ["cat", "dog"]);
         assert_eq!(set.test.labels, [0, 0, 1, 1]);

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::checksum::Checksum;
+use super::checksum::{Checksum, digest};
 use super::fetch::{Remote, RemoteFile};
 use super::{DataError, Dataset, digits, folders, idx};
 
@@ -70,6 +70,7 @@ pub(super) const MNIST: Remote = Remote {
             most_bytes: MOST_BYTES,
         },
     ],
+    other_version: &[],
 };
 
 /// Pictures of clothes, by H. Xiao, K. Rasul and R. Vollgraf (2017), <https://arxiv.org/abs/1708.07747>.
@@ -105,7 +106,13 @@ pub(super) const FASHION_MNIST: Remote = Remote {
             most_bytes: MOST_BYTES,
         },
     ],
+    other_version: &[],
 };
+
+/// The first training labels of Fashion-MNIST. Its published checksums are those of packed files, and many have them unpacked.
+const FIRST_CLOTHES: [u32; 20] = [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9, 1, 0, 6, 4];
+/// The training images in each class of it.
+const CLOTHES_PER_CLASS: usize = 6000;
 
 /// Loads one of the two from the folder that has its files.
 pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataError> {
@@ -113,9 +120,15 @@ pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataE
     let [train_images, train_labels, test_images, test_labels] = &files[..] else {
         unreachable!("both datasets have four files");
     };
+    let malformed = |fault| DataError::Malformed { name: remote.name.to_owned(), fault };
+    // Labels that cannot be read are told below, with the other faults.
+    let published = idx::read_labels(train_labels, CLASSES).ok().and_then(|labels| published_as(&labels));
+    if let Some(found) = published.filter(|found| *found != remote.name) {
+        let (name, path) = (remote.name.to_owned(), train_labels.clone());
+        return Err(DataError::OtherDataset { name, found, path });
+    }
     let split = |images: &Path, labels: &Path| {
-        let (split, size) = idx::read_split(images, labels, CLASSES)
-            .map_err(|fault| DataError::Malformed { name: remote.name.to_owned(), fault })?;
+        let (split, size) = idx::read_split(images, labels, CLASSES).map_err(malformed)?;
         if size != SIZE {
             return Err(DataError::ImageSize {
                 name: remote.name.to_owned(),
@@ -134,9 +147,28 @@ pub(super) fn load(remote: &Remote, dir: Option<&Path>) -> Result<Dataset, DataE
         classes: CLASSES,
         class_names: class_names.map(str::to_owned).to_vec(),
         standardization: None,
+        notes: published.is_none().then(|| unpublished(remote.name, train_labels)).into_iter().collect(),
         train: split(train_images, train_labels)?,
         test: split(test_images, test_labels)?,
     })
+}
+
+fn unpublished(name: &str, labels: &Path) -> String {
+    format!("{}: not the labels published as {name}; the results are of these files", labels.display())
+}
+
+/// The dataset that was published with these training labels: files of the same names hold one or the other.
+fn published_as(labels: &[u32]) -> Option<&'static str> {
+    let clothes = |class| labels.iter().filter(|label| **label == class).count() == CLOTHES_PER_CLASS;
+    if labels.starts_with(&FIRST_CLOTHES) && (0..CLASSES as u32).all(clothes) {
+        return Some(FASHION_MNIST.name);
+    }
+    let Checksum::Unpacked { sha256, bytes } = MNIST.files[1].checksum else { return None };
+    // The file as it was published, unpacked.
+    let count = (labels.len() as u32).to_be_bytes();
+    let file: Vec<u8> = [0, 0, 8, 1].into_iter().chain(count).chain(labels.iter().map(|&label| label as u8)).collect();
+    let is_mnist = file.len() as u64 == bytes && digest(&file[..]).is_ok_and(|found| found == sha256);
+    is_mnist.then_some(MNIST.name)
 }
 
 #[cfg(test)]
@@ -170,7 +202,8 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let names = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS].map(|n| n[way]);
             write_dataset(folder.path(), names, 28);
-            let dataset = load(&MNIST, Some(folder.path())).unwrap();
+            let mut dataset = load(&MNIST, Some(folder.path())).unwrap();
+            assert_eq!(std::mem::take(&mut dataset.notes).len(), 1, "labels of its own");
             assert_eq!(dataset.name, "mnist");
             assert_eq!((dataset.shape.as_slice(), dataset.image), (&[784][..], [1, 28, 28]));
             assert_eq!(dataset.train.labels, [7, 0, 9]);
@@ -179,6 +212,32 @@ mod tests {
             assert_eq!(dataset.train.row(1)[0], (784 % 251) as f32 / 255.0);
             assert_eq!(*first.get_or_insert_with(|| dataset.clone()), dataset);
         }
+    }
+
+    #[test]
+    fn the_labels_tell_which_dataset_the_files_are_of() {
+        let rest = |first: &[u32]| {
+            let missing = |class: u32| CLOTHES_PER_CLASS - first.iter().filter(|label| **label == class).count();
+            (0..10).flat_map(|class| vec![class; missing(class)]).collect::<Vec<u32>>()
+        };
+        let clothes = [&FIRST_CLOTHES[..], &rest(&FIRST_CLOTHES)].concat();
+        assert_eq!((clothes.len(), published_as(&clothes)), (60_000, Some("fashion-mnist")));
+        let mut other = clothes.clone();
+        other.swap(0, 1);
+        assert_eq!(published_as(&other), None, "the same classes in another order");
+        assert_eq!(published_as(&clothes[..30_000]), None);
+        assert_eq!(published_as(&[]), None);
+
+        let folder = TempDir::new().unwrap();
+        let names = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS].map(|n| n[1]);
+        write_dataset(folder.path(), names, 28);
+        let notes = load(&MNIST, Some(folder.path())).unwrap().notes;
+        assert!(matches!(&notes[..], [note] if note.contains("not the labels published as mnist")), "{notes:?}");
+        let labels: Vec<u8> = clothes.iter().map(|&label| label as u8).collect();
+        fs::write(folder.path().join(names[1]), idx_file(&[60_000], &labels)).unwrap();
+        let error = load(&MNIST, Some(folder.path())).unwrap_err();
+        assert!(matches!(error, DataError::OtherDataset { found: "fashion-mnist", .. }), "{error}");
+        assert!(error.to_string().contains("not of \"mnist\""), "{error}");
     }
 
     #[test]

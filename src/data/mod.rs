@@ -20,14 +20,19 @@
 pub(crate) mod archive;
 mod checksum;
 pub mod cifar;
+pub(crate) mod cifar_python;
 pub mod digits;
 mod download;
+mod exif;
 mod fetch;
 mod folders;
+mod hints;
 pub mod idx;
 pub mod images;
+mod listing;
 mod minibatches;
 mod mnist;
+mod pickle;
 pub mod picture;
 mod split;
 mod standardize;
@@ -44,6 +49,7 @@ pub use checksum::Verdict;
 pub use fetch::{FetchError, FetchOptions, FileReport, MirrorFailure, Progress, fetch, verify};
 pub use folders::cache_dir;
 pub use minibatches::{MinibatchError, Minibatches, Rounds};
+pub use pickle::PickleFault;
 pub use split::{ArrayError, Split, check_inputs};
 pub use standardize::Standardization;
 
@@ -66,6 +72,8 @@ pub struct Dataset {
     pub class_names: Vec<String>,
     /// What [`Dataset::standardize`] did; `None` if inputs are as loaded, in `[0, 1]`.
     pub standardization: Option<Standardization>,
+    /// What the user should know of how the files were read: what was passed over, or is not what its name says.
+    pub notes: Vec<String>,
     /// The rows to train on.
     pub train: Split,
     /// The rows held out.
@@ -75,8 +83,9 @@ pub struct Dataset {
 /// Loads a dataset by name, with inputs scaled to `[0, 1]`.
 ///
 /// `digits` is embedded and needs no files. `images:DIR` reads the user's own images ([`images`]) from `DIR` and from
-/// nowhere else. The files of the others are looked for in `dir/NAME`, then in `dir` itself, then in the cache folder
-/// ([`cache_dir`]), and come from the first folder which has any of them. Nothing is downloaded here: [`fetch`] does
+/// nowhere else. The files of the others are looked for in `dir`, then in the cache folder ([`cache_dir`]): there in a folder
+/// named after the dataset, however it is spelled (`mnist`, `MNIST/raw`, `cifar-10-batches-py`), then in the folder itself.
+/// They come from one folder, and from the first of the two places which has any of them. Nothing is downloaded here: [`fetch`] does
 /// that. Rows are channel-major: `[channels, height, width]`.
 ///
 /// The files are checked for their form (sizes, counts, label range), not against checksums:
@@ -174,15 +183,29 @@ pub enum DataError {
     )]
     NoCacheFolder,
     /// None of the folders looked in has any file of the dataset.
-    #[error(
-        "no files of {name:?} in {}; run `taylorscope data fetch {name}`, or name the folder that has them",
-        list_paths(.folders)
-    )]
+    #[error("no files of {name:?} in {}{}; {}", list_paths(.folders), list_instead(.instead), advise_files(name, .hint))]
     NotFound {
         /// The dataset.
-        name: String,
+        name: &'static str,
         /// The folders looked in.
         folders: Vec<PathBuf>,
+        /// Some of the names that are in the first of them.
+        instead: Vec<String>,
+        /// Where the files are perhaps, and what to do about it.
+        hint: Option<String>,
+    },
+    /// The files are those of another dataset with files of the same names.
+    #[error(
+        "{}: these are the files of {found:?}, not of {name:?}; set data.dataset to {found:?}, or name the folder that has those of {name:?}",
+        .path.display()
+    )]
+    OtherDataset {
+        /// The dataset asked for.
+        name: String,
+        /// The dataset found.
+        found: &'static str,
+        /// The file that tells.
+        path: PathBuf,
     },
     /// A folder has some files of the dataset but not all.
     #[error(
@@ -263,6 +286,15 @@ fn advise_name(suggestion: &Option<&'static str>) -> String {
         Some(name) => format!("did you mean {name:?}? (known: {known})"),
         None => format!("choose one of {known}"),
     }
+}
+
+fn advise_files(name: &str, hint: &Option<String>) -> String {
+    let fetch = || format!("run `taylorscope data fetch {name}`, or name the folder that has them");
+    hint.clone().unwrap_or_else(fetch)
+}
+
+fn list_instead(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (the first has {})", names.join(", ")) }
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {

@@ -13,6 +13,8 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use super::exif::is_turned;
+
 const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG_MAGIC: &[u8] = &[0xff, 0xd8, 0xff];
 
@@ -31,8 +33,10 @@ const MOST_JPEG: usize = 64 * 8 * 4;
 pub struct Header {
     pub height: usize,
     pub width: usize,
-    /// Whether it has colours; palettes count as such.
+    /// Whether it has colours; palettes do if one of theirs is not grey.
     pub colour: bool,
+    /// Whether it has an EXIF orientation by which it is to be turned or mirrored. That is not done here.
+    pub turned: bool,
 }
 
 /// An image file that cannot be used.
@@ -53,8 +57,14 @@ pub enum Fault {
     #[error("cannot be read ({0})")]
     Io(io::Error),
     /// It begins like neither of the two formats.
-    #[error("neither a PNG nor a JPEG file, whatever its name says")]
-    Format,
+    #[error("neither a PNG nor a JPEG file{}, whatever its name says", but(.found))]
+    Format {
+        /// The format that it is of, if it is a known one.
+        found: Option<&'static str>,
+    },
+    /// Its colours are those of print.
+    #[error("its colours are {0}, not grey or RGB")]
+    Colours(&'static str),
     /// It is damaged or cut off, or uses a rare variant of its format.
     #[error("cannot be decoded ({0})")]
     Decode(String),
@@ -62,11 +72,27 @@ pub enum Fault {
     #[error("{height}x{width} pixels are more than {MOST_PIXELS}")]
     TooLarge { height: usize, width: usize },
     /// Some of its pixels are transparent, so their colour depends on what lies behind.
-    #[error("has transparent pixels; lay it on a background first")]
+    #[error("has transparent pixels")]
     Transparent,
 }
 
+fn but(found: &Option<&'static str>) -> String {
+    found.map_or(String::new(), |found| format!(" but {found}"))
+}
+
 impl Fault {
+    /// What the user can do about the file.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Fault::Io(_) => "check the file's permissions, or remove it",
+            Fault::Format { .. } => "convert it to PNG or JPEG, or remove it",
+            Fault::Colours(_) => "convert the file, in Pillow by convert(\"RGB\")",
+            Fault::Decode(_) => "replace or remove the file",
+            Fault::TooLarge { .. } => "scale it down, or remove it",
+            Fault::Transparent => "lay it on a background first",
+        }
+    }
+
     fn at(self, path: &Path) -> PictureError {
         PictureError { path: path.to_owned(), fault: self }
     }
@@ -78,7 +104,7 @@ pub fn read_header(path: &Path) -> Result<Header, PictureError> {
     let header = match format_of(&bytes) {
         Some(Format::Png) => png_reader(&bytes).map(|(_, header)| header),
         Some(Format::Jpeg) => jpeg_decoder(&bytes).map(|(_, header)| header),
-        None => Err(Fault::Format),
+        None => Err(unknown(&bytes)),
     };
     header.map_err(|fault| fault.at(path))
 }
@@ -94,7 +120,7 @@ pub fn decode(path: &Path, channels: usize, out: &mut [f32]) -> Result<(), Pictu
     let decoded = match format_of(&bytes) {
         Some(Format::Png) => decode_png(&bytes),
         Some(Format::Jpeg) => decode_jpeg(&bytes),
-        None => Err(Fault::Format),
+        None => Err(unknown(&bytes)),
     };
     let Pixels { samples, per_pixel } = decoded.map_err(|fault| fault.at(path))?;
     assert_eq!(samples.len() / per_pixel * channels, out.len(), "the file has the size that its header had");
@@ -122,6 +148,21 @@ fn format_of(bytes: &[u8]) -> Option<Format> {
     }
 }
 
+/// The fault of a file in another format.
+fn unknown(bytes: &[u8]) -> Fault {
+    let found = match bytes {
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("WebP"),
+        [b'G', b'I', b'F', b'8', ..] => Some("GIF"),
+        [b'B', b'M', ..] => Some("BMP"),
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => Some("TIFF"),
+        [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', b'f', ..] => Some("AVIF"),
+        [_, _, _, _, b'f', b't', b'y', b'p', b'h', b'e', b'i', ..] => Some("HEIC"),
+        [] => Some("empty"),
+        _ => None,
+    };
+    Fault::Format { found }
+}
+
 type PngReader<'a> = png::Reader<Cursor<&'a [u8]>>;
 type JpegReader<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
 
@@ -131,15 +172,16 @@ struct Pixels {
     per_pixel: usize,
 }
 
-fn header(height: usize, width: usize, colour: bool) -> Result<Header, Fault> {
+fn header(height: usize, width: usize, colour: bool, exif: Option<&[u8]>) -> Result<Header, Fault> {
     match height.checked_mul(width) {
-        Some(1..=MOST_PIXELS) => Ok(Header { height, width, colour }),
+        Some(1..=MOST_PIXELS) => Ok(Header { height, width, colour, turned: exif.is_some_and(is_turned) }),
         _ => Err(Fault::TooLarge { height, width }),
     }
 }
 
 fn undecodable(error: impl std::fmt::Display) -> Fault {
-    Fault::Decode(error.to_string())
+    // Some of the decoders' messages end with the end of a line.
+    Fault::Decode(error.to_string().trim().replace('\n', " "))
 }
 
 fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
@@ -148,8 +190,13 @@ fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
     decoder.set_transformations(png::Transformations::EXPAND);
     let reader = decoder.read_info().map_err(undecodable)?;
     let info = reader.info();
-    let colour = info.color_type != png::ColorType::Grayscale && info.color_type != png::ColorType::GrayscaleAlpha;
-    let header = header(info.height as usize, info.width as usize, colour)?;
+    let colour = match info.color_type {
+        png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => false,
+        png::ColorType::Indexed => info.palette.as_deref().is_none_or(|palette| !is_grey(palette)),
+        png::ColorType::Rgb | png::ColorType::Rgba => true,
+    };
+    let exif = info.exif_metadata.as_deref();
+    let header = header(info.height as usize, info.width as usize, colour, exif)?;
     if info.raw_row_length().saturating_mul(header.height) > bytes.len().saturating_mul(MOST_DEFLATED) {
         return Err(undecodable("it is too short for its pixels"));
     }
@@ -158,6 +205,11 @@ fn png_reader(bytes: &[u8]) -> Result<(PngReader<'_>, Header), Fault> {
         return Err(undecodable("its palette is not a list of up to 256 colours"));
     }
     Ok((reader, header))
+}
+
+/// Whether all colours of a palette are grey.
+fn is_grey(palette: &[u8]) -> bool {
+    palette.as_chunks::<3>().0.iter().all(|[red, green, blue]| red == green && green == blue)
 }
 
 fn decode_png(bytes: &[u8]) -> Result<Pixels, Fault> {
@@ -190,9 +242,12 @@ fn jpeg_decoder(bytes: &[u8]) -> Result<(JpegReader<'_>, Header), Fault> {
     let colour = match decoder.input_colorspace() {
         Some(ColorSpace::Luma) => false,
         Some(ColorSpace::YCbCr | ColorSpace::RGB) => true,
-        other => return Err(undecodable(format!("its colours are {other:?}, not grey or RGB"))),
+        Some(ColorSpace::CMYK) => return Err(Fault::Colours("CMYK")),
+        Some(ColorSpace::YCCK) => return Err(Fault::Colours("YCCK (a form of CMYK)")),
+        _ => return Err(Fault::Colours("of an unknown kind")),
     };
-    let header = header(usize::from(info.height), usize::from(info.width), colour)?;
+    let exif = decoder.exif().map(|bytes| &bytes[..]);
+    let header = header(usize::from(info.height), usize::from(info.width), colour, exif)?;
     if header.height * header.width > bytes.len().saturating_mul(MOST_JPEG) {
         return Err(undecodable("it is too short for its pixels"));
     }
@@ -257,7 +312,7 @@ mod tests {
             let found = read_header(&path).unwrap();
             let (height, width) = (expected.samples.len(), expected.samples[0].len());
             let channels = expected.samples[0][0].len();
-            assert_eq!(found, Header { height, width, colour: channels == 3 }, "{name}");
+            assert_eq!(found, Header { height, width, colour: channels == 3, turned: false }, "{name}");
             let mut out = vec![f32::NAN; channels * height * width];
             decode(&path, channels, &mut out).unwrap();
             // Decoders of JPEG may round differently, by a step or two of 255.
@@ -287,18 +342,79 @@ mod tests {
             // The last chunk of a PNG file is empty: all pixels are there without it.
             let tail = if name.ends_with(".png") { 12 } else { 0 };
             for end in 0..bytes.len() - tail {
-                assert!(matches!(fault(&bytes[..end]), Fault::Format | Fault::Decode(_)), "{name}, {end} bytes");
+                assert!(matches!(fault(&bytes[..end]), Fault::Format { .. } | Fault::Decode(_)), "{name}, {end} bytes");
             }
         }
     }
 
     #[test]
     fn other_files_and_transparent_pixels_are_refused() {
-        assert!(matches!(fault(b""), Fault::Format));
-        assert!(matches!(fault(b"GIF89a"), Fault::Format));
+        assert!(matches!(fault(b"no image"), Fault::Format { found: None }));
+        for (bytes, name) in [
+            (&b""[..], "empty"),
+            (b"GIF89a", "GIF"),
+            (b"BM\0\0", "BMP"),
+            (b"II*\0", "TIFF"),
+            (b"RIFF\0\0\0\0WEBPVP8L", "WebP"),
+            (b"\0\0\0\x1cftypavif", "AVIF"),
+            (b"\0\0\0\x1cftypheic", "HEIC"),
+        ] {
+            assert!(matches!(fault(bytes), Fault::Format { found: Some(found) } if found == name), "{name}");
+        }
         assert!(matches!(fault(&fs::read(folder().join("transparent.png")).unwrap()), Fault::Transparent));
         let missing = read_header(&folder().join("no such file.png")).unwrap_err();
         assert!(matches!(missing.fault, Fault::Io(_)));
+    }
+
+    /// A PNG file with other chunks behind its header, or in the place of its header.
+    fn with_chunks(bytes: &[u8], chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+        let chunks = chunks.iter().flat_map(|(name, data)| {
+            let body = [&name[..], data].concat();
+            let length = (data.len() as u32).to_be_bytes();
+            [&length[..], &body, &crc32(&body).to_be_bytes()].concat()
+        });
+        bytes[..33].iter().copied().chain(chunks).chain(bytes[33..].iter().copied()).collect()
+    }
+
+    fn header_of(bytes: &[u8]) -> Header {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("image");
+        fs::write(&path, bytes).unwrap();
+        read_header(&path).unwrap()
+    }
+
+    #[test]
+    fn orientations_are_told_and_not_applied() {
+        let png = fs::read(folder().join("grey.png")).unwrap();
+        let exif = |value| super::super::exif::tests::data(true, value);
+        assert!(header_of(&with_chunks(&png, &[(b"eXIf", &exif(6))])).turned);
+        assert!(!header_of(&with_chunks(&png, &[(b"eXIf", &exif(1))])).turned);
+        assert!(!header_of(&png).turned);
+        let jpeg = fs::read(folder().join("rgb.jpg")).unwrap();
+        let body = [&b"Exif\0\0"[..], &exif(3)[..]].concat();
+        let length = (2 + body.len() as u16).to_be_bytes();
+        let turned = [&jpeg[..2], b"\xff\xe1", &length, &body, &jpeg[2..]].concat();
+        let (plain, told) = (header_of(&jpeg), header_of(&turned));
+        assert_eq!(told, Header { turned: true, ..plain });
+    }
+
+    #[test]
+    fn a_palette_of_greys_is_grey() {
+        let mut encoded = Vec::new();
+        for (palette, colour) in [([0, 0, 0, 9, 9, 9], false), ([0, 0, 0, 9, 9, 8], true)] {
+            encoded.clear();
+            let mut encoder = png::Encoder::new(&mut encoded, 3, 2);
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette(palette.to_vec());
+            encoder.write_header().unwrap().write_image_data(&[1, 0, 1, 0, 1, 0]).unwrap();
+            assert_eq!(header_of(&encoded), Header { height: 2, width: 3, colour, turned: false });
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("image.png");
+            fs::write(&path, &encoded).unwrap();
+            let mut out = vec![0.0; 6];
+            decode(&path, 1, &mut out).unwrap();
+            assert_eq!(out, [1, 0, 1, 0, 1, 0].map(|on| on as f32 * 9.0 / 255.0));
+        }
     }
 
     #[test]

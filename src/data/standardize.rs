@@ -64,6 +64,7 @@ mod tests {
             classes: 1,
             class_names: vec!["all".into()],
             standardization: None,
+            notes: Vec::new(),
             train: Split::new(train, 4, vec![0, 0], 1).unwrap(),
             test: Split::new(vec![1.0, 0.0, 0.3, 0.8], 4, vec![0], 1).unwrap(),
         }

@@ -117,6 +117,7 @@ targets! {
     trace, trace_full;
     idx, idx_full;
     cifar, cifar_full;
+    pickle, pickle_full;
     png, png_full;
     jpeg, jpeg_full;
     archive, archive_full;

@@ -54,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "trace", wrap: Wrap::None, base: 256 * KB, factor: 200, read: whole_trace },
     Target { name: "idx", wrap: Wrap::Gzip, base: 256 * KB, factor: 3000, read: idx },
     Target { name: "cifar", wrap: Wrap::None, base: 64 * KB, factor: 40, read: cifar },
+    Target { name: "pickle", wrap: Wrap::None, base: 64 * KB, factor: 300, read: pickle },
     Target { name: "png", wrap: Wrap::Png, base: 512 * KB, factor: 70_000, read: picture },
     Target { name: "jpeg", wrap: Wrap::None, base: 2048 * KB, factor: 30_000, read: picture },
     Target { name: "archive", wrap: Wrap::TarGz, base: 1024 * KB, factor: 3000, read: archive },
@@ -111,6 +112,11 @@ fn cifar(place: &Place, input: &[u8]) -> bool {
     let records = (input.len() / data::cifar::RECORD).max(1);
     let path = place.file("batch.bin", input);
     data::cifar::read_batch(&path, records, &mut Vec::new(), &mut Vec::new()).is_ok()
+}
+
+/// Images of six pixels.
+fn pickle(_: &Place, input: &[u8]) -> bool {
+    data::cifar_python::parse_batch(input, 6, &mut Vec::new(), &mut Vec::new()).is_ok()
 }
 
 fn picture(place: &Place, input: &[u8]) -> bool {

@@ -315,6 +315,7 @@ pub struct Ran {
 /// If the experiment cannot be run, the directory holds something else, or a file cannot be read or written.
 pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
+    dataset.notes.iter().for_each(|text| events(Event::Note { text }));
     let inputs = Inputs::of(experiment, &dataset)?;
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
@@ -382,6 +383,9 @@ impl Study<'_> {
         environment["inputs"] = self.inputs.to_json();
         if let Some(standardization) = &dataset.standardization {
             environment["standardization"] = json!(standardization);
+        }
+        if !dataset.notes.is_empty() {
+            environment["data_notes"] = json!(dataset.notes);
         }
         write_json(&options.out.join("environment.json"), &environment)?;
         let mut summary = Summary {
@@ -565,16 +569,25 @@ pub struct PlainTraining {
     pub ending: Ending,
 }
 
-/// Trains without observers and without writing anything.
-pub fn train_only(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
+/// Trains without observers and without writing anything; `note` hears what the user should know of the data.
+pub fn train_only(
+    experiment: &Experiment,
+    data_dir: Option<&Path>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<PlainTraining>, StudyError> {
     match experiment.training.precision {
-        Precision::F32 => train_only_in::<f32>(experiment, data_dir),
-        Precision::F64 => train_only_in::<f64>(experiment, data_dir),
+        Precision::F32 => train_only_in::<f32>(experiment, data_dir, note),
+        Precision::F64 => train_only_in::<f64>(experiment, data_dir, note),
     }
 }
 
-fn train_only_in<T: Real>(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Vec<PlainTraining>, StudyError> {
+fn train_only_in<T: Real>(
+    experiment: &Experiment,
+    data_dir: Option<&Path>,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<PlainTraining>, StudyError> {
     let (mut dataset, network) = resolve(experiment, data_dir)?;
+    dataset.notes.iter().for_each(|text| note(text));
     set_aside(experiment, &mut dataset)?;
     let training = &experiment.training;
     let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)?;

@@ -93,6 +93,8 @@ pub struct Search {
 /// What a search tells its caller as it goes.
 #[derive(Clone, Copy, Debug)]
 pub enum TuneEvent<'a> {
+    /// What the user should know of the data.
+    Note { text: &'a str },
     /// So many points follow, after those that were found in the folder.
     Planned { points: usize, known: usize },
     /// A point was computed.
@@ -122,6 +124,7 @@ fn tune_in<T: Real>(
 ) -> Result<Search, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
     let inputs = Inputs::of(experiment, &dataset)?;
+    dataset.notes.iter().for_each(|text| events(TuneEvent::Note { text }));
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     trials.planned_rounds()?;

@@ -7,6 +7,7 @@ mod cli;
 mod common;
 mod convolutions;
 mod crash;
+mod datasets;
 mod determinism;
 mod docs;
 mod experiments;

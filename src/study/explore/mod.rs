@@ -176,6 +176,8 @@ struct Condition {
 /// What a study tells its caller as it goes.
 #[derive(Clone, Copy, Debug)]
 pub enum ExploreEvent<'a> {
+    /// What the user should know of the data.
+    Note { text: &'a str },
     /// So many runs follow, beside those that were found in the folder.
     Planned { runs: usize, known: usize },
     /// A run was done.
@@ -206,6 +208,7 @@ fn explore_in<T: Real>(
 ) -> Result<Exploration, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
     let inputs = Inputs::of(experiment, &dataset)?;
+    dataset.notes.iter().for_each(|text| events(ExploreEvent::Note { text }));
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
     let planned = trials.planned_rounds()?;
