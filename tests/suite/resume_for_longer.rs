@@ -402,7 +402,7 @@ fn numbers_on_the_command_line_are_refused_in_words() {
 
 /// How many units of a layer with three inputs are dead, of four of which the first is never active.
 fn dead(rectifier: Option<Rectifier>) -> Vec<bool> {
-    let mut layers = vec![LayerSpec::Dense { units: 4 }, LayerSpec::Dense { units: 2 }];
+    let mut layers = vec![LayerSpec::dense(4), LayerSpec::dense(2)];
     layers.splice(1..1, rectifier.map(LayerSpec::Rectifier));
     let network = Network::new(3, &layers).unwrap();
     let mut weights = vec![0.1; network.parameters()];
@@ -421,8 +421,8 @@ fn units_are_dead_only_where_no_gradient_passes() {
         assert_eq!(dead(alive), [false; 4], "{alive:?}");
     }
     // A filter that is active at one position of one image, and one that is nowhere.
-    let conv = LayerSpec::Conv { maps: 2, kernel: 1, padding: 0, stride: 1 };
-    let layers = [conv, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Flatten, LayerSpec::Dense { units: 2 }];
+    let conv = LayerSpec::Conv { maps: 2, kernel: 1, padding: 0, stride: 1, bias: true };
+    let layers = [conv, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::Flatten, LayerSpec::dense(2)];
     let network = Network::new(Image { channels: 1, height: 6, width: 4 }, &layers).unwrap();
     let mut weights = vec![0.0; network.parameters()];
     let block = &network.blocks()[0];
