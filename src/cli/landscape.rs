@@ -3,6 +3,7 @@
 use super::{
     UsageError,
     answer::{Answer, Status},
+    memory::Memory,
     options::{Data, Overwrite, Threads},
     output,
     progress::Progress,
@@ -75,6 +76,8 @@ pub struct Arguments {
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
     overwrite: Overwrite,
 }
 
@@ -109,13 +112,13 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         round: arguments.round,
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
-        data: arguments.data.folder(),
         out: match &arguments.out {
             Some(out) => Destination::Folder(out),
             None if arguments.overwrite.overwrite => Destination::Folder(&default),
             None => Destination::FirstFree(&default),
         },
         overwrite: arguments.overwrite.overwrite,
+        memory: arguments.memory.bytes(),
         stop: &STOP,
     };
     let mut progress = Progress::new();

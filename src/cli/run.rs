@@ -18,6 +18,7 @@ use crate::{
     study::{
         Experiment, RunOptions,
         experiment::{BUILT_IN, parse, source},
+        lock::Destination,
         run::{run, train_only},
         tune::{self as search, searched},
     },
@@ -62,12 +63,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let default = PathBuf::from("runs").join(&experiment.name);
     let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
     let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None if resume || overwrite => default,
-        None => free(default),
+        Some(out) => Destination::Folder(out),
+        None if resume || overwrite => Destination::Folder(&default),
+        None => Destination::FirstFree(&default),
     };
     let options = RunOptions {
-        out: &out,
+        out,
         data: arguments.task.data(),
         keep_trace: arguments.keep_trace,
         overwrite,
@@ -83,20 +84,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
 /// Runs an experiment with progress, renders its report, prints both.
 pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(Status, Value)> {
     let mut progress = Progress::new();
-    let summary = run(experiment, options, &mut |event| progress.show(event))?;
+    let ran = run(experiment, options, &mut |event| progress.show(event))?;
     progress.begin("writing the report");
-    let rendered = report::render(&[options.out], options.out)?;
-    let object = output::run(options.out, &experiment.labels(), &rendered, &mut progress)?;
-    Ok((Status::of(summary.status == "complete"), object))
-}
-
-/// The first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
-pub fn free(dir: PathBuf) -> PathBuf {
-    if !dir.exists() {
-        return dir;
-    }
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    (2..).map(|i| dir.with_file_name(format!("{name}-{i}"))).find(|d| !d.exists()).unwrap_or(dir)
+    let out = &ran.folder.path;
+    let rendered = report::render(&[out], out)?;
+    let object = output::run(out, &experiment.labels(), &rendered, &mut progress)?;
+    Ok((Status::of(ran.summary.status == "complete"), object))
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {

@@ -44,7 +44,9 @@ pub(super) fn check_memory(needed: usize, allowed: usize) -> Result<(), StudyErr
 
 /// Fails if the disk that `folder` is on has no room for `needed` bytes, where the system tells.
 pub(super) fn check_disk(folder: &Path, needed: usize) -> Result<(), StudyError> {
-    match free_space(folder) {
+    // The folder itself need not be there yet.
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    match free_space(there) {
         Some(free) if free < needed as u64 => Err(StudyError::Disk {
             path: folder.to_owned(),
             needed: size(needed),

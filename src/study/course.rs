@@ -162,7 +162,7 @@ impl Study<'_> {
         events: &mut dyn FnMut(Event),
     ) -> Result<OptimizerSummary, StudyError> {
         let target = self.experiment.training.target;
-        let folder = self.options.out.join(label);
+        let folder = self.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
         let (train, test) = (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let validation = self.validation.map(TypedSplit::<T>::new);

@@ -7,7 +7,7 @@ use super::{
     environment::environment,
     experiment::{Experiment, Precision},
     keeper::Interval,
-    lock::{LOCK_FILE, Lock},
+    lock::{Destination, Held, LOCK_FILE},
     tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
 use crate::{
@@ -35,7 +35,7 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions<'a> {
     /// The run directory.
-    pub out: &'a Path,
+    pub out: Destination<'a>,
     /// Where the datasets lie.
     pub data: Option<&'a Path>,
     /// Keep each optimizer's trace.
@@ -230,15 +230,18 @@ impl<'a, T: Real> TypedSplit<'a, T> {
 }
 
 /// Prepares the run directory; says whether the results and checkpoints in it may be used.
-fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Lock, bool), StudyError> {
-    let out = options.out;
-    let fail = |source| StudyError::Write { path: out.to_owned(), source };
-    let config = out.join("experiment.toml");
-    if !config.exists() && out.exists() && holds_something(out, |_| false)? {
+fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Held, bool), StudyError> {
+    if let Some(out) = options.out.folder()
+        && !out.join("experiment.toml").exists()
+        && out.exists()
+        && holds_something(out, |_| false)?
+    {
         return Err(StudyError::NotEmpty { path: out.to_owned() });
     }
-    std::fs::create_dir_all(out).map_err(fail)?;
-    let lock = Lock::take(out)?;
+    let held = options.out.take()?;
+    let out = &held.path;
+    let fail = |source| StudyError::Write { path: out.to_owned(), source };
+    let config = out.join("experiment.toml");
     let resumed = config.exists() && options.resume;
     if resumed {
         if !experiment.is_in(&config) {
@@ -257,7 +260,7 @@ fn prepare(experiment: &Experiment, options: &RunOptions) -> Result<(Lock, bool)
         }
         write(&config, experiment.to_toml().as_bytes())?;
     }
-    Ok((lock, resumed))
+    Ok((held, resumed))
 }
 
 /// Whether a folder has anything but a lock, unfinished files, and what `beside` accepts.
@@ -282,12 +285,19 @@ pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     write(path, text.as_bytes())
 }
 
+/// What a run has made.
+#[derive(Debug)]
+pub struct Ran {
+    pub summary: Summary,
+    /// The run directory, which is nobody else's until this is dropped.
+    pub folder: Held,
+}
+
 /// Trains and analyses every optimizer of an experiment, writing the run directory as it goes.
-pub fn run(
-    experiment: &Experiment,
-    options: &RunOptions,
-    events: &mut dyn FnMut(Event),
-) -> Result<Summary, StudyError> {
+///
+/// # Errors
+/// If it cannot be run, in which case nothing is written; or if a file cannot be written.
+pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
@@ -296,12 +306,19 @@ pub fn run(
     let weight = experiment.training.precision.bytes();
     let observed = budget::observed_bytes(&network, experiment.training.loss, &regret, planned, weight);
     budget::check_memory(observed, options.memory)?;
-    let (_lock, resumed) = prepare(experiment, options)?;
+    // Nothing is written for a run that cannot begin.
+    can_begin(experiment, &network, planned)?;
+    check_disk(experiment, options, &dataset, &network, (planned, observed))?;
+    let (folder, resumed) = prepare(experiment, options)?;
+    let out = &folder.path;
+    if let Some(text) = folder.warning() {
+        events(Event::Note { text: &text });
+    }
     let mut environment = environment();
     if let Some(standardization) = &dataset.standardization {
         environment["standardization"] = json!(standardization);
     }
-    write_json(&options.out.join("environment.json"), &environment)?;
+    write_json(&out.join("environment.json"), &environment)?;
     let mut summary = Summary {
         format: SUMMARY_FORMAT,
         name: experiment.name.clone(),
@@ -317,9 +334,9 @@ pub fn run(
         optimizers: Vec::new(),
     };
     let labels = experiment.labels();
-    let path = options.out.join("summary.json");
+    let path = out.join("summary.json");
     if resumed {
-        let known = read_summary(options.out)?.map(|summary| summary.optimizers).unwrap_or_default();
+        let known = read_summary(out)?.map(|summary| summary.optimizers).unwrap_or_default();
         summary.optimizers = known.into_iter().filter(OptimizerSummary::is_final).collect();
     }
     write_json(&path, &summary)?;
@@ -327,16 +344,16 @@ pub fn run(
     let study = Study {
         experiment,
         options,
+        out,
         dataset: &dataset,
         data: &format!("{} rows, the sum of all inputs is {sum}", dataset.train.len()),
         validation: validation.as_ref(),
         network: &network,
         minibatches: &minibatches,
     };
-    study.check_disk(&summary, observed)?;
     for (config, label) in experiment.optimizer.iter().zip(&labels) {
         if summary.optimizers.iter().any(|done| done.label == *label) {
-            course::clear(options.out, label)?;
+            course::clear(out, label)?;
             events(Event::Kept { label });
             continue;
         }
@@ -351,7 +368,7 @@ pub fn run(
         summary.optimizers.sort_by_key(|done| labels.iter().position(|label| *label == done.label));
         write_json(&path, &summary)?;
         if is_final {
-            course::clear(options.out, label)?;
+            course::clear(out, label)?;
         }
         if options.stop.load(Ordering::SeqCst) {
             break;
@@ -365,7 +382,43 @@ pub fn run(
     }
     .to_owned();
     write_json(&path, &summary)?;
-    Ok(summary)
+    Ok(Ran { summary, folder })
+}
+
+/// Fails where an optimizer or the initial weights of an experiment cannot be had.
+pub(super) fn can_begin(experiment: &Experiment, network: &Network, planned: usize) -> Result<(), StudyError> {
+    if experiment.network.weights.is_some() {
+        initial_weights::<f32>(experiment, network, experiment.seed)?;
+    }
+    for config in &experiment.optimizer {
+        config.build_for::<f32>(network, planned)?;
+    }
+    Ok(())
+}
+
+/// Whether the disk has room for a checkpoint and for the traces that are still to be written.
+fn check_disk(
+    experiment: &Experiment,
+    options: &RunOptions,
+    dataset: &Dataset,
+    network: &Network,
+    (planned, observed): (usize, usize),
+) -> Result<(), StudyError> {
+    let (Destination::Folder(out) | Destination::FirstFree(out)) = options.out;
+    let known = if options.resume { read_summary(out)?.map(|summary| summary.optimizers) } else { None };
+    let rounds = (planned + 1).saturating_mul(network.parameters());
+    let trace = |label: &String| {
+        let data = dataset.train.inputs.len() * size_of::<f32>();
+        let data = if data <= course::EMBEDDED_DATA_BYTES { data } else { 0 };
+        let whole = rounds.saturating_mul(experiment.training.precision.bytes()).saturating_add(data);
+        let there = if options.resume { budget::folder_bytes(&out.join(label).join("trace")) } else { 0 };
+        whole.saturating_sub(there)
+    };
+    let labels = experiment.labels();
+    let is_done = |label: &String| known.iter().flatten().any(|done| done.is_final() && done.label == *label);
+    let open = labels.iter().filter(|label| !is_done(label));
+    let traces = if options.keep_trace { open.map(trace).fold(0, usize::saturating_add) } else { 0 };
+    budget::check_disk(out, observed.saturating_add(traces))
 }
 
 /// Reads `summary.json` of a run directory; `None` if there is none.
@@ -391,6 +444,8 @@ pub(super) fn initial_weights<T: Real>(
 pub(super) struct Study<'a> {
     pub experiment: &'a Experiment,
     pub options: &'a RunOptions<'a>,
+    /// The run directory.
+    pub out: &'a Path,
     pub dataset: &'a Dataset,
     /// What tells the training data from others of the same name, for checkpoints.
     pub data: &'a str,
@@ -400,22 +455,6 @@ pub(super) struct Study<'a> {
 }
 
 impl Study<'_> {
-    /// Whether the disk has room for a checkpoint and for the traces that are still to be written.
-    fn check_disk(&self, summary: &Summary, observed: usize) -> Result<(), StudyError> {
-        let out = self.options.out;
-        let rounds = (self.planned_rounds() + 1).saturating_mul(self.network.parameters());
-        let trace = |label: &String| {
-            let data = self.dataset.train.inputs.len() * size_of::<f32>();
-            let data = if data <= course::EMBEDDED_DATA_BYTES { data } else { 0 };
-            let whole = rounds.saturating_mul(self.experiment.training.precision.bytes()).saturating_add(data);
-            whole.saturating_sub(budget::folder_bytes(&out.join(label).join("trace")))
-        };
-        let labels = self.experiment.labels();
-        let open = labels.iter().filter(|label| summary.optimizers.iter().all(|done| done.label != **label));
-        let traces = if self.options.keep_trace { open.map(trace).fold(0, usize::saturating_add) } else { 0 };
-        budget::check_disk(out, observed.saturating_add(traces))
-    }
-
     pub fn planned_rounds(&self) -> usize {
         self.minibatches.rounds_per_epoch() * self.experiment.training.epochs
     }

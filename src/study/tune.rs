@@ -96,6 +96,8 @@ pub enum TuneEvent<'a> {
     Planned { points: usize, known: usize },
     /// A point was computed.
     Point { row: &'a TuneRow },
+    /// What the user should know.
+    Note { text: &'a str },
 }
 
 /// Searches the learning rate of every optimizer of `experiment` and writes `tune.csv`, `tuned.toml` and `tuned.json`.
@@ -122,8 +124,11 @@ fn tune_in<T: Real>(
     let (mut dataset, network) = resolve(experiment, options.data)?;
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
-    trials.planned_rounds()?;
-    let (_lock, known) = prepare(experiment, options)?;
+    trials.check()?;
+    let (lock, known) = prepare(experiment, options)?;
+    if let Some(text) = lock.warning(options.out) {
+        events(TuneEvent::Note { text: &text });
+    }
     let labels = experiment.labels();
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
     let table = Mutex::new(known);

@@ -8,7 +8,7 @@ use taylorscope::{
         passes::{Tape, forward, forward_with, jvp},
     },
     landscape::{
-        Change, Datapoint, Directions, Kink, Path, Plane, Propagation, Region, Segment, Target, profile,
+        Change, Datapoint, Directions, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
         propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
@@ -469,7 +469,7 @@ fn profiles_are_means_over_datapoints_and_their_taylor_losses() {
     let target = Target::Values { at: &y, step: None };
     let datapoints: Vec<Datapoint> = inputs.iter().map(|input| Datapoint { input, step: None, target }).collect();
     let propagation = Propagation::new(&case.network, &case.weights, Some(step));
-    let found = profile(&propagation, &datapoints, (-0.4, 0.7), Loss::Mse, Some(2));
+    let found = profile(&propagation, &datapoints, (-0.4, 0.7), Loss::Mse, Some(2)).unwrap();
 
     // The mean loss by the forward pass, and the Taylor loss by forward mode.
     let along = |t: f64| -> Vec<f64> { case.weights.iter().zip(step).map(|(w, d)| w + t * d).collect() };
@@ -515,7 +515,8 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
         let examples = Examples::autoencoder(&inputs, 4);
         let rows: Vec<u32> = vec![3, 0, 11, 7, 5];
         let after: Vec<f64> = case.weights.iter().zip(&case.weight_step).map(|(w, d)| w + 0.4 * d).collect();
-        let found = measure(&case.network, Loss::Mse, &examples, &rows, &case.weights, &after);
+        let found =
+            measure(&case.network, Loss::Mse, &examples, &rows, &case.weights, &after, &Limits::none()).unwrap();
 
         let mut engine = RoundEngine::new(&case.network, Loss::Mse, rows.len());
         let mut at = |weights: &[f64]| {
@@ -549,7 +550,7 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
 
 /// Checks that regions tile the rectangle, that the network is affine on each and that no unit changes its state inside.
 fn check_regions(case: &Case, plane: &Plane) -> usize {
-    let found = regions(&case.network, plane, 100_000).unwrap();
+    let found = regions(&case.network, plane, 100_000, &Limits::none()).unwrap();
     let total: f64 = found.iter().map(Region::area).sum();
     let rectangle = (plane.u.1 - plane.u.0) * (plane.v.1 - plane.v.0);
     assert!((total - rectangle).abs() < 1e-9 * rectangle, "{total} of {rectangle}");

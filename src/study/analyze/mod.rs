@@ -147,6 +147,9 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
         plan(out, options.overwrite, options.resume, Some(&description))?;
     }
     let folder = options.out.take()?;
+    if let Some(text) = folder.warning() {
+        events(Event::Note { text: &text });
+    }
     let out = &folder.path;
     let mut summary = summary_of(&checked[0], options.name, sections.regret.comparators.headline());
     let path = out.join("summary.json");

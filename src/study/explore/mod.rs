@@ -179,6 +179,8 @@ pub enum ExploreEvent<'a> {
     Planned { runs: usize, known: usize },
     /// A run was done.
     Run { row: &'a ExploreRow },
+    /// What the user should know.
+    Note { text: &'a str },
 }
 
 /// Runs the study of `experiment`, whose learning rates are taken for the tuned ones, and writes `explore.csv` and
@@ -206,10 +208,13 @@ fn explore_in<T: Real>(
     let (mut dataset, network) = resolve(experiment, options.data)?;
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
-    let planned = trials.planned_rounds()?;
+    let planned = trials.check()?;
     let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
-    let (_lock, (rows, signs)) = prepare(experiment, options)?;
+    let (lock, (rows, signs)) = prepare(experiment, options)?;
+    if let Some(text) = lock.warning(options.out) {
+        events(ExploreEvent::Note { text: &text });
+    }
     let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))
