@@ -7,7 +7,7 @@ use super::{
     output,
     progress::Progress,
     run::take_tuned,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
     tune,
 };
@@ -153,10 +153,14 @@ impl Study<'_> {
             stop: &STOP,
         };
         let mut progress = Progress::new();
-        let study = explore(&self.experiment, &options, &|event| match event {
-            ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
-            ExploreEvent::Run { .. } => progress.count(),
-            ExploreEvent::Note { text } => output::note(text),
+        signals::preparing();
+        let study = explore(&self.experiment, &options, &|event| {
+            signals::begun();
+            match event {
+                ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
+                ExploreEvent::Run { .. } => progress.count(),
+                ExploreEvent::Note { text } => output::note(text),
+            }
         })?;
         if !study.complete {
             progress.finish();

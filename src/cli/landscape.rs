@@ -7,7 +7,7 @@ use super::{
     options::{Data, Overwrite, Threads},
     output,
     progress::Progress,
-    signals::STOP,
+    signals::{self, STOP},
 };
 use crate::{
     report::{self, ReportOutput},
@@ -102,7 +102,9 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     };
     let default = PathBuf::from("runs").join("landscape");
     let trained = std::path::Path::new(target).is_dir();
+    signals::preparing();
     let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.folder())?;
+    signals::begun();
     let options = LandscapeOptions {
         subject: &subject,
         along: if let What::Along(along) = what { along } else { Along::Input },

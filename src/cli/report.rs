@@ -3,7 +3,7 @@
 use super::{
     UsageError,
     answer::{Answer, Status},
-    output,
+    output, signals,
 };
 use crate::{report, study::lock::NewFolder};
 use clap::ValueHint;
@@ -38,6 +38,8 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         (None, None) => &arguments.runs[0],
     };
     let runs: Vec<&Path> = arguments.runs.iter().map(PathBuf::as_path).collect();
+    // A page that was not finished is made again.
+    signals::preparing();
     let rendered = report::render(&runs, out)?;
     output::line(format!("report: {}", rendered.html.display()))?;
     let object = json!({ "runs": arguments.runs, "folder": out, "report": rendered.html, "figures": rendered.figures });

@@ -10,7 +10,7 @@ use super::{
     output,
     progress::Progress,
     run,
-    signals::STOP,
+    signals::{self, STOP},
 };
 use crate::{
     report,
@@ -294,7 +294,9 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     let (text, origin) = source(name)?;
     let settings: Vec<String> = arguments.seed.setting().into_iter().collect();
     let experiment = parse(&text, &origin, &settings)?;
+    signals::preparing();
     let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
+    signals::begun();
     let options = LandscapeOptions {
         subject: &subject,
         along: Along::Update(SHOWN_UPDATE),

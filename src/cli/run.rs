@@ -8,7 +8,7 @@ use super::{
     options::{Optimizers, Overwrite, Resume, Tuned},
     output,
     progress::Progress,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
     tune,
 };
@@ -84,7 +84,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
 /// Runs an experiment with progress, renders its report, prints both.
 pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(Status, Value)> {
     let mut progress = Progress::new();
-    let ran = run(experiment, options, &mut |event| progress.show(event))?;
+    signals::preparing();
+    let ran = run(experiment, options, &mut |event| {
+        signals::begun();
+        progress.show(event)
+    })?;
+    signals::begun();
     progress.begin("writing the report");
     let out = &ran.folder.path;
     let rendered = report::render(&[out], out)?;
@@ -163,6 +168,8 @@ fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer>
     let mut status = Status::Done;
     let mut progress = Progress::new();
     progress.begin("training");
+    // Nothing is kept of it.
+    signals::preparing();
     let all = train_only(experiment, data)?;
     progress.finish();
     let mut optimizers = Vec::new();

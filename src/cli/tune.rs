@@ -7,7 +7,7 @@ use super::{
     output,
     progress::Progress,
     run::replace_optimizers,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
 };
 use crate::{
@@ -71,10 +71,14 @@ pub struct Found {
 pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Found> {
     let out = options.out;
     let mut progress = Progress::new();
-    let search = tune(experiment, options, &|event| match event {
-        TuneEvent::Planned { points, known } => progress.plan("point", points, known),
-        TuneEvent::Point { .. } => progress.count(),
-        TuneEvent::Note { text } => output::note(text),
+    signals::preparing();
+    let search = tune(experiment, options, &|event| {
+        signals::begun();
+        match event {
+            TuneEvent::Planned { points, known } => progress.plan("point", points, known),
+            TuneEvent::Point { .. } => progress.count(),
+            TuneEvent::Note { text } => output::note(text),
+        }
     })?;
     if !search.complete {
         progress.finish();

@@ -7,7 +7,7 @@ use crate::{
     loss::{Loss, Targets},
     network::Network,
     study::{
-        budget::window_bytes,
+        budget::whole_window_bytes,
         tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     },
     taylor::{
@@ -137,7 +137,8 @@ impl<T: Real> Analysis<T> {
         }
         Self {
             tracker,
-            stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
+            stream: streams
+                .then(|| NeuronStream::new(network, loss, regret, settings.batch).within(regret, settings.memory)),
             stream_prefixes,
             window: WindowRecorder::new(if needs_window { chosen } else { Vec::new() }),
             activations: (!probe.is_empty() && !network.hidden_blocks().is_empty()).then(|| {
@@ -240,7 +241,9 @@ impl<T: Real> Analysis<T> {
         };
         let batch = self.settings.batch;
         let dense = !self.network.has_convolutions();
-        let fits = dense && window_bytes(&self.network, self.loss, rounds, batch) <= self.settings.memory;
+        let kept: usize = self.window.states.iter().map(|state| size_of_val(&state[..])).sum();
+        let whole = whole_window_bytes(&self.network, self.loss, settings, (rounds, batch), examples.inputs.len());
+        let fits = dense && whole <= self.settings.memory;
         if !fits {
             if dense {
                 progress(Stage::Note(
@@ -256,7 +259,7 @@ impl<T: Real> Analysis<T> {
                 states: &self.window.states,
                 rows: &self.window.rows,
             };
-            let memory = self.settings.memory;
+            let memory = self.settings.memory.saturating_sub(kept);
             let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
             let scales = [(Scale::Layer, "layer scale"), (Scale::Network, "network scale")];
             let searches: Vec<(&str, usize)> = scales

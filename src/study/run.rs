@@ -305,7 +305,9 @@ pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut
     let planned = minibatches.rounds_per_epoch() * experiment.training.epochs;
     let weight = experiment.training.precision.bytes();
     let observed = budget::observed_bytes(&network, experiment.training.loss, &regret, planned, weight);
-    budget::check_memory(observed, options.memory)?;
+    let batch = experiment.training.batch_size;
+    let needed = budget::needed_bytes(&network, experiment.training.loss, &regret, (planned, batch), weight);
+    budget::check_memory(needed, options.memory)?;
     // Nothing is written for a run that cannot begin.
     can_begin(experiment, &network, planned)?;
     check_disk(experiment, options, &dataset, &network, (planned, observed))?;

@@ -15,6 +15,7 @@ use super::{
     preconditioner::{KroneckerFactors, solve_blocks},
     prefixes::{self, Effort, PrefixObjective, optima},
     regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
+    room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::{Direction, Objective},
     units::UnitRecord,
@@ -220,13 +221,19 @@ pub struct MatrixFree<'a, T> {
     prefixes: &'a [usize],
     settings: &'a RegretSettings,
     memory: usize,
+    /// Vectors of a basis.
+    basis: usize,
 }
 
 impl<'a, T: Real> MatrixFree<'a, T> {
-    /// Keeps of the linearized rounds what fits in about `memory` bytes. `prefixes` are numbers of sampled rounds.
+    /// Keeps of the linearized rounds what fits in about `memory` bytes, beside what searches take. `prefixes` are numbers of sampled
+    /// rounds.
     pub fn new(sample: Sample<'a, T>, prefixes: &'a [usize], settings: &'a RegretSettings, memory: usize) -> Self {
-        let preconditioners = preconditioners(&sample);
-        Self { kept: sample.keep(memory / 2), preconditioners, prefixes, settings, memory }
+        let (network, preconditioners) = (sample.network, preconditioners(&sample));
+        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
+        let basis = basis_within(network, settings, left).min(whole_basis(settings));
+        let memory = left.saturating_sub(basis_bytes(network, settings, basis));
+        Self { kept: sample.keep(memory / 2), preconditioners, prefixes, settings, memory, basis }
     }
 
     /// Seconds that a product with the curvature of all rounds takes, tried once.
@@ -286,8 +293,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Result<Vec<UnitResult>, Halted> {
         let (sample, settings) = (&self.kept.sample, self.settings);
         let max_products = NEURON_PRODUCTS * settings.max_products;
-        let effort =
-            Effort { tolerance: settings.neuron_tolerance, max_products, stop: work.stop(), tick: work.tick() };
+        let effort = Effort { tolerance: settings.neuron_tolerance, max_products, ..self.effort(work) };
         let mut results = Vec::new();
         for (l, block) in sample.network.blocks().iter().enumerate() {
             let selected = settings.selected(block.units);
@@ -360,6 +366,6 @@ impl<'a, T: Real> MatrixFree<'a, T> {
 
     fn effort<'b>(&self, work: &Work<'b>) -> Effort<'b> {
         let (tolerance, max_products) = (self.settings.tolerance, self.settings.max_products);
-        Effort { tolerance, max_products, stop: work.stop(), tick: work.tick() }
+        Effort { tolerance, max_products, basis: self.basis, stop: work.stop(), tick: work.tick() }
     }
 }

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use std::{borrow::Cow, ops::Range};
 
 /// Shards that the minibatch of a round is cut into.
-const SHARDS: usize = 8;
+pub(super) const SHARDS: usize = 8;
 /// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 16;
 

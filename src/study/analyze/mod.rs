@@ -233,7 +233,8 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        budget::observed_bytes(&of.network, of.manifest.loss, &settings, of.manifest.rounds, of.weight_bytes())
+        let rounds = (of.manifest.rounds, of.manifest.batch_size);
+        budget::needed_bytes(&of.network, of.manifest.loss, &settings, rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
     let mut regret = options.sections.regret.clone();
