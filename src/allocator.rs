@@ -25,15 +25,12 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
 }
 
-/// Milliseconds after which memory that is freed goes back to the system; mimalloc's own choice.
-const SOON: std::ffi::c_long = 10;
-
-/// Lets [`MiMalloc`] give memory that is freed back to the system soon, unless `MIMALLOC_PURGE_DELAY` in the environment says otherwise. What was
+/// Lets [`MiMalloc`] give memory that is freed back to the system after so many milliseconds, unless `MIMALLOC_PURGE_DELAY` in the environment says otherwise. What was
 /// freed before stays, to be used again.
-pub fn give_back_freed_memory() {
+pub fn give_back_freed_memory(milliseconds: u8) {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
         return;
     }
     // SAFETY: the option exists, and may be set at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, SOON) };
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds.into()) };
 }

@@ -27,6 +27,9 @@ impl Memory {
     }
 }
 
+/// Milliseconds after which freed memory goes back where it is scarce; where there is little in all, it goes back at once.
+const SOON: u8 = 10;
+const LITTLE: u64 = 128 << 20;
 /// How often the program's memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -41,7 +44,7 @@ fn watch(allowed: u64) {
             while resident_memory().is_some_and(|now| now < start.saturating_add(allowed / 4)) {
                 thread::sleep(LOOK);
             }
-            allocator::give_back_freed_memory();
+            allocator::give_back_freed_memory(if allowed < LITTLE { 0 } else { SOON });
         });
     });
 }

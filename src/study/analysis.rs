@@ -243,7 +243,7 @@ impl<T: Real> Analysis<T> {
         let dense = !self.network.has_convolutions();
         let kept: usize = self.window.states.iter().map(|state| size_of_val(&state[..])).sum();
         let whole = whole_window_bytes(&self.network, self.loss, settings, (rounds, batch), examples.inputs.len());
-        let fits = dense && whole <= self.settings.memory;
+        let fits = dense && whole.saturating_add(kept) <= self.settings.memory;
         if !fits {
             if dense {
                 progress(Stage::Note(
@@ -260,7 +260,9 @@ impl<T: Real> Analysis<T> {
                 rows: &self.window.rows,
             };
             let memory = self.settings.memory.saturating_sub(kept);
-            let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
+            let stop = work.stop();
+            let new = || MatrixFree::until(sample, &lengths, settings, memory, stop);
+            let search = clock.time("linearization", new).ok_or(Halted)?;
             let scales = [(Scale::Layer, "layer scale"), (Scale::Network, "network scale")];
             let searches: Vec<(&str, usize)> = scales
                 .into_iter()
@@ -367,6 +369,7 @@ impl WholeWindow<'_> {
         let Self { network, loss, examples, batch, states, rows, lengths, settings } = self;
         let window = || Window::new(network, loss, examples, batch, Cow::Owned(states), rows);
         let mut exact = clock.time("linearization", window);
+        work.go_on()?;
         if settings.has(Scale::Neuron) && !loss.is_quadratic() {
             progress(Stage::Phase { name: "neuron scale", work: neuron::work(network, lengths, settings) });
             for n in lengths {
@@ -379,11 +382,14 @@ impl WholeWindow<'_> {
         }
         if settings.has(Scale::Network) {
             clock.time("linearization", || exact.find_frames());
+            work.go_on()?;
         }
         let fast = clock.time("linearization", || exact.to_f32());
-        let preconditioners =
-            clock.time("linearization", || Preconditioners::new(&exact, lengths, settings.has(Scale::Network)));
         let stop = work.stop();
+        let beside_output = settings.has(Scale::Network);
+        let preconditioners = clock
+            .time("linearization", || Preconditioners::until(&exact, lengths, beside_output, stop))
+            .ok_or(Halted)?;
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
         let comparators = settings.comparators.of(ClosedForm::No).len();
         let layers = layer::work(network, loss, lengths, settings);

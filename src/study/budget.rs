@@ -49,7 +49,10 @@ pub fn whole_window_bytes(
     let wide = (inputs + rounds * network.parameters()) * size_of::<f64>();
     let basis = room::basis_bytes(network, settings, room::whole_basis(settings));
     let search = room::least_search_bytes(network, settings, batch).saturating_add(basis);
-    window_bytes(network, loss, rounds, batch).saturating_add(wide).saturating_add(search)
+    // Vectors that grow, and what is at work on a few rounds.
+    let more = 4;
+    let all = window_bytes(network, loss, rounds, batch).saturating_add(wide);
+    all.saturating_add(all / more).saturating_add(search)
 }
 
 /// Buffers of so many bytes are the program's own, and no matter of `--memory`.

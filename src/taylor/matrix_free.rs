@@ -36,7 +36,10 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -132,7 +135,8 @@ struct Moments {
 }
 
 /// The Kronecker factors of every block, estimated from evenly spread shards of the sample.
-fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
+fn preconditioners<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option<Vec<KroneckerFactors>> {
+    let stopped = || stop.load(Ordering::Relaxed);
     let blocks = sample.network.blocks();
     let all = sample.rounds() * sample.shards();
     let count = (ESTIMATED * sample.shards()).div_ceil(sample.batch).clamp(1, all);
@@ -145,6 +149,9 @@ fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
     let mut rows = 0;
     // A few at a time, so that their squares need not be held all at once.
     for some in chosen.chunks(4) {
+        if stopped() {
+            return None;
+        }
         let parts: Vec<(usize, Vec<Moments>)> = some
             .par_iter()
             .with_max_len(1)
@@ -167,7 +174,7 @@ fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
         let share = scale / block.positions() as f64;
         KroneckerFactors::new((&sum.m, share), block.units, (&sum.x, scale), block.width())
     };
-    blocks.iter().zip(&sums).map(factors).collect()
+    blocks.iter().zip(&sums).map(|block| (!stopped()).then(|| factors(block))).collect()
 }
 
 /// Adds a shard to the moments of all blocks; returns its number of datapoints.
@@ -229,11 +236,24 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     /// Keeps of the linearized rounds what fits in about `memory` bytes, beside what searches take. `prefixes` are numbers of sampled
     /// rounds.
     pub fn new(sample: Sample<'a, T>, prefixes: &'a [usize], settings: &'a RegretSettings, memory: usize) -> Self {
-        let (network, preconditioners) = (sample.network, preconditioners(&sample));
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self::until(sample, prefixes, settings, memory, &NEVER).expect("nobody stops it")
+    }
+
+    /// The same, or nothing once `stop` is set. What is found after that is of no use.
+    pub fn until(
+        sample: Sample<'a, T>,
+        prefixes: &'a [usize],
+        settings: &'a RegretSettings,
+        memory: usize,
+        stop: &'a AtomicBool,
+    ) -> Option<Self> {
+        let (network, preconditioners) = (sample.network, preconditioners(&sample, stop)?);
         let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
         let basis = basis_within(network, settings, left).min(whole_basis(settings));
         let memory = left.saturating_sub(basis_bytes(network, settings, basis));
-        Self { kept: sample.keep(memory / 2), preconditioners, prefixes, settings, memory, basis }
+        let kept = sample.keep_until(memory / 2, stop);
+        (!kept.is_stopped()).then_some(Self { kept, preconditioners, prefixes, settings, memory, basis })
     }
 
     /// Seconds that a product with the curvature of all rounds takes, tried once.
@@ -302,6 +322,9 @@ impl<'a, T: Real> MatrixFree<'a, T> {
                 let search = || {
                     let gradients = if at_once > 0 { Gradients::new(&self.kept, l, neurons) } else { Vec::new() };
                     let (mut gradients, mut results) = (gradients.into_iter(), Vec::new());
+                    if self.kept.is_stopped() {
+                        return results;
+                    }
                     for neuron in neurons {
                         let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
                         let record = &|n| record(unit, n);

@@ -648,16 +648,16 @@ fn regions_of_a_known_arrangement_are_counted() {
         v: (-1.0, 1.0),
     };
     let weights: &'static [f64] = Box::leak(Box::new(weights));
-    let found = regions(&network, &plane(weights), 100).unwrap();
+    let found = regions(&network, &plane(weights), 100, &Limits::none()).unwrap();
     assert_eq!(found.len(), 4);
     assert!(found.iter().all(|region| (region.area() - 1.0).abs() < 1e-15));
-    assert!(regions(&network, &plane(weights), 3).is_err(), "the limit holds");
+    assert!(regions(&network, &plane(weights), 3, &Limits::none()).is_err(), "the limit holds");
 
     let network = Network::new(2, &[dense(4), RELU, dense(1)]).unwrap();
     let weights: &'static [f64] =
         Box::leak(Box::new([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, -0.5, 1.0, -1.0, -0.5, 1.0, 1.0, 1.0, 1.0, 0.0]));
-    assert_eq!(regions(&network, &plane(weights), 100).unwrap().len(), 10);
+    assert_eq!(regions(&network, &plane(weights), 100, &Limits::none()).unwrap().len(), 10);
     let all = vec![1.0; weights.len()];
     let several = Plane { directions: Directions::Weights([&all, &all]), ..plane(weights) };
-    assert!(regions(&network, &several, 100).is_err(), "two layers move");
+    assert!(regions(&network, &several, 100, &Limits::none()).is_err(), "two layers move");
 }

@@ -18,6 +18,7 @@ mod optima;
 mod optimizers;
 mod passes;
 mod resume;
+mod shared_machines;
 mod support;
 mod theorem;
 mod trouble;
