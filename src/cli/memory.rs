@@ -22,7 +22,8 @@ impl Memory {
     /// In bytes. From now on, memory that is freed stays with the program only as long as there is plenty.
     pub fn bytes(&self) -> usize {
         let bytes = self.memory.unwrap_or_else(|| allowed_memory().unwrap_or(UNKNOWN) / 2);
-        watch(bytes);
+        // Where nobody asked for less, half of what there is is left in any case.
+        watch(bytes, bytes / if self.memory.is_some() { 4 } else { 2 });
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
@@ -33,15 +34,15 @@ const LITTLE: u64 = 128 << 20;
 /// How often the program's memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Gives freed memory back to the system once the program has grown by a quarter of `allowed` bytes: what it keeps would otherwise come on
-/// top of what it needs.
-fn watch(allowed: u64) {
+/// Gives freed memory back to the system once the program has grown by so many of the `allowed` bytes: what it keeps would otherwise come
+/// on top of what it needs.
+fn watch(allowed: u64, growth: u64) {
     static ONCE: Once = Once::new();
     let Some(start) = resident_memory() else { return };
     ONCE.call_once(|| {
         // Without such a thread, more memory is kept, which is no reason to fail.
         let _ = thread::Builder::new().name("memory".to_owned()).stack_size(1 << 16).spawn(move || {
-            while resident_memory().is_some_and(|now| now < start.saturating_add(allowed / 4)) {
+            while resident_memory().is_some_and(|now| now < start.saturating_add(growth)) {
                 thread::sleep(LOOK);
             }
             allocator::give_back_freed_memory(if allowed < LITTLE { 0 } else { SOON });
