@@ -8,7 +8,7 @@ use super::{
     options::{Data, Overwrite, Resume, Settings, Threads},
     output,
     progress::Progress,
-    signals::STOP,
+    signals::{self, STOP},
 };
 use crate::{
     report,
@@ -93,7 +93,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         stop: &STOP,
     };
     let mut progress = Progress::new();
-    let analyzed = analyze(&options, &mut |event| progress.show(event))?;
+    signals::preparing();
+    let analyzed = analyze(&options, &mut |event| {
+        signals::begun();
+        progress.show(event)
+    })?;
+    signals::begun();
     progress.begin("writing the report");
     let out = &analyzed.folder.path;
     let rendered = report::render(&[out], out)?;

@@ -2,11 +2,12 @@
 
 use super::{
     answer::{Answer, Status},
+    idle::in_idle,
     options::{Overwrite, Tuned, positive},
     output,
     progress::Progress,
     run::take_tuned,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
     tune,
 };
@@ -34,7 +35,8 @@ use std::path::{Path, PathBuf};
 pub struct Arguments {
     #[command(flatten)]
     task: Task,
-    /// Folder to write to; a study that lies there is continued [default: runs/explore-NAME]
+    /// Folder to write to; a study that lies there is continued [default: runs/explore-NAME, or runs/explore-NAME-2, ...
+    /// while other processes work there]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Seeds of every comparison
@@ -70,25 +72,27 @@ enum OptimaOf {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let experiment = arguments.task.begin()?;
     let tuned = arguments.tuned.folder(tune::folder_of(&experiment.name));
-    let out =
-        arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("explore-{}", experiment.name)));
-    let study = Study {
-        experiment,
-        out: &out,
-        data: arguments.task.data(),
-        seeds: arguments.seeds as usize,
-        fine: arguments.fine.map(|rounds| rounds as usize),
-        tuned: tuned.as_deref(),
-        optima: match arguments.optima {
-            OptimaOf::All => Optima::All,
-            OptimaOf::Tuned => Optima::Tuned,
-            OptimaOf::None => Optima::None,
-        },
-        factors: arguments.factors.as_deref().unwrap_or(&FACTORS),
-        epsilons: arguments.epsilons.as_deref().unwrap_or(&EPSILONS),
-        overwrite: arguments.overwrite.overwrite,
+    let default = PathBuf::from("runs").join(format!("explore-{}", experiment.name));
+    let run = |out: &Path| {
+        let study = Study {
+            experiment: experiment.clone(),
+            out,
+            data: arguments.task.data(),
+            seeds: arguments.seeds as usize,
+            fine: arguments.fine.map(|rounds| rounds as usize),
+            tuned: tuned.as_deref(),
+            optima: match arguments.optima {
+                OptimaOf::All => Optima::All,
+                OptimaOf::Tuned => Optima::Tuned,
+                OptimaOf::None => Optima::None,
+            },
+            factors: arguments.factors.as_deref().unwrap_or(&FACTORS),
+            epsilons: arguments.epsilons.as_deref().unwrap_or(&EPSILONS),
+            overwrite: arguments.overwrite.overwrite,
+        };
+        study.run()
     };
-    let (status, object) = study.run()?;
+    let (status, object) = in_idle(arguments.out.as_deref(), &default, run)?;
     Ok(Answer::new(status, object))
 }
 
@@ -149,10 +153,14 @@ impl Study<'_> {
             stop: &STOP,
         };
         let mut progress = Progress::new();
-        let study = explore(&self.experiment, &options, &|event| match event {
-            ExploreEvent::Note { text } => progress.step(text),
-            ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
-            ExploreEvent::Run { .. } => progress.count(),
+        signals::preparing();
+        let study = explore(&self.experiment, &options, &|event| {
+            signals::begun();
+            match event {
+                ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
+                ExploreEvent::Run { .. } => progress.count(),
+                ExploreEvent::Note { text } => output::note(text),
+            }
         })?;
         if !study.complete {
             progress.finish();

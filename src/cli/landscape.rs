@@ -3,10 +3,11 @@
 use super::{
     UsageError,
     answer::{Answer, Status},
+    memory::Memory,
     options::{Data, Overwrite, Threads},
     output,
     progress::Progress,
-    signals::STOP,
+    signals::{self, STOP},
 };
 use crate::{
     report::{self, ReportOutput},
@@ -75,6 +76,8 @@ pub struct Arguments {
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
     overwrite: Overwrite,
 }
 
@@ -99,7 +102,9 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     };
     let default = PathBuf::from("runs").join("landscape");
     let trained = std::path::Path::new(target).is_dir();
+    signals::preparing();
     let subject = Subject::load(target, arguments.experiment.as_deref(), arguments.data.folder())?;
+    signals::begun();
     let options = LandscapeOptions {
         subject: &subject,
         along: if let What::Along(along) = what { along } else { Along::Input },
@@ -109,13 +114,13 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         round: arguments.round,
         output: arguments.output,
         updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
-        data: arguments.data.folder(),
         out: match &arguments.out {
             Some(out) => Destination::Folder(out),
             None if arguments.overwrite.overwrite => Destination::Folder(&default),
             None => Destination::FirstFree(&default),
         },
         overwrite: arguments.overwrite.overwrite,
+        memory: arguments.memory.bytes(),
         stop: &STOP,
     };
     let mut progress = Progress::new();

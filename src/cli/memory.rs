@@ -1,24 +1,53 @@
 //! `--memory`: how much memory an analysis may take.
 
-use crate::study::environment::total_memory;
+use crate::{
+    allocator,
+    study::{allowance::allowed_memory, environment::resident_memory},
+};
+use std::{sync::Once, thread, time::Duration};
 
 /// Taken as the machine's memory where the system does not tell.
 const UNKNOWN: u64 = 8 << 30;
 
 #[derive(clap::Args)]
 pub struct Memory {
-    /// Memory for the analysis, e.g. 8G or 500M. Linearized rounds that do not fit are computed again when they are
-    /// needed; a run whose weights alone do not fit is refused [default: half of the machine's]
+    /// Memory for the analysis, beside the program with its data, e.g. 8G or 500M. Linearized rounds that do not fit are
+    /// computed again when they are needed; what cannot fit is refused [default: half of what the machine, its control
+    /// groups and ulimit allow]
     #[arg(long, value_name = "SIZE", value_parser = parse)]
     memory: Option<u64>,
 }
 
 impl Memory {
-    /// In bytes.
+    /// In bytes. From now on, memory that is freed stays with the program only as long as there is plenty.
     pub fn bytes(&self) -> usize {
-        let bytes = self.memory.unwrap_or_else(|| total_memory().unwrap_or(UNKNOWN) / 2);
+        let bytes = self.memory.unwrap_or_else(|| allowed_memory().unwrap_or(UNKNOWN) / 2);
+        // Where nobody asked for less, half of what there is is left in any case.
+        watch(bytes, bytes / if self.memory.is_some() { 4 } else { 2 });
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
+}
+
+/// Milliseconds after which freed memory goes back where it is scarce; where there is little in all, it goes back at once.
+const SOON: u8 = 10;
+const LITTLE: u64 = 128 << 20;
+/// How often the program's memory is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Gives freed memory back to the system once the program has grown by so many of the `allowed` bytes: what it keeps would otherwise come
+/// on top of what it needs.
+fn watch(allowed: u64, growth: u64) {
+    static ONCE: Once = Once::new();
+    let Some(start) = resident_memory() else { return };
+    ONCE.call_once(|| {
+        // Without such a thread, more memory is kept, which is no reason to fail.
+        let _ = thread::Builder::new().name("memory".to_owned()).stack_size(1 << 16).spawn(move || {
+            while resident_memory().is_some_and(|now| now < start.saturating_add(growth)) {
+                thread::sleep(LOOK);
+            }
+            allocator::give_back_freed_memory(if allowed < LITTLE { 0 } else { SOON });
+        });
+    });
 }
 
 /// Parses a number with a unit: `K`, `M`, `G` or `T`, powers of 1024.

@@ -10,6 +10,7 @@ mod course;
 mod data;
 mod explore;
 mod help;
+mod idle;
 mod landscape;
 mod memory;
 mod options;

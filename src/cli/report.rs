@@ -3,9 +3,9 @@
 use super::{
     UsageError,
     answer::{Answer, Status},
-    output,
+    output, signals,
 };
-use crate::report;
+use crate::{report, study::lock::NewFolder};
 use clap::ValueHint;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ pub struct Arguments {
     /// Run directories; with several, a page that compares them
     #[arg(required = true, value_name = "RUN", value_hint = ValueHint::DirPath)]
     runs: Vec<PathBuf>,
-    /// Folder to write to [default: the run directory; for several runs, runs/comparison]
+    /// Folder to write to [default: the run directory; for several runs, the first free one of runs/comparison,
+    /// runs/comparison-2, ...]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
@@ -27,13 +28,19 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
             return Err(UsageError(reason).into());
         }
     }
-    let out = match (&arguments.out, &arguments.runs[..]) {
-        (Some(out), _) => out.clone(),
-        (None, [run]) => run.clone(),
-        (None, _) => PathBuf::from("runs").join("comparison"),
+    let claim = match (&arguments.out, &arguments.runs[..]) {
+        (None, [_, _, ..]) => Some(NewFolder::first_free(&PathBuf::from("runs").join("comparison"))?),
+        _ => None,
+    };
+    let out = match (&claim, &arguments.out) {
+        (Some(claim), _) => &claim.path,
+        (None, Some(out)) => out,
+        (None, None) => &arguments.runs[0],
     };
     let runs: Vec<&Path> = arguments.runs.iter().map(PathBuf::as_path).collect();
-    let rendered = report::render(&runs, &out)?;
+    // A page that was not finished is made again.
+    signals::preparing();
+    let rendered = report::render(&runs, out)?;
     output::line(format!("report: {}", rendered.html.display()))?;
     let object = json!({ "runs": arguments.runs, "folder": out, "report": rendered.html, "figures": rendered.figures });
     Ok(Answer::new(Status::Done, object))

@@ -2,13 +2,15 @@
 
 use super::{
     answer::{Answer, Status},
-    explore, landscape,
+    explore,
+    idle::in_idle,
+    landscape,
     memory::Memory,
     options::{Data, Overwrite, Seed, Threads},
     output,
     progress::Progress,
     run,
-    signals::STOP,
+    signals::{self, STOP},
 };
 use crate::{
     report,
@@ -19,7 +21,7 @@ use crate::{
         explore::{EPSILONS, FACTORS, Optima},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
-        lock::Destination,
+        lock::{Destination, NewFolder},
         results::RunTables,
     },
 };
@@ -173,7 +175,17 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
     // A study goes on in its folder.
     let same = arguments.overwrite.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
-    let parent = arguments.out.clone().unwrap_or_else(|| if same { default } else { run::free(default) });
+    if same {
+        return in_idle(arguments.out.as_deref(), &default, |parent| figures(arguments, parent));
+    }
+    match &arguments.out {
+        Some(out) => figures(arguments, out),
+        None => figures(arguments, &NewFolder::first_free(&default)?.path),
+    }
+}
+
+/// Makes the figures in the folder `parent`.
+fn figures(arguments: &Arguments, parent: &Path) -> anyhow::Result<Answer> {
     let mut all = Vec::new();
     let mut keep = |figure: Figure, made: anyhow::Result<Made>| {
         let mut made = made.map_err(|error| with_hint(error, arguments.quick))?;
@@ -242,7 +254,7 @@ impl Reproduction {
         settings.extend(arguments.seed.setting());
         let experiment = load(name, &settings)?;
         let options = RunOptions {
-            out,
+            out: Destination::Folder(out),
             data: arguments.data.folder(),
             keep_trace: false,
             overwrite: arguments.overwrite.overwrite,
@@ -279,7 +291,9 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     let mut events = |event: &str| progress.step(event);
     let settings: Vec<String> = arguments.seed.setting().into_iter().collect();
     let experiment = load(name, &settings)?;
+    signals::preparing();
     let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
+    signals::begun();
     let options = LandscapeOptions {
         subject: &subject,
         along: Along::Update(SHOWN_UPDATE),
@@ -289,14 +303,16 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
         round: None,
         output: None,
         updates: if arguments.quick { 30 } else { 50 },
-        data: arguments.data.folder(),
         out: Destination::Folder(out),
         overwrite: arguments.overwrite.overwrite,
+        memory: arguments.memory.bytes(),
         stop: &STOP,
     };
-    let found = along(&options, &mut events)?;
     let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, experiment.seed);
-    growth::write(&settings, &subject.examples(), out, &mut events)?;
+    // Before anything is written, so that what is there is complete.
+    let growth = growth::find(&settings, &subject.examples(), options.memory, &STOP, &mut events)?;
+    let found = along(&options, &mut events)?;
+    growth.write(out)?;
     progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;
     progress.finish();

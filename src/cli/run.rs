@@ -8,7 +8,7 @@ use super::{
     options::{Optimizers, Overwrite, Resume, Tuned},
     output,
     progress::Progress,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
     tune,
 };
@@ -18,7 +18,8 @@ use crate::{
     study::{
         Experiment, RunOptions,
         experiment::{BUILT_IN, load},
-        run::{Ran, run, train_only},
+        lock::Destination,
+        run::{run, train_only},
         tune::{self as search, searched},
     },
     train::Ending,
@@ -62,12 +63,12 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let default = PathBuf::from("runs").join(&experiment.name);
     let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
     let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None if resume || overwrite => default,
-        None => free(default),
+        Some(out) => Destination::Folder(out),
+        None if resume || overwrite => Destination::Folder(&default),
+        None => Destination::FirstFree(&default),
     };
     let options = RunOptions {
-        out: &out,
+        out,
         data: arguments.task.data(),
         keep_trace: arguments.keep_trace,
         overwrite,
@@ -83,20 +84,17 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
 /// Runs an experiment with progress, renders its report, prints both. Gives the folder, too.
 pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::Result<(PathBuf, Status, Value)> {
     let mut progress = Progress::new();
-    let Ran { summary, folder } = run(experiment, options, &mut |event| progress.show(event))?;
+    signals::preparing();
+    let ran = run(experiment, options, &mut |event| {
+        signals::begun();
+        progress.show(event)
+    })?;
+    signals::begun();
     progress.begin("writing the report");
-    let rendered = report::render(&[&folder], &folder)?;
-    let object = output::run(&folder, &experiment.labels(), &rendered, &mut progress)?;
-    Ok((folder, Status::of(summary.status == "complete"), object))
-}
-
-/// The first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
-pub fn free(dir: PathBuf) -> PathBuf {
-    if !dir.exists() {
-        return dir;
-    }
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    (2..).map(|i| dir.with_file_name(format!("{name}-{i}"))).find(|d| !d.exists()).unwrap_or(dir)
+    let folder = &ran.folder;
+    let rendered = report::render(&[folder], folder)?;
+    let object = output::run(folder, &experiment.labels(), &rendered, &mut progress)?;
+    Ok((folder.clone(), Status::of(ran.summary.status == "complete"), object))
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
@@ -177,6 +175,8 @@ fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer>
     let mut status = Status::Done;
     let mut progress = Progress::new();
     progress.begin("training");
+    // Nothing is kept of it.
+    signals::preparing();
     let all = train_only(experiment, data, &mut |text| output::note(text))?;
     progress.finish();
     let mut optimizers = Vec::new();

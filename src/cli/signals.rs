@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM.
 
-use super::output;
+use super::{answer, output};
 use std::{
     sync::{
         OnceLock,
@@ -11,6 +11,19 @@ use std::{
 
 /// Set by a signal: the current round or search step is finished, state and results are written, then the program ends.
 pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is nothing to lose: data are being read, and nothing was written.
+static PREPARING: AtomicBool = AtomicBool::new(false);
+
+/// From here to [`begun`] a signal ends the program at once: reading data from a slow disk hears nothing.
+pub fn preparing() {
+    PREPARING.store(true, Ordering::SeqCst);
+}
+
+/// From here on a signal asks for an end.
+pub fn begun() {
+    PREPARING.store(false, Ordering::SeqCst);
+}
 
 /// A nervous hand presses Ctrl-C twice, and schedulers send SIGINT and SIGTERM together. Signals so soon after the
 /// first mean the same.
@@ -27,12 +40,25 @@ pub fn announce(answer: &'static str) {
     let _ = ANSWER.set(answer);
 }
 
+fn stop_at_once() -> ! {
+    const WHY: &str = "stopped; nothing was written";
+    output::complain(format!("error: {WHY}"));
+    if output::is_json() {
+        // A reader that went away needs no answer.
+        let _ = output::raw(&answer::failure(WHY, 1));
+    }
+    std::process::exit(1);
+}
+
 /// Lets signals stop the command: the first asks it to end, a later one ends it at once.
 pub fn listen() {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let heard = || {
         if FIRST.get_or_init(Instant::now).elapsed() > TOGETHER {
             std::process::exit(KILLED);
+        }
+        if PREPARING.load(Ordering::SeqCst) {
+            stop_at_once();
         }
         if !STOP.swap(true, Ordering::SeqCst) {
             output::note(ANSWER.get().unwrap_or(

@@ -2,11 +2,12 @@
 
 use super::{
     answer::{Answer, Status},
+    idle::in_idle,
     options::{Optimizers, Overwrite},
     output,
     progress::Progress,
     run::replace_optimizers,
-    signals::STOP,
+    signals::{self, STOP},
     task::Task,
 };
 use crate::{
@@ -24,7 +25,8 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     task: Task,
-    /// Folder to write to; a search that lies there is continued [default: runs/tune-NAME]
+    /// Folder to write to; a search that lies there is continued [default: runs/tune-NAME, or runs/tune-NAME-2, ... while
+    /// other processes search there]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Seeds per learning rate
@@ -42,16 +44,17 @@ pub struct Arguments {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let mut experiment = arguments.task.begin()?;
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
-    let out = arguments.out.clone().unwrap_or_else(|| folder_of(&experiment.name));
-    let options = TuneOptions {
-        out: &out,
-        data: arguments.task.data(),
-        seeds: arguments.seeds as usize,
-        refinements: arguments.refine as usize,
-        overwrite: arguments.overwrite.overwrite,
-        stop: &STOP,
-    };
-    let found = search(&experiment, &options)?;
+    let found = in_idle(arguments.out.as_deref(), &folder_of(&experiment.name), |out| {
+        let options = TuneOptions {
+            out,
+            data: arguments.task.data(),
+            seeds: arguments.seeds as usize,
+            refinements: arguments.refine as usize,
+            overwrite: arguments.overwrite.overwrite,
+            stop: &STOP,
+        };
+        search(&experiment, &options)
+    })?;
     Ok(Answer::new(found.status, found.object))
 }
 
@@ -68,10 +71,14 @@ pub struct Found {
 pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Found> {
     let out = options.out;
     let mut progress = Progress::new();
-    let search = tune(experiment, options, &|event| match event {
-        TuneEvent::Note { text } => progress.step(text),
-        TuneEvent::Planned { points, known } => progress.plan("point", points, known),
-        TuneEvent::Point { .. } => progress.count(),
+    signals::preparing();
+    let search = tune(experiment, options, &|event| {
+        signals::begun();
+        match event {
+            TuneEvent::Planned { points, known } => progress.plan("point", points, known),
+            TuneEvent::Point { .. } => progress.count(),
+            TuneEvent::Note { text } => output::note(text),
+        }
     })?;
     if !search.complete {
         progress.finish();

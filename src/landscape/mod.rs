@@ -11,8 +11,10 @@
 //! - [`roots`]: where a polynomial changes its sign
 //! - [`mod@profile`]: the mean loss of several datapoints, with its Taylor loss beside it; [`updates`]: what updates cross
 //! - [`shatter`]: the autocorrelation of gradients; [`mod@tent`]: networks whose kinks are known
+//! - [`limits`]: how much memory all of this may take, and when it ends early
 
 pub mod affine;
+pub mod limits;
 pub mod path;
 pub mod pieces;
 pub mod pool;
@@ -25,6 +27,7 @@ pub mod shatter;
 pub mod tent;
 pub mod updates;
 
+pub use limits::{Ended, Limits};
 pub use path::{Path, Target};
 pub use pieces::Pieces;
 pub use profile::{Datapoint, Profile, ProfilePiece, profile};

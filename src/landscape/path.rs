@@ -28,6 +28,11 @@ impl Path {
         Self { kinks, outputs }
     }
 
+    /// Bytes that are counted for it: its vectors have grown, so that they may have twice the room that they need.
+    pub fn bytes(&self) -> usize {
+        2 * (self.kinks.len() * size_of::<Kink>() + self.outputs.bytes())
+    }
+
     /// The outputs on each piece.
     pub fn outputs(&self) -> &Pieces {
         &self.outputs

@@ -58,6 +58,17 @@ impl Pieces {
         self.len() * self.width
     }
 
+    /// Bytes of all numbers.
+    pub fn bytes(&self) -> usize {
+        (self.values() * self.planes.len() + self.bounds.len()) * size_of::<f64>()
+    }
+
+    /// Takes the pieces out; more may follow where they end.
+    pub fn take(&mut self) -> Pieces {
+        let rest = Pieces::empty(self.bounds[self.len()], self.width, self.degree());
+        std::mem::replace(self, rest)
+    }
+
     /// The largest power of `t`.
     pub fn degree(&self) -> usize {
         self.planes.len() - 1

@@ -1,8 +1,8 @@
 //! Pools: pieces are cut where the largest value of a window changes its place.
 
 use super::{
-    Pieces,
-    propagation::{Change, Kink},
+    Ended, Pieces,
+    propagation::{Change, Kink, Next},
     roots::{RootFinder, SignChanges},
 };
 use crate::network::Pool;
@@ -84,8 +84,17 @@ impl<'a> MaxPool<'a> {
         Self { pool, layer, merge, winners: Vec::new(), tied: Vec::new(), finder: RootFinder::default() }
     }
 
-    /// The pooled values, on pieces where no winner changes; `kink` hears of every change. Batches must come in order.
-    pub fn apply(&mut self, x: &Pieces, kink: &mut dyn FnMut(Kink)) -> Pieces {
+    /// Values that come out.
+    pub fn width(&self) -> usize {
+        self.pool.output.len()
+    }
+
+    /// The pooled values, on pieces where no winner changes, handed on whenever there are `most` pieces; `kink` hears of every change.
+    /// Batches must come in order.
+    ///
+    /// # Errors
+    /// That of `next`.
+    pub fn apply(&mut self, x: &Pieces, most: usize, kink: &mut dyn FnMut(Kink), next: Next) -> Result<(), Ended> {
         let (width, places) = (self.pool.output.len(), self.pool.size * self.pool.size);
         let sources = sources(self.pool);
         let mut out = Pieces::empty(x.bounds()[0], width, x.degree());
@@ -116,6 +125,9 @@ impl<'a> MaxPool<'a> {
                 let together = rest.partition_point(|(at, ..)| *at <= first + self.merge);
                 let at = left + first;
                 push(x, p, (from, at), &sources, places, &winners, &mut out);
+                if out.len() >= most {
+                    next(out.take())?;
+                }
                 for (_, output, to) in &rest[..together] {
                     let change = Change::Winner { from: winners[*output], to: *to };
                     kink(Kink { at, layer: self.layer, unit: *output, change });
@@ -124,6 +136,9 @@ impl<'a> MaxPool<'a> {
                 (from, rest) = (at, &rest[together..]);
             }
             push(x, p, (from, right), &sources, places, &winners, &mut out);
+            if out.len() >= most {
+                next(out.take())?;
+            }
             self.tied.clear();
             for (output, winner) in winners.iter().enumerate() {
                 let from = &sources[output * places..(output + 1) * places];
@@ -132,7 +147,7 @@ impl<'a> MaxPool<'a> {
             }
             self.winners = winners;
         }
-        out
+        if out.is_empty() { Ok(()) } else { next(out) }
     }
 
     /// Sets the winner at the beginning of a piece and collects its changes on it.

@@ -1,6 +1,6 @@
 //! The mean loss of several datapoints along a segment, with the Taylor loss of its starting point beside it.
 
-use super::{Kink, Path, Propagation, Segment, Target, path::loss_along, propagation::MERGE};
+use super::{Ended, Kink, Path, Propagation, Segment, Target, path::loss_along, propagation::MERGE};
 use crate::loss::Loss;
 use rayon::prelude::*;
 
@@ -63,10 +63,17 @@ const DIVISIONS: f64 = 256.0;
 /// Datapoints are summed in this many parts; fixed, so that sums do not depend on the number of threads.
 const PARTS: usize = 16;
 
+/// Bytes that a kink and a piece take beside what is found here: rows of tables, their text, and the figures drawn from them.
+const KINK_WRITTEN: usize = 400;
+const PIECE_WRITTEN: usize = 1000;
+
 /// The mean loss of `datapoints` for `from <= t <= to`.
 ///
 /// The cubic with the values and slopes of a piece's ends is the loss itself where that is quadratic. Where it is not, because
 /// outputs are no lines or the loss is cross-entropy, pieces longer than a fraction `1 / DIVISIONS` of the range are divided.
+///
+/// # Errors
+/// If the propagation's limits end it.
 ///
 /// # Panics
 /// If there is no datapoint, if an input does not fit the network or a target the loss, or if `output` is not an output.
@@ -76,10 +83,11 @@ pub fn profile(
     (from, to): (f64, f64),
     loss: Loss,
     output: Option<usize>,
-) -> Profile {
+) -> Result<Profile, Ended> {
+    let limits = propagation.limits();
     let segments: Vec<Segment> = datapoints.iter().map(|datapoint| datapoint.segment(from, to)).collect();
     let mut kinks: Vec<(usize, Kink)> = propagation
-        .kinks_of(&segments)
+        .try_kinks_of(&segments)?
         .into_iter()
         .enumerate()
         .flat_map(|(datapoint, kinks)| kinks.into_iter().map(move |kink| (datapoint, kink)))
@@ -94,50 +102,70 @@ pub fn profile(
     }
     *bounds.last_mut().expect("the ends are bounds") = to;
 
-    let first = propagation.path(&segments[0]);
-    let degree = first.outputs().degree();
     let smooth_pieces = bounds.len() - 1;
+    // What is known to be needed is counted before the work.
+    limits.take(kinks.len() * (size_of::<(usize, Kink)>() + KINK_WRITTEN))?;
+    limits.take(smooth_pieces * (2 * size_of::<ProfilePiece>() + PIECE_WRITTEN))?;
+    let first = propagation.try_path(&segments[0])?;
+    let degree = first.outputs().degree();
     if degree > 1 || !loss.is_quadratic() {
         bounds = divided(&bounds);
     }
     let output = output.unwrap_or_else(|| most_shattered(&first));
-    let size = datapoints.len().div_ceil(PARTS).max(1);
-    let parts: Vec<Vec<ProfilePiece>> = datapoints
-        .par_chunks(size)
-        .map(|part| {
-            let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
-            for datapoint in part {
-                add_losses(propagation, datapoint, &bounds, loss, &mut sums);
-            }
-            sums
-        })
-        .collect();
+    let mut pieces = sums_of_losses(propagation, datapoints, &bounds, loss)?;
     let count = datapoints.len() as f64;
-    let pieces = bounds
-        .windows(2)
-        .enumerate()
-        .map(|(p, ends)| {
-            let mut piece = ProfilePiece { from: ends[0], to: ends[1], ..ProfilePiece::default() };
-            for sums in &parts {
+    for piece in &mut pieces {
+        for point in piece.loss.iter_mut().chain(&mut piece.taylor) {
+            *point = Point { value: point.value / count, slope: point.slope / count };
+        }
+        let inside = first.outputs().find(0.5 * (piece.from + piece.to));
+        piece.output = [piece.from, piece.to].map(|t| {
+            let (value, slope) = first.on(inside, t);
+            Point { value: value[output], slope: slope[output] }
+        });
+    }
+    let (value, slope) = tangent(propagation, &datapoints[0])?;
+    let start = Point { value: value[output], slope: slope[output] };
+    Ok(Profile { pieces, smooth_pieces, kinks, output, start, degree })
+}
+
+/// The losses of all datapoints, summed on every piece. Parts of the datapoints are added in order, as many side by side as there
+/// are threads, so that no more sums than threads are kept.
+fn sums_of_losses(
+    propagation: &Propagation,
+    datapoints: &[Datapoint],
+    bounds: &[f64],
+    loss: Loss,
+) -> Result<Vec<ProfilePiece>, Ended> {
+    let limits = propagation.limits();
+    let empty = |ends: &[f64]| ProfilePiece { from: ends[0], to: ends[1], ..ProfilePiece::default() };
+    let mut total: Vec<ProfilePiece> = bounds.windows(2).map(empty).collect();
+    let size = datapoints.len().div_ceil(PARTS).max(1);
+    let threads = rayon::current_num_threads().min(PARTS);
+    let bytes = total.len() * size_of::<ProfilePiece>();
+    for some in datapoints.chunks(size * threads) {
+        let parts: Vec<Result<Vec<ProfilePiece>, Ended>> = some
+            .par_chunks(size)
+            .map(|part| {
+                limits.take(bytes)?;
+                let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
+                for datapoint in part {
+                    add_losses(propagation, datapoint, bounds, loss, &mut sums)?;
+                }
+                Ok(sums)
+            })
+            .collect();
+        for part in parts {
+            for (piece, sums) in total.iter_mut().zip(&part?) {
                 for end in 0..2 {
-                    add(&mut piece.loss[end], sums[p].loss[end]);
-                    add(&mut piece.taylor[end], sums[p].taylor[end]);
+                    add(&mut piece.loss[end], sums.loss[end]);
+                    add(&mut piece.taylor[end], sums.taylor[end]);
                 }
             }
-            for point in piece.loss.iter_mut().chain(&mut piece.taylor) {
-                *point = Point { value: point.value / count, slope: point.slope / count };
-            }
-            let inside = first.outputs().find(0.5 * (ends[0] + ends[1]));
-            piece.output = [ends[0], ends[1]].map(|t| {
-                let (value, slope) = first.on(inside, t);
-                Point { value: value[output], slope: slope[output] }
-            });
-            piece
-        })
-        .collect();
-    let (value, slope) = tangent(propagation, &datapoints[0]);
-    let start = Point { value: value[output], slope: slope[output] };
-    Profile { pieces, smooth_pieces, kinks, output, start, degree }
+            limits.give_back(bytes);
+        }
+    }
+    Ok(total)
 }
 
 /// The bounds with further ones between them, none further apart than the range over [`DIVISIONS`].
@@ -154,8 +182,10 @@ fn divided(bounds: &[f64]) -> Vec<f64> {
 }
 
 /// A datapoint's outputs at `t = 0` and their derivatives along the segment.
-pub(super) fn tangent(propagation: &Propagation, datapoint: &Datapoint) -> (Vec<f64>, Vec<f64>) {
-    propagation.path(&datapoint.segment(0.0, 0.0)).on(0, 0.0)
+pub(super) fn tangent(propagation: &Propagation, datapoint: &Datapoint) -> Result<(Vec<f64>, Vec<f64>), Ended> {
+    let path = propagation.try_path(&datapoint.segment(0.0, 0.0))?;
+    propagation.limits().give_back(path.bytes());
+    Ok(path.on(0, 0.0))
 }
 
 fn add(sum: &mut Point, point: Point) {
@@ -163,13 +193,25 @@ fn add(sum: &mut Point, point: Point) {
     sum.slope += point.slope;
 }
 
+/// Pieces between two looks at the limits.
+const PIECES_AT_ONCE: usize = 4096;
+
 /// Adds one datapoint's losses on every piece.
-fn add_losses(propagation: &Propagation, datapoint: &Datapoint, bounds: &[f64], loss: Loss, sums: &mut [ProfilePiece]) {
-    let target = datapoint.target;
-    let path = propagation.path(&datapoint.segment(bounds[0], bounds[bounds.len() - 1]));
-    let (value, slope) = tangent(propagation, datapoint);
+fn add_losses(
+    propagation: &Propagation,
+    datapoint: &Datapoint,
+    bounds: &[f64],
+    loss: Loss,
+    sums: &mut [ProfilePiece],
+) -> Result<(), Ended> {
+    let (target, limits) = (datapoint.target, propagation.limits());
+    let path = propagation.try_path(&datapoint.segment(bounds[0], bounds[bounds.len() - 1]))?;
+    let (value, slope) = tangent(propagation, datapoint)?;
     let mut linear = vec![0.0; value.len()];
-    for (ends, sum) in bounds.windows(2).zip(sums) {
+    for (at, (ends, sum)) in bounds.windows(2).zip(sums).enumerate() {
+        if at % PIECES_AT_ONCE == 0 {
+            limits.go_on()?;
+        }
         let inside = path.outputs().find(0.5 * (ends[0] + ends[1]));
         for (end, t) in ends.iter().copied().enumerate() {
             let (loss_here, loss_slope) = path.loss_on(inside, t, loss, target);
@@ -181,6 +223,8 @@ fn add_losses(propagation: &Propagation, datapoint: &Datapoint, bounds: &[f64], 
             add(&mut sum.taylor[end], Point { value: taylor, slope: taylor_slope });
         }
     }
+    limits.give_back(path.bytes());
+    Ok(())
 }
 
 /// The output with the largest total variation of its slope.

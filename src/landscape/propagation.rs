@@ -7,7 +7,7 @@
 //! too large is taken through the remaining layers in parts, in order.
 
 use super::{
-    Path, Pieces,
+    Ended, Limits, Path, Pieces,
     affine::Affine,
     pool::{self, MaxPool},
     rectifier::Rectify,
@@ -17,6 +17,7 @@ use crate::{
     network::{Network, Pool, Pooling},
 };
 use rayon::prelude::*;
+use std::cell::{Cell, RefCell};
 
 /// What happens at a kink to the unit that causes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,9 +64,6 @@ impl<'a> Segment<'a> {
 /// Kinks nearer than this fraction of the segment's length are reported at one point.
 pub const MERGE: f64 = 1e-12;
 
-/// Values per plane of a batch before it is taken on in parts.
-const BATCH_VALUES: usize = 1 << 20;
-
 /// Segments that go through the layers together, so that matrix products are large.
 const TOGETHER: usize = 16;
 
@@ -74,6 +72,7 @@ const TOGETHER: usize = 16;
 pub struct Propagation<'a> {
     network: &'a Network,
     layers: Vec<Affine<'a>>,
+    limits: &'a Limits<'a>,
 }
 
 /// A layer's action on pieces.
@@ -84,16 +83,66 @@ enum Stage<'a> {
     AveragePool(&'a Pool),
 }
 
+/// Gets pieces of a layer, those of a segment in order.
+pub type Next<'a> = &'a mut dyn FnMut(Pieces) -> Result<(), Ended>;
+
+/// A batch of a wider layer may have so many times the values of others.
+const WIDER: usize = 4;
+
 impl Stage<'_> {
-    fn apply(&mut self, batch: &Pieces, kinks: &mut Vec<Kink>) -> Pieces {
+    /// Values that come out for `width` that go in.
+    fn width(&self, width: usize) -> usize {
         match self {
-            Stage::Affine(layer) => layer.apply(batch),
-            Stage::Rectify(rectify) => rectify.apply(batch, &mut |kink| kinks.push(kink)),
-            Stage::MaxPool(pool) => pool.apply(batch, &mut |kink| kinks.push(kink)),
-            Stage::AveragePool(pool) => pool::average(pool, batch),
+            Stage::Affine(layer) => layer.width(),
+            Stage::Rectify(_) => width,
+            Stage::MaxPool(pool) => pool.width(),
+            Stage::AveragePool(pool) => pool.output.len(),
         }
     }
+
+    /// Hands on what comes out of a batch, in parts that are no larger than a batch should be.
+    fn apply(&mut self, batch: &Pieces, way: &Way, next: Next) -> Result<(), Ended> {
+        let most = (way.limits.batch_values() / batch.width()).max(1);
+        let mut kink = |kink| way.kinks.borrow_mut().push(kink);
+        match self {
+            Stage::Affine(layer) => return next(layer.apply(batch)),
+            Stage::AveragePool(pool) => return next(pool::average(pool, batch)),
+            Stage::Rectify(rectify) => rectify.apply(batch, most, &mut kink, next)?,
+            Stage::MaxPool(pool) => pool.apply(batch, most, &mut kink, next)?,
+        }
+        way.count()
+    }
 }
+
+/// What is found on the way of one segment.
+struct Way<'a> {
+    limits: &'a Limits<'a>,
+    /// Out of order.
+    kinks: RefCell<Vec<Kink>>,
+    counted: Cell<usize>,
+}
+
+impl<'a> Way<'a> {
+    fn new(limits: &'a Limits<'a>) -> Self {
+        Self { limits, kinks: RefCell::default(), counted: Cell::new(0) }
+    }
+
+    /// Counts the kinks that have come since the last call.
+    fn count(&self) -> Result<(), Ended> {
+        let found = self.kinks.borrow().len();
+        let new = found - self.counted.replace(found);
+        self.limits.take(new * KINK_BYTES)
+    }
+
+    fn into_kinks(self) -> Vec<Kink> {
+        ordered(self.kinks.into_inner())
+    }
+}
+
+/// Bytes that are counted for a kink; its vector may have twice the room that it needs.
+pub const KINK_BYTES: usize = 2 * size_of::<Kink>();
+
+static NO_LIMITS: Limits<'static> = Limits::none();
 
 impl<'a> Propagation<'a> {
     /// `weights` is the flat vector at `t = 0`; `step` is how it moves with `t`, zero where it rests.
@@ -103,21 +152,45 @@ impl<'a> Propagation<'a> {
     pub fn new(network: &'a Network, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
         assert!(weights.len() == network.parameters() && step.is_none_or(|step| step.len() == weights.len()));
         let layers = network.blocks().iter().map(|block| Affine::new(block, weights, step)).collect();
-        Self { network, layers }
+        Self { network, layers, limits: &NO_LIMITS }
+    }
+
+    /// Counts memory and hears when to stop. What is found is then to be had from the methods that can fail.
+    pub fn within(self, limits: &'a Limits<'a>) -> Self {
+        Self { limits, ..self }
+    }
+
+    pub fn limits(&self) -> &'a Limits<'a> {
+        self.limits
     }
 
     /// Kinks and outputs along a segment.
     ///
     /// # Panics
-    /// If the input does not have the network's length, or the range is empty or not finite.
+    /// If the input does not have the network's length, or the range is empty or not finite; or where limits end it.
     pub fn path(&self, segment: &Segment) -> Path {
-        let mut kinks = Vec::new();
+        self.try_path(segment).expect("no limits are set")
+    }
+
+    /// Kinks and outputs along a segment. Their bytes stay counted.
+    ///
+    /// # Errors
+    /// If the limits are reached.
+    ///
+    /// # Panics
+    /// If the input does not have the network's length, or the range is empty or not finite.
+    pub fn try_path(&self, segment: &Segment) -> Result<Path, Ended> {
+        let way = Way::new(self.limits);
         let mut outputs: Option<Pieces> = None;
-        self.walk(segment, self.stages(segment), &mut kinks, &mut |next| match &mut outputs {
-            Some(pieces) => pieces.append(next),
-            None => outputs = Some(next.clone()),
-        });
-        Path::new(ordered(kinks), outputs.expect("a walk visits the whole segment"))
+        advance(&mut self.stages(segment), self.start(segment), &way, &mut |next| {
+            self.limits.take(2 * next.bytes())?;
+            match &mut outputs {
+                Some(pieces) => pieces.append(next),
+                None => outputs = Some(next.clone()),
+            }
+            Ok(())
+        })?;
+        Ok(Path::new(way.into_kinks(), outputs.expect("a walk visits the whole segment")))
     }
 
     /// The kinks along a segment alone, without the outputs.
@@ -125,7 +198,7 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks(&self, segment: &Segment) -> Vec<Kink> {
-        self.kinks_together(std::slice::from_ref(segment)).swap_remove(0)
+        self.kinks_together(std::slice::from_ref(segment)).expect("no limits are set").swap_remove(0)
     }
 
     /// The kinks of many segments, side by side on all threads.
@@ -133,15 +206,28 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks_of(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
+        self.try_kinks_of(segments).expect("no limits are set")
+    }
+
+    /// The kinks of many segments, side by side on all threads. Their bytes stay counted.
+    ///
+    /// # Errors
+    /// If the limits are reached.
+    ///
+    /// # Panics
+    /// As [`Propagation::try_path`].
+    pub fn try_kinks_of(&self, segments: &[Segment]) -> Result<Vec<Vec<Kink>>, Ended> {
         let alike = |a: &Segment, b: &Segment| a.step.is_some() == b.step.is_some();
-        let group = |some: &[Segment]| -> Vec<Vec<Kink>> {
-            some.chunk_by(alike).flat_map(|alike| self.kinks_together(alike)).collect()
+        let group = |some: &[Segment]| -> Result<Vec<Vec<Kink>>, Ended> {
+            let all: Result<Vec<_>, Ended> = some.chunk_by(alike).map(|alike| self.kinks_together(alike)).collect();
+            Ok(all?.into_iter().flatten().collect())
         };
-        segments.par_chunks(TOGETHER).flat_map_iter(group).collect()
+        let all: Result<Vec<Vec<Vec<Kink>>>, Ended> = segments.par_chunks(TOGETHER).map(group).collect();
+        Ok(all?.into_iter().flatten().collect())
     }
 
     /// The kinks of segments that all move, or all rest: layer by layer, so that a layer is one matrix product for all of them.
-    fn kinks_together(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
+    fn kinks_together(&self, segments: &[Segment]) -> Result<Vec<Vec<Kink>>, Ended> {
         let without_outputs = |segment| {
             let mut stages = self.stages(segment);
             while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
@@ -150,28 +236,41 @@ impl<'a> Propagation<'a> {
             stages
         };
         let mut stages: Vec<Vec<Stage>> = segments.iter().map(without_outputs).collect();
+        let ways: Vec<Way> = segments.iter().map(|_| Way::new(self.limits)).collect();
+        // The segments that go on together, and where they are.
+        let mut open: Vec<usize> = (0..segments.len()).collect();
         let mut batches: Vec<Pieces> = segments.iter().map(|segment| self.start(segment)).collect();
-        let mut kinks = vec![Vec::new(); segments.len()];
+        let values = self.limits.batch_values();
         for i in 0..stages[0].len() {
-            if batches.iter().map(Pieces::values).sum::<usize>() > BATCH_VALUES {
+            self.limits.go_on()?;
+            let pieces = batches.iter().map(Pieces::len).sum::<usize>();
+            let wide = batches.first().map_or(0, |batch| pieces * stages[0][i].width(batch.width()));
+            if batches.iter().map(Pieces::values).sum::<usize>() > values || wide > WIDER * values {
                 // Too many pieces to keep at once: each segment goes on alone.
-                for ((stages, batch), kinks) in stages.iter_mut().zip(batches).zip(&mut kinks) {
-                    advance(&mut stages[i..], batch, kinks, &mut |_| ());
+                for (s, batch) in open.iter().zip(batches) {
+                    advance(&mut stages[*s][i..], batch, &ways[*s], &mut |_| Ok(()))?;
                 }
                 break;
             }
             if let Stage::Affine(layer) = stages[0][i] {
-                batches = layer.apply_together(&batches);
+                if !batches.is_empty() {
+                    batches = layer.apply_together(&batches);
+                }
                 continue;
             }
-            for ((stages, batch), kinks) in stages.iter_mut().zip(&mut batches).zip(&mut kinks) {
-                match &mut stages[i..] {
-                    [Stage::Rectify(last)] => last.kinks(batch, &mut |kink| kinks.push(kink)),
-                    stages => *batch = stages[0].apply(batch, kinks),
+            let mut room = values;
+            let (mut still_open, mut next) = (Vec::new(), Vec::new());
+            for (s, batch) in open.into_iter().zip(batches) {
+                let out = one_stage(&mut stages[s][i..], &batch, &ways[s], room)?;
+                if let Some(out) = out {
+                    room = room.saturating_sub(out.values());
+                    still_open.push(s);
+                    next.push(out);
                 }
             }
+            (open, batches) = (still_open, next);
         }
-        kinks.into_iter().map(ordered).collect()
+        Ok(ways.into_iter().map(Way::into_kinks).collect())
     }
 
     fn stages(&self, segment: &Segment) -> Vec<Stage<'_>> {
@@ -191,12 +290,6 @@ impl<'a> Propagation<'a> {
             }
         }
         stages
-    }
-
-    /// Takes the segment through the stages; `kinks` gets the kinks, out of order, `pieces` sees consecutive pieces with the
-    /// last stage's units.
-    fn walk(&self, segment: &Segment, mut stages: Vec<Stage>, kinks: &mut Vec<Kink>, pieces: &mut dyn FnMut(&Pieces)) {
-        advance(&mut stages, self.start(segment), kinks, pieces);
     }
 
     /// The segment as one piece of the first layer's inputs.
@@ -222,20 +315,57 @@ pub(super) fn in_network_order(network: &Network, data: &[f64]) -> Vec<f64> {
     out
 }
 
-/// Takes a batch through the stages that are left.
-fn advance(stages: &mut [Stage], mut batch: Pieces, kinks: &mut Vec<Kink>, pieces: &mut dyn FnMut(&Pieces)) {
-    for i in 0..stages.len() {
-        let most = (BATCH_VALUES / batch.width()).max(1);
-        if batch.len() > most {
-            for from in (0..batch.len()).step_by(most) {
-                let part = batch.part(from, batch.len().min(from + most));
-                advance(&mut stages[i..], part, kinks, pieces);
-            }
-            return;
-        }
-        batch = stages[i].apply(&batch, kinks);
+/// Takes a batch through the stages that are left; `pieces` sees consecutive pieces with the last stage's units.
+fn advance(
+    stages: &mut [Stage],
+    batch: Pieces,
+    way: &Way,
+    pieces: &mut dyn FnMut(&Pieces) -> Result<(), Ended>,
+) -> Result<(), Ended> {
+    let Some((stage, rest)) = stages.split_first_mut() else { return pieces(&batch) };
+    let values = way.limits.batch_values();
+    let most = (values / batch.width()).min(WIDER * values / stage.width(batch.width())).max(1);
+    let mut apply = |batch: &Pieces| {
+        way.limits.go_on()?;
+        stage.apply(batch, way, &mut |next| {
+            way.count()?;
+            advance(rest, next, way, pieces)
+        })
+    };
+    if batch.len() <= most {
+        return apply(&batch);
     }
-    pieces(&batch);
+    for from in (0..batch.len()).step_by(most) {
+        apply(&batch.part(from, batch.len().min(from + most)))?;
+    }
+    Ok(())
+}
+
+/// Takes a batch through the first of the stages. If more than `room` values come out, it goes through all of them.
+fn one_stage(stages: &mut [Stage], batch: &Pieces, way: &Way, room: usize) -> Result<Option<Pieces>, Ended> {
+    if let [Stage::Rectify(last)] = stages {
+        last.kinks(batch, &mut |kink| way.kinks.borrow_mut().push(kink));
+        way.count()?;
+        return Ok(None);
+    }
+    let (stage, rest) = stages.split_first_mut().expect("a stage is left");
+    let (mut kept, mut alone): (Option<Pieces>, bool) = (None, false);
+    stage.apply(batch, way, &mut |part| {
+        let all = match kept.take() {
+            Some(mut before) => {
+                before.append(&part);
+                before
+            }
+            None => part,
+        };
+        alone |= all.values() > room;
+        if alone {
+            return advance(rest, all, way, &mut |_| Ok(()));
+        }
+        kept = Some(all);
+        Ok(())
+    })?;
+    Ok(kept)
 }
 
 /// Kinks in the order of the segment; at one point in the order of layers and units.

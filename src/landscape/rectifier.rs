@@ -1,8 +1,8 @@
 //! Rectifiers: pieces are cut where a unit changes its state.
 
 use super::{
-    Pieces,
-    propagation::{Change, Kink},
+    Ended, Pieces,
+    propagation::{Change, Kink, Next},
     roots::{RootFinder, SignChanges},
 };
 use crate::network::Rectifier;
@@ -31,25 +31,38 @@ impl Rectify {
         Self { rectifier, layer, merge, last: Vec::new(), finder: RootFinder::default() }
     }
 
-    /// The rectified units, on pieces where no unit changes its state; `kink` hears of every change.
+    /// The rectified units, on pieces where no unit changes its state, handed on whenever there are `most` pieces; `kink` hears of
+    /// every change.
     ///
     /// Batches of one segment must come in order: the states at the end of one are compared with the beginning of the
     /// next.
-    pub fn apply(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) -> Pieces {
+    ///
+    /// # Errors
+    /// That of `next`.
+    pub fn apply(&mut self, a: &Pieces, most: usize, kink: &mut dyn FnMut(Kink), next: Next) -> Result<(), Ended> {
         let mut out = Pieces::empty(a.bounds()[0], a.width(), a.degree());
         // As many pieces come out as go in, and one more for every kink.
-        out.reserve(a.len() + a.len() / 2);
-        self.cut(a, kink, &mut |p, from, to, slopes| out.push_scaled(a, p, from, to, slopes));
-        out
+        out.reserve((a.len() + a.len() / 2).min(most));
+        self.cut(a, kink, &mut |p, from, to, slopes| {
+            out.push_scaled(a, p, from, to, slopes);
+            if out.len() >= most { next(out.take()) } else { Ok(()) }
+        })?;
+        if out.is_empty() { Ok(()) } else { next(out) }
     }
 
     /// The kinks alone, where nothing comes behind the rectifier.
     pub fn kinks(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink)) {
-        self.cut(a, kink, &mut |_, _, _, _| ());
+        let done = self.cut(a, kink, &mut |_, _, _, _| Ok(()));
+        debug_assert!(done.is_ok(), "nobody ends it");
     }
 
     /// Goes through the pieces; `part` gets the parts `from..to` of piece `p` on which no unit changes its state, with the units' slopes.
-    fn cut(&mut self, a: &Pieces, kink: &mut dyn FnMut(Kink), part: &mut impl FnMut(usize, f64, f64, &[f64])) {
+    fn cut(
+        &mut self,
+        a: &Pieces,
+        kink: &mut dyn FnMut(Kink),
+        part: &mut impl FnMut(usize, f64, f64, &[f64]) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
         let width = a.width();
         let negative = self.rectifier.negative_slope();
         let slope_of = |active: bool| if active { 1.0 } else { negative };
@@ -80,7 +93,7 @@ impl Rectify {
             while let Some(&(first, _)) = rest.first() {
                 let together = rest.partition_point(|(at, _)| *at <= first + self.merge);
                 let at = left + first;
-                part(p, from, at, &slopes);
+                part(p, from, at, &slopes)?;
                 units.clear();
                 units.extend(rest[..together].iter().map(|(_, unit)| *unit));
                 units.sort_unstable();
@@ -93,10 +106,11 @@ impl Rectify {
                 }
                 (from, rest) = (at, &rest[together..]);
             }
-            part(p, from, right, &slopes);
+            part(p, from, right, &slopes)?;
             self.last.clear();
             self.last.extend_from_slice(&states);
         }
+        Ok(())
     }
 
     /// States at the left end and crossings of units that are `value + slope u` on a piece.

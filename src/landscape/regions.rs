@@ -4,6 +4,7 @@
 //! a straight line there. Each layer cuts the regions of the one below, so the regions are polygons, found without sampling.
 
 use super::{
+    Ended, Limits,
     affine::Affine,
     pool::{mean, sources},
     propagation::{MERGE, in_network_order},
@@ -66,6 +67,8 @@ pub enum RegionError {
     SeveralLayers,
     #[error("there are more than {most} regions; choose a smaller range")]
     TooMany { most: usize },
+    #[error(transparent)]
+    Ended(#[from] Ended),
 }
 
 /// Regions of one layer: polygons with every unit as an affine function on each.
@@ -85,16 +88,110 @@ impl Layer {
     fn unit(&self, p: usize, unit: usize) -> [f64; 3] {
         [0, 1, 2].map(|plane| self.row(plane, p)[unit])
     }
+
+    fn empty(width: usize) -> Self {
+        Self { polygons: Vec::new(), width, planes: [Vec::new(), Vec::new(), Vec::new()] }
+    }
+
+    /// The polygons `from..to` alone.
+    fn part(&self, from: usize, to: usize) -> Self {
+        let plane = |k: usize| self.planes[k][from * self.width..to * self.width].to_vec();
+        Self { polygons: self.polygons[from..to].to_vec(), width: self.width, planes: [0, 1, 2].map(plane) }
+    }
+}
+
+/// What a layer does to polygons.
+enum Stage<'a> {
+    /// With the weights' own two directions, if they move.
+    Affine(Affine<'a>, Option<[Affine<'a>; 2]>),
+    Rectify(Rectifier),
+    MaxPool(&'a Pool),
+    AveragePool(&'a Pool),
+}
+
+/// What is the same for all layers.
+struct Search<'a> {
+    /// Points nearer than this are one.
+    near: f64,
+    /// Regions at most.
+    most: usize,
+    limits: &'a Limits<'a>,
+    found: Vec<Region>,
+}
+
+/// Bytes that are counted for a region beside its numbers: its corners, its rows in the tables and in the figures.
+const REGION_BYTES: usize = 2000;
+
+impl Search<'_> {
+    /// Polygons of so many units that go through a layer together.
+    fn at_once(&self, width: usize) -> usize {
+        (self.limits.batch_values() / width).max(1)
+    }
+
+    /// Fails if a polygon alone has too many parts.
+    fn check(&self, parts: usize) -> Result<(), RegionError> {
+        self.limits.go_on()?;
+        if self.found.len() + parts > self.most { Err(RegionError::TooMany { most: self.most }) } else { Ok(()) }
+    }
+
+    /// Takes polygons through the layers that are left, some of them at a time: their parts come out in the same order.
+    fn advance(&mut self, stages: &[Stage], layer: Layer) -> Result<(), RegionError> {
+        let Some((stage, rest)) = stages.split_first() else { return self.keep(layer) };
+        let (count, at_once) = (layer.polygons.len(), self.at_once(layer.width));
+        if count <= at_once {
+            return self.apply(stage, rest, layer);
+        }
+        for from in (0..count).step_by(at_once) {
+            self.apply(stage, rest, layer.part(from, count.min(from + at_once)))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, stage: &Stage, rest: &[Stage], layer: Layer) -> Result<(), RegionError> {
+        self.limits.go_on()?;
+        match stage {
+            Stage::Affine(affine, moving) => {
+                let count = layer.polygons.len();
+                let mut planes = [0, 1, 2].map(|k| affine.linear(&layer.planes[k], count, k == 0));
+                for (k, step) in moving.iter().flatten().enumerate() {
+                    planes[k + 1] = step.linear(&layer.planes[0], count, true);
+                }
+                self.advance(rest, Layer { polygons: layer.polygons, width: affine.width(), planes })
+            }
+            Stage::AveragePool(pool) => {
+                let (sources, places) = (sources(pool), pool.size * pool.size);
+                let planes = layer.planes.map(|plane| mean(&plane, layer.width, &sources, places));
+                self.advance(rest, Layer { polygons: layer.polygons, width: pool.output.len(), planes })
+            }
+            Stage::Rectify(rectifier) => self.rectify(rest, &layer, *rectifier),
+            Stage::MaxPool(pool) => self.max_pool(rest, &layer, pool),
+        }
+    }
+
+    /// Hands a full batch on.
+    fn hand_on(&mut self, rest: &[Stage], out: &mut Layer) -> Result<(), RegionError> {
+        let full = std::mem::replace(out, Layer::empty(out.width));
+        if full.polygons.is_empty() { Ok(()) } else { self.advance(rest, full) }
+    }
+
+    fn keep(&mut self, layer: Layer) -> Result<(), RegionError> {
+        self.check(layer.polygons.len())?;
+        self.limits.take(layer.polygons.len() * (3 * layer.width * size_of::<f64>() + REGION_BYTES))?;
+        let outputs = |p: usize| [0, 1, 2].map(|k| layer.row(k, p).to_vec());
+        let regions = layer.polygons.iter().enumerate();
+        self.found.extend(regions.map(|(p, polygon)| Region { polygon: polygon.clone(), outputs: outputs(p) }));
+        Ok(())
+    }
 }
 
 /// All regions of the network on a rectangle of the plane, at most `most` of them.
 ///
 /// # Errors
-/// If weights of several layers move, or there are more regions.
+/// If weights of several layers move, there are more regions, or the limits are reached.
 ///
 /// # Panics
 /// If a vector does not have the network's length.
-pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Region>, RegionError> {
+pub fn regions(network: &Network, plane: &Plane, most: usize, limits: &Limits) -> Result<Vec<Region>, RegionError> {
     let (steps, moving) = match plane.directions {
         Directions::Inputs(_) => ([None, None], 0),
         Directions::Weights(steps) => (steps.map(Some), moving_block(network, steps)?),
@@ -108,39 +205,21 @@ pub fn regions(network: &Network, plane: &Plane, most: usize) -> Result<Vec<Regi
     };
     let planes = planes.map(|data| in_network_order(network, data));
     let corners = vec![[u0, v0], [u1, v0], [u1, v1], [u0, v1]];
-    let mut layer = Layer { polygons: vec![corners], width: network.inputs(), planes };
+    let layer = Layer { polygons: vec![corners], width: network.inputs(), planes };
+    let mut stages = Vec::new();
     for (l, block) in network.blocks().iter().enumerate() {
-        let affine = Affine::new(block, plane.weights, None);
-        let count = layer.polygons.len();
-        let mut planes = [0, 1, 2].map(|k| affine.linear(&layer.planes[k], count, k == 0));
-        if l == moving {
-            for (k, step) in steps.iter().enumerate() {
-                if let Some(step) = step {
-                    planes[k + 1] = Affine::new(block, step, None).linear(&layer.planes[0], count, true);
-                }
-            }
-        }
-        layer = Layer { polygons: layer.polygons, width: affine.width(), planes };
-        if let Some(rectifier) = block.rectifier {
-            layer = rectify(layer, rectifier, near, most)?;
-        }
-        layer = match &block.pool {
-            Some(pool) if pool.pooling == Pooling::Max => max_pool(layer, pool, near, most)?,
-            Some(pool) => {
-                let (sources, places) = (sources(pool), pool.size * pool.size);
-                let planes = layer.planes.map(|plane| mean(&plane, layer.width, &sources, places));
-                Layer { polygons: layer.polygons, width: pool.output.len(), planes }
-            }
-            None => layer,
-        };
+        let moves = (l == moving).then(|| Some([steps[0]?, steps[1]?])).flatten();
+        let directions = moves.map(|steps| steps.map(|step| Affine::new(block, step, None)));
+        stages.push(Stage::Affine(Affine::new(block, plane.weights, None), directions));
+        stages.extend(block.rectifier.map(Stage::Rectify));
+        stages.extend(block.pool.as_ref().map(|pool| match pool.pooling {
+            Pooling::Max => Stage::MaxPool(pool),
+            Pooling::Average => Stage::AveragePool(pool),
+        }));
     }
-    let outputs = |p: usize| [0, 1, 2].map(|k| layer.row(k, p).to_vec());
-    Ok(layer
-        .polygons
-        .iter()
-        .enumerate()
-        .map(|(p, polygon)| Region { polygon: polygon.clone(), outputs: outputs(p) })
-        .collect())
+    let mut search = Search { near, most, limits, found: Vec::new() };
+    search.advance(&stages, layer)?;
+    Ok(search.found)
 }
 
 /// The one block whose weights move.
@@ -151,59 +230,64 @@ fn moving_block(network: &Network, steps: [&[f64]; 2]) -> Result<usize, RegionEr
     if moving.next().is_some() { Err(RegionError::SeveralLayers) } else { Ok(first) }
 }
 
-/// Cuts every polygon along the kinks of all units, and rectifies them.
-fn rectify(layer: Layer, rectifier: Rectifier, near: f64, most: usize) -> Result<Layer, RegionError> {
-    let mut out = Layer { polygons: Vec::new(), width: layer.width, planes: [Vec::new(), Vec::new(), Vec::new()] };
-    for (p, polygon) in layer.polygons.iter().enumerate() {
-        let mut parts = vec![polygon.clone()];
-        for unit in 0..layer.width {
-            let line = layer.unit(p, unit);
-            if crosses(polygon, line, near) {
-                parts = parts.into_iter().flat_map(|part| cut(part, line, near)).collect();
-                if out.polygons.len() + parts.len() > most {
-                    return Err(RegionError::TooMany { most });
+impl Search<'_> {
+    /// Cuts every polygon along the kinks of all units, and rectifies them.
+    fn rectify(&mut self, rest: &[Stage], layer: &Layer, rectifier: Rectifier) -> Result<(), RegionError> {
+        let (mut out, at_once, near) = (Layer::empty(layer.width), self.at_once(layer.width), self.near);
+        for (p, polygon) in layer.polygons.iter().enumerate() {
+            let mut parts = vec![polygon.clone()];
+            for unit in 0..layer.width {
+                let line = layer.unit(p, unit);
+                if crosses(polygon, line, near) {
+                    parts = parts.into_iter().flat_map(|part| cut(part, line, near)).collect();
+                    self.check(parts.len())?;
+                }
+            }
+            for part in parts {
+                let inside = middle(&part);
+                let slopes: Vec<f64> =
+                    (0..layer.width).map(|unit| rectifier.derivative(value(layer.unit(p, unit), inside))).collect();
+                for (k, plane) in out.planes.iter_mut().enumerate() {
+                    plane.extend(layer.row(k, p).iter().zip(&slopes).map(|(v, slope)| v * slope));
+                }
+                out.polygons.push(part);
+                if out.polygons.len() >= at_once {
+                    self.hand_on(rest, &mut out)?;
                 }
             }
         }
-        for part in parts {
-            let inside = middle(&part);
-            let slopes: Vec<f64> =
-                (0..layer.width).map(|unit| rectifier.derivative(value(layer.unit(p, unit), inside))).collect();
-            for (k, plane) in out.planes.iter_mut().enumerate() {
-                plane.extend(layer.row(k, p).iter().zip(&slopes).map(|(v, slope)| v * slope));
-            }
-            out.polygons.push(part);
-        }
+        self.hand_on(rest, &mut out)
     }
-    Ok(out)
-}
 
-/// Cuts every polygon where two places of a window share its largest value, and keeps the largest.
-fn max_pool(layer: Layer, pool: &Pool, near: f64, most: usize) -> Result<Layer, RegionError> {
-    let (sources, places, width) = (sources(pool), pool.size * pool.size, pool.output.len());
-    let mut out = Layer { polygons: Vec::new(), width, planes: [Vec::new(), Vec::new(), Vec::new()] };
-    for (p, polygon) in layer.polygons.iter().enumerate() {
-        let lines = |window: &[usize]| -> Vec<[f64; 3]> { window.iter().map(|unit| layer.unit(p, *unit)).collect() };
-        let mut parts = vec![polygon.clone()];
-        for window in sources.chunks_exact(places) {
-            let lines = lines(window);
-            parts = parts.into_iter().flat_map(|part| envelope(part, &lines, near)).collect();
-            if out.polygons.len() + parts.len() > most {
-                return Err(RegionError::TooMany { most });
-            }
-        }
-        for part in parts {
-            let inside = middle(&part);
+    /// Cuts every polygon where two places of a window share its largest value, and keeps the largest.
+    fn max_pool(&mut self, rest: &[Stage], layer: &Layer, pool: &Pool) -> Result<(), RegionError> {
+        let (sources, places, width) = (sources(pool), pool.size * pool.size, pool.output.len());
+        let (mut out, at_once, near) = (Layer::empty(width), self.at_once(layer.width), self.near);
+        for (p, polygon) in layer.polygons.iter().enumerate() {
+            let lines =
+                |window: &[usize]| -> Vec<[f64; 3]> { window.iter().map(|unit| layer.unit(p, *unit)).collect() };
+            let mut parts = vec![polygon.clone()];
             for window in sources.chunks_exact(places) {
-                let winner = window[highest(&lines(window), inside)];
-                for (plane, v) in out.planes.iter_mut().zip(layer.unit(p, winner)) {
-                    plane.push(v);
+                let lines = lines(window);
+                parts = parts.into_iter().flat_map(|part| envelope(part, &lines, near)).collect();
+                self.check(parts.len())?;
+            }
+            for part in parts {
+                let inside = middle(&part);
+                for window in sources.chunks_exact(places) {
+                    let winner = window[highest(&lines(window), inside)];
+                    for (plane, v) in out.planes.iter_mut().zip(layer.unit(p, winner)) {
+                        plane.push(v);
+                    }
+                }
+                out.polygons.push(part);
+                if out.polygons.len() >= at_once {
+                    self.hand_on(rest, &mut out)?;
                 }
             }
-            out.polygons.push(part);
         }
+        self.hand_on(rest, &mut out)
     }
-    Ok(out)
 }
 
 /// The first of the lines that are highest at a point.

@@ -1,6 +1,9 @@
 //! What an optimizer's update crosses: kinks per datapoint, and the decrease that the Taylor loss predicted.
 
-use super::{Change, Datapoint, Path, Propagation, Segment, Target, path::loss_along, profile::tangent};
+use super::{
+    Change, Datapoint, Ended, Limits, Path, Propagation, Segment, Target, path::loss_along, profile::tangent,
+    propagation::KINK_BYTES,
+};
 use crate::{
     kernels::real::{dot, norm},
     loss::{Loss, Targets},
@@ -43,6 +46,9 @@ pub fn target<'a>(examples: &Examples<'a, f64>, row: usize) -> Target<'a> {
 
 /// Measures the update from the flat weights `before` to `after` on the minibatch `rows`.
 ///
+/// # Errors
+/// If the limits end it.
+///
 /// # Panics
 /// If there are no rows or the weights do not fit the network.
 pub fn measure(
@@ -52,21 +58,23 @@ pub fn measure(
     rows: &[u32],
     before: &[f64],
     after: &[f64],
-) -> Update {
+    limits: &Limits,
+) -> Result<Update, Ended> {
     let step: Vec<f64> = after.iter().zip(before).map(|(b, a)| b - a).collect();
-    let propagation = Propagation::new(network, before, Some(&step));
+    let propagation = Propagation::new(network, before, Some(&step)).within(limits);
     // Per datapoint: losses before and after, the Taylor loss, kinks, changed units.
-    let each: Vec<[f64; 5]> = rows
+    let each: Result<Vec<[f64; 5]>, Ended> = rows
         .par_iter()
         .map(|row| {
             let row = *row as usize;
             let input = &examples.inputs[row * examples.features..][..examples.features];
             let target = target(examples, row);
-            let (value, slope) = tangent(&propagation, &Datapoint { input, step: None, target });
+            let (value, slope) = tangent(&propagation, &Datapoint { input, step: None, target })?;
             let taylor: Vec<f64> = value.iter().zip(&slope).map(|(f, df)| f + df).collect();
-            let end: Path = propagation.path(&Segment::at_rest(input, 1.0, 1.0));
+            let end: Path = propagation.try_path(&Segment::at_rest(input, 1.0, 1.0))?;
+            limits.give_back(end.bytes());
             let loss_of = |f: &[f64]| loss_along(loss, f, &slope, target, 0.0).0;
-            let kinks = propagation.kinks(&Segment::at_rest(input, 0.0, 1.0));
+            let kinks = propagation.try_kinks_of(&[Segment::at_rest(input, 0.0, 1.0)])?.swap_remove(0);
             // Each unit's first and last state on the way.
             let mut states: BTreeMap<(usize, usize), (usize, usize)> = BTreeMap::new();
             for kink in &kinks {
@@ -78,9 +86,11 @@ pub fn measure(
                 states.entry((kink.layer, kink.unit)).and_modify(|(_, last)| *last = to).or_insert((from, to));
             }
             let changed = states.values().filter(|(first, last)| first != last).count();
-            [loss_of(&value), loss_of(&end.on(0, 1.0).0), loss_of(&taylor), kinks.len() as f64, changed as f64]
+            limits.give_back(kinks.len() * KINK_BYTES);
+            Ok([loss_of(&value), loss_of(&end.on(0, 1.0).0), loss_of(&taylor), kinks.len() as f64, changed as f64])
         })
         .collect();
+    let each = each?;
     let mean = |i: usize| each.iter().map(|values| values[i]).sum::<f64>() / rows.len() as f64;
     let mut engine = RoundEngine::new(network, loss, rows.len());
     let mut gradient = |weights: &[f64]| {
@@ -89,7 +99,7 @@ pub fn measure(
     };
     let (g, h) = (gradient(before), gradient(after));
     let norms = norm(&g) * norm(&h);
-    Update {
+    Ok(Update {
         before: mean(0),
         after: mean(1),
         taylor: mean(2),
@@ -98,5 +108,5 @@ pub fn measure(
         kinks: mean(3),
         changed: mean(4),
         cosine: (norms > 0.0).then(|| (dot(&g, &h) / norms).clamp(-1.0, 1.0)),
-    }
+    })
 }

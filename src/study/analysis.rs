@@ -7,7 +7,7 @@ use crate::{
     loss::{Loss, Targets},
     network::Network,
     study::{
-        budget::window_bytes,
+        budget::whole_window_bytes,
         tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     },
     taylor::{
@@ -137,7 +137,8 @@ impl<T: Real> Analysis<T> {
         }
         Self {
             tracker,
-            stream: streams.then(|| NeuronStream::new(network, loss, regret, settings.batch)),
+            stream: streams
+                .then(|| NeuronStream::new(network, loss, regret, settings.batch).within(regret, settings.memory)),
             stream_prefixes,
             window: WindowRecorder::new(if needs_window { chosen } else { Vec::new() }),
             activations: (!probe.is_empty() && !network.hidden_blocks().is_empty()).then(|| {
@@ -245,7 +246,9 @@ impl<T: Real> Analysis<T> {
         };
         let batch = self.settings.batch;
         let dense = !self.network.has_convolutions();
-        let fits = dense && window_bytes(&self.network, self.loss, rounds, batch) <= self.settings.memory;
+        let kept: usize = self.window.states.iter().map(|state| size_of_val(&state[..])).sum();
+        let whole = whole_window_bytes(&self.network, self.loss, settings, (rounds, batch), examples.inputs.len());
+        let fits = dense && whole.saturating_add(kept) <= self.settings.memory;
         if !fits {
             if dense {
                 progress(Stage::Note(
@@ -261,8 +264,10 @@ impl<T: Real> Analysis<T> {
                 states: &self.window.states,
                 rows: &self.window.rows,
             };
-            let memory = self.settings.memory;
-            let search = clock.time("linearization", || MatrixFree::new(sample, &lengths, settings, memory));
+            let memory = self.settings.memory.saturating_sub(kept);
+            let stop = work.stop();
+            let new = || MatrixFree::until(sample, &lengths, settings, memory, stop);
+            let search = clock.time("linearization", new).ok_or(Halted)?;
             let scales = [(Scale::Layer, "layer scale"), (Scale::Network, "network scale")];
             let searches: Vec<(&str, usize)> = scales
                 .into_iter()
@@ -369,6 +374,7 @@ impl WholeWindow<'_> {
         let Self { network, loss, examples, batch, states, rows, lengths, settings } = self;
         let window = || Window::new(network, loss, examples, batch, Cow::Owned(states), rows);
         let mut exact = clock.time("linearization", window);
+        work.go_on()?;
         if settings.has(Scale::Neuron) && !loss.is_quadratic() {
             progress(Stage::Phase { name: "neuron scale", work: neuron::work(network, lengths, settings) });
             for n in lengths {
@@ -381,11 +387,14 @@ impl WholeWindow<'_> {
         }
         if settings.has(Scale::Network) {
             clock.time("linearization", || exact.find_frames());
+            work.go_on()?;
         }
         let fast = clock.time("linearization", || exact.to_f32());
-        let preconditioners =
-            clock.time("linearization", || Preconditioners::new(&exact, lengths, settings.has(Scale::Network)));
         let stop = work.stop();
+        let beside_output = settings.has(Scale::Network);
+        let preconditioners = clock
+            .time("linearization", || Preconditioners::until(&exact, lengths, beside_output, stop))
+            .ok_or(Halted)?;
         let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
         let comparators = settings.comparators.of(ClosedForm::No).len();
         let layers = layer::work(network, loss, lengths, settings);

@@ -5,7 +5,7 @@ use crate::{
     loss::Loss,
     network::Network,
     study::tables::Scale,
-    taylor::{RegretSettings, frame},
+    taylor::{RegretSettings, frame, room},
 };
 use std::path::Path;
 
@@ -37,6 +37,49 @@ pub fn window_bytes(network: &Network, loss: Loss, rounds: usize, batch: usize) 
     rounds.saturating_mul(values).saturating_mul(size_of::<f64>() + size_of::<f32>())
 }
 
+/// What the analysis of so many rounds of a dense network takes once they have gone by, in bytes, if all of them are linearized at once:
+/// that, the data and the weights in `f64`, preconditioners, and the bases of searches.
+pub fn whole_window_bytes(
+    network: &Network,
+    loss: Loss,
+    settings: &RegretSettings,
+    (rounds, batch): (usize, usize),
+    inputs: usize,
+) -> usize {
+    let wide = (inputs + rounds * network.parameters()) * size_of::<f64>();
+    let basis = room::basis_bytes(network, settings, room::whole_basis(settings));
+    let search = room::least_search_bytes(network, settings, batch).saturating_add(basis);
+    // Vectors that grow, and what is at work on a few rounds.
+    let more = 4;
+    let all = window_bytes(network, loss, rounds, batch).saturating_add(wide);
+    all.saturating_add(all / more).saturating_add(search)
+}
+
+/// Buffers of so many bytes are the program's own, and no matter of `--memory`.
+const OWN: usize = 16 << 20;
+
+/// The least that an analysis needs of `--memory`, in bytes: what it keeps while rounds go by ([`observed_bytes`]), and either what the
+/// closed form at neuron scale works with meanwhile or what searches take afterwards.
+pub fn needed_bytes(
+    network: &Network,
+    loss: Loss,
+    settings: &RegretSettings,
+    (planned, batch): (usize, usize),
+    size: usize,
+) -> usize {
+    let observed = observed_bytes(network, loss, settings, planned, size);
+    let stream = if size == size_of::<f64>() {
+        room::least_stream_bytes::<f64>(network, loss, settings)
+    } else {
+        room::least_stream_bytes::<f32>(network, loss, settings)
+    };
+    let streams = settings.streams(network, loss);
+    let searches =
+        settings.has(Scale::Layer) || settings.has(Scale::Network) || (settings.has(Scale::Neuron) && !streams);
+    let search = if searches { room::least_search_bytes(network, settings, batch) } else { 0 };
+    observed.max(observed.saturating_add(stream.max(search)).saturating_sub(OWN))
+}
+
 /// Fails if what must be kept in memory is more than `allowed`.
 pub(super) fn check_memory(needed: usize, allowed: usize) -> Result<(), StudyError> {
     if needed > allowed { Err(StudyError::Memory { needed: size(needed), allowed: size(allowed) }) } else { Ok(()) }
@@ -44,7 +87,9 @@ pub(super) fn check_memory(needed: usize, allowed: usize) -> Result<(), StudyErr
 
 /// Fails if the disk that `folder` is on has no room for `needed` bytes, where the system tells.
 pub(super) fn check_disk(folder: &Path, needed: usize) -> Result<(), StudyError> {
-    match free_space(folder) {
+    // The folder itself need not be there yet.
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    match free_space(there) {
         Some(free) if free < needed as u64 => Err(StudyError::Disk {
             path: folder.to_owned(),
             needed: size(needed),

@@ -10,7 +10,7 @@ use super::{
     experiment::{Experiment, load},
     inputs::Inputs,
     lock::Lock,
-    run::{Event, Ran, RunOptions, Study, read_summary, write, write_json},
+    run::{Event, RunOptions, Study, read_summary, write, write_json},
     tables::{OptimizerSummary, Summary},
     trial::refuse_foreign,
 };
@@ -46,9 +46,13 @@ pub(super) struct Before {
     has_traces: bool,
 }
 
-/// The way to `experiment` from the run in the folder of `options`, whose lock is held.
-pub(super) fn way(experiment: &Experiment, options: &RunOptions, inputs: &Inputs) -> Result<Way, StudyError> {
-    let out = options.out;
+/// The way to `experiment` from the run in `out`, whose lock is held.
+pub(super) fn way(
+    experiment: &Experiment,
+    options: &RunOptions,
+    out: &Path,
+    inputs: &Inputs,
+) -> Result<Way, StudyError> {
     refuse_foreign(out, "summary.json")?;
     take_place(out)?;
     let there = experiment_in(out)?;
@@ -144,7 +148,8 @@ impl Before {
     }
 
     /// Makes the run of `study` beside this one, and puts it in its place if nothing complete is lost by that.
-    pub fn replace(self, study: &Study, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
+    /// Gives its summary, and the folder that it is in.
+    pub fn replace(self, study: &Study, events: &mut dyn FnMut(Event)) -> Result<(Summary, PathBuf), StudyError> {
         let (out, apart) = (&self.out, self.out.join(FOLDER));
         let (lock, resumed) = begin(&apart, study.experiment)?;
         let shown = out.display();
@@ -152,19 +157,20 @@ impl Before {
             text: &format!("{}; the results in {shown} stay until the new ones are complete", self.asked()),
         });
         let keep_trace = study.options.keep_trace || self.has_traces;
-        let options = RunOptions { out: &apart, keep_trace, ..*study.options };
-        let study = Study { options: &options, before: Some(&self), ..*study };
+        let options = RunOptions { keep_trace, ..*study.options };
+        let study = Study { options: &options, out: &apart, before: Some(&self), ..*study };
+        study.check_disk(&[])?;
         let summary = study.run_in_place(resumed, events)?;
         drop(lock);
         if !self.is_outdone_by(study.experiment, &summary) {
             let way = if summary.status == "failed" { "" } else { "; the same command goes on with it" };
             let text = format!("{shown} is as it was, and what was asked for is in {}{way}", apart.display());
             events(Event::Note { text: &text });
-            return Ok(Ran { summary, folder: apart });
+            return Ok((summary, apart));
         }
         write(&apart.join(READY), b"")?;
         take_place(out)?;
-        Ok(Ran { summary, folder: self.out })
+        Ok((summary, self.out))
     }
 
     /// In words, what more is asked for.

@@ -57,7 +57,7 @@ impl Study<'_> {
     ) -> Result<OptimizerSummary, StudyError> {
         let config = &self.experiment.optimizer[index];
         let target = self.experiment.training.target;
-        let folder = self.options.out.join(label);
+        let folder = self.out.join(label);
         std::fs::create_dir_all(&folder).map_err(|source| StudyError::Write { path: folder.clone(), source })?;
         let (train, test) = (TypedSplit::<T>::new(&self.dataset.train), TypedSplit::<T>::new(&self.dataset.test));
         let validation = self.validation.map(TypedSplit::<T>::new);
@@ -161,7 +161,7 @@ impl<T: Real> Course<'_, T> {
     fn start(&self, keep_trace: bool, known: bool, events: &mut dyn FnMut(Event)) -> Result<State<T>, StudyError> {
         let Study { experiment, network, options, minibatches, .. } = *self.study;
         let (planned, per_epoch) = (self.study.planned_rounds(), minibatches.rounds_per_epoch());
-        self.study.inputs.check_weights(experiment, options.out)?;
+        self.study.inputs.check_weights(experiment, self.study.out)?;
         let regret = experiment.regret.settings(per_epoch, network.layers());
         let settings = AnalysisSettings {
             regret: if known { RegretSettings { scales: Vec::new(), ..regret } } else { regret },

@@ -36,6 +36,19 @@ pub fn free_space(folder: &std::path::Path) -> Option<u64> {
     }
 }
 
+/// Resident memory of this process now in bytes, where the system tells.
+pub fn resident_memory() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// A number of `/proc/self/status`, in bytes.
+fn status(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
 fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -44,8 +57,5 @@ fn cpu_model() -> Option<String> {
 
 /// Largest resident memory of this process so far in bytes, where the system tells.
 pub fn peak_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
+    status("VmHWM:")
 }

@@ -12,9 +12,10 @@
 //! - [`landscape`]: the landscape along a segment, and figure 1
 //! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration
 //!   study
-//! - [`environment`]: the machine; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank
+//! - [`environment`]: the machine; [`allowance`]: memory that it lets us take; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank
 //!   correlation; [`numbers`]: how numbers are printed
 
+pub mod allowance;
 pub mod analysis;
 pub mod analyze;
 pub mod budget;

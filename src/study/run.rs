@@ -10,7 +10,7 @@ use super::{
     experiment::{Experiment, ExperimentError, Precision},
     inputs::Inputs,
     keeper::Interval,
-    lock::{LOCK_FILE, Lock},
+    lock::{Destination, Held, LOCK_FILE},
     paths::dataset_name,
     tables::{EpochRow, OptimizerSummary, RoundRow, SUMMARY_FORMAT, Summary, TableError, columns, write_rows},
 };
@@ -39,7 +39,7 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions<'a> {
     /// The run directory.
-    pub out: &'a Path,
+    pub out: Destination<'a>,
     /// Where the datasets lie.
     pub data: Option<&'a Path>,
     /// Keep each optimizer's trace.
@@ -252,17 +252,21 @@ impl<'a, T: Real> TypedSplit<'a, T> {
 }
 
 /// Prepares the run directory; says how the results and checkpoints in it may be used.
-fn prepare(experiment: &Experiment, options: &RunOptions, inputs: &Inputs) -> Result<(Lock, Way), StudyError> {
-    let out = options.out;
-    let fail = |source| StudyError::Write { path: out.to_owned(), source };
-    let config = out.join("experiment.toml");
-    if !config.exists() && out.exists() && holds_something(out, |_| false)? {
+fn prepare(experiment: &Experiment, options: &RunOptions, inputs: &Inputs) -> Result<(Held, Way), StudyError> {
+    if let Some(out) = options.out.folder()
+        && !out.join("experiment.toml").exists()
+        && out.exists()
+        && holds_something(out, |_| false)?
+    {
         return Err(StudyError::NotEmpty { path: out.to_owned() });
     }
-    std::fs::create_dir_all(out).map_err(fail)?;
-    let lock = Lock::take(out)?;
+    let held = options.out.take()?;
+    let out = &held.path;
+    let fail = |source| StudyError::Write { path: out.to_owned(), source };
+    let config = out.join("experiment.toml");
     if config.exists() && options.resume {
-        return Ok((lock, continued::way(experiment, options, inputs)?));
+        let way = continued::way(experiment, options, out, inputs)?;
+        return Ok((held, way));
     }
     if config.exists() && !options.overwrite {
         return Err(StudyError::Occupied { path: out.to_owned() });
@@ -277,7 +281,7 @@ fn prepare(experiment: &Experiment, options: &RunOptions, inputs: &Inputs) -> Re
         }
     }
     write(&config, experiment.to_toml().as_bytes())?;
-    Ok((lock, Way::Here { resumed: false }))
+    Ok((held, Way::Here { resumed: false }))
 }
 
 /// Whether a folder has anything but a lock, unfinished files, and what `beside` accepts.
@@ -303,25 +307,29 @@ pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
 }
 
 /// A run, done or not, and where it lies: in the folder that was named, or in one within it while it cannot yet replace another.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ran {
     pub summary: Summary,
     pub folder: PathBuf,
+    /// The folder that was named or found, which is nobody else's until this is dropped.
+    pub held: Held,
 }
 
 /// Trains and analyses every optimizer of an experiment, writing the run directory as it goes.
 ///
 /// # Errors
-/// If the experiment cannot be run, the directory holds something else, or a file cannot be read or written.
+/// If it cannot be run, in which case nothing is written; or if a file cannot be read or written.
 pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut(Event)) -> Result<Ran, StudyError> {
     let (mut dataset, network) = resolve(experiment, options.data)?;
     dataset.notes.iter().for_each(|text| events(Event::Note { text }));
     let inputs = Inputs::of(experiment, &dataset)?;
     let validation = set_aside(experiment, &mut dataset)?;
     let minibatches = Minibatches::new(dataset.train.len(), experiment.training.batch_size, experiment.seed)?;
+    let (Destination::Folder(named) | Destination::FirstFree(named)) = options.out;
     let study = Study {
         experiment,
         options,
+        out: named,
         dataset: &dataset,
         inputs: &inputs,
         validation: validation.as_ref(),
@@ -329,17 +337,32 @@ pub fn run(experiment: &Experiment, options: &RunOptions, events: &mut dyn FnMut
         minibatches: &minibatches,
         before: None,
     };
-    budget::check_memory(study.observed_bytes(), options.memory)?;
-    // A bad file is refused before anything is written.
-    initial_weights::<f64>(experiment, &network, experiment.seed)?;
-    let (_lock, way) = prepare(experiment, options, &inputs)?;
-    match way {
-        Way::Here { resumed } => {
-            let summary = study.run_in_place(resumed, events)?;
-            Ok(Ran { summary, folder: options.out.to_owned() })
-        }
-        Way::Apart(before) => before.replace(&study, events),
+    // Nothing is written for a run that cannot begin.
+    budget::check_memory(study.needed_bytes(), options.memory)?;
+    can_begin(experiment, &network, study.planned_rounds())?;
+    let known = if options.resume { read_summary(named)? } else { None };
+    study.check_disk(known.as_ref().map_or(&[], |summary| &summary.optimizers))?;
+    let (held, way) = prepare(experiment, options, &inputs)?;
+    if let Some(text) = held.warning() {
+        events(Event::Note { text: &text });
     }
+    let study = Study { out: &held.path, ..study };
+    let (summary, folder) = match way {
+        Way::Here { resumed } => (study.run_in_place(resumed, events)?, held.path.clone()),
+        Way::Apart(before) => before.replace(&study, events)?,
+    };
+    Ok(Ran { summary, folder, held })
+}
+
+/// Fails where an optimizer or the initial weights of an experiment cannot be had.
+pub(super) fn can_begin(experiment: &Experiment, network: &Network, planned: usize) -> Result<(), StudyError> {
+    if experiment.network.weights.is_some() {
+        initial_weights::<f32>(experiment, network, experiment.seed)?;
+    }
+    for config in &experiment.optimizer {
+        config.build_for::<f32>(network, planned)?;
+    }
+    Ok(())
 }
 
 /// Reads `summary.json` of a run directory; `None` if there is none.
@@ -365,6 +388,8 @@ pub(super) fn initial_weights<T: Real>(
 pub(super) struct Study<'a> {
     pub experiment: &'a Experiment,
     pub options: &'a RunOptions<'a>,
+    /// The run directory.
+    pub out: &'a Path,
     pub dataset: &'a Dataset,
     /// Checksums of what the experiment reads.
     pub inputs: &'a Inputs,
@@ -387,7 +412,7 @@ impl Study<'_> {
         if !dataset.notes.is_empty() {
             environment["data_notes"] = json!(dataset.notes);
         }
-        write_json(&options.out.join("environment.json"), &environment)?;
+        write_json(&self.out.join("environment.json"), &environment)?;
         let mut summary = Summary {
             format: SUMMARY_FORMAT,
             name: experiment.name.clone(),
@@ -403,16 +428,15 @@ impl Study<'_> {
             optimizers: Vec::new(),
         };
         let labels = experiment.labels();
-        let path = options.out.join("summary.json");
+        let path = self.out.join("summary.json");
         if resumed {
-            let known = read_summary(options.out)?.map(|summary| summary.optimizers).unwrap_or_default();
+            let known = read_summary(self.out)?.map(|summary| summary.optimizers).unwrap_or_default();
             summary.optimizers = known.into_iter().filter(OptimizerSummary::is_final).collect();
         }
         write_json(&path, &summary)?;
-        self.check_disk(&summary)?;
         for (index, label) in labels.iter().enumerate() {
             if let Some(done) = summary.optimizers.iter().find(|done| done.label == *label) {
-                course::clear(options.out, label)?;
+                course::clear(self.out, label)?;
                 match done.message.as_ref().filter(|_| done.status == "failed") {
                     Some(message) => events(Event::Note { text: &format!("{label}: failed, kept: {message}") }),
                     None => events(Event::Kept { label }),
@@ -430,7 +454,7 @@ impl Study<'_> {
             summary.optimizers.sort_by_key(|done| labels.iter().position(|label| *label == done.label));
             write_json(&path, &summary)?;
             if is_final {
-                course::clear(options.out, label)?;
+                course::clear(self.out, label)?;
             }
             if options.stop.load(Ordering::SeqCst) {
                 break;
@@ -455,20 +479,31 @@ impl Study<'_> {
         budget::observed_bytes(network, experiment.training.loss, &regret, self.planned_rounds(), weight)
     }
 
-    /// Whether the disk has room for a checkpoint and for the traces that are still to be written.
-    fn check_disk(&self, summary: &Summary) -> Result<(), StudyError> {
-        let out = self.options.out;
+    /// The least that the analysis of an optimizer takes.
+    fn needed_bytes(&self) -> usize {
+        let Study { experiment, network, minibatches, .. } = *self;
+        let regret = experiment.regret.settings(minibatches.rounds_per_epoch(), network.layers());
+        let (weight, batch) = (experiment.training.precision.bytes(), experiment.training.batch_size);
+        budget::needed_bytes(network, experiment.training.loss, &regret, (self.planned_rounds(), batch), weight)
+    }
+
+    /// Whether the disk has room for a checkpoint and for the traces that are still to be written; `known` are the
+    /// optimizers that the folder has.
+    pub fn check_disk(&self, known: &[OptimizerSummary]) -> Result<(), StudyError> {
         let rounds = (self.planned_rounds() + 1).saturating_mul(self.network.parameters());
         let trace = |label: &String| {
             let data = self.dataset.train.inputs.len() * size_of::<f32>();
             let data = if data <= course::EMBEDDED_DATA_BYTES { data } else { 0 };
             let whole = rounds.saturating_mul(self.experiment.training.precision.bytes()).saturating_add(data);
-            whole.saturating_sub(budget::folder_bytes(&out.join(label).join("trace")))
+            let is_there = self.options.resume;
+            let there = if is_there { budget::folder_bytes(&self.out.join(label).join("trace")) } else { 0 };
+            whole.saturating_sub(there)
         };
         let labels = self.experiment.labels();
-        let open = labels.iter().filter(|label| summary.optimizers.iter().all(|done| done.label != **label));
+        let is_done = |label: &String| known.iter().any(|done| done.is_final() && done.label == *label);
+        let open = labels.iter().filter(|label| !is_done(label));
         let traces = if self.options.keep_trace { open.map(trace).fold(0, usize::saturating_add) } else { 0 };
-        budget::check_disk(out, self.observed_bytes().saturating_add(traces))
+        budget::check_disk(self.out, self.observed_bytes().saturating_add(traces))
     }
 
     pub fn planned_rounds(&self) -> usize {

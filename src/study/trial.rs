@@ -10,7 +10,7 @@ use super::{
     experiment::Experiment,
     inputs::Inputs,
     lock::Lock,
-    run::{StudyError, TypedSplit, holds_something, initial_weights, write, write_json},
+    run::{StudyError, TypedSplit, can_begin, holds_something, initial_weights, write, write_json},
 };
 use crate::{
     data::{Dataset, Minibatches},
@@ -138,6 +138,13 @@ impl<'a, T: Real> Trials<'a, T> {
     /// Rounds of a trial.
     pub fn planned_rounds(&self) -> Result<usize, StudyError> {
         Ok(self.minibatches(0)?.rounds_per_epoch() * self.experiment.training.epochs)
+    }
+
+    /// Fails where no trial could begin; else the rounds of each.
+    pub fn check(&self) -> Result<usize, StudyError> {
+        let planned = self.planned_rounds()?;
+        can_begin(self.experiment, self.network, planned)?;
+        Ok(planned)
     }
 
     /// The initial weights of a seed: all optimizers start from the same.

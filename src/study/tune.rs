@@ -127,10 +127,11 @@ fn tune_in<T: Real>(
     dataset.notes.iter().for_each(|text| events(TuneEvent::Note { text }));
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
-    trials.planned_rounds()?;
-    // A bad file is refused before anything is written.
-    trials.initial_weights(experiment.seed)?;
-    let (_lock, known) = prepare(experiment, &inputs, options)?;
+    trials.check()?;
+    let (lock, known) = prepare(experiment, &inputs, options)?;
+    if let Some(text) = lock.warning(options.out) {
+        events(TuneEvent::Note { text: &text });
+    }
     let labels = experiment.labels();
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
     let table = Mutex::new(known);

@@ -46,7 +46,7 @@ impl Gradients {
         let empty =
             || Self { width, values: Vec::with_capacity(capacity * width), start: Vec::with_capacity(capacity) };
         let mut all: Vec<Self> = neurons.iter().map(|_| empty()).collect();
-        for round in 0..sample.rounds() {
+        for round in (0..sample.rounds()).take_while(|_| !kept.is_stopped()) {
             let weights: Vec<f64> = sample.weights(round);
             let parts: Vec<(Vec<f64>, Vec<f64>)> = (0..sample.shards())
                 .into_par_iter()

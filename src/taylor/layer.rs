@@ -120,7 +120,8 @@ pub fn iterative_optima(
     let form = if blocks.len() == 1 { closed_form(network, loss, blocks.start) } else { ClosedForm::No };
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let Windows { stop, .. } = *windows;
-    let effort = Effort { tolerance: settings.tolerance, max_products: settings.max_products, stop, tick };
+    let (tolerance, max_products) = (settings.tolerance, settings.max_products);
+    let effort = Effort { tolerance, max_products, basis: usize::MAX, stop, tick };
     super::prefixes::optima(&mut objective, prefixes, (settings, form), effort, record)
 }
 

@@ -15,6 +15,7 @@ use super::{
     preconditioner::{KroneckerFactors, solve_blocks},
     prefixes::{self, Effort, PrefixObjective, optima},
     regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
+    room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::{Direction, Objective},
     units::UnitRecord,
@@ -35,7 +36,10 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -131,7 +135,8 @@ struct Moments {
 }
 
 /// The Kronecker factors of every block, estimated from evenly spread shards of the sample.
-fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
+fn preconditioners<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option<Vec<KroneckerFactors>> {
+    let stopped = || stop.load(Ordering::Relaxed);
     let blocks = sample.network.blocks();
     let all = sample.rounds() * sample.shards();
     let count = (ESTIMATED * sample.shards()).div_ceil(sample.batch).clamp(1, all);
@@ -144,6 +149,9 @@ fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
     let mut rows = 0;
     // A few at a time, so that their squares need not be held all at once.
     for some in chosen.chunks(4) {
+        if stopped() {
+            return None;
+        }
         let parts: Vec<(usize, Vec<Moments>)> = some
             .par_iter()
             .with_max_len(1)
@@ -166,7 +174,7 @@ fn preconditioners<T: Real>(sample: &Sample<T>) -> Vec<KroneckerFactors> {
         let share = scale / block.positions() as f64;
         KroneckerFactors::new((&sum.m, share), block.units, (&sum.x, scale), block.width())
     };
-    blocks.iter().zip(&sums).map(factors).collect()
+    blocks.iter().zip(&sums).map(|block| (!stopped()).then(|| factors(block))).collect()
 }
 
 /// Adds a shard to the moments of all blocks; returns its number of datapoints.
@@ -220,13 +228,32 @@ pub struct MatrixFree<'a, T> {
     prefixes: &'a [usize],
     settings: &'a RegretSettings,
     memory: usize,
+    /// Vectors of a basis.
+    basis: usize,
 }
 
 impl<'a, T: Real> MatrixFree<'a, T> {
-    /// Keeps of the linearized rounds what fits in about `memory` bytes. `prefixes` are numbers of sampled rounds.
+    /// Keeps of the linearized rounds what fits in about `memory` bytes, beside what searches take. `prefixes` are numbers of sampled
+    /// rounds.
     pub fn new(sample: Sample<'a, T>, prefixes: &'a [usize], settings: &'a RegretSettings, memory: usize) -> Self {
-        let preconditioners = preconditioners(&sample);
-        Self { kept: sample.keep(memory / 2), preconditioners, prefixes, settings, memory }
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self::until(sample, prefixes, settings, memory, &NEVER).expect("nobody stops it")
+    }
+
+    /// The same, or nothing once `stop` is set. What is found after that is of no use.
+    pub fn until(
+        sample: Sample<'a, T>,
+        prefixes: &'a [usize],
+        settings: &'a RegretSettings,
+        memory: usize,
+        stop: &'a AtomicBool,
+    ) -> Option<Self> {
+        let (network, preconditioners) = (sample.network, preconditioners(&sample, stop)?);
+        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
+        let basis = basis_within(network, settings, left).min(whole_basis(settings));
+        let memory = left.saturating_sub(basis_bytes(network, settings, basis));
+        let kept = sample.keep_until(memory / 2, stop);
+        (!kept.is_stopped()).then_some(Self { kept, preconditioners, prefixes, settings, memory, basis })
     }
 
     /// Seconds that a product with the curvature of all rounds takes, tried once.
@@ -286,8 +313,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Result<Vec<UnitResult>, Halted> {
         let (sample, settings) = (&self.kept.sample, self.settings);
         let max_products = NEURON_PRODUCTS * settings.max_products;
-        let effort =
-            Effort { tolerance: settings.neuron_tolerance, max_products, stop: work.stop(), tick: work.tick() };
+        let effort = Effort { tolerance: settings.neuron_tolerance, max_products, ..self.effort(work) };
         let mut results = Vec::new();
         for (l, block) in sample.network.blocks().iter().enumerate() {
             let selected = settings.selected(block.units);
@@ -296,6 +322,9 @@ impl<'a, T: Real> MatrixFree<'a, T> {
                 let search = || {
                     let gradients = if at_once > 0 { Gradients::new(&self.kept, l, neurons) } else { Vec::new() };
                     let (mut gradients, mut results) = (gradients.into_iter(), Vec::new());
+                    if self.kept.is_stopped() {
+                        return results;
+                    }
                     for neuron in neurons {
                         let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
                         let record = &|n| record(unit, n);
@@ -360,6 +389,6 @@ impl<'a, T: Real> MatrixFree<'a, T> {
 
     fn effort<'b>(&self, work: &Work<'b>) -> Effort<'b> {
         let (tolerance, max_products) = (self.settings.tolerance, self.settings.max_products);
-        Effort { tolerance, max_products, stop: work.stop(), tick: work.tick() }
+        Effort { tolerance, max_products, basis: self.basis, stop: work.stop(), tick: work.tick() }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
 //!   a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns; [`free_bounds`]: what the optima of a unit prove about each other
+//! - [`room`]: how much memory searches take
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit; [`work`]: long searches,
 //!   kept piece by piece
 
@@ -26,6 +27,7 @@ pub mod prefixes;
 pub mod product;
 pub mod quadratic;
 pub mod regret;
+pub mod room;
 pub mod sample;
 pub mod subspace;
 pub mod units;

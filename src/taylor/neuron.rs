@@ -12,6 +12,7 @@ use super::{
     certificate::certify,
     quadratic::{Hessian, Quadratic},
     regret::{ClosedForm, RegretSettings, UnitId, UnitResult},
+    room::gathered_rows,
     units::UnitRecord,
     window::Window,
     work::{Halted, Work},
@@ -48,6 +49,8 @@ pub struct NeuronStream<T> {
     layers: Vec<LayerSums<T>>,
     initial: Vec<T>,
     batch: usize,
+    /// Rows that are gathered before they are added.
+    gathered: usize,
     buffered: usize,
     loss_sum: f64,
     rounds: usize,
@@ -109,6 +112,7 @@ impl<T: Real> NeuronStream<T> {
             layers,
             initial,
             batch,
+            gathered: BUFFER_ROWS,
             buffered: 0,
             loss_sum: 0.0,
             rounds: 0,
@@ -116,6 +120,12 @@ impl<T: Real> NeuronStream<T> {
             wide_x: Vec::new(),
             wide_e: Vec::new(),
         }
+    }
+
+    /// Gathers as many rows at a time as fit in a share of `memory` bytes.
+    pub fn within(self, settings: &RegretSettings, memory: usize) -> Self {
+        let gathered = gathered_rows::<T>(&self.network, settings, memory, BUFFER_ROWS);
+        Self { gathered, ..self }
     }
 
     /// Rounds accumulated.
@@ -267,7 +277,7 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
             }
             self.buffered += part.tape.rows;
         }
-        if self.buffered >= BUFFER_ROWS {
+        if self.buffered >= self.gathered {
             self.flush();
         }
     }

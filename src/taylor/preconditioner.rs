@@ -19,7 +19,10 @@ use crate::kernels::{
 use crate::network::Block;
 use faer::{MatRef, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix grew fourfold.
 const CHEAP_WIDTH: usize = 128;
@@ -57,6 +60,12 @@ impl Preconditioners {
     /// Averages over all rounds of each prefix; with `beside_output` also what the hidden blocks share with the output block, for
     /// preconditioning at network scale (quadratic losses).
     pub fn new(window: &Window<f64>, prefixes: &[usize], beside_output: bool) -> Self {
+        Self::until(window, prefixes, beside_output, &AtomicBool::new(false)).expect("nobody stops it")
+    }
+
+    /// The same, or nothing once `stop` is set.
+    pub fn until(window: &Window<f64>, prefixes: &[usize], beside_output: bool, stop: &AtomicBool) -> Option<Self> {
+        let stopped = || stop.load(Ordering::Relaxed);
         let network = window.network();
         let blocks = network.blocks();
         let quadratic = window.loss().is_quadratic();
@@ -81,7 +90,7 @@ impl Preconditioners {
                 .map(|piece| {
                     let mut part = zero();
                     let mut inputs: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
-                    for rounds in piece.chunks(TOGETHER) {
+                    for rounds in piece.chunks(TOGETHER).take_while(|_| !stopped()) {
                         inputs.iter_mut().for_each(Vec::clear);
                         let regular = |index: usize| index.is_multiple_of(EVERY);
                         let counted: Vec<usize> =
@@ -124,6 +133,9 @@ impl Preconditioners {
                     part
                 })
                 .collect();
+            if stopped() {
+                return None;
+            }
             for part in partial {
                 sums.iter_mut().zip(&part).for_each(|(sum, part)| sum.add(part));
             }
@@ -136,17 +148,21 @@ impl Preconditioners {
         }
         let scale = |rounds: usize| 1.0 / (rounds * window.batch()) as f64;
         let decomposed = |list: Vec<(usize, Moments)>, exact, outputs: &[(usize, KroneckerFactors)]| {
+            // Decompositions that are left are left out: all of it is given up then.
             let factors = |(rounds, sum): &(usize, Moments)| {
+                if stopped() {
+                    return None;
+                }
                 let output = outputs.iter().find(|(n, _)| n == rounds).map(|(_, output)| output);
-                (*rounds, sum.factors(scale(*rounds), exact, output))
+                Some((*rounds, sum.factors(scale(*rounds), exact, output)))
             };
-            list.par_iter().with_max_len(1).map(factors).collect::<Vec<_>>()
+            list.par_iter().with_max_len(1).filter_map(factors).collect::<Vec<_>>()
         };
         let output = due.pop().map(|list| decomposed(list, quadratic, &[])).unwrap_or_default();
         let mut factors: Vec<_> =
             due.into_par_iter().with_max_len(1).map(|list| decomposed(list, false, &output)).collect();
         factors.push(output);
-        Self { blocks: factors }
+        (!stopped()).then_some(Self { blocks: factors })
     }
 
     /// The factors of a block for the longest prefix known up to `rounds`.

@@ -29,6 +29,8 @@ pub struct Effort<'a> {
     pub tolerance: f64,
     /// Products with the curvature of all rounds that the prefixes share, per comparator.
     pub max_products: usize,
+    /// Vectors that a basis may have, apart from small problems.
+    pub basis: usize,
     /// Ends the search early once it is set.
     pub stop: &'a AtomicBool,
     /// Called with the rounds that products went through, as they are done; with those left over at the end.
@@ -43,14 +45,14 @@ pub fn optima(
     effort: Effort,
     record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
-    let Effort { tolerance, max_products, stop, tick } = effort;
+    let Effort { tolerance, max_products, basis, stop, tick } = effort;
     let comparators = settings.comparators.of(form);
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
     // A small problem may take as many products as it has weights.
     let small = if dimension <= SMALL { dimension + 2 } else { 0 };
-    let mut subspace = Subspace::new(max_products.clamp(48, 320).max(2 * small));
+    let mut subspace = Subspace::new(max_products.clamp(48, 320).min(basis).max(2 * small));
     let mut budget = Budget::new(prefixes, max_products, comparators.len());
     let told = Cell::new(0);
     for (index, rounds) in prefixes.iter().enumerate() {

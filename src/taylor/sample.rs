@@ -15,10 +15,14 @@ use crate::{
     train::Examples,
 };
 use rayon::prelude::*;
-use std::{borrow::Cow, ops::Range};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Shards that the minibatch of a round is cut into.
-const SHARDS: usize = 8;
+pub(super) const SHARDS: usize = 8;
 /// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 16;
 
@@ -156,9 +160,15 @@ impl<'a, T: Real> Sample<'a, T> {
 
     /// Keeps the linearization of all rounds in `f32`, and also in `f64`, where that takes no more than `memory` bytes.
     pub fn keep(self, memory: usize) -> KeptSample<'a, T> {
-        let single = self.tapes(memory);
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        self.keep_until(memory, &NEVER)
+    }
+
+    /// The same until `stop` is set: after that, what is kept and what is computed with it lacks shards, and is of no use.
+    pub fn keep_until(self, memory: usize, stop: &'a AtomicBool) -> KeptSample<'a, T> {
+        let single = self.tapes(memory, stop);
         let left = memory - single.len().min(1) * self.tape_bytes::<f32>();
-        KeptSample { sample: self, single, double: self.tapes(left) }
+        KeptSample { sample: self, single, double: self.tapes(left, stop), stop }
     }
 
     fn tape_bytes<C: Real>(&self) -> usize {
@@ -166,12 +176,14 @@ impl<'a, T: Real> Sample<'a, T> {
     }
 
     /// All shards in order, or nothing if they take more than `memory` bytes.
-    fn tapes<C: Real>(&self, memory: usize) -> Vec<Shard<C>> {
+    fn tapes<C: Real>(&self, memory: usize, stop: &AtomicBool) -> Vec<Shard<C>> {
         if self.tape_bytes::<C>() > memory {
             return Vec::new();
         }
         let visit = |round, shard, weights: &[C], buffers: &mut Buffers<C>, kept: &mut Vec<Shard<C>>| {
-            kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
+            if !stop.load(Ordering::Relaxed) {
+                kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
+            }
         };
         self.pieces(0..self.rounds(), Vec::new, visit).into_iter().flatten().collect()
     }
@@ -183,9 +195,15 @@ pub struct KeptSample<'a, T> {
     /// By round and shard; empty if they would not fit.
     single: Vec<Shard<f32>>,
     double: Vec<Shard<f64>>,
+    /// Shards are passed over once it is set.
+    stop: &'a AtomicBool,
 }
 
 impl<T: Real> KeptSample<'_, T> {
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Values in the outputs of a round.
     pub fn outputs_per_round(&self) -> usize {
         self.sample.batch * self.sample.network.outputs()
@@ -213,6 +231,9 @@ impl<T: Real> KeptSample<'_, T> {
         let at: Vec<f64> =
             sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
         let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
+            if self.is_stopped() {
+                return;
+            }
             let kept = self.linearized(round, shard, weights, &mut buffers.scratch);
             let Shard { x, tape } = &*kept;
             let mut direction = vec![0.0; weights.len()];
@@ -255,6 +276,9 @@ impl<T: Real> KeptSample<'_, T> {
         let mut flat = vec![0.0; network.parameters()];
         flat[moving.span.clone()].copy_from_slice(direction);
         let visit = |round: usize, shard: usize, weights: &[f32], buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
+            if self.is_stopped() {
+                return;
+            }
             let kept = match self.single.get(round * sample.shards() + shard) {
                 Some(kept) => Cow::Borrowed(kept),
                 None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.scratch)),

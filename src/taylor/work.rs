@@ -69,6 +69,11 @@ impl<'a> Work<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Fails once the work is to be halted.
+    pub fn go_on(&self) -> Result<(), Halted> {
+        if self.is_halted() { Err(Halted) } else { Ok(()) }
+    }
+
     /// The results of the piece named `name`: those found before, else those of `search`.
     pub fn piece(
         &mut self,

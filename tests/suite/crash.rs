@@ -208,7 +208,7 @@ fn a_folder_in_use_is_refused_and_one_that_was_killed_is_not() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod faults {
     use super::*;
-    use std::{path::Path, process::Command};
+    use crate::support::faults_library;
 
     /// A study with a library in front of the system's that makes operations on files fail.
     struct Faulty {
@@ -219,16 +219,7 @@ mod faults {
     impl Faulty {
         fn new(file: &'static str) -> Self {
             let study = Study::new(file);
-            let library = study.workplace.path("faults.so");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support/faults.rs");
-            let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
-            let rustc = if rustc.exists() { rustc } else { "rustc".into() };
-            let built = Command::new(rustc)
-                .args(["--edition", "2024", "-O", "-A", "warnings", "--crate-type", "cdylib", "-o"])
-                .args([&library, &source])
-                .output()
-                .unwrap();
-            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+            let library = faults_library(&study.workplace);
             Self { study, library }
         }
 

@@ -8,7 +8,7 @@ use taylorscope::{
         passes::{Tape, forward, forward_with, jvp},
     },
     landscape::{
-        Change, Datapoint, Directions, Kink, Path, Plane, Propagation, Region, Segment, Target, profile,
+        Change, Datapoint, Directions, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
         propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
@@ -525,7 +525,7 @@ fn profiles_are_means_over_datapoints_and_their_taylor_losses() {
     let target = Target::Values { at: &y, step: None };
     let datapoints: Vec<Datapoint> = inputs.iter().map(|input| Datapoint { input, step: None, target }).collect();
     let propagation = Propagation::new(&case.network, &case.weights, Some(step));
-    let found = profile(&propagation, &datapoints, (-0.4, 0.7), Loss::Mse, Some(2));
+    let found = profile(&propagation, &datapoints, (-0.4, 0.7), Loss::Mse, Some(2)).unwrap();
 
     // The mean loss by the forward pass, and the Taylor loss by forward mode.
     let along = |t: f64| -> Vec<f64> { case.weights.iter().zip(step).map(|(w, d)| w + t * d).collect() };
@@ -571,7 +571,8 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
         let examples = Examples::autoencoder(&inputs, 4);
         let rows: Vec<u32> = vec![3, 0, 11, 7, 5];
         let after: Vec<f64> = case.weights.iter().zip(&case.weight_step).map(|(w, d)| w + 0.4 * d).collect();
-        let found = measure(&case.network, Loss::Mse, &examples, &rows, &case.weights, &after);
+        let found =
+            measure(&case.network, Loss::Mse, &examples, &rows, &case.weights, &after, &Limits::none()).unwrap();
 
         let mut engine = RoundEngine::new(&case.network, Loss::Mse, rows.len());
         let mut at = |weights: &[f64]| {
@@ -605,7 +606,7 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
 
 /// Checks that regions tile the rectangle, that the network is affine on each and that no unit changes its state inside.
 fn check_regions(case: &Case, plane: &Plane) -> usize {
-    let found = regions(&case.network, plane, 100_000).unwrap();
+    let found = regions(&case.network, plane, 100_000, &Limits::none()).unwrap();
     let total: f64 = found.iter().map(Region::area).sum();
     let rectangle = (plane.u.1 - plane.u.0) * (plane.v.1 - plane.v.0);
     assert!((total - rectangle).abs() < 1e-9 * rectangle, "{total} of {rectangle}");
@@ -703,16 +704,16 @@ fn regions_of_a_known_arrangement_are_counted() {
         v: (-1.0, 1.0),
     };
     let weights: &'static [f64] = Box::leak(Box::new(weights));
-    let found = regions(&network, &plane(weights), 100).unwrap();
+    let found = regions(&network, &plane(weights), 100, &Limits::none()).unwrap();
     assert_eq!(found.len(), 4);
     assert!(found.iter().all(|region| (region.area() - 1.0).abs() < 1e-15));
-    assert!(regions(&network, &plane(weights), 3).is_err(), "the limit holds");
+    assert!(regions(&network, &plane(weights), 3, &Limits::none()).is_err(), "the limit holds");
 
     let network = Network::new(2, &[dense(4), RELU, dense(1)]).unwrap();
     let weights: &'static [f64] =
         Box::leak(Box::new([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, -0.5, 1.0, -1.0, -0.5, 1.0, 1.0, 1.0, 1.0, 0.0]));
-    assert_eq!(regions(&network, &plane(weights), 100).unwrap().len(), 10);
+    assert_eq!(regions(&network, &plane(weights), 100, &Limits::none()).unwrap().len(), 10);
     let all = vec![1.0; weights.len()];
     let several = Plane { directions: Directions::Weights([&all, &all]), ..plane(weights) };
-    assert!(regions(&network, &several, 100).is_err(), "two layers move");
+    assert!(regions(&network, &several, 100, &Limits::none()).is_err(), "two layers move");
 }

@@ -20,6 +20,7 @@ mod optimizers;
 mod passes;
 mod resume;
 mod resume_for_longer;
+mod shared_machines;
 mod support;
 mod theorem;
 mod traces_as_they_come;

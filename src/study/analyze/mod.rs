@@ -151,6 +151,9 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
         plan(out, options.overwrite, options.resume, Some(&description))?;
     }
     let folder = options.out.take()?;
+    if let Some(text) = folder.warning() {
+        events(Event::Note { text: &text });
+    }
     let out = &folder.path;
     let mut summary = summary_of(&checked[0], options.name, sections.regret.comparators.headline());
     let path = out.join("summary.json");
@@ -234,7 +237,8 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        budget::observed_bytes(&of.network, of.manifest.loss, &settings, of.manifest.rounds, of.weight_bytes())
+        let rounds = (of.manifest.rounds, of.manifest.batch_size);
+        budget::needed_bytes(&of.network, of.manifest.loss, &settings, rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
     let mut regret = options.sections.regret.clone();

@@ -211,10 +211,13 @@ fn explore_in<T: Real>(
     dataset.notes.iter().for_each(|text| events(ExploreEvent::Note { text }));
     set_aside(experiment, &mut dataset)?;
     let trials = Trials::<T>::new(experiment, &dataset, &network);
-    let planned = trials.planned_rounds()?;
+    let planned = trials.check()?;
     let conditions = conditions(experiment, options);
     let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i)).collect();
-    let (_lock, (rows, signs)) = prepare(experiment, &inputs, options)?;
+    let (lock, (rows, signs)) = prepare(experiment, &inputs, options)?;
+    if let Some(text) = lock.warning(options.out) {
+        events(ExploreEvent::Note { text: &text });
+    }
     let mut runs: Vec<(&Condition, u64)> = seeds
         .iter()
         .flat_map(|seed| conditions.iter().map(move |condition| (condition, *seed)))

@@ -1,7 +1,7 @@
 //! The function along one segment.
 
 use super::{
-    LandscapeError, SUMMARY,
+    LandscapeError, Quantity, SUMMARY,
     folder::{Landscape, admit, take},
     rows::{Kind, KinkRow, LandscapeSummary, PieceRow, SegmentSummary, StepRow, columns},
     subject::{State, Subject},
@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     kernels::real::{dot, norm},
-    landscape::{Change, Datapoint, Profile, Propagation, Target, profile, propagation::MERGE, updates::target},
+    landscape::{
+        Change, Datapoint, Ended, Limits, Profile, Propagation, Target, profile, propagation::MERGE, updates::target,
+    },
     network::{Block, Network},
     study::{StudyError, lock::Destination, run::write_json, tables::write_rows},
     train::RoundEngine,
@@ -101,10 +103,11 @@ pub struct LandscapeOptions<'a> {
     pub output: Option<usize>,
     /// Updates of each optimizer to measure; 0 for none.
     pub updates: usize,
-    pub data: Option<&'a Path>,
     pub out: Destination<'a>,
     /// Replace another landscape in the folder.
     pub overwrite: bool,
+    /// Bytes that may be taken for kinks and pieces.
+    pub memory: usize,
     /// Set from outside to stop before anything is written.
     pub stop: &'a AtomicBool,
 }
@@ -124,6 +127,11 @@ struct Line {
 /// Rows of the data whose mean loss is shown along a gradient, unless others are chosen: a neuron is rarely active on one.
 const DATAPOINTS: usize = 16;
 
+const KINKS: Quantity = Quantity {
+    what: "the kinks and pieces of this segment",
+    remedy: "choose a shorter one with --through or fewer --datapoints",
+};
+
 /// Rounds beside the segment, before its own and after it.
 const BESIDE: (usize, usize) = (4, 3);
 
@@ -138,13 +146,14 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
     let line = Line::new(subject, options, events)?;
     let shown = if options.along == Along::Input { &line.rows[..1] } else { &line.rows[..] };
     events("kinks and pieces");
-    let found = find(options, &line, shown);
+    let limits = Limits::new(options.stop, options.memory);
+    let found = find(options, &line, shown, &limits).map_err(|why| KINKS.ended(why))?;
     go_on(options)?;
     events("steps beside the segment");
     let steps = steps(options, &line)?;
     let measured = options.updates > 0 && line.round.is_some() && options.along != Along::Input;
     let updates = match measured {
-        true => Some(training::updates(subject, options.updates, options.data, options.stop, events)?),
+        true => Some(training::updates(subject, options.updates, options.stop, &limits, events)?),
         false => None,
     };
     go_on(options)?;
@@ -171,7 +180,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
         }),
     };
     let summary = findings.summary(options)?;
-    let folder = take(&options.out, options.overwrite)?;
+    let folder = take(&options.out, options.overwrite, events)?;
     let out = &folder.path;
     write_tables(&subject.network, out, shown, &found)?;
     if let Some(steps) = steps {
@@ -240,7 +249,7 @@ impl Findings<'_> {
 }
 
 /// The function, its kinks and its pieces along the line, for the datapoints of the rows `shown`.
-fn find(options: &LandscapeOptions, line: &Line, shown: &[u32]) -> Profile {
+fn find(options: &LandscapeOptions, line: &Line, shown: &[u32], limits: &Limits) -> Result<Profile, Ended> {
     let subject = options.subject;
     let examples = subject.examples();
     let features = subject.network.inputs();
@@ -268,7 +277,7 @@ fn find(options: &LandscapeOptions, line: &Line, shown: &[u32]) -> Profile {
         Datapoint { input: input(row), step: Some(&input_step[..]).filter(|step| moving(step)), target }
     };
     let datapoints: Vec<Datapoint> = shown.iter().map(datapoint).collect();
-    let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref());
+    let propagation = Propagation::new(&subject.network, &line.weights, line.step.as_deref()).within(limits);
     profile(&propagation, &datapoints, line.range, subject.loss, options.output)
 }
 
@@ -300,7 +309,7 @@ impl Line {
         if let Along::Update(round) = options.along {
             return Line::update(subject, options, round, chosen, events);
         }
-        let (round, weights) = subject.weights(options.optimizer, options.round, options.data, options.stop)?;
+        let (round, weights) = subject.weights(options.optimizer, options.round, options.stop)?;
         let beside = round.map_or(0..0, |round| round.saturating_sub(BESIDE.0).max(1)..round + BESIDE.1 + 1);
         if options.along == Along::Input {
             let (a, b) = options.through.unwrap_or((0.0, 1.0));
@@ -348,7 +357,7 @@ impl Line {
     ) -> Result<Line, LandscapeError> {
         let run = subject.run(options.optimizer)?;
         events("weights before and after the update");
-        let mut states = subject.states(run, &BTreeSet::from([round, round + 1]), options.data, options.stop)?;
+        let mut states = subject.states(run, &BTreeSet::from([round, round + 1]), options.stop)?;
         let missing =
             || LandscapeError::NoSuchRound { round: round + 1, last: run.rounds + 1, label: run.label.clone() };
         let State { weights, rows } = states.remove(&round).ok_or_else(missing)?;
@@ -477,7 +486,7 @@ fn steps(options: &LandscapeOptions, line: &Line) -> Result<Option<Vec<StepRow>>
     let Some(step) = line.step.as_deref().filter(|_| !line.beside.is_empty()) else { return Ok(None) };
     let subject = options.subject;
     let run = subject.run(options.optimizer)?;
-    let states = subject.states(run, &line.beside.clone().collect(), options.data, options.stop)?;
+    let states = subject.states(run, &line.beside.clone().collect(), options.stop)?;
     let examples = subject.examples();
     let mut engine = RoundEngine::new(&subject.network, subject.loss, line.rows.len());
     let length = norm(step);

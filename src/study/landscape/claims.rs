@@ -131,7 +131,7 @@ fn deeper_forgets_sooner(tables: &LandscapeTables) -> Option<Claim> {
 mod tests {
     use super::*;
     use crate::study::landscape::{
-        growth::{GrowthSettings, write},
+        growth::{GrowthSettings, find},
         results::rows,
         rows::{AutocorrelationRow, Kind, LandscapeSummary, SegmentSummary},
     };
@@ -186,7 +186,8 @@ mod tests {
             shown: vec![(1, 16)],
             ..GrowthSettings::new(12, 0)
         };
-        write(&settings, &data, dir.path(), &mut |_| ()).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        find(&settings, &data, usize::MAX, &stop, &mut |_| ()).unwrap().write(dir.path()).unwrap();
         let growth: Vec<GrowthRow> = rows(dir.path(), "growth.csv").unwrap();
         let autocorrelation: Vec<AutocorrelationRow> = rows(dir.path(), "autocorrelation.csv").unwrap();
         let mut tables = tables(growth, autocorrelation);

@@ -59,9 +59,12 @@ pub(super) fn admit(out: &Destination, overwrite: bool) -> Result<(), LandscapeE
 ///
 /// # Errors
 /// As [`admit`]; if another process has the folder, or it cannot be written.
-pub(super) fn take(out: &Destination, overwrite: bool) -> Result<Held, LandscapeError> {
+pub(super) fn take(out: &Destination, overwrite: bool, events: &mut dyn FnMut(&str)) -> Result<Held, LandscapeError> {
     admit(out, overwrite)?;
     let held = out.take()?;
+    if let Some(text) = held.warning() {
+        events(&text);
+    }
     let folder = &held.path;
     // Another process may have been here meanwhile.
     admit(&Destination::Folder(folder), overwrite)?;

@@ -1,17 +1,19 @@
 //! How kinks grow with a network, and how gradients lose their memory along a segment: constructed and random networks.
 
 use super::{
-    LandscapeError,
+    LandscapeError, Quantity,
     rows::{AutocorrelationRow, FunctionRow, GrowthRow, columns},
 };
 use crate::{
-    landscape::{Autocorrelation, Path as LandscapePath, Propagation, Segment, tent},
+    landscape::{
+        Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, propagation::KINK_BYTES, tent,
+    },
     network::{LayerSpec, Network, Rectifier, he_uniform},
     study::{StudyError, results::mean, tables::write_rows},
     train::Examples,
 };
 use rayon::prelude::*;
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 /// Which networks to look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,34 +67,69 @@ fn with_sample<T>(
     (depth, width): (usize, usize),
     seed: u64,
     sample: usize,
-    use_it: impl FnOnce(&Propagation, &Segment) -> T,
-) -> T {
+    limits: &Limits,
+    use_it: impl FnOnce(&Propagation, &Segment) -> Result<T, Ended>,
+) -> Result<T, Ended> {
     let network = random_network(data.features, depth, width);
     let weights = he_uniform::<f64>(&network, seed + sample as u64);
     let row = |i: usize| &data.inputs[i % data.len() * data.features..][..data.features];
     let (input, other) = (row(2 * sample), row(2 * sample + 1));
     let step: Vec<f64> = other.iter().zip(input).map(|(b, a)| b - a).collect();
     let segment = Segment { input, step: Some(&step), from: 0.0, to: 1.0 };
-    use_it(&Propagation::new(&network, &weights, None), &segment)
+    use_it(&Propagation::new(&network, &weights, None).within(limits), &segment)
 }
 
-/// Counts kinks and takes autocorrelations between rows of the data, and writes `growth.csv`, `autocorrelation.csv` and
-/// `functions.csv`.
+/// What was found, to be written to a folder.
+#[derive(Clone, Debug, Default)]
+pub struct Growth {
+    growth: Vec<GrowthRow>,
+    autocorrelations: Vec<AutocorrelationRow>,
+    functions: Vec<FunctionRow>,
+}
+
+impl Growth {
+    /// Writes `growth.csv`, `autocorrelation.csv` and `functions.csv`.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &Path) -> Result<(), LandscapeError> {
+        write_rows(&out.join("growth.csv"), columns::GROWTH, &self.growth).map_err(StudyError::from)?;
+        write_rows(&out.join("autocorrelation.csv"), columns::AUTOCORRELATION, &self.autocorrelations)
+            .map_err(StudyError::from)?;
+        write_rows(&out.join("functions.csv"), columns::FUNCTIONS, &self.functions).map_err(StudyError::from)?;
+        Ok(())
+    }
+}
+
+const KINKS: Quantity = Quantity { what: "the kinks of random networks", remedy: "end other programs" };
+
+/// Counts kinks and takes autocorrelations between rows of the data.
 ///
 /// # Errors
-/// If the tables cannot be written.
-pub fn write(
+/// If told to stop, or what is found takes more than `memory` bytes.
+pub fn find(
     settings: &GrowthSettings,
     data: &Examples<f64>,
-    out: &Path,
+    memory: usize,
+    stop: &AtomicBool,
     events: &mut dyn FnMut(&str),
-) -> Result<(), LandscapeError> {
+) -> Result<Growth, LandscapeError> {
+    find_within(settings, data, &Limits::new(stop, memory), events).map_err(|why| KINKS.ended(why))
+}
+
+fn find_within(
+    settings: &GrowthSettings,
+    data: &Examples<f64>,
+    limits: &Limits,
+    events: &mut dyn FnMut(&str),
+) -> Result<Growth, Ended> {
     let (mut growth, mut functions) = (Vec::new(), Vec::new());
     events("tent networks");
     for depth in 1..=settings.tents {
         let (network, weights) = tent(depth);
         let segment = Segment { input: &[0.0], step: Some(&[1.0]), from: 0.0, to: 1.0 };
-        let path = Propagation::new(&network, &weights, None).path(&segment);
+        let path = Propagation::new(&network, &weights, None).within(limits).try_path(&segment)?;
+        limits.give_back(path.bytes());
         growth.push(growth_row("tent", depth, 2, &[path.kinks.len()]));
         if depth == TENT_SHOWN {
             functions.extend(function_rows("tent", (depth, 2), &path, 0));
@@ -103,20 +140,24 @@ pub fn write(
         for &depth in &settings.depths {
             events(&format!("random networks of depth {depth}, width {width}"));
             let correlated = width == settings.autocorrelation_width;
-            let found: Vec<(usize, Option<Autocorrelation>)> = (0..settings.samples)
+            let found: Result<Vec<(usize, Option<Autocorrelation>)>, Ended> = (0..settings.samples)
                 .into_par_iter()
                 .map(|sample| {
-                    with_sample(data, (depth, width), settings.seed, sample, |propagation, segment| {
+                    with_sample(data, (depth, width), settings.seed, sample, limits, |propagation, segment| {
                         if !correlated {
-                            return (propagation.kinks(segment).len(), None);
+                            let kinks = propagation.try_kinks_of(std::slice::from_ref(segment))?[0].len();
+                            limits.give_back(kinks * KINK_BYTES);
+                            return Ok((kinks, None));
                         }
-                        let path = propagation.path(segment);
+                        let path = propagation.try_path(segment)?;
                         let mut sums = Autocorrelation::new(lags());
                         sums.add(&path);
-                        (path.kinks.len(), Some(sums))
+                        limits.give_back(path.bytes());
+                        Ok((path.kinks.len(), Some(sums)))
                     })
                 })
                 .collect();
+            let found = found?;
             let counts: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
             growth.push(growth_row("random", depth, width, &counts));
             if correlated {
@@ -139,14 +180,11 @@ pub fn write(
         }
     }
     for &shape in &settings.shown {
-        let path = with_sample(data, shape, settings.seed, 0, |propagation, segment| propagation.path(segment));
+        let path =
+            with_sample(data, shape, settings.seed, 0, limits, |propagation, segment| propagation.try_path(segment))?;
         functions.extend(function_rows("random", shape, &path, 0));
     }
-    write_rows(&out.join("growth.csv"), columns::GROWTH, &growth).map_err(StudyError::from)?;
-    write_rows(&out.join("autocorrelation.csv"), columns::AUTOCORRELATION, &autocorrelations)
-        .map_err(StudyError::from)?;
-    write_rows(&out.join("functions.csv"), columns::FUNCTIONS, &functions).map_err(StudyError::from)?;
-    Ok(())
+    Ok(Growth { growth, autocorrelations, functions })
 }
 
 /// The standard error of an estimate, from those that leave one sample out each: `sqrt((n - 1) / n sum (x_i - mean)^2)`

@@ -24,7 +24,8 @@ pub use plane::{PlaneKind, plane};
 pub use results::LandscapeTables;
 pub use subject::Subject;
 
-use super::{ExperimentError, StudyError};
+use super::{ExperimentError, StudyError, budget::size};
+use crate::landscape::Ended;
 use std::path::PathBuf;
 
 /// The file that says what a landscape folder holds.
@@ -63,8 +64,30 @@ pub enum LandscapeError {
     Value { option: &'static str, value: String, reason: String },
     #[error("stopped; nothing was written")]
     Stopped,
+    #[error("{what} take more than the {allowed} of --memory; {remedy}, or allow more")]
+    Memory { what: &'static str, allowed: String, remedy: &'static str },
     #[error("{path} already holds a landscape; choose another folder with --out, or replace it with --overwrite")]
     Occupied { path: PathBuf },
+}
+
+/// What is found of one kind, which may be too much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quantity {
+    pub what: &'static str,
+    /// How to ask for less.
+    pub remedy: &'static str,
+}
+
+impl Quantity {
+    /// Why it was not finished.
+    pub fn ended(self, why: Ended) -> LandscapeError {
+        match why {
+            Ended::Stopped => LandscapeError::Stopped,
+            Ended::Memory { allowed } => {
+                LandscapeError::Memory { what: self.what, allowed: size(allowed), remedy: self.remedy }
+            }
+        }
+    }
 }
 
 impl LandscapeError {

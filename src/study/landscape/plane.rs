@@ -1,14 +1,17 @@
 //! The linear regions on a plane of inputs or of one layer's weights.
 
 use super::{
-    LandscapeError, LandscapeOptions, SUMMARY, Subject,
+    LandscapeError, LandscapeOptions, Quantity, SUMMARY, Subject,
     along::{Along, Findings, check_output, go_on, moving_weights},
     folder::{Landscape, admit, take},
     rows::{Kind, PlaneSummary, RegionRow, columns},
 };
 use crate::{
     kernels::real::{axpy, dot, norm},
-    landscape::{Directions, Plane, Propagation, Region, Segment, Target, path::loss_along, regions, updates::target},
+    landscape::{
+        Directions, Limits, Plane, Propagation, Region, Segment, Target, path::loss_along, regions,
+        regions::RegionError, updates::target,
+    },
     loss::Loss,
     study::{StudyError, run::write_json, tables::write_rows},
     train::{Examples, RoundEngine},
@@ -55,6 +58,9 @@ impl FromStr for PlaneKind {
 /// Ranges of the plane's two coordinates.
 pub type Ranges = [Option<(f64, f64)>; 2];
 
+const REGIONS: Quantity =
+    Quantity { what: "the regions of this plane", remedy: "choose a smaller part of it with --u and --v" };
+
 /// More regions than a picture can show.
 const MOST: usize = 200_000;
 
@@ -95,7 +101,7 @@ pub fn plane(
     admit(&options.out, options.overwrite)?;
     let subject = options.subject;
     check_output(subject, options.output)?;
-    let (round, weights) = subject.weights(options.optimizer, options.round, options.data, options.stop)?;
+    let (round, weights) = subject.weights(options.optimizer, options.round, options.stop)?;
     let rows = kind.rows(options)?;
     let basis = kind.basis(subject, &weights, &rows)?;
     let [u, v] = default_ranges(&basis.corners, ranges)?;
@@ -112,7 +118,11 @@ pub fn plane(
         v,
     };
     events("regions");
-    let found = regions(&subject.network, &plane, MOST).map_err(|error| kind.fail(error.to_string()))?;
+    let limits = Limits::new(options.stop, options.memory);
+    let found = regions(&subject.network, &plane, MOST, &limits).map_err(|error| match error {
+        RegionError::Ended(why) => REGIONS.ended(why),
+        error => kind.fail(error.to_string()),
+    })?;
     go_on(options)?;
     let output = options.output.unwrap_or_else(|| most_varied(&found));
     // The loss of an input on the way between datapoints is that with the first one's target.
@@ -140,7 +150,7 @@ pub fn plane(
         },
     };
     let summary = findings.summary(options)?;
-    let folder = take(&options.out, options.overwrite)?;
+    let folder = take(&options.out, options.overwrite, events)?;
     write_rows(&folder.path.join("regions.csv"), columns::REGIONS, &table).map_err(StudyError::from)?;
     write_json(&folder.path.join(SUMMARY), &summary)?;
     Ok(Landscape { summary, folder })

@@ -8,7 +8,7 @@ use crate::{
     network::{Network, read_weights},
     optim::OptimizerConfig,
     study::{
-        Experiment,
+        Experiment, StudyError,
         experiment::{Precision, load, source},
         paths::dataset_name,
         run::{initial_weights, read_summary, resolve, set_aside},
@@ -88,7 +88,7 @@ impl Subject {
                 return Err(LandscapeError::WeightsNeedExperiment { path: path.to_owned() });
             };
             let mut subject = Subject::of_experiment(&load(name, &[])?, data)?;
-            subject.fixed = Some(read_weights(&subject.network, path).map_err(crate::study::StudyError::from)?);
+            subject.fixed = Some(read_weights(&subject.network, path).map_err(StudyError::from)?);
             subject.runs.clear();
             subject.name = format!("the weights {target}");
             return Ok(subject);
@@ -114,8 +114,8 @@ impl Subject {
             run.rounds = done.iter().find(|o| o.label == run.label).map_or(run.rounds, |o| o.rounds);
             let folder = dir.join(&run.label).join("trace");
             if folder.join("manifest.json").exists() {
-                let (trace, network) = trace::read::<f64>(&folder, &ReadOptions { data, rounds: None })
-                    .map_err(crate::study::StudyError::from)?;
+                let (trace, network) =
+                    trace::read::<f64>(&folder, &ReadOptions { data, rounds: None }).map_err(StudyError::from)?;
                 if network != subject.network {
                     return Err(LandscapeError::OtherNetwork { path: folder });
                 }
@@ -130,7 +130,7 @@ impl Subject {
 
     fn of_trace(folder: &Path, data: Option<&Path>) -> Result<Subject, LandscapeError> {
         let (trace, network) =
-            trace::read::<f64>(folder, &ReadOptions { data, rounds: None }).map_err(crate::study::StudyError::from)?;
+            trace::read::<f64>(folder, &ReadOptions { data, rounds: None }).map_err(StudyError::from)?;
         let manifest = &trace.manifest;
         let label = manifest.optimizer.get("name").and_then(serde_json::Value::as_str).unwrap_or("trace").to_owned();
         let (labels, values) = match &trace.targets {
@@ -220,7 +220,6 @@ impl Subject {
         &self,
         label: Option<&str>,
         round: Option<usize>,
-        data: Option<&Path>,
         stop: &AtomicBool,
     ) -> Result<(Option<usize>, Vec<f64>), LandscapeError> {
         match (&self.fixed, round) {
@@ -233,7 +232,7 @@ impl Subject {
                     Origin::Training(_) => run.rounds + 1,
                 };
                 let round = round.unwrap_or(if self.trained { last } else { 1 });
-                let mut states = self.states(run, &BTreeSet::from([round]), data, stop)?;
+                let mut states = self.states(run, &BTreeSet::from([round]), stop)?;
                 let state = states.remove(&round).ok_or_else(|| LandscapeError::NoSuchRound {
                     round,
                     last,
@@ -265,7 +264,6 @@ impl Subject {
         &self,
         run: &SubjectRun,
         wanted: &BTreeSet<usize>,
-        data: Option<&Path>,
         stop: &AtomicBool,
     ) -> Result<BTreeMap<usize, State>, LandscapeError> {
         match &run.origin {
@@ -281,8 +279,8 @@ impl Subject {
             Origin::Training(training) => {
                 let (experiment, config) = &**training;
                 match experiment.training.precision {
-                    Precision::F32 => retrain::<f32>(experiment, config, wanted, data, stop),
-                    Precision::F64 => retrain::<f64>(experiment, config, wanted, data, stop),
+                    Precision::F32 => self.retrain::<f32>(experiment, config, wanted, stop),
+                    Precision::F64 => self.retrain::<f64>(experiment, config, wanted, stop),
                 }
             }
         }
@@ -309,46 +307,43 @@ impl<T: Real> Observer<T> for Capture<'_> {
     }
 }
 
-fn retrain<T: Real>(
-    experiment: &Experiment,
-    config: &OptimizerConfig,
-    wanted: &BTreeSet<usize>,
-    data: Option<&Path>,
-    stop: &AtomicBool,
-) -> Result<BTreeMap<usize, State>, LandscapeError> {
-    let (mut dataset, network) = resolve(experiment, data)?;
-    set_aside(experiment, &mut dataset)?;
-    let training = &experiment.training;
-    let minibatches = Minibatches::new(dataset.train.len(), training.batch_size, experiment.seed)
-        .map_err(crate::study::StudyError::from)?;
-    let inputs: Vec<T> = convert(&dataset.train.inputs);
-    let features = dataset.train.features();
-    let examples = match training.target {
-        TargetKind::Input => Examples::autoencoder(&inputs, features),
-        TargetKind::Label => Examples::classifier(&inputs, features, &dataset.train.labels),
-    };
-    let mut weights: Vec<T> = initial_weights(experiment, &network, experiment.seed)?;
-    let planned = minibatches.rounds_per_epoch() * training.epochs;
-    let mut optimizer = config.build_for::<T>(&network, planned).map_err(crate::study::StudyError::from)?;
-    let task = Training {
-        network: &network,
-        loss: training.loss,
-        examples,
-        minibatches: &minibatches,
-        epochs: training.epochs,
-    };
-    let last = wanted.iter().next_back().copied().unwrap_or(1);
-    let mut capture = Capture { wanted, found: BTreeMap::new() };
-    train(
-        &task,
-        &mut *optimizer,
-        &mut weights,
-        &mut [&mut capture],
-        |number, _, _| match number >= last || stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        },
-        |_, _| ControlFlow::Continue(()),
-    );
-    if stop.load(Ordering::Relaxed) { Err(LandscapeError::Stopped) } else { Ok(capture.found) }
+impl Subject {
+    /// The states of the wanted rounds of an experiment, which is trained again as far as the last of them.
+    fn retrain<T: Real>(
+        &self,
+        experiment: &Experiment,
+        config: &OptimizerConfig,
+        wanted: &BTreeSet<usize>,
+        stop: &AtomicBool,
+    ) -> Result<BTreeMap<usize, State>, LandscapeError> {
+        let (training, network) = (&experiment.training, &self.network);
+        // The data came from `f32`, so that nothing is lost.
+        let inputs: Vec<T> = convert(&self.inputs);
+        let features = network.inputs();
+        let examples = match training.target {
+            TargetKind::Input => Examples::autoencoder(&inputs, features),
+            TargetKind::Label => Examples::classifier(&inputs, features, &self.labels),
+        };
+        let minibatches =
+            Minibatches::new(examples.len(), training.batch_size, experiment.seed).map_err(StudyError::from)?;
+        let mut weights: Vec<T> = initial_weights(experiment, network, experiment.seed)?;
+        let planned = minibatches.rounds_per_epoch() * training.epochs;
+        let mut optimizer = config.build_for::<T>(network, planned).map_err(StudyError::from)?;
+        let task =
+            Training { network, loss: training.loss, examples, minibatches: &minibatches, epochs: training.epochs };
+        let last = wanted.iter().next_back().copied().unwrap_or(1);
+        let mut capture = Capture { wanted, found: BTreeMap::new() };
+        train(
+            &task,
+            &mut *optimizer,
+            &mut weights,
+            &mut [&mut capture],
+            |number, _, _| match number >= last || stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            },
+            |_, _| ControlFlow::Continue(()),
+        );
+        if stop.load(Ordering::Relaxed) { Err(LandscapeError::Stopped) } else { Ok(capture.found) }
+    }
 }

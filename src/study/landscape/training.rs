@@ -1,12 +1,8 @@
 //! What the updates of a run crossed, and how well the Taylor loss predicted them.
 
-use super::{LandscapeError, Subject, rows::UpdateRow};
-use crate::landscape::updates::measure;
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use super::{LandscapeError, Quantity, Subject, rows::UpdateRow};
+use crate::landscape::{Limits, updates::measure};
+use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 
 /// At most `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, the ends included.
 pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
@@ -17,6 +13,9 @@ pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
         .collect()
 }
 
+const KINKS: Quantity =
+    Quantity { what: "the kinks that an update crosses", remedy: "measure no updates (--updates 0)" };
+
 /// Measures `count` updates of every run of the subject; updates whose weights before or after do not exist are left
 /// out.
 ///
@@ -25,8 +24,8 @@ pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
 pub fn updates(
     subject: &Subject,
     count: usize,
-    data: Option<&Path>,
     stop: &AtomicBool,
+    limits: &Limits,
     events: &mut dyn FnMut(&str),
 ) -> Result<Vec<UpdateRow>, LandscapeError> {
     let mut rows = Vec::new();
@@ -35,14 +34,12 @@ pub fn updates(
         events(&format!("updates of {}", run.label));
         let rounds = log_spaced(run.rounds, count);
         let wanted = rounds.iter().flat_map(|round| [*round, round + 1]).collect();
-        let states = subject.states(run, &wanted, data, stop)?;
+        let states = subject.states(run, &wanted, stop)?;
         for round in rounds {
-            if stop.load(Ordering::Relaxed) {
-                return Err(LandscapeError::Stopped);
-            }
             let (Some(before), Some(after)) = (states.get(&round), states.get(&(round + 1))) else { continue };
-            let update =
-                measure(&subject.network, subject.loss, &examples, &before.rows, &before.weights, &after.weights);
+            let (before, after, rows_of) = (&before.weights, &after.weights, &before.rows);
+            let update = measure(&subject.network, subject.loss, &examples, rows_of, before, after, limits)
+                .map_err(|why| KINKS.ended(why))?;
             rows.push(UpdateRow {
                 optimizer: run.label.clone(),
                 round,

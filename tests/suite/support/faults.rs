@@ -7,6 +7,7 @@
 //! - `full`: from then on every write fails for want of space, the first after half of its bytes
 //! - `die`: the process is killed in its place; `half`: after half of its bytes
 //! - `count`: nothing happens; every operation prints its number
+//! - `nolocks`: no operation fails, but files cannot be locked, as on some network file systems
 //!
 //! Compiled by the test itself with `rustc --crate-type cdylib`; no part of the program.
 
@@ -30,6 +31,7 @@ const NEXT: *mut c_void = -1isize as *mut c_void;
 const O_CREAT: c_int = 0o100;
 const EIO: c_int = 5;
 const ENOSPC: c_int = 28;
+const ENOLCK: c_int = 37;
 const SIGKILL: c_int = 9;
 
 /// Whether a descriptor is of a file that the program created.
@@ -155,4 +157,10 @@ type Rename = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
 interpose!(rename, c"rename", (from: *const c_char, to: *const c_char) -> c_int, |real: Rename, from, to| match fate(false) {
     Fate::Fail(error) => fail(error),
     _ => unsafe { real(from, to) },
+});
+
+type Flock = unsafe extern "C" fn(c_int, c_int) -> c_int;
+
+interpose!(flock, c"flock", (file: c_int, operation: c_int) -> c_int, |real: Flock, file, operation| {
+    if plan().0 == "nolocks" { fail(ENOLCK) } else { unsafe { real(file, operation) } }
 });

@@ -194,6 +194,22 @@ impl Workplace {
     }
 }
 
+/// Builds what is preloaded into the program to make operations on files fail (`support/faults.rs`).
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn faults_library(workplace: &Workplace) -> PathBuf {
+    let library = workplace.path("faults.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support/faults.rs");
+    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    let rustc = if rustc.exists() { rustc } else { "rustc".into() };
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "-O", "-A", "warnings", "--crate-type", "cdylib", "-o"])
+        .args([&library, &source])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    library
+}
+
 /// A CSV: its column names and its cells.
 pub fn table(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
