@@ -78,7 +78,7 @@ pub(super) fn way(experiment: &Experiment, options: &RunOptions, inputs: &Inputs
 /// The experiment that a folder was begun with.
 pub(super) fn experiment_in(out: &Path) -> Result<Experiment, StudyError> {
     load(&out.join("experiment.toml").display().to_string(), &[])
-        .map_err(|source| StudyError::Unreadable { path: out.to_owned(), source })
+        .map_err(|source| StudyError::Unreadable { path: out.to_owned(), source: source.into() })
 }
 
 fn fail(path: &Path) -> impl Fn(io::Error) -> StudyError {
