@@ -62,7 +62,7 @@ pub fn configurations(rounds: usize, datapoints: usize, units: usize) -> Configu
     Configurations {
         rounds: (0..rounds).collect(),
         datapoints,
-        neurons: (0..units).map(|neuron| Neuron { layer: 0, neuron, positions: 1 }).collect(),
+        neurons: (0..units).map(|neuron| Neuron { layer: 0, neuron, positions: 1, rests: true }).collect(),
         bits: (0..units).into_par_iter().map(neuron).collect(),
     }
 }

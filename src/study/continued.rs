@@ -30,7 +30,7 @@ pub(super) enum Way {
     /// In the folder; whether what it holds may be used.
     Here { resumed: bool },
     /// Beside what the folder holds.
-    Apart(Before),
+    Apart(Box<Before>),
 }
 
 /// The run that a folder holds.
@@ -72,7 +72,7 @@ pub(super) fn way(experiment: &Experiment, options: &RunOptions, inputs: &Inputs
         return Ok(Way::Here { resumed: true });
     }
     let has_traces = optimizers.iter().any(|done| has_trace(&done));
-    Ok(Way::Apart(Before { experiment: there, optimizers, out: out.to_owned(), further, traceless, has_traces }))
+    Ok(Way::Apart(Before { experiment: there, optimizers, out: out.to_owned(), further, traceless, has_traces }.into()))
 }
 
 /// The experiment that a folder was begun with.
