@@ -30,7 +30,7 @@ pub(super) enum Way {
     /// In the folder; whether what it holds may be used.
     Here { resumed: bool },
     /// Beside what the folder holds.
-    Apart(Before),
+    Apart(Box<Before>),
 }
 
 /// The run that a folder holds.
@@ -76,13 +76,13 @@ pub(super) fn way(
         return Ok(Way::Here { resumed: true });
     }
     let has_traces = optimizers.iter().any(|done| has_trace(&done));
-    Ok(Way::Apart(Before { experiment: there, optimizers, out: out.to_owned(), further, traceless, has_traces }))
+    Ok(Way::Apart(Before { experiment: there, optimizers, out: out.to_owned(), further, traceless, has_traces }.into()))
 }
 
 /// The experiment that a folder was begun with.
 pub(super) fn experiment_in(out: &Path) -> Result<Experiment, StudyError> {
     load(&out.join("experiment.toml").display().to_string(), &[])
-        .map_err(|source| StudyError::Unreadable { path: out.to_owned(), source })
+        .map_err(|source| StudyError::Unreadable { path: out.to_owned(), source: source.into() })
 }
 
 fn fail(path: &Path) -> impl Fn(io::Error) -> StudyError {

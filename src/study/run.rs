@@ -140,7 +140,7 @@ pub enum StudyError {
     )]
     OtherExperiment { path: PathBuf, differences: String },
     #[error("{path} holds no experiment that could be continued ({source}); choose another folder with --out")]
-    Unreadable { path: PathBuf, source: ExperimentError },
+    Unreadable { path: PathBuf, source: Box<ExperimentError> },
     #[error(
         "{path} holds a run that was to take the place of the one beside it: {differences}; repeat what it was begun with, or remove \
          that folder"

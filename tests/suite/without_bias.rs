@@ -329,9 +329,13 @@ fn dimensions(units: &str) -> BTreeMap<(String, String), String> {
     rows.into_iter().map(|row| ((row[scale].clone(), row[layer].clone()), row[dimension].clone())).collect()
 }
 
+/// An experiment, what is written otherwise in it, the tensors of its trace, and the dimensions of some units.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [Size]);
+type Size = (&'static str, &'static str, usize);
+
 #[test]
 fn runs_traces_and_analyses_know_which_layers_have_no_bias() {
-    let cases: [(&str, &[(&str, &str)], &[&str], &[(&str, &str, usize)]); 3] = [
+    let cases: [Case; 3] = [
         (
             AUTOENCODER,
             &[DENSE_8, DENSE_6, DENSE_64],
