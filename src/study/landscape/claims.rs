@@ -131,11 +131,12 @@ fn deeper_forgets_sooner(tables: &LandscapeTables) -> Option<Claim> {
 mod tests {
     use super::*;
     use crate::study::landscape::{
-        growth::{GrowthSettings, write},
+        growth::{GrowthSettings, find},
         results::rows,
         rows::{AutocorrelationRow, Kind, LandscapeSummary, SegmentSummary},
     };
     use crate::train::Examples;
+    use std::sync::atomic::AtomicBool;
 
     fn tables(growth: Vec<GrowthRow>, autocorrelation: Vec<AutocorrelationRow>) -> LandscapeTables {
         let summary = LandscapeSummary {
@@ -186,7 +187,8 @@ mod tests {
             shown: vec![(1, 16)],
             ..GrowthSettings::new(12, 0)
         };
-        write(&settings, &data, dir.path(), &mut |_| ()).unwrap();
+        let growth = find(&settings, &data, usize::MAX, &AtomicBool::new(false), &mut |_| ()).unwrap();
+        growth.write(dir.path()).unwrap();
         let growth: Vec<GrowthRow> = rows(dir.path(), "growth.csv").unwrap();
         let autocorrelation: Vec<AutocorrelationRow> = rows(dir.path(), "autocorrelation.csv").unwrap();
         let mut tables = tables(growth, autocorrelation);
