@@ -72,7 +72,7 @@ fn tidy(keys: &mut Map<String, Value>) -> Result<(), String> {
     if let Some(missing) = KEYS[..7].iter().find(|key| !keys.contains_key(**key)) {
         return Err(format!("has no \"{missing}\", which every trace needs (docs/formats.md)"));
     }
-    for key in ["rounds", "batch_size"] {
+    for key in ["format", "rounds", "batch_size"] {
         let value = &keys[key];
         let number = whole(value).ok_or_else(|| format!("\"{key}\" is {value}; it must be a whole number"))?;
         keys.insert(key.to_owned(), number.into());
