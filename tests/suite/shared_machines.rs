@@ -104,7 +104,8 @@ fn what_is_refused_leaves_no_folder() {
 fn a_full_disk_is_told_before_a_folder_is_made() {
     let workplace = Workplace::new();
     // More weights of rounds than any disk holds.
-    let long = ["run", "autoencoder.toml", "--keep-trace", "--epochs", "100000000000"];
+    let wide = "network.layers=[{dense=20000},\"relu\",{dense=64}]";
+    let long = ["run", "autoencoder.toml", "--keep-trace", "--epochs", "1000000", "--set", wide];
     workplace.run(&[&long[..], &PLAIN].concat()).exits(1).says(&["needs", "left", "--keep-trace"]);
     assert_eq!(folders(&workplace, ""), BTreeSet::new());
 }
