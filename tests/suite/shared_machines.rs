@@ -104,7 +104,8 @@ fn what_is_refused_leaves_no_folder() {
 fn a_full_disk_is_told_before_a_folder_is_made() {
     let workplace = Workplace::new();
     // More weights of rounds than any disk holds.
-    let long = ["run", "autoencoder.toml", "--keep-trace", "--epochs", "100000000000"];
+    let wide = "network.layers=[{dense=4000},\"relu\",{dense=64}]";
+    let long = ["run", "autoencoder.toml", "--keep-trace", "--epochs", "1000000", "--set", wide];
     workplace.run(&[&long[..], &PLAIN].concat()).exits(1).says(&["needs", "left", "--keep-trace"]);
     assert_eq!(folders(&workplace, ""), BTreeSet::new());
 }
@@ -177,7 +178,7 @@ fn landscapes_keep_to_their_memory() {
 }
 
 /// What `--memory` does not count: buffers of the program's own.
-const OWN: u64 = 16 << 20;
+const OWN: u64 = 32 << 20;
 
 #[cfg(target_os = "linux")]
 #[test]
