@@ -12,8 +12,26 @@ use rayon::prelude::*;
 /// Singular values in the log-volume at most (the paper's number).
 const TOP: usize = 50;
 
+/// Configurations whose matrices take seconds each, so that nobody who wants an end can wait for even one.
+const MANY: usize = 1500;
+
 /// The rows of `novelty.csv` and `neurons.csv`.
 pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronRow>) {
+    explore_until(configurations, &|| false).expect("nobody ends it")
+}
+
+/// Bytes that [`explore`] takes: a few matrices of all pairs of configurations for every thread.
+pub fn exploration_bytes(configurations: &Configurations) -> usize {
+    const MATRICES: usize = 5;
+    let pairs = configurations.rounds.len().saturating_mul(configurations.rounds.len());
+    pairs.saturating_mul(size_of::<u64>() * MATRICES * rayon::current_num_threads())
+}
+
+/// The same, or nothing if `ended` says so on the way.
+pub fn explore_until(
+    configurations: &Configurations,
+    ended: &(dyn Fn() -> bool + Sync),
+) -> Option<(Vec<NoveltyRow>, Vec<NeuronRow>)> {
     let count = configurations.rounds.len();
     // Hamming distances are summed over neurons in integers, so any order gives the same sums.
     let (distances, neurons) = configurations
@@ -21,6 +39,9 @@ pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronR
         .par_iter()
         .enumerate()
         .map(|(m, bits)| {
+            if ended() {
+                return (Vec::new(), Vec::new());
+            }
             let gram = gram(bits, count, configurations.words(m));
             let row = neuron_row(&gram, bits, configurations, m);
             (pairwise(&gram, count), vec![row])
@@ -33,6 +54,9 @@ pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronR
                 (a, rows)
             },
         );
+    if ended() {
+        return None;
+    }
     let novelty = (0..count)
         .map(|n| NoveltyRow {
             round: configurations.rounds[n],
@@ -41,7 +65,12 @@ pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronR
             bits: configurations.len_bits(),
         })
         .collect();
-    (novelty, neurons)
+    Some((novelty, neurons))
+}
+
+/// Whether there are so many configurations that even one neuron's matrix takes long.
+pub fn is_long(configurations: &Configurations) -> bool {
+    configurations.rounds.len() > MANY
 }
 
 /// Hamming distances `G_nn + G_kk - 2 G_nk`.

@@ -1,6 +1,6 @@
 //! What to say about the course of a command: events and times in, lines out.
 
-use crate::study::Event;
+use crate::study::{Event, numbers::counted};
 use std::time::Duration;
 
 /// Where there is no terminal, a line follows at the latest after so long a silence.
@@ -101,7 +101,7 @@ impl Course {
                 self.train(0, now);
                 // A trace need not tell its rate.
                 let rate = learning_rate.map_or(String::new(), |rate| format!("learning rate {rate}, "));
-                vec![self.about(&format!("{rate}{rounds} rounds"))]
+                vec![self.about(&format!("{rate}{}", counted(rounds, "round")))]
             }
             Event::Resumed { label: _, rounds } => {
                 self.train(rounds as u64, now);

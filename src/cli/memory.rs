@@ -28,7 +28,7 @@ impl Memory {
     }
 }
 
-/// Milliseconds after which freed memory goes back where it is scarce; where there is little in all, it goes back at once.
+/// Milliseconds after which freed memory goes back where it is scarce; where there is little in all, it goes back at once from the beginning.
 const SOON: u8 = 10;
 const LITTLE: u64 = 128 << 20;
 /// How often the program's memory is looked at.
@@ -40,12 +40,15 @@ fn watch(allowed: u64, growth: u64) {
     static ONCE: Once = Once::new();
     let Some(start) = resident_memory() else { return };
     ONCE.call_once(|| {
+        if allowed < LITTLE {
+            return allocator::give_back_freed_memory(0);
+        }
         // Without such a thread, more memory is kept, which is no reason to fail.
         let _ = thread::Builder::new().name("memory".to_owned()).stack_size(1 << 16).spawn(move || {
             while resident_memory().is_some_and(|now| now < start.saturating_add(growth)) {
                 thread::sleep(LOOK);
             }
-            allocator::give_back_freed_memory(if allowed < LITTLE { 0 } else { SOON });
+            allocator::give_back_freed_memory(SOON);
         });
     });
 }

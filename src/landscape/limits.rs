@@ -64,6 +64,16 @@ impl<'a> Limits<'a> {
         }
     }
 
+    /// Fails if so many bytes more would be too many.
+    ///
+    /// # Errors
+    /// [`Ended::Memory`].
+    pub fn has_room(&self, bytes: usize) -> Result<(), Ended> {
+        let fits = self.take(bytes);
+        self.give_back(bytes);
+        fits
+    }
+
     /// Counts so many bytes less.
     pub fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);

@@ -131,6 +131,8 @@ impl Search<'_> {
     /// Fails if a polygon alone has too many parts.
     fn check(&self, parts: usize) -> Result<(), RegionError> {
         self.limits.go_on()?;
+        // Every part becomes a region, or several.
+        self.limits.has_room(parts * REGION_BYTES)?;
         if self.found.len() + parts > self.most { Err(RegionError::TooMany { most: self.most }) } else { Ok(()) }
     }
 

@@ -1,13 +1,16 @@
 //! Everything that is measured of one optimizer's run: an observer of its rounds, and the tables that come of it.
 
 use crate::{
-    activation::{ActivationRecorder, explore},
+    activation::{
+        ActivationRecorder,
+        exploration::{exploration_bytes, explore_until, is_long},
+    },
     checkpoint::{Persist, Store, StoreError},
     kernels::{Real, SHARE, real::convert},
     loss::{Loss, Targets},
     network::Network,
     study::{
-        budget::whole_window_bytes,
+        budget::{OWN, whole_window_bytes},
         tables::{NeuronRow, NoveltyRow, RegretRow, Scale, UnitRow},
     },
     taylor::{
@@ -27,7 +30,12 @@ use crate::{
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
-use std::{borrow::Cow, collections::BTreeMap, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 /// Seconds spent per phase.
 #[derive(Clone, Debug, Default)]
@@ -210,12 +218,35 @@ impl<T: Real> Analysis<T> {
         }
         free_bounds::tighten(&mut self.results);
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
-        if let Some(activations) = &self.activations {
-            progress(Stage::Phase { name: "exploration", work: 0 });
-            (out.novelty, out.neurons) = self.clock.time("exploration", || explore(&activations.configurations));
-            out.pools = activations.winners.as_ref().map(|all| self.clock.time("exploration", || explore(all)));
-        }
+        self.explore(work, &mut out, progress);
         (out, self.clock)
+    }
+
+    /// Compares the recorded configurations, unless that takes too much memory or somebody waits for the end.
+    fn explore(&mut self, work: &Work, out: &mut AnalysisTables, progress: &mut dyn FnMut(Stage)) {
+        let Some(activations) = &self.activations else { return };
+        progress(Stage::Phase { name: "exploration", work: 0 });
+        let all = || std::iter::once(&activations.configurations).chain(&activations.winners);
+        let count = activations.configurations.rounds.len();
+        if all().map(exploration_bytes).max().unwrap_or(0) > self.settings.memory.max(OWN) {
+            progress(Stage::Note(&format!(
+                "comparing {count} configurations takes more than --memory: novelty.csv and neurons.csv are left empty; a larger \
+                 exploration.every records fewer"
+            )));
+            return;
+        }
+        let (begun, stop) = (Instant::now(), work.stop());
+        let long = all().any(is_long);
+        let ended = || stop.load(Ordering::Relaxed) && (long || begun.elapsed() > GRACE);
+        let found = self.clock.time("exploration", || {
+            let own = explore_until(&activations.configurations, &ended)?;
+            let pools = activations.winners.as_ref().map(|winners| explore_until(winners, &ended));
+            Some((own, pools.map_or(Some(None), |pools| pools.map(Some))?))
+        });
+        match found {
+            Some((own, pools)) => ((out.novelty, out.neurons), out.pools) = (own, pools),
+            None => out.halted = true,
+        }
     }
 
     fn solve_window(
@@ -419,6 +450,9 @@ impl WholeWindow<'_> {
         Ok(())
     }
 }
+
+/// Configurations are compared for so long after somebody asked for the end: most often that is enough.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Phases that time goes to while training runs.
 const STREAMED: [&str; 3] = ["streaming", "activations", "neuron_optima"];

@@ -56,7 +56,7 @@ pub fn whole_window_bytes(
 }
 
 /// Buffers of so many bytes are the program's own, and no matter of `--memory`.
-const OWN: usize = 16 << 20;
+pub(super) const OWN: usize = 32 << 20;
 
 /// The least that an analysis needs of `--memory`, in bytes: what it keeps while rounds go by ([`observed_bytes`]), and either what the
 /// closed form at neuron scale works with meanwhile or what searches take afterwards.

@@ -426,15 +426,20 @@ fn blown_up(config: &OptimizerConfig, rounds: &[RoundRow], last: Option<&EpochRo
              {rate}. Try a smaller rate, for example {}",
             number(last),
             number(first),
-            rate / 3.0
+            smaller(rate)
         )
     })
+}
+
+/// A rate to try instead, as one would write it.
+fn smaller(rate: f64) -> f64 {
+    format!("{:.0e}", rate / 3.0).parse().unwrap_or(rate / 3.0)
 }
 
 fn divergence(config: &OptimizerConfig, what: NotFinite) -> String {
     let rate = config.learning_rate;
     format!(
         "{what} with learning rate {rate}; everything before it is kept. Try a smaller rate, for example {}",
-        rate / 3.0
+        smaller(rate)
     )
 }

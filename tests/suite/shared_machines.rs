@@ -178,7 +178,7 @@ fn landscapes_keep_to_their_memory() {
 }
 
 /// What `--memory` does not count: buffers of the program's own.
-const OWN: u64 = 16 << 20;
+const OWN: u64 = 32 << 20;
 
 #[cfg(target_os = "linux")]
 #[test]

@@ -617,6 +617,9 @@ fn sgd_that_is_something_else_has_no_bound() {
         left_out.batches.drain(10 * BATCH..11 * BATCH);
     }
     left_out.manifest["rounds"] = json!(ROUNDS - 2);
-    bench.with(&left_out, |t| t).exits(0).says(&["from round 10 to the next (1 of 38)", "updates between them are missing"]);
+    bench
+        .with(&left_out, |t| t)
+        .exits(0)
+        .says(&["from round 10 to the next (1 of 38)", "updates between them are missing"]);
     assert!(!has_bound());
 }
