@@ -3,7 +3,7 @@
 use super::{
     embed::Embedded,
     figure::{Figure, Series, comparison, training},
-    page::{Fact, FigureView, Head, analysed, facts, tidy},
+    page::{Fact, FigureView, Head, about, analysed, facts, tidy},
     table::{self, Table},
 };
 use crate::report::draw::style::SeriesStyle;
@@ -28,6 +28,8 @@ struct ComparePage<'a> {
     finals: Table,
     splits: Table,
     warning: String,
+    /// What casts doubt on traces.
+    doubts: Vec<Fact>,
 }
 
 /// The figures and the page in `folder` that compare `runs`; `links` leads to their folders.
@@ -61,6 +63,7 @@ pub fn compose(runs: &[RunTables], links: &[String], folder: &Path) -> Result<(V
     };
     let page = ComparePage {
         warning,
+        doubts: about(&named, |of| &of.warnings),
         head: Head::new(format!("Comparison of {} runs", runs.len()), &embedded),
         runs: views,
         figures: FigureView::all(&figures, &embedded),

@@ -207,8 +207,8 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
         analysed: analysed(run),
         layers: &summary.layers,
         warning,
-        doubts: about(run, |of| &of.warnings),
-        checks: about(run, |of| &of.checks),
+        doubts: about(&named, |of| &of.warnings),
+        checks: about(&named, |of| &of.checks),
         summary: sentences::summary(&context),
         first,
         tally: Tally::of(&claims).to_string(),
@@ -225,12 +225,11 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
 }
 
 /// Sentences about the traces, each with its optimizer.
-fn about(run: &RunTables, sentences: fn(&OptimizerSummary) -> &[String]) -> Vec<Fact> {
-    let of = |tables: &OptimizerTables| {
-        let name = display_name(&tables.summary.label);
+pub fn about(named: &[(String, &OptimizerTables)], sentences: fn(&OptimizerSummary) -> &[String]) -> Vec<Fact> {
+    let of = |(name, tables): &(String, &OptimizerTables)| {
         sentences(&tables.summary).iter().map(|text| (name.clone(), capitalized(text))).collect::<Vec<_>>()
     };
-    run.optimizers.iter().flat_map(of).collect()
+    named.iter().flat_map(of).collect()
 }
 
 /// A sentence from one that stands behind a colon.

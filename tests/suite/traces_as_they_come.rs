@@ -572,6 +572,7 @@ fn sgd_that_is_something_else_has_no_bound() {
     bench.with(&Sample::of(6, &layers, None), |t| t).exits(0);
     assert!(has_bound());
     assert!(bench.workplace.read("out/report.html").contains("All updates are steps of plain SGD"));
+    fs::rename(bench.workplace.path("out"), bench.workplace.path("good")).unwrap();
     let check = |sample: Sample, text: &str| {
         bench.with(&sample, |t| t).exits(0).says(&[
             "warning: the manifest tells plain SGD",
@@ -622,4 +623,7 @@ fn sgd_that_is_something_else_has_no_bound() {
         .exits(0)
         .says(&["from round 10 to the next (1 of 38)", "updates between them are missing"]);
     assert!(!has_bound());
+    // A comparison of runs says it as well.
+    bench.workplace.run(&["report", "good", "out", "--out", "both"]).exits(0);
+    assert!(bench.workplace.read("both/report.html").contains("updates between them are missing"));
 }

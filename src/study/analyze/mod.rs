@@ -25,7 +25,7 @@ use crate::{
     activation::probe_rows,
     checkpoint::{Identity, Persist, Store, StoreError},
     kernels::Real,
-    taylor::{BoundRates, Found, Work},
+    taylor::{BoundRates, Work},
     trace::{self, Manifest, ReadOptions, TargetKind, TraceError, replay::Replay},
     train::Examples,
 };
@@ -33,8 +33,6 @@ use check::{Checked, Told, check, digest, labels};
 use folder::{Description, Plan, Source, plan, remove_page, replace};
 use serde_json::json;
 use std::{
-    cell::RefCell,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
@@ -443,22 +441,9 @@ impl Task<'_> {
         let State { analysis, losses, finished, seconds } = state;
         let (done, all, per_epoch) = (losses.len(), self.checked.manifest.rounds, self.checked.per_epoch());
         let observed = analysis.clock.total();
-        let (found, failure) = (keeper.found(done)?, RefCell::new(None));
-        let keep = |found: &mut Found| match keeper.save_found(done, found) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure.replace(Some(error));
-                ControlFlow::Break(())
-            }
-        };
         let relay = Relay::new(&mut *events);
-        let tick = |work| relay.tick(work);
-        let mut work = Work::until(self.options.stop).kept(found, keep).telling(&tick);
-        let (tables, clock) = analysis.complete(examples, &mut work, |stage| relay.stage(stage));
-        let mut found = work.into_found();
-        if let Some(error) = failure.into_inner() {
-            return Err(error.into());
-        }
+        let search = |work: &mut Work| analysis.complete(examples, work, |stage| relay.stage(stage));
+        let ((tables, clock), mut found) = keeper.search(done, self.options.stop, &|work| relay.tick(work), search)?;
         if tables.halted && finished {
             keeper.save_last_found(done, &mut found)?;
         }
