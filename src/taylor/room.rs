@@ -77,9 +77,12 @@ fn gathered_row<T: Real>(network: &Network, settings: &RegretSettings) -> usize 
     all * size_of::<T>() + widest * size_of::<f64>()
 }
 
+/// Rows are gathered as if there were this much memory at least, so that small networks have the same sums in little memory.
+const PLENTY: usize = 32 << 20;
+
 /// Rows that the closed form may gather in a quarter of `memory` bytes, `most` at most.
 pub fn gathered_rows<T: Real>(network: &Network, settings: &RegretSettings, memory: usize, most: usize) -> usize {
-    (memory / 4 / gathered_row::<T>(network, settings).max(1)).clamp(LEAST_ROWS, most)
+    (memory.max(PLENTY) / 4 / gathered_row::<T>(network, settings).max(1)).clamp(LEAST_ROWS, most)
 }
 
 /// Bytes that the closed form at neuron scale takes at least beside its sums: the rows that it gathers, and what is solved at a time.

@@ -166,7 +166,7 @@ fn landscapes_keep_to_their_memory() {
     workplace.run(&plane).exits(2).says(&["--memory", "--u", "--v"]);
     assert_eq!(folders(&workplace, ""), BTreeSet::new());
     // What fits is the same in batches of any size, but for the last bits.
-    let short = ["--through", "-0.002..0.002", "--datapoints", "0..3"];
+    let short = ["--through", "-0.3..0.3", "--datapoints", "0..3"];
     workplace.run(&[&layer[..], &short, &["--memory", "8M", "--out", "small"]].concat()).exits(0);
     workplace.run(&[&layer[..], &short, &["--memory", "8G", "--out", "large"]].concat()).exits(0);
     let [small, large] = ["small", "large"].map(|out| table(&workplace.read(&format!("{out}/kinks.csv"))).1);
