@@ -83,7 +83,14 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
 fn loose_images(folder: &Path) -> Option<String> {
     let files = entries(folder).unwrap_or_default();
     let images = files.iter().filter(|path| ENDINGS.contains(&&ending_of(path)[..]) && path.is_file()).count();
-    (images > 0).then(|| format!("{images} images right in {} belong to no class and are not used", folder.display()))
+    (images > 0).then(|| {
+        let (images, verbs) = if images == 1 {
+            ("1 image".to_owned(), "belongs to no class and is")
+        } else {
+            (format!("{images} images"), "belong to no class and are")
+        };
+        format!("{images} right in {} {verbs} not used", folder.display())
+    })
 }
 
 /// The folders of the parts.
