@@ -20,7 +20,7 @@ use crate::{
     optim::{OptimizerConfig, Rate},
     taylor::{BoundRates, RegretSettings, Work, units::Displacements},
     trace::{TargetKind, TraceWriter},
-    train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate, train},
+    train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate_until, train},
 };
 use serde_json::json;
 use std::{
@@ -249,9 +249,18 @@ impl<T: Real> Course<'_, T> {
         let mut epoch_start = start;
         // Stopped in the first pass, which then does not know how far training goes.
         let stopped = state.done() < planned && options.stop.load(Ordering::SeqCst);
+        let mut pending = self.is_to_be_evaluated(state);
         let ending = loop {
             if stopped {
                 break Ending::Stopped { rounds: state.done() };
+            }
+            if std::mem::take(&mut pending) {
+                let epoch = state.done() / minibatches.rounds_per_epoch();
+                match self.evaluate(state, epoch, events) {
+                    Some(true) if epoch < epochs => break Ending::Reached { epoch },
+                    Some(_) => {}
+                    None => break Ending::Stopped { rounds: state.done() },
+                }
             }
             let observers: &mut [&mut dyn Observer<T>] = &mut [&mut state.analysis, &mut state.trace];
             match trainer.round(&mut *state.optimizer, &mut state.weights, observers) {
@@ -260,13 +269,16 @@ impl<T: Real> Course<'_, T> {
                 Step::Done { number, epoch, loss, last } => {
                     state.log.losses.push(loss);
                     events(Event::Round { number, loss });
+                    let mut unevaluated = false;
                     if last {
                         state.log.epoch_seconds.push(epoch_start.elapsed().as_secs_f64());
                         let reached = self.evaluate(state, epoch, events);
                         epoch_start = Instant::now();
-                        if reached && epoch < epochs {
+                        if reached == Some(true) && epoch < epochs {
                             break Ending::Reached { epoch };
                         }
+                        // Evaluated when the run is resumed.
+                        unevaluated = reached.is_none();
                     }
                     state.log.seconds = before + start.elapsed().as_secs_f64();
                     if let Some(source) = state.trace.as_mut().and_then(TraceWriter::failure) {
@@ -274,7 +286,7 @@ impl<T: Real> Course<'_, T> {
                         let _ = keeper.save(state);
                         return Err(self.cannot_write_trace(source));
                     }
-                    if number < planned && options.stop.load(Ordering::SeqCst) {
+                    if unevaluated || number < planned && options.stop.load(Ordering::SeqCst) {
                         keeper.save(state)?;
                         break Ending::Stopped { rounds: number };
                     }
@@ -307,14 +319,26 @@ impl<T: Real> Course<'_, T> {
         Ok(ending)
     }
 
-    /// Evaluates all splits after an epoch. Whether the goal of training is reached.
-    fn evaluate(&self, state: &mut State<T>, epoch: usize, events: &mut dyn FnMut(Event)) -> bool {
-        let Study { experiment, network, minibatches, .. } = *self.study;
+    /// Whether the last epoch is complete but was not evaluated, as the run was stopped meanwhile.
+    fn is_to_be_evaluated(&self, state: &State<T>) -> bool {
+        let per_epoch = self.study.minibatches.rounds_per_epoch();
+        let done = state.done();
+        done > 0 && done.is_multiple_of(per_epoch) && state.log.epochs.len() < done / per_epoch
+    }
+
+    /// Evaluates all splits after an epoch. Whether the goal of training is reached; nothing if told to stop.
+    fn evaluate(&self, state: &mut State<T>, epoch: usize, events: &mut dyn FnMut(Event)) -> Option<bool> {
+        let Study { experiment, network, minibatches, options, .. } = *self.study;
         let (training, start) = (&experiment.training, Instant::now());
-        let on = |examples: &Examples<T>| evaluate(network, training.loss, &state.weights, examples);
+        let on =
+            |examples: &Examples<T>| evaluate_until(network, training.loss, &state.weights, examples, options.stop);
         let rate = self.rate.at(epoch * minibatches.rounds_per_epoch());
-        let row = epoch_row(epoch, rate, on(&self.train), on(&self.test));
-        let validation = self.validation.as_ref().map(on).map(|found| ValidationRow {
+        let row = epoch_row(epoch, rate, on(&self.train)?, on(&self.test)?);
+        let validation = match &self.validation {
+            Some(split) => Some(on(split)?),
+            None => None,
+        };
+        let validation = validation.map(|found| ValidationRow {
             epoch,
             validation_loss: found.loss,
             validation_accuracy: found.accuracy,
@@ -324,7 +348,7 @@ impl<T: Real> Course<'_, T> {
         state.log.epochs.push(row);
         state.log.validation.extend(validation);
         state.log.evaluation_seconds += start.elapsed().as_secs_f64();
-        goal.is_some_and(|(goal, accuracy)| accuracy >= goal)
+        Some(goal.is_some_and(|(goal, accuracy)| accuracy >= goal))
     }
 
     fn cannot_write_trace(&self, source: std::io::Error) -> StudyError {

@@ -18,7 +18,7 @@ use crate::{
     kernels::{Real, real::sum_of_squared_differences},
     network::Network,
     optim::OptimizerConfig,
-    train::{Ending, Evaluation, Examples, Observer, Training, evaluate, train},
+    train::{Ending, Evaluation, Examples, Observer, Training, evaluate_until, train},
 };
 use std::{
     ffi::OsStr,
@@ -184,8 +184,10 @@ impl<'a, T: Real> Trials<'a, T> {
         if rounds < planned && matches!(ending, Ending::Stopped { .. }) {
             return Ok(None);
         }
-        let on = |examples: &Examples<T>| evaluate(self.network, training.loss, &weights, examples);
-        let (train, test) = (on(&examples), on(&self.test.examples(training.target)));
+        let on = |examples: &Examples<T>| evaluate_until(self.network, training.loss, &weights, examples, stop);
+        let Some((train, test)) = on(&examples).zip(on(&self.test.examples(training.target))) else {
+            return Ok(None);
+        };
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         Ok(Some(Outcome {
             rounds,

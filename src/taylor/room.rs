@@ -78,7 +78,7 @@ fn gathered_row<T: Real>(network: &Network, settings: &RegretSettings) -> usize 
 }
 
 /// Rows are gathered as if there were this much memory at least, so that small networks have the same sums in little memory.
-const PLENTY: usize = 32 << 20;
+const PLENTY: usize = 16 << 20;
 
 /// Rows that the closed form may gather in a quarter of `memory` bytes, `most` at most.
 pub fn gathered_rows<T: Real>(network: &Network, settings: &RegretSettings, memory: usize, most: usize) -> usize {

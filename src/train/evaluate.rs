@@ -10,6 +10,7 @@ use crate::{
     network::Network,
 };
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mean loss, and the fraction of rows whose largest output is their label.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,11 +27,25 @@ const CONVOLUTION_CHUNK: usize = 100;
 
 /// Evaluates all rows of `examples`.
 pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples: &Examples<T>) -> Evaluation {
+    evaluate_until(network, loss, weights, examples, &AtomicBool::new(false)).expect("nobody stops it")
+}
+
+/// The same, or nothing if `stop` is set before the end.
+pub fn evaluate_until<T: Real>(
+    network: &Network,
+    loss: Loss,
+    weights: &[T],
+    examples: &Examples<T>,
+    stop: &AtomicBool,
+) -> Option<Evaluation> {
     let (count, outputs) = (examples.len(), network.outputs());
     let chunk = if network.has_convolutions() { CONVOLUTION_CHUNK } else { CHUNK };
-    let pieces: Vec<(f64, usize)> = (0..count.div_ceil(chunk))
+    let pieces: Option<Vec<(f64, usize)>> = (0..count.div_ceil(chunk))
         .into_par_iter()
         .map_init(Tape::default, |tape, piece| {
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
             let rows = piece * chunk..count.min((piece + 1) * chunk);
             let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
             forward(network, weights, x, rows.len(), tape);
@@ -42,13 +57,14 @@ pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples:
                     tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
                 }
             };
-            (sum, right)
+            Some((sum, right))
         })
         .collect();
+    let pieces = pieces?;
     let total: f64 = pieces.iter().map(|(sum, _)| sum).sum();
     let right: usize = pieces.iter().map(|(_, right)| right).sum();
     let accuracy = matches!(examples.targets, Targets::Labels(_)).then_some(right as f64 / count.max(1) as f64);
-    Evaluation { loss: total / count.max(1) as f64, accuracy }
+    Some(Evaluation { loss: total / count.max(1) as f64, accuracy })
 }
 
 fn argmax<T: Real>(values: &[T]) -> usize {

@@ -14,7 +14,7 @@ pub mod not_finite;
 pub mod round;
 pub mod switching;
 
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_until};
 pub use gradients::{FullGradient, sum_of_squared_gradients};
 pub use not_finite::{NotFinite, Quantity};
 pub use round::{Examples, Part, Round, RoundEngine};
