@@ -7,7 +7,7 @@ use crate::{
     study::{
         StudyError,
         landscape::LandscapeError,
-        numbers::{known, significant},
+        numbers::{counted, known, significant},
         results::{OptimizerTables, RunTables, Split},
         tables::{Comparator, OptimizerSummary, Scale},
     },
@@ -86,6 +86,10 @@ pub fn run(out: &Path, planned: &[String], rendered: &ReportOutput, progress: &m
         note(text);
     }
     summary_table(&tables, planned)?;
+    let doubts: usize = tables.optimizers.iter().map(|optimizer| optimizer.summary.warnings.len()).sum();
+    if doubts > 0 {
+        line(format!("{} about what was traced: see the top of the page, or summary.json", counted(doubts, "doubt")))?;
+    }
     let [figures, summary] = ["figures", "summary.json"].map(|name| out.join(name));
     line(format!("report:  {}", rendered.html.display()))?;
     line(format!("figures: {}", figures.display()))?;
@@ -147,6 +151,9 @@ fn optimizer_object(tables: &RunTables, optimizer: &OptimizerTables) -> Value {
         "name": s.name,
         "learning_rate": s.learning_rate,
         "status": s.status,
+        "checks": s.checks,
+        "warnings": s.warnings,
+        "contradicted": s.contradicted,
         "message": s.message,
         "rounds": s.rounds,
         "final_loss": s.last_loss,

@@ -97,11 +97,29 @@ const SMOOTH: &[&str] =
 
 /// What to say of a name that is no layer's.
 fn unknown(name: &str) -> String {
-    match SMOOTH.contains(&name) {
-        true => {
-            format!("unknown layer \"{name}\": it is not piecewise linear; take \"relu\", \"leaky_relu\" or \"abs\"")
+    let plain = name.to_lowercase().replace(['_', '-'], "");
+    let unknown = format!("unknown layer \"{name}\"");
+    match plain.as_str() {
+        "linear" | "lineardense" | "fc" => format!("{unknown}; a fully connected layer is {{ dense = UNITS }}"),
+        "conv2d" | "convolution" => format!("{unknown}; a convolution is {{ conv = {{ maps = 16, kernel = 3 }} }}"),
+        "relu" => format!("{unknown}; write \"relu\""),
+        "leakyrelu" => format!("{unknown}; write \"leaky_relu\" or {{ leaky_relu = SLOPE }}"),
+        "maxpool2d" | "maxpool" => format!("{unknown}; write {{ max_pool = SIZE }}"),
+        "avgpool2d" | "avgpool" => format!("{unknown}; write {{ avg_pool = SIZE }}"),
+        "flatten" => format!("{unknown}; write \"flatten\""),
+        "dropout" | "dropout2d" | "identity" => {
+            format!(
+                "{unknown}; leave it out if it does nothing in training (p = 0), else the network cannot be analysed"
+            )
         }
-        false => format!("unknown layer \"{name}\"{}", suggestion(name, LAYER_NAMES)),
+        "batchnorm" | "batchnorm1d" | "batchnorm2d" | "layernorm" => {
+            format!("{unknown}: normalizations are not modelled, so this network cannot be analysed")
+        }
+        "softmax" | "logsoftmax" => format!("{unknown}; leave it out: cross_entropy has a softmax of its own"),
+        _ if SMOOTH.contains(&name) || SMOOTH.contains(&plain.as_str()) => {
+            format!("{unknown}: it is not piecewise linear; take \"relu\", \"leaky_relu\" or \"abs\"")
+        }
+        _ => format!("{unknown}{}", suggestion(name, LAYER_NAMES)),
     }
 }
 

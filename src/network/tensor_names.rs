@@ -155,12 +155,29 @@ fn by_shape(network: &Network, shapes: &Shapes) -> Option<Found> {
         pairs.push((block, *module));
     }
     let distinct = pairs.iter().enumerate().all(|(at, pair)| !pairs[..at].iter().any(|other| other.1 == pair.1));
-    if !distinct || pairs.iter().any(|(_, module)| is_counted(module)) {
+    if !distinct || !counts_agree(&pairs) {
         return None;
     }
     let list: Vec<String> = pairs.iter().map(|(block, module)| format!("{} = {module}", number(block))).collect();
     let note = format!("layers are found by their shapes: {}", list.join(", "));
     Some((pairs.iter().map(|(block, module)| BlockNames::of(block, module)).collect(), Some(note)))
+}
+
+/// Whether modules that are counted (`encoder.0`, `encoder.2`, `decoder.0`) are as far from each other as the layers that they stand
+/// for, or follow each other as in a list of layers with weights alone. Otherwise a layer between them is not in the list.
+fn counts_agree(pairs: &[(&Block, &str)]) -> bool {
+    let place = |module: &str| -> Option<(String, usize)> {
+        let (parent, last) = module.rsplit_once('.').unwrap_or(("", module));
+        Some((parent.to_owned(), last.parse().ok()?))
+    };
+    let steps: Vec<(usize, usize)> = pairs
+        .windows(2)
+        .filter_map(|two| {
+            let (a, b) = (place(two[0].1)?, place(two[1].1)?);
+            (a.0 == b.0).then(|| (b.1.wrapping_sub(a.1), two[1].0.layer - two[0].0.layer))
+        })
+        .collect();
+    steps.iter().all(|(found, layers)| found == layers) || steps.iter().all(|(found, _)| *found == 1)
 }
 
 /// `0` of `0.weight`.
@@ -176,6 +193,7 @@ fn missing(network: &Network, shapes: &Shapes) -> Mismatch {
         .iter()
         .find_map(|module| module.strip_suffix(&number(&blocks[0])))
         .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        .filter(|prefix| modules.iter().all(|module| module.starts_with(prefix)))
         .unwrap_or_default();
     let expected = |block: &Block| BlockNames::of(block, &format!("{prefix}{}", number(block)));
     let lacks = |name: &&String| !shapes.contains_key(name.as_str());
@@ -187,7 +205,26 @@ fn missing(network: &Network, shapes: &Shapes) -> Mismatch {
         .iter()
         .filter(|module| is_counted(module) && module.starts_with(prefix) && !taken.contains(&(**module).to_owned()))
         .find(|module| fits(block, module, shapes));
-    let reason = if let Some(module) = shifted {
+    let several: Vec<&str> = modules
+        .iter()
+        .filter_map(|module| module.strip_suffix(&number(&blocks[0])))
+        .filter(|prefix| {
+            prefix.ends_with('.')
+                && blocks.iter().all(|block| fits(block, &format!("{prefix}{}", number(block)), shapes))
+        })
+        .collect();
+    let derived = shapes.keys().find(|name| {
+        [".weight_g", ".weight_v", ".weight_orig"].iter().any(|end| name.ends_with(end))
+            || name.contains(".parametrizations.")
+    });
+    let reason = if several.len() > 1 {
+        format!("but it fits behind each of {}: two networks are in the file; leave out all but one", list(&several))
+    } else if let Some(derived) = derived {
+        format!(
+            "but \"{derived}\", from which a weight or spectral normalization computes it: save the weights that are multiplied \
+             with, module.weight of each layer"
+        )
+    } else if let Some(module) = shifted {
         let is_normalized = |module: &&&str| shapes.contains_key(format!("{module}.running_mean").as_str());
         let between = modules.iter().find(is_normalized);
         let between = between.map_or(String::new(), |module| format!(" (\"{module}\" is a batch normalization)"));
@@ -350,6 +387,34 @@ mod tests {
         let twice = modules_of(&network(&[5, 5]), &["a", "b"], &[[5, 5], [5, 5]]).unwrap_err();
         assert!(twice.reason.contains("one way only") && twice.name == "0.weight", "{twice:?}");
         assert!(twice.reason.contains("\"a.weight\", \"a.bias\", \"b.weight\""), "{twice:?}");
+    }
+
+    #[test]
+    fn counted_modules_are_found_where_their_places_agree() {
+        let network = network(&[4, 3, 2]);
+        let sizes = [[4, 5], [3, 4], [2, 3]];
+        for modules in [
+            ["encoder.0", "encoder.2", "decoder.0"],
+            ["encoder.0", "decoder.0", "decoder.2"],
+            ["layers.0", "layers.1", "layers.2"],
+            ["0.0", "0.2", "1"],
+            ["features.0", "classifier.1", "classifier.3"],
+        ] {
+            let names = modules_of(&network, &modules, &sizes).unwrap();
+            assert_eq!(names.blocks[2], named(modules[2]));
+            assert!(names.note.is_some_and(|note| note.contains(&format!("4 = {}", modules[2]))));
+        }
+        // A layer more stands between.
+        modules_of(&network, &["encoder.0", "encoder.3", "decoder.0"], &sizes).unwrap_err();
+    }
+
+    #[test]
+    fn files_of_several_networks_and_of_reparametrizations_say_so() {
+        let two = modules_of(&network(&[4]), &["model.0", "ema.0"], &[[4, 5], [4, 5]]).unwrap_err();
+        assert!(two.reason.contains("two networks") && two.reason.contains("\"ema.\", \"model.\""), "{two:?}");
+        let error =
+            find(&network(&[4]), &[("0.weight_g", &[4, 1]), ("0.weight_v", &[4, 5]), ("0.bias", &[4])]).unwrap_err();
+        assert!(error.reason.contains("normalization computes it"), "{error:?}");
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::{
 
 /// Rounds that guesses are computed on.
 const SAMPLE: usize = 6;
+/// Rounds that agree up to this are computed alike.
+const CLOSELY: f64 = 1e-5;
+/// Half precision is off by a small part of what the loss differs by from one minibatch to the next; another network by more.
+const SMALL_PART: f64 = 0.05;
 /// Errors of half precision, relative to the loss: at most, and the root of their mean square.
 const HALF: [f64; 2] = [8e-2, 2e-2];
 
@@ -35,11 +39,13 @@ pub(super) fn likely<T: Real>(
         .unmoved()
         .or_else(|| compared.unused())
         .or_else(|| compared.not_finite())
+        .or_else(|| compared.rounded())
         .or_else(|| compared.some_rounds())
         .or_else(|| compared.constant_factor())
         .or_else(|| compared.guessed())
         .or_else(|| compared.penalty())
         .or_else(|| compared.smoothing())
+        .or_else(|| compared.running_mean())
         .or_else(|| compared.half_precision())
         .unwrap_or_else(|| compared.unknown())
 }
@@ -84,9 +90,57 @@ impl<T: Real> Compared<'_, T> {
         })
     }
 
-    /// Most rounds agree: it is not the network.
+    /// Losses with few decimals, as logs have them.
+    fn rounded(&self) -> Option<String> {
+        let is_whole = |value: f64| (value - value.round()).abs() <= 1e-6 * value.abs().max(1.0);
+        let digits = (1..=5).find(|digits| {
+            let scale = 10f64.powi(*digits);
+            self.pairs.iter().all(|pair| is_whole(pair.recorded * scale))
+        })?;
+        let half = 0.5 * 10f64.powi(-digits);
+        let explains = |pair: &Pair| (pair.recorded - pair.recomputed).abs() <= 1.0001 * half + pair.rounding;
+        self.pairs.iter().all(explains).then(|| {
+            let worst = self.pairs.iter().map(Pair::excess).fold(0.0, f64::max);
+            format!(
+                "the recorded losses are rounded to {digits} decimals: record loss.item() in full, or allow the difference \
+                 with --loss-tolerance {}",
+                short(2.0 * worst)
+            )
+        })
+    }
+
+    /// Losses that were averaged over rounds: over all so far, or with weights that fade.
+    fn running_mean(&self) -> Option<String> {
+        let advice = "record the loss of each round alone";
+        let mut sum = 0.0;
+        let mean = self.pairs.iter().enumerate().all(|(n, pair)| {
+            sum += pair.recomputed;
+            pair.excess_of(sum / (n + 1) as f64) <= self.tolerance
+        });
+        if mean {
+            return Some(format!("the recorded losses are means over all rounds so far: {advice}"));
+        }
+        // recorded = beta * the one before + (1 - beta) * recomputed
+        let steps = self.pairs.windows(2).map(|two| (two[0].recorded, two[1]));
+        let (above, below) = steps.clone().fold((0.0, 0.0), |(above, below), (before, pair)| {
+            let x = before - pair.recomputed;
+            (above + (pair.recorded - pair.recomputed) * x, below + x * x)
+        });
+        let beta = above / below;
+        let fades = (0.05..1.0).contains(&beta)
+            && self.pairs.len() > 3
+            && steps
+                .clone()
+                .all(|(before, pair)| pair.excess_of(beta * before + (1.0 - beta) * pair.recomputed) <= self.tolerance);
+        fades.then(|| {
+            format!("the recorded losses are a running mean with weight {beta:.3} of the one before: {advice}")
+        })
+    }
+
+    /// Most rounds agree, and closely: it is not the network.
     fn some_rounds(&self) -> Option<String> {
-        if 2 * self.wrong.len() > self.pairs.len() {
+        let agreeing = self.pairs.iter().map(Pair::excess).filter(|excess| *excess <= self.tolerance);
+        if 2 * self.wrong.len() > self.pairs.len() || agreeing.fold(0.0, f64::max) > CLOSELY {
             return None;
         }
         let padded = self.wrong.iter().all(|index| ends_with_repeats(self.trace.batch(*index)));
@@ -164,10 +218,29 @@ impl<T: Real> Compared<'_, T> {
                 "the losses are those after each round's update: record them before the optimizer's step",
                 Box::new(|c, n| c.loss_at(n + 1, n)),
             ),
-            ("batches.npy is one round late: row n holds the rows of round n", Box::new(|c, n| c.loss_at(n, n + 1))),
             (
-                "batches.npy is one round early: row n holds the rows of round n",
+                "batches.npy is one round late: its row n holds the rows of round n - 1",
+                Box::new(|c, n| c.loss_at(n, n + 1)),
+            ),
+            (
+                "batches.npy is one round early: its row n holds the rows of round n + 1",
                 Box::new(|c, n| c.loss_at(n, n.checked_sub(1)?)),
+            ),
+            (
+                "losses.npy is one round late: its entry n is the loss of round n - 1",
+                Box::new(|c, n| c.loss_at(n.checked_sub(1)?, n.checked_sub(1)?)),
+            ),
+            (
+                "losses.npy is one round early: its entry n is the loss of round n + 1",
+                Box::new(|c, n| c.loss_at(n + 1, n + 1)),
+            ),
+            (
+                "the root of the mean squared error was recorded: record the mean squared error",
+                Box::new(|c, n| c.trace.manifest.loss.is_quadratic().then(|| c.pairs[n].recomputed.sqrt())),
+            ),
+            (
+                "the mean absolute error was recorded, another loss than \"mse\": a trace has mse or cross_entropy",
+                Box::new(|c, n| c.absolute_error(n)),
             ),
             (
                 "training saw the inputs divided by 255: save them so, not as bytes",
@@ -301,13 +374,24 @@ impl<T: Real> Compared<'_, T> {
         let mean = relative.iter().sum::<f64>() / relative.len() as f64;
         let [most, typical] = HALF;
         (worst <= most && squares.sqrt() <= typical && mean.abs() <= 0.5 * squares.sqrt()).then(|| {
-            let allowed = format!("{:.0e}", 2.0 * worst);
+            let agreement = format!("the losses agree to {worst:.0e} of the loss at worst, off in both directions");
+            let allow = format!("allow that with --loss-tolerance {}", short(2.0 * worst));
+            if squares.sqrt() <= SMALL_PART * self.variation() {
+                return format!("{agreement}: were they computed in half precision or TF32? If so, {allow}");
+            }
             format!(
-                "the losses agree to {worst:.0e} of the loss at worst, off in both directions: were they computed in half precision or \
-                 TF32? If so, allow that with --loss-tolerance {}",
-                allowed.parse::<f64>().map_or(allowed, |value| value.to_string())
+                "{agreement}, which is much beside what they differ by from round to round. Likely causes: dropout, noise or \
+                 augmentation, another activation than those of the list, inputs or rows in another order; or half \
+                 precision. Compute a few losses in float32 where you trained: only if those agree, {allow}"
             )
         })
+    }
+
+    /// How much the loss differs from one round to the next, relative to it: the root of the mean square.
+    fn variation(&self) -> f64 {
+        let steps = self.pairs.windows(2).map(|two| two[1].recomputed / two[0].recomputed.max(f64::MIN_POSITIVE) - 1.0);
+        let squares: f64 = steps.map(|step| step * step).sum();
+        (squares / (2 * self.pairs.len().saturating_sub(1).max(1)) as f64).sqrt()
     }
 
     fn unknown(&self) -> String {
@@ -418,6 +502,14 @@ impl<T: Real> Compared<'_, T> {
         Some(self.mean(&outputs, &self.wanted(round, &inputs)))
     }
 
+    fn absolute_error(&self, round: usize) -> Option<f64> {
+        let inputs = self.inputs(round);
+        let Wanted::Values(values) = self.wanted(round, &inputs) else { return None };
+        let outputs = self.outputs(&self.trace.states[round], &inputs);
+        let errors: f64 = outputs.iter().zip(&values).map(|(f, y)| (f - y).abs()).sum();
+        Some(errors / outputs.len() as f64)
+    }
+
     fn residual(&self, round: usize) -> Option<f64> {
         if self.network.inputs() != self.network.outputs() {
             return None;
@@ -438,6 +530,12 @@ impl<T: Real> Compared<'_, T> {
         let errors = outputs.iter().flat_map(|f| values.iter().map(move |y| (f - y) * (f - y)));
         Some(errors.sum::<f64>() / (outputs.len() * values.len()) as f64)
     }
+}
+
+/// A number with one digit.
+fn short(value: f64) -> String {
+    let text = format!("{value:.0e}");
+    text.parse::<f64>().map_or(text, |value| value.to_string())
 }
 
 /// Whether a minibatch ends with the same row at least twice, and has others.

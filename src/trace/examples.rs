@@ -255,6 +255,8 @@ pub(super) fn read_batches(
             "-1 fills up {padded} of {rounds} minibatches? All have one size in a trace: leave those rounds out of \
              weights, batches and losses alike"
         )
+    } else if value < 0.0 {
+        "rows count from 0 in a trace; negative ones count from the end in Python only: save x % rows".to_owned()
     } else if value == rows as f64 && !used.contains(&0.0) {
         "rows count from 0: subtract 1".to_owned()
     } else {

@@ -27,14 +27,18 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest, TraceError> {
     match keys.get("format").and_then(whole) {
         Some(version) if version == u64::from(FORMAT) => {}
         Some(found) => return Err(TraceError::Format { path, found }),
-        None => return Err(malformed(&path, "has no \"format\"; write \"format\": 1")),
+        None => {
+            let found =
+                keys.get("format").map_or_else(|| "has no \"format\"".to_owned(), |v| format!("\"format\" is {v}"));
+            return Err(malformed(&path, format!("{found}; write \"format\": 1")));
+        }
     }
     tidy(&mut keys).map_err(|reason| malformed(&path, reason))?;
     let manifest: Manifest =
         serde_json::from_value(Value::Object(keys)).map_err(|e| malformed(&path, e.to_string()))?;
     for (name, value) in [("rounds", manifest.rounds), ("batch_size", manifest.batch_size)] {
         if value == 0 || value > 1 << 31 {
-            return Err(malformed(&path, format!("\"{name}\" is {value}; it must be at least 1")));
+            return Err(malformed(&path, format!("\"{name}\" is {value}; it must be at least 1, and at most 2^31")));
         }
     }
     Ok(manifest)
@@ -95,10 +99,13 @@ fn tidy(keys: &mut Map<String, Value>) -> Result<(), String> {
 
 fn tidy_optimizer(keys: &mut Map<String, Value>) -> Result<(), String> {
     // PyTorch's name.
-    if !keys.contains_key("learning_rate")
-        && let Some(rate) = keys.remove("lr")
-    {
-        keys.insert("learning_rate".to_owned(), rate);
+    if let Some(rate) = keys.remove("lr") {
+        let named = keys.entry("learning_rate").or_insert_with(|| rate.clone());
+        if *named != rate {
+            return Err(format!(
+                "\"lr\" of the optimizer is {rate}, \"learning_rate\" is {named}; leave out the wrong one"
+            ));
+        }
     }
     if let Some(name) = keys.get("name").filter(|name| !name.is_string() && !name.is_null()) {
         return Err(format!("\"name\" of the optimizer is {name}; write its name in quotes, \"sgd\""));

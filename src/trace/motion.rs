@@ -19,6 +19,10 @@ const AGREES: f64 = 1e-2;
 const DROWNED: f64 = 0.1;
 /// Updates that do not go down their gradients in this share of the rounds are worth a word.
 const DOWNHILL: f64 = 0.6;
+/// Less momentum than this is none.
+const LEAST_MOMENTUM: f64 = 0.02;
+/// What is left of steps is explained if less than this share of its square remains.
+const SYSTEMATIC: f64 = 0.1;
 /// Fewer updates than this say nothing about a share.
 const FEW: usize = 20;
 
@@ -94,9 +98,9 @@ impl<'a, T: Real> Motion<'a, T> {
                     sum.dd += d * d;
                     sum.dg += d * g;
                     sum.gg += g * g;
+                    sum.ww += w * w;
                     if self.rate.is_some() {
                         let p = before.map_or(0.0, |before| w - before[j].f64());
-                        sum.ww += w * w;
                         sum.dp += d * p;
                         sum.gp += g * p;
                         sum.pp += p * p;
@@ -148,6 +152,7 @@ impl<'a, T: Real> Motion<'a, T> {
             updates: pulled.len(),
             downhill: (going.len() >= FEW).then(|| downhill as f64 / going.len() as f64),
             steps: self.rate.map(|rate| Steps::of(&self.steps, rate, self.trace.stored.rounding())),
+            gradient_steps: gradient_steps(&self.steps, self.trace.stored.rounding()),
         }
     }
 }
@@ -179,6 +184,8 @@ pub struct Findings {
     downhill: Option<f64>,
     /// What the steps are, where the manifest tells plain SGD.
     pub steps: Option<Steps>,
+    /// The constant rate of steps that are all along the gradient, as those of plain SGD are.
+    pub gradient_steps: Option<f64>,
 }
 
 impl Findings {
@@ -260,7 +267,7 @@ impl Steps {
         }
         let wrong: Vec<usize> = telling.iter().filter(|(_, step)| !fits(step)).map(|(index, _)| *index).collect();
         if wrong.is_empty() {
-            return Self::Plain;
+            return decay(steps, error).map_or(Self::Plain, |what| Self::Other { rate, what });
         }
         let along =
             |step: &Products| step.beside_gradient() <= AGREES * AGREES * step.dd + 4.0 * error(step) && step.dg < 0.0;
@@ -272,7 +279,8 @@ impl Steps {
         }
         if 2 * wrong.len() <= telling.len() {
             let what = format!(
-                "that does not lead from round {} to the next ({} of {}): updates between them are missing",
+                "that does not lead from round {} to the next ({} of {}): updates between them are missing, or their gradients were computed otherwise (half \
+                 precision, clipping)",
                 numbers(&wrong),
                 wrong.len(),
                 telling.len()
@@ -329,14 +337,15 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
     };
     let shown = |value: f64| format!("{}", (1000.0 * value).round() / 1000.0);
     let rate = |x: &[f64]| significant(-x[0]);
-    if let Some(x) = solve(&[0, 1]) {
-        return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
-    }
-    if let Some(x) = solve(&[0, 2]) {
+    if let Some(x) = solve(&[0, 2]).filter(|x| x[1] < 0.0) {
         let decay = significant(x[1] / x[0]);
         return Some(format!("the updates are those of weight decay {decay} with learning rate {}", rate(&x)));
     }
-    let x = solve(&[0, 1, 2])?;
+    let moving = |x: &Vec<f64>| (LEAST_MOMENTUM..1.5).contains(&x[1]);
+    if let Some(x) = solve(&[0, 1]).filter(moving) {
+        return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
+    }
+    let x = solve(&[0, 1, 2]).filter(moving)?;
     let decay = significant(x[2] / x[0]);
     Some(format!(
         "the updates are those of momentum {} and weight decay {decay} with learning rate {}",
@@ -345,8 +354,40 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
     ))
 }
 
+/// Weight decay that is too weak to show in a single step: what is left of all steps beside their gradients lies along the weights.
+fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
+    let sum = steps.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let rounding: f64 = steps.iter().map(error).sum();
+    // Least squares of the steps on gradients and weights, and on gradients alone.
+    let alone = sum.dg / sum.gg;
+    let left_alone = sum.dd - alone * sum.dg;
+    let determinant = sum.gg * sum.ww - sum.gw * sum.gw;
+    let along_gradient = (sum.dg * sum.ww - sum.dw * sum.gw) / determinant;
+    let along_weights = (sum.dw * sum.gg - sum.dg * sum.gw) / determinant;
+    let left = sum.dd - along_gradient * sum.dg - along_weights * sum.dw;
+    let weak = 4.0 * rounding + 1e-12 * sum.dd;
+    (left_alone > weak && left < SYSTEMATIC * left_alone && along_weights < 0.0).then(|| {
+        format!(
+            "the updates are those of weight decay {} with learning rate {}",
+            significant(along_weights / along_gradient),
+            significant(-along_gradient)
+        )
+    })
+}
+
+/// The rate of steps that all go along their gradients, if it is constant.
+fn gradient_steps(steps: &[Products], rounding: f64) -> Option<f64> {
+    let error = |step: &Products| (2.0 * rounding).powi(2) * step.ww;
+    let telling: Vec<&Products> = steps.iter().filter(|step| error(step) < DROWNED * DROWNED * step.dd).collect();
+    let along =
+        |step: &&Products| step.dg < 0.0 && step.beside_gradient() <= AGREES * AGREES * step.dd + 4.0 * error(step);
+    let rates = telling.iter().map(|step| -step.dg / step.gg);
+    let (least, most) = rates.fold((f64::INFINITY, 0.0f64), |(a, b), rate| (a.min(rate), b.max(rate)));
+    (telling.len() >= FEW && telling.iter().all(along) && most - least <= AGREES * most).then_some(most)
+}
+
 /// Three digits.
-fn significant(value: f64) -> String {
+pub fn significant(value: f64) -> String {
     format!("{:.2e}", value).parse::<f64>().map_or_else(|_| value.to_string(), |value| value.to_string())
 }
 

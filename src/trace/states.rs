@@ -5,7 +5,7 @@ use crate::{
     kernels::Real,
     network::{
         Network,
-        tensor_names::{BlockNames, TensorNames},
+        tensor_names::{BlockNames, TensorNames, list},
         weights::{find_names, stack_named},
     },
 };
@@ -96,11 +96,26 @@ fn shards(folder: &Path) -> Result<Shards, TraceError> {
                 "has no {}; shards count from 0 in five digits, weights-00000.safetensors",
                 path.file_name().unwrap_or_default().to_string_lossy()
             ),
-            None => "has no weights-00000.safetensors; save the states there (docs/formats.md)".to_owned(),
+            None => {
+                format!("has no weights-00000.safetensors; save the states there (docs/formats.md){}", others(folder))
+            }
         };
         return Err(malformed(folder, reason));
     }
     Ok(Shards { paths, missing })
+}
+
+/// Files of a folder that may be the weights under other names.
+fn others(folder: &Path) -> String {
+    let names =
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let endings = [".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"];
+    let mut names: Vec<String> = names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).collect();
+    names.sort();
+    match names.len() {
+        0 => String::new(),
+        _ => format!("; there are {}", list(&names)),
+    }
 }
 
 /// Whether a trace's weights are `f64`.

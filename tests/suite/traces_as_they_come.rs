@@ -526,6 +526,28 @@ fn usual_mistakes_are_found_by_trying_them() {
     Bench::refused(bench.with(&classifier, |t| t), &["from 1 to 5", "subtract 1"], &bench);
 }
 
+#[test]
+fn losses_of_logs_are_told_from_those_of_rounds() {
+    let (bench, sample) = (Bench::new(), autoencoder());
+    let changed = |change: &dyn Fn(usize) -> f64, texts: &[&str]| {
+        let losses = (0..ROUNDS).map(change).collect();
+        Bench::refused(bench.with(&Sample { losses, ..sample.clone() }, |t| t), texts, &bench);
+    };
+    let losses = &sample.losses;
+    changed(&|n| (100.0 * losses[n]).round() / 100.0, &["rounded to 2 decimals", "--loss-tolerance 0.0"]);
+    changed(&|n| losses[..=n].iter().sum::<f64>() / (n + 1) as f64, &["means over all rounds so far"]);
+    let fading = |n: usize| (1..=n).fold(losses[0], |mean, k| 0.9 * mean + 0.1 * losses[k]);
+    changed(&fading, &["running mean with weight 0.900"]);
+    changed(&|n| losses[n.saturating_sub(1)], &["losses.npy is one round late"]);
+    changed(&|n| losses[n].sqrt(), &["root of the mean squared error"]);
+    // Noise that is too large for rounding in half precision.
+    let noise = numbers(ROUNDS, 9);
+    changed(
+        &|n| losses[n] * (1.0 + 3e-2 * f64::from(noise[n])),
+        &["dropout", "only if those agree", "--loss-tolerance"],
+    );
+}
+
 /// Gives a sample the losses that its weights and data make.
 fn recompute(sample: &mut Sample) {
     let examples = Examples::autoencoder(&sample.inputs, sample.network.inputs());
@@ -596,6 +618,11 @@ fn sgd_that_is_something_else_has_no_bound() {
         w.iter_mut().zip(g).for_each(|(w, g)| *w -= RATE * (g + 0.1 * *w));
     });
     check(decay, "weight decay 0.1 with learning rate 0.05");
+    // So weak that no single step shows it.
+    let weak = Sample::trained(6, &layers, None, |w, g| {
+        w.iter_mut().zip(g).for_each(|(w, g)| *w -= RATE * (g + 1e-4 * *w));
+    });
+    check(weak, "weight decay 0.0001 with learning rate 0.05");
     let mut round = 0;
     let falling = Sample::trained(6, &layers, None, |w, g| {
         round += 1;
@@ -610,6 +637,16 @@ fn sgd_that_is_something_else_has_no_bound() {
         w.iter_mut().zip(g).for_each(|(w, g)| *w -= 0.01 * g.signum());
     });
     check(signs, "another optimizer");
+    // The reverse: plain steps under another name.
+    let mut named = Sample::of(6, &layers, None);
+    named.manifest["optimizer"] = json!({ "name": "torch.optim.Adam", "lr": 0.05 });
+    bench.with(&named, |t| t).exits(0).says(&["warning: the manifest names adam, but all updates are steps of 0.05"]);
+    assert_eq!(bench.workplace.json("out/summary.json")["optimizers"][0]["contradicted"], json!(true));
+    named.manifest["optimizer"] = json!({ "name": "shampoo" });
+    bench
+        .with(&named, |t| t)
+        .exits(0)
+        .says(&["whether the updates are those of shampoo with its settings is not checked"]);
     // Rounds that were left out.
     let mut left_out = Sample::of(6, &layers, None);
     for _ in 0..2 {
@@ -621,7 +658,7 @@ fn sgd_that_is_something_else_has_no_bound() {
     bench
         .with(&left_out, |t| t)
         .exits(0)
-        .says(&["from round 10 to the next (1 of 38)", "updates between them are missing"]);
+        .says(&["from round 10 to the next (1 of 38)", "updates between them are missing, or"]);
     assert!(!has_bound());
     // A comparison of runs says it as well.
     bench.workplace.run(&["report", "good", "out", "--out", "both"]).exits(0);

@@ -15,7 +15,7 @@ use crate::{
         self, Manifest, ReadOptions, Trace, TraceError,
         agreement::{Agreement, compare, diverged_from},
         manifest::read_manifest,
-        motion::{Findings, Motion, Steps},
+        motion::{Findings, Motion, Steps, significant},
         read::TraceTargets,
         replay::{NotFinite, Replay, Replayed},
         states::is_double,
@@ -102,6 +102,11 @@ fn no_trace(folder: &Path) -> Option<String> {
         None
     } else if !folder.exists() {
         Some("there is no such folder".to_owned())
+    } else if folder.is_file() {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(format!("it is a file; name the folder of the trace, {}", parent.display()))
+    } else if let Some(trace) = trace_within(folder) {
+        Some(format!("traces are in its folders; name those, such as {}", trace.display()))
     } else if folder.join("trace").join("manifest.json").exists() {
         Some(format!("it is the folder of an optimizer; analyse {}", folder.join("trace").display()))
     } else if folder.join("summary.json").exists() {
@@ -109,6 +114,15 @@ fn no_trace(folder: &Path) -> Option<String> {
     } else {
         None
     }
+}
+
+/// A trace in a folder of this folder, which is no run.
+fn trace_within(folder: &Path) -> Option<PathBuf> {
+    let mut traces: Vec<PathBuf> =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    traces.retain(|path| path.file_name().is_some_and(|name| name != "trace") && path.join("manifest.json").exists());
+    traces.sort();
+    traces.into_iter().next()
 }
 
 /// What the rounds of a trace show.
@@ -157,6 +171,14 @@ fn first_pass<T: Real>(
         warnings.push(format!("no layer uses {list}; the losses agree without"));
     }
     warnings.extend(findings.warnings());
+    let contradicted = contradicted(&Told::by(&trace.manifest), &findings);
+    match (&contradicted, Told::by(&trace.manifest).name) {
+        (Some(Some(what)), _) => warnings.push(what.clone()),
+        (None, Some(name)) if told.is_none() => {
+            checks.push(format!("whether the updates are those of {name} with its settings is not checked"));
+        }
+        _ => {}
+    }
     if let Some(rate) = plain_sgd {
         checks.push(format!("all updates are steps of plain SGD with learning rate {rate}"));
     }
@@ -171,11 +193,27 @@ fn first_pass<T: Real>(
         network,
         displacements,
         plain_sgd,
-        contradicted: matches!(findings.steps, Some(Steps::Other { .. })),
+        contradicted: contradicted.is_some(),
         checks,
         warnings,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Whether the updates are not those of the optimizer that the manifest names; with a sentence if the findings have none.
+fn contradicted(told: &Told, findings: &Findings) -> Option<Option<String>> {
+    if matches!(findings.steps, Some(Steps::Other { .. })) {
+        return Some(None);
+    }
+    // Those that never step along the minibatch's gradient at a constant rate, but for the first round.
+    const OTHERS: [&str; 8] = ["adam", "adamw", "rmsprop", "adagrad", "adagrad_full", "sign_sgd", "rprop", "batch_rms"];
+    let name = told.name.as_deref().filter(|name| OTHERS.contains(name))?;
+    let rate = findings.gradient_steps?;
+    Some(Some(format!(
+        "the manifest names {name}, but all updates are steps of {} along the gradient, those of plain SGD; no claim of the \
+         paper is judged by them",
+        significant(rate)
+    )))
 }
 
 fn in_trace(folder: &Path, error: TraceError) -> AnalyzeError {
@@ -294,7 +332,11 @@ impl Told {
         let name = manifest.optimizer.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
         let learning_rate = manifest.optimizer.get("learning_rate").and_then(Value::as_f64);
         // PyTorch's names of classes are those of ours in capitals.
-        let known = |name: &str| optim::registry().find(|entry| entry.name.eq_ignore_ascii_case(name));
+        let known = |name: &str| {
+            // As in torch.optim.SGD.
+            let last = name.rsplit('.').next().unwrap_or(name);
+            optim::registry().find(|entry| entry.name.eq_ignore_ascii_case(last))
+        };
         let others = manifest.optimizer.iter().filter(|(key, _)| match key.as_str() {
             "name" => name.is_none(),
             "learning_rate" => learning_rate.is_none(),
