@@ -534,7 +534,7 @@ fn losses_of_logs_are_told_from_those_of_rounds() {
         Bench::refused(bench.with(&Sample { losses, ..sample.clone() }, |t| t), texts, &bench);
     };
     let losses = &sample.losses;
-    changed(&|n| (100.0 * losses[n]).round() / 100.0, &["rounded to 2 decimals", "--loss-tolerance 0.0"]);
+    changed(&|n| (1000.0 * losses[n]).round() / 1000.0, &["rounded to 3 decimals", "--loss-tolerance 0.0"]);
     changed(&|n| losses[..=n].iter().sum::<f64>() / (n + 1) as f64, &["means over all rounds so far"]);
     let fading = |n: usize| (1..=n).fold(losses[0], |mean, k| 0.9 * mean + 0.1 * losses[k]);
     changed(&fading, &["running mean with weight 0.900"]);
