@@ -1,7 +1,7 @@
 //! Traces: a run's weights and minibatches on disk, to be analysed later or elsewhere (`docs/formats.md`).
 //!
 //! - [`mod@write`]: keeps the trace of a run
-//! - [`mod@read`]: reads one, from anywhere, with [`manifest`], [`states`], `examples` and [`array`]
+//! - [`mod@read`]: reads one, from anywhere, with [`manifest`], [`states`], `examples` and [`mod@array`]
 //! - [`mod@replay`]: turns it into rounds
 //! - [`motion`]: whether its states move as those of training do; [`agreement`]: whether its losses are those that it recorded,
 //!   and if not, why (`causes`)

@@ -337,11 +337,11 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
     };
     let shown = |value: f64| format!("{}", (1000.0 * value).round() / 1000.0);
     let rate = |x: &[f64]| significant(-x[0]);
-    if let Some(x) = solve(&[0, 2]).filter(|x| x[1] < 0.0) {
+    if let Some(x) = solve(&[0, 2]).filter(|x| x[0] < 0.0 && x[1] < 0.0) {
         let decay = significant(x[1] / x[0]);
         return Some(format!("the updates are those of weight decay {decay} with learning rate {}", rate(&x)));
     }
-    let moving = |x: &Vec<f64>| (LEAST_MOMENTUM..1.5).contains(&x[1]);
+    let moving = |x: &Vec<f64>| x[0] < 0.0 && (LEAST_MOMENTUM..1.5).contains(&x[1]);
     if let Some(x) = solve(&[0, 1]).filter(moving) {
         return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
     }
@@ -366,7 +366,7 @@ fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String>
     let along_weights = (sum.dw * sum.gg - sum.dg * sum.gw) / determinant;
     let left = sum.dd - along_gradient * sum.dg - along_weights * sum.dw;
     let weak = 4.0 * rounding + 1e-12 * sum.dd;
-    (left_alone > weak && left < SYSTEMATIC * left_alone && along_weights < 0.0).then(|| {
+    (left_alone > weak && left < SYSTEMATIC * left_alone && along_gradient < 0.0 && along_weights < 0.0).then(|| {
         format!(
             "the updates are those of weight decay {} with learning rate {}",
             significant(along_weights / along_gradient),
