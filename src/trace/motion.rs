@@ -10,6 +10,7 @@ use crate::{
     },
     train::{Observer, Round},
 };
+use Regressor::{Before, Gradient, Weights};
 use faer::{Mat, linalg::solvers::Solve};
 use rayon::prelude::*;
 
@@ -317,6 +318,27 @@ fn rates(telling: &[(usize, &Products)]) -> String {
     }
 }
 
+/// What steps may be made of.
+#[derive(Clone, Copy)]
+enum Regressor {
+    Gradient,
+    Before,
+    Weights,
+}
+
+/// The coefficients with which the regressors come nearest to the steps, and the squares that they leave.
+fn least_squares(sum: &Products, regressors: &[Regressor]) -> (Vec<f64>, f64) {
+    let gram = [[sum.gg, sum.gp, sum.gw], [sum.gp, sum.pp, sum.pw], [sum.gw, sum.pw, sum.ww]];
+    let right = [sum.dg, sum.dp, sum.dw];
+    let chosen: Vec<usize> = regressors.iter().map(|regressor| *regressor as usize).collect();
+    let matrix = Mat::from_fn(chosen.len(), chosen.len(), |i, j| gram[chosen[i]][chosen[j]]);
+    let side = Mat::from_fn(chosen.len(), 1, |i, _| right[chosen[i]]);
+    let solution = matrix.partial_piv_lu().solve(&side);
+    let x: Vec<f64> = (0..chosen.len()).map(|i| solution[(i, 0)]).collect();
+    let explained: f64 = chosen.iter().zip(&x).map(|(i, x)| right[*i] * x).sum();
+    (x, sum.dd - explained)
+}
+
 /// Momentum, weight decay or both, if they explain the steps: least squares of all steps on the gradients, the steps before and
 /// the weights.
 fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
@@ -324,28 +346,21 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
     let rest = steps.get(1..)?;
     let sum = rest.iter().fold(Products::default(), |sum, step| sum.plus(*step));
     let rounding: f64 = rest.iter().map(error).sum();
-    let gram = [[sum.gg, sum.gp, sum.gw], [sum.gp, sum.pp, sum.pw], [sum.gw, sum.pw, sum.ww]];
-    let right = [sum.dg, sum.dp, sum.dw];
-    let solve = |chosen: &[usize]| -> Option<Vec<f64>> {
-        let matrix = Mat::from_fn(chosen.len(), chosen.len(), |i, j| gram[chosen[i]][chosen[j]]);
-        let side = Mat::from_fn(chosen.len(), 1, |i, _| right[chosen[i]]);
-        let x = matrix.partial_piv_lu().solve(&side);
-        let x: Vec<f64> = (0..chosen.len()).map(|i| x[(i, 0)]).collect();
-        let explained: f64 = chosen.iter().zip(&x).map(|(i, x)| right[*i] * x).sum();
-        let left = sum.dd - explained;
+    let solve = |regressors: &[Regressor]| {
+        let (x, left) = least_squares(&sum, regressors);
         (left.is_finite() && left <= AGREES * AGREES * sum.dd + 4.0 * rounding).then_some(x)
     };
     let shown = |value: f64| format!("{}", (1000.0 * value).round() / 1000.0);
     let rate = |x: &[f64]| significant(-x[0]);
-    if let Some(x) = solve(&[0, 2]).filter(|x| x[0] < 0.0 && x[1] < 0.0) {
+    if let Some(x) = solve(&[Gradient, Weights]).filter(|x| x[0] < 0.0 && x[1] < 0.0) {
         let decay = significant(x[1] / x[0]);
         return Some(format!("the updates are those of weight decay {decay} with learning rate {}", rate(&x)));
     }
     let moving = |x: &Vec<f64>| x[0] < 0.0 && (LEAST_MOMENTUM..1.5).contains(&x[1]);
-    if let Some(x) = solve(&[0, 1]).filter(moving) {
+    if let Some(x) = solve(&[Gradient, Before]).filter(moving) {
         return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
     }
-    let x = solve(&[0, 1, 2]).filter(moving)?;
+    let x = solve(&[Gradient, Before, Weights]).filter(moving)?;
     let decay = significant(x[2] / x[0]);
     Some(format!(
         "the updates are those of momentum {} and weight decay {decay} with learning rate {}",
@@ -358,13 +373,9 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
 fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
     let sum = steps.iter().fold(Products::default(), |sum, step| sum.plus(*step));
     let rounding: f64 = steps.iter().map(error).sum();
-    // Least squares of the steps on gradients and weights, and on gradients alone.
-    let alone = sum.dg / sum.gg;
-    let left_alone = sum.dd - alone * sum.dg;
-    let determinant = sum.gg * sum.ww - sum.gw * sum.gw;
-    let along_gradient = (sum.dg * sum.ww - sum.dw * sum.gw) / determinant;
-    let along_weights = (sum.dw * sum.gg - sum.dg * sum.gw) / determinant;
-    let left = sum.dd - along_gradient * sum.dg - along_weights * sum.dw;
+    let (_, left_alone) = least_squares(&sum, &[Gradient]);
+    let (x, left) = least_squares(&sum, &[Gradient, Weights]);
+    let (along_gradient, along_weights) = (x[0], x[1]);
     let weak = 4.0 * rounding + 1e-12 * sum.dd;
     (left_alone > weak && left < SYSTEMATIC * left_alone && along_gradient < 0.0 && along_weights < 0.0).then(|| {
         format!(
