@@ -13,6 +13,21 @@ pub fn suggestion(given: &str, names: &[&str]) -> String {
     }
 }
 
+/// The number with so many significant digits that is nearest: what one would write, or type on a command line.
+pub fn nearest(value: f64, digits: usize) -> f64 {
+    format!("{value:.*e}", digits.saturating_sub(1)).parse().unwrap_or(value)
+}
+
+/// Rounds from 1 for their indices from 0, the first few of many.
+pub fn rounds(indices: &[usize]) -> String {
+    const SHOWN: usize = 5;
+    let mut texts: Vec<String> = indices.iter().take(SHOWN).map(|index| (index + 1).to_string()).collect();
+    if indices.len() > SHOWN {
+        texts.push("...".to_owned());
+    }
+    texts.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::suggestion;

@@ -19,6 +19,7 @@ use crate::{
     kernels::Real,
     optim::{OptimizerConfig, Rate},
     taylor::{BoundRates, RegretSettings, Work, units::Displacements},
+    text::nearest,
     trace::{TargetKind, TraceWriter},
     train::{Ending, Examples, NotFinite, Observer, Step, Trainer, Training, evaluate_until, train},
 };
@@ -455,9 +456,9 @@ fn blown_up(config: &OptimizerConfig, rounds: &[RoundRow], last: Option<&EpochRo
     })
 }
 
-/// A rate to try instead, as one would write it.
+/// A rate to try instead.
 fn smaller(rate: f64) -> f64 {
-    format!("{:.0e}", rate / 3.0).parse().unwrap_or(rate / 3.0)
+    nearest(rate / 3.0, 1)
 }
 
 fn divergence(config: &OptimizerConfig, what: NotFinite) -> String {

@@ -92,12 +92,20 @@ fn split_pieces(split: &Split) -> Vec<[u8; 32]> {
     pieces
 }
 
-fn hash<V: Scalar>(values: &[V]) -> [u8; 32] {
-    let mut bytes = Vec::with_capacity(size_of_val(values));
-    values.iter().for_each(|value| value.put(&mut bytes));
-    Sha256::digest(bytes).into()
+/// Values that become bytes at once.
+const AT_ONCE: usize = 1 << 14;
+
+/// The SHA-256 of values as their bytes.
+pub(super) fn hash<V: Scalar>(values: &[V]) -> [u8; 32] {
+    let (mut hasher, mut bytes) = (Sha256::new(), Vec::new());
+    for piece in values.chunks(AT_ONCE) {
+        bytes.clear();
+        piece.iter().for_each(|value| value.put(&mut bytes));
+        hasher.update(&bytes);
+    }
+    hasher.finalize().into()
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

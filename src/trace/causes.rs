@@ -14,6 +14,7 @@ use crate::{
     },
     loss::{Loss, Targets},
     network::{Block, Network, Shape, tensor_names::list},
+    text::{nearest, rounds},
 };
 
 /// Rounds that guesses are computed on.
@@ -104,7 +105,7 @@ impl<T: Real> Compared<'_, T> {
             format!(
                 "the recorded losses are rounded to {digits} decimals: record loss.item() in full, or allow the difference \
                  with --loss-tolerance {}",
-                short(2.0 * worst)
+                nearest(2.0 * worst, 1)
             )
         })
     }
@@ -144,23 +145,17 @@ impl<T: Real> Compared<'_, T> {
             return None;
         }
         let padded = self.wrong.iter().all(|index| ends_with_repeats(self.trace.batch(*index)));
-        let rounds = format!("{} of {} rounds differ ({})", self.wrong.len(), self.pairs.len(), self.shown_rounds());
+        let differ = format!("{} of {} rounds differ ({})", self.wrong.len(), self.pairs.len(), rounds(self.wrong));
         Some(if padded {
             format!(
-                "{rounds}, whose rows end with the same one again and again: short minibatches that were filled up? All have \
+                "{differ}, whose rows end with the same one again and again: short minibatches that were filled up? All have \
                  one size in a trace: leave those rounds out of weights, batches and losses alike"
             )
         } else {
             format!(
-                "{rounds}, the others agree: their rows in batches.npy, weights or losses are those of another round, or damaged"
+                "{differ}, the others agree: their rows in batches.npy, weights or losses are those of another round, or damaged"
             )
         })
-    }
-
-    fn shown_rounds(&self) -> String {
-        const SHOWN: usize = 5;
-        let shown: Vec<String> = self.wrong.iter().take(SHOWN).map(|index| (index + 1).to_string()).collect();
-        format!("{}{}", shown.join(", "), if self.wrong.len() > SHOWN { ", ..." } else { "" })
     }
 
     /// All recorded losses are the same multiple of the recomputed ones: another mean.
@@ -377,7 +372,7 @@ impl<T: Real> Compared<'_, T> {
         let [most, typical] = HALF;
         (worst <= most && squares.sqrt() <= typical && mean.abs() <= 0.5 * squares.sqrt()).then(|| {
             let agreement = format!("the losses agree to {worst:.0e} of the loss at worst, off in both directions");
-            let allow = format!("allow that with --loss-tolerance {}", short(2.0 * worst));
+            let allow = format!("allow that with --loss-tolerance {}", nearest(2.0 * worst, 1));
             if squares.sqrt() <= SMALL_PART * self.variation() {
                 return format!("{agreement}: were they computed in half precision or TF32? If so, {allow}");
             }
@@ -532,12 +527,6 @@ impl<T: Real> Compared<'_, T> {
         let errors = outputs.iter().flat_map(|f| values.iter().map(move |y| (f - y) * (f - y)));
         Some(errors.sum::<f64>() / (outputs.len() * values.len()) as f64)
     }
-}
-
-/// A number with one digit.
-fn short(value: f64) -> String {
-    let text = format!("{value:.0e}");
-    text.parse::<f64>().map_or(text, |value| value.to_string())
 }
 
 /// Whether a minibatch ends with the same row at least twice, and has others.

@@ -8,6 +8,7 @@ use crate::{
         Network,
         weights::{bias_name, weight_name},
     },
+    text::{nearest, rounds},
     train::{Observer, Round},
 };
 use Regressor::{Before, Gradient, Weights};
@@ -282,7 +283,7 @@ impl Steps {
             let what = format!(
                 "that does not lead from round {} to the next ({} of {}): updates between them are missing, or their gradients were computed otherwise (half \
                  precision, clipping)",
-                numbers(&wrong),
+                rounds(&wrong),
                 wrong.len(),
                 telling.len()
             );
@@ -306,14 +307,14 @@ fn rates(telling: &[(usize, &Products)]) -> String {
     let (least, most) = rates.iter().fold((f64::INFINITY, 0.0f64), |(a, b), rate| (a.min(*rate), b.max(*rate)));
     let (first, last) = (rates[0], rates[rates.len() - 1]);
     if most - least <= AGREES * most {
-        format!("the updates are steps of {} along the gradient", significant(first))
+        format!("the updates are steps of {} along the gradient", three(first))
     } else if rates.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + AGREES)) {
-        format!("the learning rate falls from {} to {}", significant(first), significant(last))
+        format!("the learning rate falls from {} to {}", three(first), three(last))
     } else {
         format!(
             "the updates are steps between {} and {} along the gradient: a schedule, or gradients that were clipped",
-            significant(least),
-            significant(most)
+            three(least),
+            three(most)
         )
     }
 }
@@ -351,9 +352,9 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
         (left.is_finite() && left <= AGREES * AGREES * sum.dd + 4.0 * rounding).then_some(x)
     };
     let shown = |value: f64| format!("{}", (1000.0 * value).round() / 1000.0);
-    let rate = |x: &[f64]| significant(-x[0]);
+    let rate = |x: &[f64]| three(-x[0]);
     if let Some(x) = solve(&[Gradient, Weights]).filter(|x| x[0] < 0.0 && x[1] < 0.0) {
-        let decay = significant(x[1] / x[0]);
+        let decay = three(x[1] / x[0]);
         return Some(format!("the updates are those of weight decay {decay} with learning rate {}", rate(&x)));
     }
     let moving = |x: &Vec<f64>| x[0] < 0.0 && (LEAST_MOMENTUM..1.5).contains(&x[1]);
@@ -361,7 +362,7 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
         return Some(format!("the updates are those of momentum {} with learning rate {}", shown(x[1]), rate(&x)));
     }
     let x = solve(&[Gradient, Before, Weights]).filter(moving)?;
-    let decay = significant(x[2] / x[0]);
+    let decay = three(x[2] / x[0]);
     Some(format!(
         "the updates are those of momentum {} and weight decay {decay} with learning rate {}",
         shown(x[1]),
@@ -380,8 +381,8 @@ fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String>
     (left_alone > weak && left < SYSTEMATIC * left_alone && along_gradient < 0.0 && along_weights < 0.0).then(|| {
         format!(
             "the updates are those of weight decay {} with learning rate {}",
-            significant(along_weights / along_gradient),
-            significant(-along_gradient)
+            three(along_weights / along_gradient),
+            three(-along_gradient)
         )
     })
 }
@@ -398,16 +399,6 @@ fn gradient_steps(steps: &[Products], rounding: f64) -> Option<f64> {
 }
 
 /// Three digits.
-pub fn significant(value: f64) -> String {
-    format!("{:.2e}", value).parse::<f64>().map_or_else(|_| value.to_string(), |value| value.to_string())
-}
-
-/// Rounds from 1, not all of too many.
-fn numbers(indices: &[usize]) -> String {
-    const SHOWN: usize = 5;
-    let mut texts: Vec<String> = indices.iter().take(SHOWN).map(|index| (index + 1).to_string()).collect();
-    if indices.len() > SHOWN {
-        texts.push("...".to_owned());
-    }
-    texts.join(", ")
+pub fn three(value: f64) -> f64 {
+    nearest(value, 3)
 }

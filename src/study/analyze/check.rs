@@ -3,10 +3,11 @@
 
 use super::{AnalyzeError, AnalyzeOptions};
 use crate::{
-    kernels::{Real, real::Scalar},
+    kernels::Real,
     network::Network,
     optim,
     study::{
+        inputs::{hash, hexadecimal},
         run::{Event, StudyError},
         tables::is_off,
     },
@@ -15,7 +16,7 @@ use crate::{
         self, Manifest, ReadOptions, Trace, TraceError,
         agreement::{Agreement, compare, diverged_from},
         manifest::read_manifest,
-        motion::{Findings, Motion, Steps, significant},
+        motion::{Findings, Motion, Steps, three},
         read::TraceTargets,
         replay::{NotFinite, Replay, Replayed},
         states::is_double,
@@ -147,11 +148,13 @@ fn first_pass<T: Real>(
     if let Some(from) = trace.losses.as_deref().and_then(diverged_from).filter(|from| *from > 0) {
         trace.cut(from, format!("the recorded losses from round {} on are not finite", from + 1));
     }
-    let told = Told::by(&trace.manifest).plain_sgd();
-    let Pass { replayed, displacements, findings, ended } = pass(&trace, &network, told, options, events)?;
+    let told = Told::by(&trace.manifest);
+    let plain_sgd = told.plain_sgd();
+    let Pass { replayed, displacements, findings, ended } = pass(&trace, &network, plain_sgd, options, events)?;
     if let Some(NotFinite { round }) = ended {
         if round == 1 {
-            return Err(in_trace(folder, TraceError::NotFinite).into());
+            let source = Box::new(TraceError::NotFinite);
+            return Err(AnalyzeError::InTrace { path: folder.to_owned(), source }.into());
         }
         trace.cut(round - 1, format!("the loss or gradient of round {round} is not finite"));
     }
@@ -159,7 +162,6 @@ fn first_pass<T: Real>(
     if let Some(reason) = findings.unmoved().filter(|_| trace.losses.is_none()) {
         return Err(TraceError::Implausible { path: folder.to_owned(), reason }.into());
     }
-    let plain_sgd = told.filter(|_| findings.steps == Some(Steps::Plain));
     let (mut checks, mut warnings) = (Vec::new(), Vec::new());
     let Agreement { sentence, doubtful } = agreement;
     if doubtful { &mut warnings } else { &mut checks }.push(sentence);
@@ -171,14 +173,13 @@ fn first_pass<T: Real>(
         warnings.push(format!("no layer uses {list}; the losses agree without"));
     }
     warnings.extend(findings.warnings());
-    let contradicted = contradicted(&Told::by(&trace.manifest), &findings);
-    match (&contradicted, Told::by(&trace.manifest).name) {
-        (Some(Some(what)), _) => warnings.push(what.clone()),
-        (None, Some(name)) if told.is_none() => {
-            checks.push(format!("whether the updates are those of {name} with its settings is not checked"));
-        }
-        _ => {}
+    let plain_by_another_name = plain_by_another_name(&told, &findings);
+    let contradicted = plain_by_another_name.is_some() || matches!(findings.steps, Some(Steps::Other { .. }));
+    if let Some(name) = told.name.filter(|_| plain_sgd.is_none() && !contradicted) {
+        checks.push(format!("whether the updates are those of {name} with its settings is not checked"));
     }
+    warnings.extend(plain_by_another_name);
+    let plain_sgd = plain_sgd.filter(|_| findings.steps == Some(Steps::Plain));
     if let Some(rate) = plain_sgd {
         checks.push(format!("all updates are steps of plain SGD with learning rate {rate}"));
     }
@@ -193,31 +194,24 @@ fn first_pass<T: Real>(
         network,
         displacements,
         plain_sgd,
-        contradicted: contradicted.is_some(),
+        contradicted,
         checks,
         warnings,
         seconds: start.elapsed().as_secs_f64(),
     })
 }
 
-/// Whether the updates are not those of the optimizer that the manifest names; with a sentence if the findings have none.
-fn contradicted(told: &Told, findings: &Findings) -> Option<Option<String>> {
-    if matches!(findings.steps, Some(Steps::Other { .. })) {
-        return Some(None);
-    }
+/// What to say of steps of plain SGD that the manifest calls by the name of an optimizer that never makes them.
+fn plain_by_another_name(told: &Told, findings: &Findings) -> Option<String> {
     // Those that never step along the minibatch's gradient at a constant rate, but for the first round.
     const OTHERS: [&str; 8] = ["adam", "adamw", "rmsprop", "adagrad", "adagrad_full", "sign_sgd", "rprop", "batch_rms"];
     let name = told.name.as_deref().filter(|name| OTHERS.contains(name))?;
     let rate = findings.gradient_steps?;
-    Some(Some(format!(
+    Some(format!(
         "the manifest names {name}, but all updates are steps of {} along the gradient, those of plain SGD; no claim of the \
          paper is judged by them",
-        significant(rate)
-    )))
-}
-
-fn in_trace(folder: &Path, error: TraceError) -> AnalyzeError {
-    AnalyzeError::InTrace { path: folder.to_owned(), source: Box::new(error) }
+        three(rate)
+    ))
 }
 
 /// Goes through the rounds, to the last or the first that is not finite.
@@ -250,23 +244,10 @@ fn pass<T: Real>(
     Ok(Pass { replayed, displacements: displacements.into_neurons(), findings: motion.findings(), ended })
 }
 
-/// Values that are hashed at once.
-const PIECE: usize = 1 << 14;
-
-fn hash<V: Scalar>(values: &[V]) -> [u8; 32] {
-    let (mut hasher, mut bytes) = (Sha256::new(), Vec::new());
-    for piece in values.chunks(PIECE) {
-        bytes.clear();
-        piece.iter().for_each(|value| value.put(&mut bytes));
-        hasher.update(&bytes);
-    }
-    hasher.finalize().into()
-}
-
 fn hash_of(hashes: impl IntoIterator<Item = [u8; 32]>) -> String {
     let mut hasher = Sha256::new();
     hashes.into_iter().for_each(|hash| hasher.update(hash));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&hasher.finalize())
 }
 
 /// Of everything in a trace that its analysis depends on.
