@@ -85,7 +85,7 @@ impl Gradients {
                 let moved: Vec<f64> = weights[span.clone()]
                     .iter()
                     .zip(&sample.states[0][span])
-                    .map(|(w, start)| w - start.f64())
+                    .map(|(w, start)| w - start.to_f64())
                     .collect();
                 for (values, f) in &parts {
                     let own = &values[n * f.len() * width..(n + 1) * f.len() * width];

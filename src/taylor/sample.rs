@@ -229,7 +229,7 @@ impl<T: Real> KeptSample<'_, T> {
         let network = sample.network;
         let scale = 1.0 / (rounds * sample.batch) as f64;
         let at: Vec<f64> =
-            sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
+            sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.to_f64() + u).collect();
         let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
             if self.is_stopped() {
                 return;

@@ -555,7 +555,7 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     let mut gram = vec![0.0; block.inputs * block.inputs];
     matmul(&mut gram, block.inputs, w.t(), w, false);
     let factor = 2.0 / block.units as f64;
-    gram.iter().map(|v| C::of(v * factor)).collect()
+    gram.iter().map(|v| C::from_f64(v * factor)).collect()
 }
 
 /// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for each round of a group.
