@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Shards that the minibatch of a round is cut into.
-pub(super) const SHARDS: usize = 8;
+pub(crate) const SHARDS: usize = 8;
 /// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 16;
 

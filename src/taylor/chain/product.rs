@@ -635,7 +635,7 @@ impl Window<'_, f64> {
     ///
     /// With `t` the tangents of the last hidden layer along `W^1 - W^n` and `r` the error of the outputs, the Taylor loss at `W^1` is
     /// `|r + W t|^2 / K`: all that it needs of the outputs are `W'r` and `W'W`, which are known.
-    pub(super) fn hidden_linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
+    pub(crate) fn hidden_linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
         let all = self.network().blocks();
         let last = all.len() - 1;
         let span = all[blocks.start].offset..all[blocks.end - 1].range().end;
