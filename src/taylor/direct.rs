@@ -5,17 +5,15 @@ use super::{
     Optimum,
     quadratic::{Hessian, Quadratic},
     regret::{ClosedForm, RegretSettings},
+    unit::Comparator,
     units::UnitRecord,
     window::{Window, WindowRound},
 };
-use crate::{
-    kernels::{
-        Symmetric, View,
-        dense::matrix,
-        gram::{GramScratch, WeightedGram},
-        matmul,
-    },
-    study::tables::Comparator,
+use crate::kernels::{
+    Symmetric, View,
+    dense::matrix,
+    gram::{GramScratch, WeightedGram},
+    matmul,
 };
 use rayon::prelude::*;
 

@@ -14,10 +14,11 @@ use super::{
     layer::closed_form,
     preconditioner::{KroneckerFactors, solve_blocks},
     prefixes::{self, Effort, PrefixObjective, optima},
-    regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
+    regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
     room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
     subspace::{Direction, Objective},
+    unit::{Comparator, Scale, UnitId},
     units::UnitRecord,
     work::{Halted, Work},
 };
@@ -32,7 +33,6 @@ use crate::{
         real::convert,
     },
     network::Block,
-    study::tables::{Comparator, Scale},
 };
 use rayon::prelude::*;
 use std::{

@@ -8,10 +8,11 @@ use super::{
     Optimum,
     quadratic::{Hessian, Quadratic},
     regret::{ClosedForm, RegretSettings},
+    unit::Comparator,
     units::UnitRecord,
     window::Window,
 };
-use crate::{kernels::Symmetric, study::tables::Comparator};
+use crate::kernels::Symmetric;
 use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
 
 /// The optima of the output layer for the given prefixes; `None` if the eigenvectors could not be computed.
