@@ -29,6 +29,7 @@ pub mod kernels;
 pub mod landscape;
 pub mod loss;
 pub mod network;
+pub mod num;
 pub mod optim;
 pub mod report;
 pub mod study;

@@ -4,7 +4,6 @@
 //! Nothing here knows of datasets, optimizers or files. All kernels run on the calling thread unless they say
 //! otherwise; callers split the work, in a way that does not depend on the number of threads.
 //!
-//! - [`real`]: the two element types, `f32` and `f64`
 //! - [`lanes`]: vectors of either on whatever the machine has
 //! - [`matrix`]: strided matrix views and their product; [`few`]: products with few rows, without the copies of a general product
 //! - [`symmetric`]: symmetric matrices in half the memory
@@ -26,15 +25,14 @@ pub mod gram;
 pub mod lanes;
 pub mod matrix;
 pub mod passes;
-pub mod real;
 pub mod sparse;
 pub mod symmetric;
 mod winners;
 mod winograd;
 
+pub use crate::num::{self as real, Real};
 pub use lanes::Lanes;
 pub use matrix::{View, matmul, matmul_shared};
-pub use real::Real;
 pub use symmetric::Symmetric;
 
 /// Calls `work` compiled for the best instructions of the machine.

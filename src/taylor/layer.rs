@@ -4,7 +4,8 @@
 //! the [`Window`] with the Kronecker factors `mean M (x) mean x x'` as preconditioner (`docs/theory.md`, section 4).
 
 use super::{
-    Optimum, direct, output,
+    Optimum,
+    chain::{direct, output},
     preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
     prefixes::{self, Effort, PrefixObjective},
     regret::{ClosedForm, RegretSettings, UnitResult, unit_results},

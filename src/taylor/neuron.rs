@@ -147,7 +147,7 @@ impl<T: Real> NeuronStream<T> {
             );
         });
         let moved: Vec<T> = round.weights.iter().zip(&self.initial).map(|(w, start)| *w - *start).collect();
-        let batch = T::of(self.batch as f64);
+        let batch = T::from_f64(self.batch as f64);
         let layers = blocks.iter().enumerate().zip(&self.layers);
         layers
             .map(|((l, block), layer)| {
@@ -163,7 +163,7 @@ impl<T: Real> NeuronStream<T> {
                     for (a, constant) in layer.selected.iter().zip(&mut sums.constant) {
                         let at = i * block.units + a;
                         let (d, q, s) = (part.deltas[l][at] * batch, curvature[l][at], shift[at]);
-                        *constant += (T::of(0.5) * q * s - d).f64() * s.f64();
+                        *constant += (T::from_f64(0.5) * q * s - d).to_f64() * s.to_f64();
                         sums.e.push(d - q * s);
                         sums.q.push(q);
                     }

@@ -197,10 +197,10 @@ impl<T: Real> UnitTracker<T> {
 impl Coordinates {
     fn observe<T: Real>(&mut self, weights: &[T], initial: &[T], gradient: &[T]) {
         for (most, (w, start)) in self.displacement.iter_mut().zip(weights.iter().zip(initial)) {
-            *most = most.max((w.f64() - start.f64()).abs());
+            *most = most.max((w.to_f64() - start.to_f64()).abs());
         }
         for (sum, g) in self.gradient_squares.iter_mut().zip(gradient) {
-            *sum += g.f64() * g.f64();
+            *sum += g.to_f64() * g.to_f64();
         }
     }
 

@@ -170,10 +170,10 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
         let targets = targets(loss, &values, &labels).rows(i..i + 1, outputs);
         let row = &tape.output[i * outputs..(i + 1) * outputs];
         let value = loss.value_gradient(row, outputs, targets, T::ONE, &mut Vec::new());
-        close("loss of a row", &[T::of(value)], &case.losses[i..=i]);
+        close("loss of a row", &[T::from_f64(value)], &case.losses[i..=i]);
         total += value / rows as f64;
     }
-    close("loss", &[T::of(total)], &[case.loss]);
+    close("loss", &[T::from_f64(total)], &[case.loss]);
     loss.value_gradient(&tape.output, outputs, targets(loss, &values, &labels), T::ONE, &mut cotangent);
     let mut deltas = vec![Vec::new(); last + 1];
     deltas[last] = cotangent;
@@ -182,7 +182,7 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
     for (l, layer) in case.layers.iter().enumerate() {
         close("backward", &deltas[l], &layer.backward.concat());
     }
-    gradient.iter_mut().for_each(|g| *g *= T::of(1.0 / rows as f64));
+    gradient.iter_mut().for_each(|g| *g *= T::from_f64(1.0 / rows as f64));
     close("gradient", &gradient, &case.gradient());
 
     for compress in [false, true] {
