@@ -16,6 +16,7 @@ use crate::{
     },
     loss::{Loss, Targets},
     network::{Block, Network},
+    num::pieces::{Cut, sum_in_pieces},
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
@@ -545,7 +546,8 @@ impl Window<'_, f64> {
 fn mostly_zero<C: Real>(examples: &Examples<C>, rows: &[u32]) -> bool {
     let inputs = |row: &u32| &examples.inputs[*row as usize * examples.features..][..examples.features];
     let count = |row: &u32| inputs(row).iter().filter(|x| **x != C::ZERO).count();
-    let present: usize = rows.par_iter().map(count).sum();
+    let present = sum_in_pieces(rows.len(), Cut::VECTORS, |piece| rows[piece].iter().map(count).sum::<usize>());
+    let present = present.unwrap_or(0);
     (present as f64) < SPARSE * (rows.len() * examples.features) as f64
 }
 
