@@ -373,7 +373,7 @@ impl<T: Real> Study<'_, T> {
     /// The Taylor optimum of every neuron over the whole run, where it has a closed form that streams.
     fn analysis(&self) -> Option<Analysis<T>> {
         let (experiment, network) = (self.trials.experiment, self.trials.network);
-        let streams = experiment.training.loss == Loss::Mse && !network.has_convolutions();
+        let streams = experiment.training.loss == Loss::Mse && network.is_dense_chain();
         if !streams || experiment.regret.scales.is_empty() {
             return None;
         }

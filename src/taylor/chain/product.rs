@@ -566,8 +566,9 @@ impl<C: Real> Window<'_, C> {
 
     /// The inputs of block `l` in some rounds of a group.
     fn inputs_of<'b>(&'b self, group: &'b Group<C>, span: Range<usize>, l: usize) -> &'b [C] {
-        let size = self.batch() * self.network().blocks()[l].inputs;
-        &group.tape.input(l, &group.x)[span.start * size..span.end * size]
+        let block = &self.network().blocks()[l];
+        let size = self.batch() * block.inputs;
+        &group.tape.input(block, &group.x)[span.start * size..span.end * size]
     }
 
     /// The slopes behind block `l` in some rounds of a group.

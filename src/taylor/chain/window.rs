@@ -11,12 +11,12 @@ use crate::{
         columns::{Columns, SPARSE},
         dense::{append_inputs, matrix},
         matmul,
-        passes::{Tape, forward, jvp, vjp},
         real::convert,
     },
     loss::{Loss, Targets},
     network::{Block, Network},
     num::pieces::{Cut, sum_in_pieces},
+    passes::{Passes, Point, Tape},
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
@@ -115,6 +115,13 @@ pub struct WindowRound<'a, C> {
     pub output: &'a [C],
 }
 
+impl<'a, C> WindowRound<'a, C> {
+    /// Where the linear passes of the round are taken.
+    pub fn point(&self, network: &'a Network) -> Point<'a, C> {
+        Point { network, weights: self.weights, x: self.x, tape: self.tape }
+    }
+}
+
 /// The first rounds of a run, linearized, in the type `C` that is computed in.
 #[derive(Clone, Debug)]
 pub struct Window<'a, C: Real> {
@@ -171,7 +178,7 @@ impl<'a, C: Real> Window<'a, C> {
                 group
             })
             .collect();
-        let output = &network.blocks()[network.blocks().len() - 1];
+        let output = network.output_block();
         let (output_gram, output_moments) = match loss {
             Loss::Mse => (
                 states.par_iter().map(|w| output_gram(output, w)).collect(),
@@ -339,7 +346,8 @@ impl Window<'_, f64> {
     /// `[rows, outputs]`: `f + J (W^1 - W^n)`.
     fn outputs_at_start(&self, round: &WindowRound<f64>, blocks: &Range<usize>) -> Vec<f64> {
         let back: Vec<f64> = self.initial().iter().zip(round.weights).map(|(start, w)| start - w).collect();
-        let mut outputs = jvp(self.network, round.weights, round.x, round.tape, &back, blocks.clone());
+        let point = round.point(self.network);
+        let mut outputs = Passes::new().jvp(&point, &back, blocks.clone());
         outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
         outputs
     }
@@ -384,15 +392,15 @@ impl Window<'_, f64> {
                     for index in piece {
                         part[0] += self.with_round(*index, |round| {
                             let outputs = self.outputs_at_start(&round, &blocks);
-                            let mut deltas = vec![Vec::new(); all.len()];
                             let mut buffers = Default::default();
                             let targets = self.targets(&round, &mut buffers);
                             let scale = 1.0 / self.batch as f64;
-                            let top = &mut deltas[all.len() - 1];
-                            let width = self.network.outputs();
+                            let (network, width) = (self.network, self.network.outputs());
+                            let mut passes = Passes::new();
+                            let top = passes.output_cotangent(network);
                             let value = self.loss.value_gradient(&outputs, width, targets, scale, top);
-                            let (x, tape) = (round.x, round.tape);
-                            vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
+                            let point = round.point(network);
+                            passes.vjp(&point, blocks.clone(), &mut gradient);
                             value * scale
                         });
                     }
@@ -415,7 +423,7 @@ impl Window<'_, f64> {
     }
 
     fn error_of(&self, round: usize) -> PulledError {
-        let output = &self.network.blocks()[self.network.blocks().len() - 1];
+        let output = self.network.output_block();
         self.with_round(round, |round| {
             let (mut buffers, mut error) = (Default::default(), Vec::new());
             let targets = self.targets(&round, &mut buffers);
@@ -462,7 +470,7 @@ impl Window<'_, f64> {
             .with_max_len(1)
             .map(|piece| {
                 let mut gradient = vec![0.0; self.network.parameters()];
-                let (mut value, mut predicted) = (0.0, Vec::new());
+                let (mut value, mut predicted, mut passes) = (0.0, Vec::new(), Passes::new());
                 for index in piece {
                     self.with_round(*index, |round| {
                         let mut direction = vec![0.0; self.network.parameters()];
@@ -470,15 +478,15 @@ impl Window<'_, f64> {
                             let at = base + at;
                             direction[at] = self.initial()[at] + u - round.weights[at];
                         }
-                        let (x, tape) = (round.x, round.tape);
-                        let mut outputs = jvp(self.network, round.weights, x, tape, &direction, blocks.clone());
+                        let network = self.network;
+                        let point = round.point(network);
+                        let mut outputs = passes.jvp(&point, &direction, blocks.clone());
                         outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
-                        let mut deltas = vec![Vec::new(); all.len()];
                         let mut buffers = Default::default();
                         let targets = self.targets(&round, &mut buffers);
-                        let top = &mut deltas[all.len() - 1];
+                        let top = passes.output_cotangent(network);
                         value += self.loss.value_gradient(&outputs, width, targets, scale, top);
-                        vjp(self.network, round.weights, x, tape, &mut deltas, blocks.clone(), &mut gradient);
+                        passes.vjp(&point, blocks.clone(), &mut gradient);
                         predicted.extend_from_slice(&outputs);
                     });
                 }
@@ -520,7 +528,7 @@ impl Window<'_, f64> {
                 ..Tape::default()
             },
         };
-        let output = self.network.blocks()[self.network.blocks().len() - 1].offset;
+        let output = self.network.output_block().offset;
         let states = |round: usize| match self.frame_of(round) {
             Some(_) => convert(&self.states[round][..output]),
             None => convert(&self.states[round]),
@@ -593,10 +601,10 @@ fn linearize_group<C: Real>(
     group.tape.slopes = vec![Vec::new(); network.hidden_blocks().len()];
     group.x.reserve_exact(range.len() * batch * examples.features);
     group.tape.output.reserve_exact(range.len() * batch * network.outputs());
-    let (mut x, mut tape) = (Vec::new(), Tape::default());
+    let (mut x, mut tape, mut passes) = (Vec::new(), Tape::default(), Passes::new());
     for index in range {
         examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
-        forward(network, &states[index], &x, batch, &mut tape);
+        passes.forward(network, &states[index], &x, batch, &mut tape, |_, _, _| ());
         group.x.extend_from_slice(&x);
         let append = |to: &mut Vec<Vec<C>>, from: &[Vec<C>]| {
             to.iter_mut().zip(from).for_each(|(to, from)| to.extend_from_slice(from));

@@ -12,10 +12,12 @@
 
 use crate::kernels::{
     View,
-    dense::{Factor, append_inputs, curvature_factors, hidden_jacobians, matrix},
+    dense::{append_inputs, matrix},
+    factor::Factor,
     matmul, matmul_shared,
 };
 use crate::network::Block;
+use crate::passes::{curvature_factors, hidden_jacobians};
 use crate::taylor::window::{Window, WindowRound};
 use faer::{MatRef, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
@@ -100,7 +102,7 @@ impl Preconditioners {
                             window.with_round(*index, |round| {
                                 for (l, (block, inputs)) in blocks.iter().zip(&mut inputs).enumerate() {
                                     if counts || l > 0 || !window.by_columns() {
-                                        append_inputs(block, round.tape.input(l, round.x), inputs);
+                                        append_inputs(block, round.tape.input(block, round.x), inputs);
                                     }
                                 }
                                 if counts {
@@ -266,7 +268,7 @@ fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [
     let rows = round.tape.rows;
     let mut storage = Vec::new();
     let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
-    curvature_factors(network, round.weights, round.tape, top, 0, true, |l, factor| {
+    curvature_factors(&round.point(network), top, 0, true, |l, factor| {
         let (moments, units) = (&mut moments[l], blocks[l].units);
         moments.curved += rows;
         let (values, count, times) = match factor {
@@ -288,10 +290,10 @@ fn add_curvature(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [
 /// Adds a round's output Jacobians to the moments of the hidden blocks.
 fn add_jacobians(window: &Window<f64>, round: &WindowRound<f64>, moments: &mut [Moments]) {
     let network = window.network();
-    let output = &network.blocks()[network.blocks().len() - 1];
+    let output = network.output_block();
     let w = matrix(output, round.weights);
     let rows = round.tape.rows;
-    hidden_jacobians(network, round.weights, round.tape, 0, |l, values| {
+    hidden_jacobians(&round.point(network), 0, |l, values| {
         let Moments { units, shared: Some(shared), .. } = &mut moments[l] else { return };
         let mut sum = vec![0.0; output.inputs * *units];
         for row in values.chunks_exact(sum.len()) {
