@@ -9,6 +9,7 @@
 //!   a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns; [`free_bounds`]: what the optima of a unit prove about each other
 //! - [`room`]: how much memory searches take
+//! - [`unit`]: scales, comparators, the identity of a unit, and the rows of tables
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit; [`work`]: long searches,
 //!   kept piece by piece
 
@@ -26,6 +27,7 @@ pub mod recorder;
 pub mod regret;
 pub mod room;
 pub mod subspace;
+pub mod unit;
 pub mod units;
 pub mod work;
 

@@ -11,8 +11,9 @@ use super::{
     Comparison, Optimum, StopReason,
     certificate::certify,
     quadratic::{Hessian, Quadratic},
-    regret::{ClosedForm, RegretSettings, UnitId, UnitResult},
+    regret::{ClosedForm, RegretSettings, UnitResult},
     room::gathered_rows,
+    unit::UnitId,
     units::UnitRecord,
     window::Window,
     work::{Halted, Work},
@@ -28,7 +29,6 @@ use crate::{
     },
     loss::Loss,
     network::{Block, Network},
-    study::tables::Scale,
     train::{Observer, Part, Round},
 };
 use rayon::prelude::*;
@@ -39,7 +39,7 @@ const BUFFER_ROWS: usize = 4096;
 
 /// The identity of a neuron of a block.
 fn unit(block: &Block, neuron: usize) -> UnitId {
-    UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(neuron) }
+    UnitId::neuron(block.layer, neuron)
 }
 
 /// Accumulates the closed form of every selected neuron during training (mean squared error).

@@ -1,6 +1,6 @@
 //! Per unit and prefix: how far it moved, how large its gradients were, and the loss it paid.
 
-use super::regret::UnitId;
+use super::unit::{Scale, UnitId};
 use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
@@ -8,7 +8,6 @@ use crate::{
         real::{sum_of_squared_differences, sum_of_squares},
     },
     network::Network,
-    study::tables::Scale,
     train::{Observer, Round},
 };
 use std::collections::{BTreeMap, BTreeSet};

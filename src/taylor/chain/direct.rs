@@ -9,11 +9,11 @@ use crate::{
         gram::{GramScratch, WeightedGram},
         matmul,
     },
-    study::tables::Comparator,
     taylor::{
         Optimum,
         quadratic::{Hessian, Quadratic},
         regret::{ClosedForm, RegretSettings},
+        unit::Comparator,
         units::UnitRecord,
     },
 };

@@ -5,7 +5,7 @@
 use super::{
     cursor::{Buffers, Cursor},
     stack::{Layout, Stack},
-    window::{PIECES, Window},
+    window::Window,
 };
 use crate::{
     kernels::{
@@ -14,7 +14,10 @@ use crate::{
         matmul,
         passes::{jvp, vjp},
     },
-    num::dot,
+    num::{
+        dot,
+        pieces::{Cut, map_in_pieces},
+    },
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -54,10 +57,10 @@ impl Window<'_, f64> {
     /// The value and, behind it, the gradient at `W^1` over some rounds, by way of the outputs: a sum for each piece of the rounds.
     fn linear_term(&self, rounds: Range<usize>, layout: &Layout) -> Vec<Vec<f64>> {
         let (span, center, scale) = (layout.direction(), vec![0.0; layout.len()], 1.0 / self.batch() as f64);
-        self.pieces(rounds, |piece| {
+        map_in_pieces(rounds.len(), Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
             for index in piece {
-                let (loss, _) = self.add_round(*index, &layout.blocks, &center, scale, &mut gradient);
+                let (loss, _) = self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut gradient);
                 value += loss * scale;
             }
             [&[value], &gradient[span.clone()]].concat()
@@ -69,11 +72,11 @@ impl Window<'_, f64> {
     pub fn value_gradient(&self, rounds: usize, blocks: Range<usize>, u: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
         let base = self.network().blocks()[blocks.start].offset;
         let scale = 1.0 / (rounds * self.batch()) as f64;
-        let pieces = self.pieces(0..rounds, |piece| {
+        let pieces = map_in_pieces(rounds, Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
             let mut predicted = Vec::new();
             for index in piece {
-                let (loss, outputs) = self.add_round(*index, &blocks, u, scale, &mut gradient);
+                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut gradient);
                 value += loss;
                 predicted.extend(outputs);
             }
@@ -86,12 +89,6 @@ impl Window<'_, f64> {
             predicted.extend(p);
         }
         (value, gradient, predicted)
-    }
-
-    /// What `sum` makes of each fixed piece of some rounds.
-    fn pieces<R: Send>(&self, rounds: Range<usize>, sum: impl Fn(&[usize]) -> R + Sync) -> Vec<R> {
-        let rounds: Vec<usize> = rounds.collect();
-        rounds.par_chunks(rounds.len().div_ceil(PIECES).max(1)).with_max_len(1).map(&sum).collect()
     }
 
     /// The Taylor loss of a round at the displacement `u` of `blocks` from `W^1`, summed over its datapoints, and the outputs predicted there; adds

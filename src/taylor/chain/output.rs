@@ -7,11 +7,11 @@
 use super::window::Window;
 use crate::{
     kernels::Symmetric,
-    study::tables::Comparator,
     taylor::{
         Optimum,
         quadratic::{Hessian, Quadratic},
         regret::{ClosedForm, RegretSettings},
+        unit::Comparator,
         units::UnitRecord,
     },
 };

@@ -12,7 +12,10 @@ use crate::{
     kernels::{View, columns::SPARSE, dense::append_inputs, matmul, passes::Tape},
     loss::{Loss, Targets},
     network::{Block, Network},
-    num::{Real, convert},
+    num::{
+        Real, convert,
+        pieces::{Cut, sum_in_pieces},
+    },
     train::Examples,
 };
 use rayon::prelude::*;
@@ -23,8 +26,6 @@ pub use crate::taylor::recorder::WindowRecorder;
 /// Rows that a group of rounds has at least (or a single round), so that what its rounds share is one large product. Chosen for the paper's
 /// autoencoder: four of its minibatches.
 const GROUP_ROWS: usize = 256;
-/// Pieces that sums over rounds are split into; fixed, so that sums do not depend on the number of threads.
-pub(super) const PIECES: usize = 16;
 
 /// One round of a window.
 pub struct WindowRound<'a, C> {
@@ -190,21 +191,12 @@ impl<'a, C: Real> Window<'a, C> {
         add: impl Fn(&[Span<C>], &mut [C]) + Sync,
     ) -> Vec<C> {
         let spans = self.spans(rounds);
-        let partial: Vec<Vec<C>> = spans
-            .par_chunks(spans.len().div_ceil(PIECES).max(1))
-            .with_max_len(1)
-            .map(|piece| {
-                let mut sum = vec![C::ZERO; width];
-                add(piece, &mut sum);
-                sum
-            })
-            .collect();
-        let mut partial = partial.into_iter();
-        let mut total = partial.next().unwrap_or_else(|| vec![C::ZERO; width]);
-        for other in partial {
-            total.iter_mut().zip(&other).for_each(|(a, b)| *a += *b);
-        }
-        total
+        let sum = sum_in_pieces(spans.len(), Cut::VECTORS, |piece| {
+            let mut sum = vec![C::ZERO; width];
+            add(&spans[piece], &mut sum);
+            sum
+        });
+        sum.unwrap_or_else(|| vec![C::ZERO; width])
     }
 }
 
@@ -299,7 +291,8 @@ fn linearize<C: Real>(
 fn mostly_zero<C: Real>(examples: &Examples<C>, rows: &[u32]) -> bool {
     let inputs = |row: &u32| &examples.inputs[*row as usize * examples.features..][..examples.features];
     let count = |row: &u32| inputs(row).iter().filter(|x| **x != C::ZERO).count();
-    let present: usize = rows.par_iter().map(count).sum();
+    let present = sum_in_pieces(rows.len(), Cut::VECTORS, |piece| rows[piece].iter().map(count).sum::<usize>());
+    let present = present.unwrap_or(0);
     (present as f64) < SPARSE * (rows.len() * examples.features) as f64
 }
 
