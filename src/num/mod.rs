@@ -3,8 +3,10 @@
 //! - [`Real`]: `f32` or `f64`, the element types of all computation; [`Scalar`]: numbers as files hold them
 //! - [`convert`](mod@convert): conversions of slices
 //! - [`vector`]: inner products, norms and sums of squares
+//! - [`pieces`]: parallel sums in fixed pieces, the one way to reduce in parallel
 
 pub mod convert;
+pub mod pieces;
 pub mod real;
 pub mod scalar;
 pub mod vector;

@@ -5,8 +5,8 @@ use crate::{
     report::{
         draw::{
             axis::Axis,
+            palette::{BLUE, VERMILION},
             panel::{Labels, Panel},
-            style::{BLUE, VERMILION},
             svg::{Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},

@@ -4,8 +4,10 @@ use crate::{
     report::{
         draw::{
             axis::Axis,
+            marker::Marker,
+            palette::{FRAME, INK, MUTED, PAPER, ramp},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{FRAME, INK, MUTED, Marker, PAPER, SeriesStyle, ramp},
+            style::SeriesStyle,
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},

@@ -6,8 +6,10 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            marker::Marker,
+            palette::{BLUE, FRAME, GREEN, INK, MUTED, PAPER, VERMILION},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{BLUE, FRAME, GREEN, INK, MUTED, Marker, PAPER, SeriesStyle, VERMILION},
+            style::SeriesStyle,
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
