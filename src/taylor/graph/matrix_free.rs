@@ -120,7 +120,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         {
             return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual).into();
         }
-        let blocks = self.preconditioners[self.moving.blocks.clone()].iter();
+        let blocks = self.preconditioners[self.moving.blocks.clone()].iter().map(|block| (block.len(), block));
         solve_blocks(blocks, residual, |block, r| block.solve(shift, r)).into()
     }
 }
