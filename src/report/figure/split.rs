@@ -3,7 +3,7 @@
 use super::{Context, Figure, Series, lacking, sources};
 use crate::{
     report::{
-        certified::{at_most, in_words, regret, share_in_words},
+        certified::{self, at_most, in_words, share_in_words},
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
@@ -84,7 +84,7 @@ impl Part {
 
     /// `regret 0.0224 to 0.0450 (30% to 63%)`.
     pub fn regret_in_words(&self) -> String {
-        let regret = regret(self.loss, self.optimum, self.gap);
+        let regret = certified::regret(self.loss, self.optimum, self.gap);
         format!("regret {} ({})", in_words(regret), share_in_words(regret, self.loss))
     }
 
@@ -445,7 +445,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     if let Some((comparator, part, far)) = &row.second {
         y += 2.0;
         let far = if *far { ", far" } else { "" };
-        let regret = format!("regret {}", in_words(regret(part.loss, part.optimum, part.gap)));
+        let regret = format!("regret {}", in_words(certified::regret(part.loss, part.optimum, part.gap)));
         let words = format!("{comparator}{far}: {}; {regret}", part.optimum_in_words());
         let title = format!("{what}, {comparator}{far}{}: {}", rounds_of(*comparator), part.in_words());
         svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
