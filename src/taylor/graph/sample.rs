@@ -6,11 +6,13 @@
 use crate::{
     loss::{Loss, Targets},
     network::Network,
-    num::{Real, convert},
+    num::{
+        Real, convert,
+        pieces::{Cut, PartialSum, map_in_pieces},
+    },
     passes::{Passes, Point, Tape},
     train::Examples,
 };
-use rayon::prelude::*;
 use std::{
     borrow::Cow,
     ops::Range,
@@ -19,8 +21,6 @@ use std::{
 
 /// Shards that the minibatch of a round is cut into.
 pub(crate) const SHARDS: usize = 8;
-/// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
-const PIECES: usize = 16;
 
 /// What moves: a range of blocks, and the part of the flat weights in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,14 @@ pub struct Expansion {
     pub value: f64,
     pub gradient: Vec<f64>,
     pub outputs: Vec<f64>,
+}
+
+impl PartialSum for Expansion {
+    fn add(&mut self, next: Self) {
+        self.value += next.value;
+        self.gradient.add(next.gradient);
+        self.outputs.extend(next.outputs);
+    }
 }
 
 impl<'a, T: Real> Sample<'a, T> {
@@ -133,20 +141,17 @@ impl<'a, T: Real> Sample<'a, T> {
     ) -> Vec<R> {
         let shards = self.shards();
         let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
-        all.par_chunks(all.len().div_ceil(PIECES).max(1))
-            .with_max_len(1)
-            .map(|piece| {
-                let (mut buffers, mut result) = (Buffers::new(self.network), start());
-                let (mut weights, mut current) = (Vec::new(), usize::MAX);
-                for (round, shard) in piece {
-                    if current != *round {
-                        (weights, current) = (self.weights(*round), *round);
-                    }
-                    visit(*round, *shard, &weights, &mut buffers, &mut result);
+        map_in_pieces(all.len(), Cut::VECTORS, |piece| {
+            let (mut buffers, mut result) = (Buffers::new(self.network), start());
+            let (mut weights, mut current) = (Vec::new(), usize::MAX);
+            for (round, shard) in &all[piece] {
+                if current != *round {
+                    (weights, current) = (self.weights(*round), *round);
                 }
-                result
-            })
-            .collect()
+                visit(*round, *shard, &weights, &mut buffers, &mut result);
+            }
+            result
+        })
     }
 
     /// Keeps the linearization of all rounds in `f32`, and also in `f64`, where that takes no more than `memory` bytes.
@@ -230,23 +235,19 @@ impl<T: Real> KeptSample<'_, T> {
             let mut direction = vec![0.0; weights.len()];
             let own = direction[moving.span.clone()].iter_mut().zip(&weights[moving.span.clone()]);
             own.zip(&at).for_each(|((d, w), v)| *d = v - w);
-            let (at, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
+            let (point, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
             let Buffers { passes, gradient } = buffers;
-            let mut outputs = passes.jvp(&at, &direction, blocks.clone());
+            let mut outputs = passes.jvp(&point, &direction, blocks.clone());
             outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
             sum.value += sample.loss_of(round, shard, &outputs, scale, passes.output_cotangent(network)) * scale;
             gradient[moving.reach(network)].fill(0.0);
-            passes.vjp(&at, blocks, gradient);
+            passes.vjp(&point, blocks, gradient);
             sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
             sum.outputs.extend_from_slice(&outputs);
         };
         let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
         let mut total = start();
-        for piece in sample.pieces(0..rounds, start, visit) {
-            total.value += piece.value;
-            total.gradient.iter_mut().zip(&piece.gradient).for_each(|(sum, g)| *sum += g);
-            total.outputs.extend_from_slice(&piece.outputs);
-        }
+        sample.pieces(0..rounds, start, visit).into_iter().for_each(|piece| total.add(piece));
         total
     }
 
@@ -285,9 +286,8 @@ impl<T: Real> KeptSample<'_, T> {
             sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
         };
         let mut total = vec![0.0; direction.len()];
-        for piece in sample.pieces(rounds, || vec![0.0f32; direction.len()], visit) {
-            total.iter_mut().zip(&piece).for_each(|(sum, g)| *sum += *g);
-        }
+        let pieces = sample.pieces(rounds, || vec![0.0f32; direction.len()], visit);
+        pieces.into_iter().for_each(|piece| total.add(piece));
         total
     }
 }
