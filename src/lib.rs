@@ -18,18 +18,22 @@
 //! exact linearization of a network, [`landscape`] for exact kinks along segments, and [`taylor`] for Taylor losses and their certified optima.
 
 pub mod activation;
+#[cfg(feature = "allocator")]
 pub mod allocator;
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod data;
 pub mod files;
-#[cfg(test)]
+#[cfg(all(test, feature = "download", feature = "images"))]
 mod fuzz;
 pub mod kernels;
 pub mod landscape;
 pub mod loss;
 pub mod network;
 pub mod optim;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod study;
 pub mod taylor;

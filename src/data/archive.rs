@@ -12,7 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
 use super::checksum::{Checksum, Verdict};
-use super::fetch::RemoteFile;
+use super::remote::RemoteFile;
 
 /// What an archive may hold beside the files wanted, unpacked: a page of text and the headers of its entries.
 const MOST_OTHER_BYTES: u64 = 1 << 20;

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::checksum::Checksum;
-use super::fetch::{Remote, RemoteFile};
 use super::folders::{self, Version};
 use super::pickle::PickleFault;
+use super::remote::{Remote, RemoteFile};
 use super::{DataError, Dataset, Split, cifar_python};
 
 /// `[channels, height, width]`.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use super::fetch::Remote;
+use super::remote::Remote;
 use super::{DataError, hints};
 
 /// The environment variable that names the cache folder.
@@ -40,6 +40,7 @@ fn cache_dir_given(variable: impl Fn(&str) -> Option<OsString>, windows: bool) -
 }
 
 /// The folder that [`fetch`](super::fetch()) puts the files of dataset `name` in.
+#[cfg(feature = "download")]
 pub(super) fn download_folder(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
     Ok(match dir {
         Some(dir) => dir.join(name),
@@ -184,6 +185,7 @@ pub(super) fn children(folder: &Path) -> Vec<PathBuf> {
 
 /// The first of the `names` that is a file in `folder`; or a file of such a name spelled with other capitals, dots or hyphens; or one in
 /// a folder of such a name, as some archives unpack.
+#[cfg(feature = "download")]
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     find_among(&children(folder), folder, names)
 }

@@ -33,7 +33,7 @@ pub struct Figure {
     pub id: &'static str,
     pub heading: &'static str,
     /// `Err` says why the figure could not be drawn.
-    pub svg: Result<String, String>,
+    pub svg: Result<Drawing, String>,
     pub caption: String,
     /// What a reader must know to not be misled: values outside the frame, missing tables.
     pub notes: Vec<String>,
