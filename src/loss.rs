@@ -69,7 +69,7 @@ impl Loss {
     ) -> f64 {
         match (self, targets) {
             (Loss::Mse, Targets::Values(y)) => {
-                let factor = T::of(2.0 / outputs as f64) * scale;
+                let factor = T::from_f64(2.0 / outputs as f64) * scale;
                 gradient.resize(f.len(), T::ZERO);
                 crate::kernels::vectorized(
                     #[inline(always)]
@@ -91,7 +91,7 @@ impl Loss {
                 for (f, label) in f.chunks_exact(outputs).zip(labels) {
                     let start = gradient.len();
                     let log_sum = softmax_into(f, gradient);
-                    total += log_sum - f[*label as usize].f64();
+                    total += log_sum - f[*label as usize].to_f64();
                     let p = &mut gradient[start..];
                     p[*label as usize] -= T::ONE;
                     p.iter_mut().for_each(|p| *p *= scale);
@@ -106,7 +106,7 @@ impl Loss {
     pub fn apply_hessian<T: Real>(self, f: &[T], outputs: usize, scale: T, direction: &mut [T]) {
         match self {
             Loss::Mse => {
-                let factor = T::of(2.0 / outputs as f64) * scale;
+                let factor = T::from_f64(2.0 / outputs as f64) * scale;
                 direction.iter_mut().for_each(|d| *d *= factor);
             }
             Loss::CrossEntropy => {
@@ -138,7 +138,7 @@ impl Loss {
     pub fn hessian_factor<'a, T: Real>(self, f: &[T], outputs: usize, storage: &'a mut Vec<T>) -> Factor<'a, T> {
         storage.clear();
         match self {
-            Loss::Mse => Factor::Identity { scale: T::of((2.0 / outputs as f64).sqrt()) },
+            Loss::Mse => Factor::Identity { scale: T::from_f64((2.0 / outputs as f64).sqrt()) },
             Loss::CrossEntropy => {
                 let mut p = Vec::with_capacity(outputs);
                 for f in f.chunks_exact(outputs) {
@@ -169,7 +169,7 @@ pub fn softmax_into<T: Real>(f: &[T], out: &mut Vec<T>) -> f64 {
         out.push(e);
     }
     out[start..].iter_mut().for_each(|e| *e = *e / sum);
-    top.f64() + sum.f64().ln()
+    top.to_f64() + sum.to_f64().ln()
 }
 
 #[cfg(test)]

@@ -2,18 +2,45 @@
 //! `G[n, k] = popcount(A[n, :, m] AND A[k, :, m])` (`docs/theory.md`, section 5).
 
 use super::{Configurations, Neuron};
-use crate::{
-    kernels::bits::{and_count, gram},
-    study::tables::{NeuronRow, NoveltyRow},
-};
+use crate::kernels::bits::{and_count, gram};
 use faer::{Mat, Side};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Singular values in the log-volume at most (the paper's number).
 const TOP: usize = 50;
 
 /// Configurations whose matrices take seconds each, so that nobody who wants an end can wait for even one.
 const MANY: usize = 1500;
+
+/// `novelty.csv`: how new the activation configuration after `round` updates is (figure 5a).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyRow {
+    pub round: usize,
+    /// Least Hamming distance to any earlier configuration; empty for the first.
+    pub min_hamming: Option<u64>,
+    /// Hamming distance to the previous configuration; empty for the first.
+    pub previous_hamming: Option<u64>,
+    /// Number of bits of a configuration.
+    pub bits: u64,
+}
+
+/// `neurons.csv`: how widely one hidden neuron explored (figures 5b and 5c).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeuronRow {
+    pub layer: usize,
+    pub neuron: usize,
+    pub switches: u64,
+    pub rank: usize,
+    /// Sum of the logs of the first `min(50, rank)` singular values.
+    pub log_volume: f64,
+    /// `1/2 log det(I + Gram)`.
+    pub log_det: f64,
+    /// Fraction of all (configuration, datapoint) pairs in which the neuron is active.
+    pub active_fraction: f64,
+    /// Whether the slope of its rectifier is 0 on all of the probe set in the last configuration.
+    pub dead: bool,
+}
 
 /// The rows of `novelty.csv` and `neurons.csv`.
 pub fn explore(configurations: &Configurations) -> (Vec<NoveltyRow>, Vec<NeuronRow>) {
@@ -33,7 +60,10 @@ pub fn explore_until(
     ended: &(dyn Fn() -> bool + Sync),
 ) -> Option<(Vec<NoveltyRow>, Vec<NeuronRow>)> {
     let count = configurations.rounds.len();
-    // Hamming distances are summed over neurons in integers, so any order gives the same sums.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "distances are integers and rows keep their order: any grouping gives the same"
+    )]
     let (distances, neurons) = configurations
         .bits
         .par_iter()

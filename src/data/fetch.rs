@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::checksum::Verdict;
 use super::download::{Client, Setback, download};
+use super::layout;
 use super::remote::{Remote, RemoteFile};
 use super::transfer::Tool;
 use super::verify::{check, trouble_at};
@@ -227,7 +228,7 @@ fn fetch_files(
 
 /// The path of `file` in `folder` if the published file is there.
 fn intact(file: &RemoteFile, folder: &Path) -> Result<Option<PathBuf>, DataError> {
-    let Some(path) = folders::find(folder, file.names) else { return Ok(None) };
+    let Some(path) = layout::find(folder, file.names) else { return Ok(None) };
     Ok((check(file, &path)? == Verdict::Intact).then_some(path))
 }
 

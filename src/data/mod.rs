@@ -19,9 +19,9 @@
 
 #[cfg(feature = "download")]
 pub(crate) mod archive;
+mod at;
 mod checksum;
 pub mod cifar;
-pub(crate) mod cifar_python;
 pub mod digits;
 #[cfg(feature = "download")]
 mod download;
@@ -34,8 +34,7 @@ mod hints;
 pub mod idx;
 #[cfg(feature = "images")]
 pub mod images;
-#[cfg(feature = "images")]
-mod listing;
+mod layout;
 mod minibatches;
 mod mnist;
 mod pickle;
@@ -57,8 +56,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use remote::Remote;
+
 #[cfg(feature = "download")]
 pub use archive::{ArchiveError, ArchiveFault};
+pub use at::At;
 pub use checksum::Verdict;
 #[cfg(feature = "download")]
 pub use fetch::{FetchError, FetchOptions, MirrorFailure, Progress, fetch};
@@ -130,7 +132,7 @@ enum Source {
     /// They are part of the program.
     Embedded,
     /// They are in four IDX files that can be downloaded.
-    Idx(&'static remote::Remote),
+    Idx(&'static Remote),
     /// They are the records of CIFAR-10, which can be downloaded.
     Cifar,
     /// They are in image files of the user's own.
@@ -139,7 +141,7 @@ enum Source {
 
 impl Source {
     /// The published files, if the dataset has any.
-    fn remote(&self) -> Option<&'static remote::Remote> {
+    fn remote(&self) -> Option<&'static Remote> {
         match self {
             Source::Embedded | Source::Images(_) => None,
             Source::Idx(remote) => Some(remote),
@@ -272,8 +274,8 @@ pub enum DataError {
     },
     /// A downloaded archive does not give its files.
     #[cfg(feature = "download")]
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    #[error("{0}; remove it and fetch it again")]
+    Archive(ArchiveError),
     /// The images have another size than those of the named dataset.
     #[error(
         "{}: images of {}x{} pixels, but those of {name:?} have {}x{}; put the files of {name:?} there or name another folder",
@@ -310,6 +312,13 @@ pub enum DataError {
     #[cfg(feature = "download")]
     #[error(transparent)]
     Fetch(#[from] FetchError),
+}
+
+#[cfg(feature = "download")]
+impl From<ArchiveError> for DataError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
 }
 
 impl DataError {

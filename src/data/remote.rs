@@ -1,4 +1,4 @@
-//! Datasets that are published as files with known checksums.
+//! Datasets that are published as files: where, under which names, with which checksums.
 
 use super::checksum::Checksum;
 

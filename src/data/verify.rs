@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checksum::Verdict;
-use super::folders::{self, Version};
+use super::folders;
+use super::layout::{self, Version};
 use super::remote::{Remote, RemoteFile};
 use super::{DataError, source_of};
 
@@ -35,7 +36,7 @@ pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataErr
 
 pub(super) fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
     let found = folders::locate(remote, dir)?;
-    let names = folders::names(remote, found.version);
+    let names = layout::names(remote, found.version);
     let verdict = |file: &RemoteFile, path: &Option<PathBuf>| match (path, found.version) {
         (Some(path), Version::Published) => check(file, path),
         (Some(_), Version::Other) => Ok(Verdict::NotComparable),

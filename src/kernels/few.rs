@@ -417,12 +417,12 @@ mod tests {
     use crate::kernels::matmul;
 
     fn numbers<T: Real>(count: usize, factor: f64) -> Vec<T> {
-        (0..count).map(|i| T::of((i as f64 * factor).sin())).collect()
+        (0..count).map(|i| T::from_f64((i as f64 * factor).sin())).collect()
     }
 
     fn close<T: Real>(found: &[T], expected: &[T], tolerance: f64) {
         for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-            assert!((*a - *b).abs().f64() <= tolerance, "entry {i}: {a} instead of {b}");
+            assert!((*a - *b).abs().to_f64() <= tolerance, "entry {i}: {a} instead of {b}");
         }
     }
 

@@ -37,7 +37,7 @@ impl<T> Gate<'_, T> {
 /// The slopes that a code's three sides stand for.
 pub(super) fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
     match rectifier {
-        Some(rectifier) => [T::ONE, T::of(rectifier.negative_slope()), T::of(rectifier.slope_at_zero())],
+        Some(rectifier) => [T::ONE, T::from_f64(rectifier.negative_slope()), T::from_f64(rectifier.slope_at_zero())],
         None => [T::ONE; 3],
     }
 }
@@ -145,7 +145,7 @@ pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::of((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
                 out.fill(T::ZERO);
                 each_place(pool, |_, to, from| {
                     let out = &mut out[to * units..][..units];
@@ -187,7 +187,7 @@ pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut 
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::of((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
                 delta.fill(T::ZERO);
                 each_place(pool, |_, to, from| {
                     let delta = &mut delta[from * units..][..units];

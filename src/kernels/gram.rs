@@ -104,7 +104,7 @@ impl WeightedGram {
         parts.for_each(|(weights, q)| {
             for (padded, row) in weights.chunks_exact_mut(self.padded).zip(q.chunks_exact(self.planes)) {
                 let (values, behind) = padded.split_at_mut(row.len());
-                values.iter_mut().zip(row).for_each(|(to, q)| *to = q.f64());
+                values.iter_mut().zip(row).for_each(|(to, q)| *to = q.to_f64());
                 behind.fill(0.0);
             }
         });
@@ -220,7 +220,7 @@ impl<T: Real> Inputs<'_, T> {
         let (rows, padded, t1) = (self.rows, self.padded, tiles.start);
         // Each number of the first tile as often as it is needed.
         let first = self.tile(t1).chunks_exact(TILE);
-        let first: Vec<[f64; PRODUCTS]> = first.map(|a| std::array::from_fn(|p| a[p / TILE].f64())).collect();
+        let first: Vec<[f64; PRODUCTS]> = first.map(|a| std::array::from_fn(|p| a[p / TILE].to_f64())).collect();
         let (mut list, mut products) = (vec![0; rows], vec![[0.0; PRODUCTS]; rows]);
         for (pair, t2) in tiles.enumerate() {
             let second = self.tile(t2).as_chunks::<TILE>().0;
@@ -241,7 +241,7 @@ impl<T: Real> Inputs<'_, T> {
                 || {
                     for (i, product) in list[..count].iter_mut().zip(&mut products) {
                         let (a, b) = (&first[*i as usize], &second[*i as usize]);
-                        *product = std::array::from_fn(|p| a[p] * b[p % TILE].f64());
+                        *product = std::array::from_fn(|p| a[p] * b[p % TILE].to_f64());
                         *i *= padded as u32;
                     }
                 },
@@ -266,7 +266,7 @@ impl<T: Real> Inputs<'_, T> {
                     products.extend(
                         a.chunks_exact(TILE)
                             .zip(b.chunks_exact(TILE))
-                            .map(|(a, b)| a[p / TILE].f64() * b[p % TILE].f64()),
+                            .map(|(a, b)| a[p / TILE].to_f64() * b[p % TILE].to_f64()),
                     );
                 }
             }

@@ -1,10 +1,9 @@
 //! CPU kernels on borrowed slices: the hot loops of training and analysis.
 //!
-//! Each has a generic twin: the passes of [`crate::network::Linearization`] on Burn tensors, or a plain loop in its tests.
+//! Each is tested against a plain loop.
 //! Nothing here knows of datasets, optimizers or files. All kernels run on the calling thread unless they say
 //! otherwise; callers split the work, in a way that does not depend on the number of threads.
 //!
-//! - [`real`]: the two element types, `f32` and `f64`
 //! - [`lanes`]: vectors of either on whatever the machine has
 //! - [`matrix`]: strided matrix views and their product; [`few`]: products with few rows, without the copies of a general product
 //! - [`symmetric`]: symmetric matrices in half the memory
@@ -26,15 +25,17 @@ pub mod gram;
 pub mod lanes;
 pub mod matrix;
 pub mod passes;
-pub mod real;
 pub mod sparse;
 pub mod symmetric;
 mod winners;
 mod winograd;
 
+pub use crate::num::{
+    self as real, Real,
+    pieces::{CHUNK as SHARE, contiguous as in_a_row},
+};
 pub use lanes::Lanes;
 pub use matrix::{View, matmul, matmul_shared};
-pub use real::Real;
 pub use symmetric::Symmetric;
 
 /// Calls `work` compiled for the best instructions of the machine.
@@ -54,15 +55,4 @@ pub fn vectorized<R>(work: impl FnMut() -> R) -> R {
         }
     }
     pulp::Arch::new().dispatch(Work(work))
-}
-
-/// Coordinates of a long vector that coordinatewise work takes at a time: a few thread switches' worth, and few enough that a small
-/// network's weights are several shares. Fixed, so that work is split the same for any number of threads.
-pub const SHARE: usize = 1 << 13;
-
-/// As many shares in a row for one thread as all threads do: for work that comes again and again on the same numbers, so that these
-/// stay in the cache of one core.
-pub fn in_a_row<I: rayon::iter::IndexedParallelIterator>(shares: I) -> rayon::iter::MinLen<I> {
-    let together = (shares.len() / rayon::current_num_threads()).max(1);
-    shares.with_min_len(together)
 }

@@ -42,9 +42,9 @@ impl Rectifier {
         if a > T::ZERO {
             T::ONE
         } else if a < T::ZERO {
-            T::of(self.negative_slope())
+            T::from_f64(self.negative_slope())
         } else {
-            T::of(self.slope_at_zero())
+            T::from_f64(self.slope_at_zero())
         }
     }
 
@@ -52,7 +52,7 @@ impl Rectifier {
     #[inline(always)]
     pub fn derivatives<T: Real>(self, a: &[T], slopes: &mut [T]) {
         // Selections between numbers known beforehand, so that the loop vectorizes.
-        let (below, at_zero) = (T::of(self.negative_slope()), T::of(self.slope_at_zero()));
+        let (below, at_zero) = (T::from_f64(self.negative_slope()), T::from_f64(self.slope_at_zero()));
         for (slope, a) in slopes.iter_mut().zip(a) {
             let rest = if *a < T::ZERO { below } else { at_zero };
             *slope = if *a > T::ZERO { T::ONE } else { rest };

@@ -26,7 +26,7 @@ pub fn he_uniform<T: Real>(network: &Network, seed: u64) -> Vec<T> {
         let bound = (6.0 / block.inputs as f64).sqrt();
         for row in weights[block.range()].chunks_exact_mut(block.width()) {
             for w in &mut row[..block.inputs] {
-                *w = T::of((2.0 * rng.random::<f64>() - 1.0) * bound);
+                *w = T::from_f64((2.0 * rng.random::<f64>() - 1.0) * bound);
             }
         }
     }
@@ -196,10 +196,10 @@ fn tensor<'a>(
 fn values<T: Real>(path: &Path, name: &str, tensor: &TensorView) -> Result<Vec<T>, WeightsError> {
     let data = tensor.data();
     Ok(match tensor.dtype() {
-        Dtype::F32 => data.as_chunks().0.iter().map(|b| T::of(f64::from(f32::from_le_bytes(*b)))).collect(),
-        Dtype::F64 => data.as_chunks().0.iter().map(|b| T::of(f64::from_le_bytes(*b))).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|b| T::of(f16::from_le_bytes(*b).to_f64())).collect(),
-        Dtype::BF16 => data.as_chunks().0.iter().map(|b| T::of(bf16::from_le_bytes(*b).to_f64())).collect(),
+        Dtype::F32 => data.as_chunks().0.iter().map(|b| T::from_f64(f64::from(f32::from_le_bytes(*b)))).collect(),
+        Dtype::F64 => data.as_chunks().0.iter().map(|b| T::from_f64(f64::from_le_bytes(*b))).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|b| T::from_f64(f16::from_le_bytes(*b).to_f64())).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|b| T::from_f64(bf16::from_le_bytes(*b).to_f64())).collect(),
         other => {
             return Err(WeightsError::Type { path: path.into(), name: name.into(), found: format!("{other:?}") });
         }
@@ -211,8 +211,8 @@ pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool)
     let dtype = if T::NAME == "f32" { Dtype::F32 } else { Dtype::F64 };
     let mut buffers: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let push = |bytes: &mut Vec<u8>, v: T| match dtype {
-        Dtype::F32 => bytes.extend_from_slice(&(v.f64() as f32).to_le_bytes()),
-        _ => bytes.extend_from_slice(&v.f64().to_le_bytes()),
+        Dtype::F32 => bytes.extend_from_slice(&(v.to_f64() as f32).to_le_bytes()),
+        _ => bytes.extend_from_slice(&v.to_f64().to_le_bytes()),
     };
     let leading = if stacked { vec![states.len()] } else { vec![] };
     for block in network.blocks() {

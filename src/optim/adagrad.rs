@@ -21,7 +21,7 @@ impl<T: Real> AdaGrad<T> {
     pub fn new(settings: &Settings) -> Self {
         Self {
             rate: settings.rate,
-            eps: T::of(settings.get("eps")),
+            eps: T::from_f64(settings.get("eps")),
             square: vec![T::ZERO; settings.network.parameters()],
         }
     }
@@ -29,7 +29,7 @@ impl<T: Real> AdaGrad<T> {
 
 impl<T: Real> Optimizer<T> for AdaGrad<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let (rate, eps) = (T::of(self.rate.at(round)), self.eps);
+        let (rate, eps) = (T::from_f64(self.rate.at(round)), self.eps);
         crate::kernels::vectorized(
             #[inline(always)]
             || {

@@ -64,7 +64,7 @@ impl<T: Real> Optimizer<T> for AdaGradFull {
         let (rate, eps) = (self.rate.at(round), self.eps);
         let decompose = (round - 1).is_multiple_of(self.refresh);
         let update = |neuron: &mut Neuron| -> Vec<f64> {
-            let g: Vec<f64> = gradient[neuron.range.clone()].iter().map(|g| g.f64()).collect();
+            let g: Vec<f64> = gradient[neuron.range.clone()].iter().map(|g| g.to_f64()).collect();
             for (j, gj) in g.iter().enumerate().filter(|(_, gj)| **gj != 0.0) {
                 for (i, gi) in g.iter().enumerate() {
                     neuron.outer[(i, j)] += gi * gj;
@@ -79,7 +79,7 @@ impl<T: Real> Optimizer<T> for AdaGradFull {
         let steps: Vec<Vec<f64>> = self.neurons.par_iter_mut().map(update).collect();
         for (neuron, step) in self.neurons.iter().zip(steps) {
             for (w, d) in weights[neuron.range.clone()].iter_mut().zip(step) {
-                *w -= T::of(rate * d);
+                *w -= T::from_f64(rate * d);
             }
         }
     }

@@ -54,7 +54,7 @@ impl<T: Real> Adam<T> {
             correct_mean: settings.get("correct_mean") != 0.0,
             beta1: settings.get("beta1"),
             beta2: settings.get("beta2"),
-            eps: T::of(settings.get("eps")),
+            eps: T::from_f64(settings.get("eps")),
             mean: zeros.clone(),
             square: zeros,
         }
@@ -65,11 +65,11 @@ impl<T: Real> Optimizer<T> for Adam<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let correction = |beta: f64| 1.0 - beta.powf(round as f64);
         let rate = self.rate.at(round);
-        let step = T::of(if self.correct_mean { rate / correction(self.beta1) } else { rate });
-        let keep = T::of(1.0 - rate * self.decay);
-        let root = T::of(1.0 / correction(self.beta2).sqrt());
-        let (beta1, rest1) = (T::of(self.beta1), T::of(1.0 - self.beta1));
-        let (beta2, rest2) = (T::of(self.beta2), T::of(1.0 - self.beta2));
+        let step = T::from_f64(if self.correct_mean { rate / correction(self.beta1) } else { rate });
+        let keep = T::from_f64(1.0 - rate * self.decay);
+        let root = T::from_f64(1.0 / correction(self.beta2).sqrt());
+        let (beta1, rest1) = (T::from_f64(self.beta1), T::from_f64(1.0 - self.beta1));
+        let (beta2, rest2) = (T::from_f64(self.beta2), T::from_f64(1.0 - self.beta2));
         let eps = self.eps;
         let moments = (self.mean.par_chunks_mut(SHARE), self.square.par_chunks_mut(SHARE)).into_par_iter();
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), moments).into_par_iter();

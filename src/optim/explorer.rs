@@ -80,7 +80,7 @@ impl<T: Real> Explorer<T> {
     /// Takes in the last measurement.
     fn steer(&mut self) {
         for (s, measured) in self.switching.iter_mut().zip(&self.measured) {
-            *s = self.memory * *s + (1.0 - self.memory) * measured.f64();
+            *s = self.memory * *s + (1.0 - self.memory) * measured.to_f64();
         }
         for layer in &self.layers {
             let switching = &self.switching[layer.clone()];
@@ -102,7 +102,7 @@ impl<T: Real> Optimizer<T> for Explorer<T> {
         self.before.copy_from_slice(weights);
         self.adam.step(round, weights, gradient);
         for (neuron, factor) in self.neurons.iter().zip(&self.factors).filter(|(_, factor)| **factor != 1.0) {
-            let factor = T::of(*factor);
+            let factor = T::from_f64(*factor);
             let moved = weights[neuron.clone()].iter_mut().zip(&self.before[neuron.clone()]);
             moved.for_each(|(w, before)| *w = *before + factor * (*w - *before));
         }

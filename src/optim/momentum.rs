@@ -34,7 +34,7 @@ impl<T: Real> Momentum<T> {
     fn new(settings: &Settings, nesterov: bool) -> Self {
         Self {
             rate: settings.rate,
-            momentum: T::of(settings.get("momentum")),
+            momentum: T::from_f64(settings.get("momentum")),
             nesterov,
             velocity: vec![T::ZERO; settings.network.parameters()],
         }
@@ -43,7 +43,7 @@ impl<T: Real> Momentum<T> {
 
 impl<T: Real> Optimizer<T> for Momentum<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let (rate, mu, nesterov) = (T::of(self.rate.at(round)), self.momentum, self.nesterov);
+        let (rate, mu, nesterov) = (T::from_f64(self.rate.at(round)), self.momentum, self.nesterov);
         let velocity = self.velocity.par_chunks_mut(SHARE);
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), velocity).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient, velocity)| {

@@ -49,12 +49,12 @@ impl<T: Real> Optimizer<T> for Ogd<T> {
             if *bound == 0.0 {
                 continue;
             }
-            let eta = T::of(self.factor.at(round) * self.diameter / (*bound * (round as f64).sqrt()));
+            let eta = T::from_f64(self.factor.at(round) * self.diameter / (*bound * (round as f64).sqrt()));
             w.iter_mut().zip(g).for_each(|(w, g)| *w -= eta * *g);
             let distance = sum_of_squared_differences(w, start).sqrt();
             let radius = self.diameter / 2.0;
             if distance > radius {
-                let shrink = T::of(radius / distance);
+                let shrink = T::from_f64(radius / distance);
                 w.iter_mut().zip(start).for_each(|(w, s)| *w = *s + shrink * (*w - *s));
             }
         }

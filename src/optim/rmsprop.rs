@@ -40,9 +40,9 @@ impl<T: Real> RmsProp<T> {
         let zeros = |wanted: bool| if wanted { vec![T::ZERO; settings.network.parameters()] } else { Vec::new() };
         Self {
             rate: settings.rate,
-            alpha: T::of(settings.get("alpha")),
-            eps: T::of(settings.get("eps")),
-            momentum: T::of(settings.get("momentum")),
+            alpha: T::from_f64(settings.get("alpha")),
+            eps: T::from_f64(settings.get("eps")),
+            momentum: T::from_f64(settings.get("momentum")),
             square: zeros(true),
             mean: zeros(settings.get("centered") != 0.0),
             velocity: zeros(settings.get("momentum") != 0.0),
@@ -77,7 +77,7 @@ impl<T: Real> RmsProp<T> {
 
 impl<T: Real> Optimizer<T> for RmsProp<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let rate = T::of(self.rate.at(round));
+        let rate = T::from_f64(self.rate.at(round));
         if !self.mean.is_empty() || !self.velocity.is_empty() {
             return self.step_with_options(rate, weights, gradient);
         }

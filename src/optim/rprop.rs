@@ -38,11 +38,11 @@ impl<T: Real> RProp<T> {
         let parameters = settings.network.parameters();
         Self {
             rate: settings.rate,
-            shrink: T::of(settings.get("eta_minus")),
-            grow: T::of(settings.get("eta_plus")),
-            least: T::of(settings.get("step_min")),
-            most: T::of(settings.get("step_max")),
-            steps: vec![T::of(settings.rate.base); parameters],
+            shrink: T::from_f64(settings.get("eta_minus")),
+            grow: T::from_f64(settings.get("eta_plus")),
+            least: T::from_f64(settings.get("step_min")),
+            most: T::from_f64(settings.get("step_max")),
+            steps: vec![T::from_f64(settings.rate.base); parameters],
             previous: vec![T::ZERO; parameters],
         }
     }
@@ -50,7 +50,7 @@ impl<T: Real> RProp<T> {
 
 impl<T: Real> Optimizer<T> for RProp<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let factor = T::of(self.rate.factor(round));
+        let factor = T::from_f64(self.rate.factor(round));
         let state = self.steps.iter_mut().zip(&mut self.previous);
         for ((w, (step, previous)), g) in weights.iter_mut().zip(state).zip(gradient) {
             let agreement = *previous * *g;

@@ -19,7 +19,7 @@ impl Sgd {
 
 impl<T: Real> Optimizer<T> for Sgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let rate = T::of(self.rate.at(round));
+        let rate = T::from_f64(self.rate.at(round));
         let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter();
         in_a_row(shares).for_each(|(weights, gradient)| {
             crate::kernels::vectorized(

@@ -18,7 +18,7 @@ impl SignSgd {
 
 impl<T: Real> Optimizer<T> for SignSgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
-        let rate = T::of(self.rate.at(round));
+        let rate = T::from_f64(self.rate.at(round));
         crate::kernels::vectorized(
             #[inline(always)]
             || {

@@ -325,7 +325,7 @@ impl<T: Real> Analysis<T> {
         }
 
         let clock = &mut self.clock;
-        let wide = |values: &[T]| -> Vec<f64> { values.par_iter().with_min_len(SHARE).map(|v| v.f64()).collect() };
+        let wide = |values: &[T]| -> Vec<f64> { values.par_iter().with_min_len(SHARE).map(|v| v.to_f64()).collect() };
         let inputs = clock.time("linearization", || wide(examples.inputs));
         let values = match examples.targets {
             Targets::Values(values) if !examples.targets_are_inputs() => wide(values),

@@ -2,53 +2,19 @@
 //!
 //! The structs are the contract of `docs/formats.md`: one field is one column, in this order, under this
 //! name. Empty cells are `None`. Floating-point numbers are written in the shortest form that reads back
-//! to the same bits, so a table loses nothing.
+//! to the same bits, so a table loses nothing. Rows of Taylor optima and of activations are declared with what makes them.
 
 use crate::files::write_atomically;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
 };
 
-/// The spatial scale of a Taylor loss (`docs/theory.md`, section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scale {
-    Network,
-    Layer,
-    Neuron,
-}
-
-/// The comparator that regret is measured against (`docs/theory.md`, section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Comparator {
-    /// The least-norm displacement among the minimizers over all weights.
-    Unconstrained,
-    /// The best weights in the ball around the initial weights with radius `factor * displacement`.
-    Ball,
-}
-
-impl fmt::Display for Scale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Scale::Network => "network",
-            Scale::Layer => "layer",
-            Scale::Neuron => "neuron",
-        })
-    }
-}
-
-impl fmt::Display for Comparator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Comparator::Unconstrained => "unconstrained",
-            Comparator::Ball => "ball",
-        })
-    }
-}
+pub use crate::{
+    activation::exploration::{NeuronRow, NoveltyRow},
+    taylor::unit::{Comparator, FAR_COMPARATOR, RegretRow, Scale, UnitRow},
+};
 
 /// `rounds.csv`: the minibatch loss of each round, before its update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,105 +43,6 @@ pub struct ValidationRow {
     pub epoch: usize,
     pub validation_loss: f64,
     pub validation_accuracy: Option<f64>,
-}
-
-/// `regret.csv`: the Taylor optimum and the regret of one unit for one prefix of the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RegretRow {
-    pub scale: Scale,
-    /// Index in the layer list, empty at network scale.
-    pub layer: Option<usize>,
-    /// Row of the layer's weight matrix, empty above neuron scale.
-    pub neuron: Option<usize>,
-    pub comparator: Comparator,
-    /// Length N of the prefix.
-    pub rounds: usize,
-    pub mean_loss: f64,
-    pub taylor_optimum: f64,
-    pub mean_regret: f64,
-    /// Certificate: the true optimum lies in `[taylor_optimum - gap, taylor_optimum]`.
-    pub gap: f64,
-    pub attained: bool,
-    /// `||V* - W^1||`.
-    pub distance: f64,
-    pub bound_zinkevich: f64,
-    /// Empty unless the optimizer is plain SGD.
-    pub bound_sgd: Option<f64>,
-    /// Empty unless the optimizer is diagonal AdaGrad; the column is absent from tables of version 0.1.0.
-    #[serde(default)]
-    pub bound_adagrad: Option<f64>,
-    /// Radius of the ball around `W^1` that the certificate speaks of; absent from tables of version 0.1.0.
-    #[serde(default)]
-    pub radius: Option<f64>,
-}
-
-/// `units.csv`: one unit's result for its longest prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct UnitRow {
-    pub scale: Scale,
-    pub layer: Option<usize>,
-    pub neuron: Option<usize>,
-    pub comparator: Comparator,
-    /// Number of weights of the unit, with its biases if its layers have them.
-    pub dimension: usize,
-    pub mean_loss: f64,
-    pub taylor_optimum: f64,
-    pub mean_regret: f64,
-    pub gap: f64,
-    pub attained: bool,
-    /// Factorizations or operator products that the solver spent.
-    pub iterations: usize,
-    pub distance: f64,
-    /// `max_n ||W^n - W^1||`.
-    pub displacement: f64,
-    /// `max_n ||g_n||`.
-    pub gradient_bound: f64,
-    /// Slope of log regret on log N; empty with fewer than two positive regrets.
-    pub slope: Option<f64>,
-    pub slope_points: usize,
-    /// Radius of the ball around `W^1` that the certificate speaks of; absent from tables of version 0.1.0.
-    #[serde(default)]
-    pub radius: Option<f64>,
-}
-
-/// A comparator farther from `W^1` than this many times the displacement of training is *far*: it says little about what
-/// training could have reached (`docs/theory.md`, section 3).
-pub const FAR_COMPARATOR: f64 = 10.0;
-
-impl UnitRow {
-    /// Whether the comparator lies more than [`FAR_COMPARATOR`] times farther from `W^1` than training went.
-    pub fn is_far(&self) -> bool {
-        self.distance > FAR_COMPARATOR * self.displacement
-    }
-}
-
-/// `novelty.csv`: how new the activation configuration after `round` updates is (figure 5a).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NoveltyRow {
-    pub round: usize,
-    /// Least Hamming distance to any earlier configuration; empty for the first.
-    pub min_hamming: Option<u64>,
-    /// Hamming distance to the previous configuration; empty for the first.
-    pub previous_hamming: Option<u64>,
-    /// Number of bits of a configuration.
-    pub bits: u64,
-}
-
-/// `neurons.csv`: how widely one hidden neuron explored (figures 5b and 5c).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NeuronRow {
-    pub layer: usize,
-    pub neuron: usize,
-    pub switches: u64,
-    pub rank: usize,
-    /// Sum of the logs of the first `min(50, rank)` singular values.
-    pub log_volume: f64,
-    /// `1/2 log det(I + Gram)`.
-    pub log_det: f64,
-    /// Fraction of all (configuration, datapoint) pairs in which the neuron is active.
-    pub active_fraction: f64,
-    /// Whether the slope of its rectifier is 0 on all of the probe set in the last configuration.
-    pub dead: bool,
 }
 
 /// A table could not be read or written.

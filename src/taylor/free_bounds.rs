@@ -12,9 +12,9 @@
 
 use super::{
     certificate::loss_gap,
-    regret::{UnitId, UnitResult},
+    regret::UnitResult,
+    unit::{Comparator, UnitId},
 };
-use crate::study::tables::Comparator;
 
 /// Distances that differ by this share are taken for equal: points on a sphere lie there up to rounding.
 const ROUNDING: f64 = 1e-9;
@@ -95,11 +95,11 @@ fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{study::tables::Scale, taylor::units::UnitRecord};
+    use crate::taylor::units::UnitRecord;
 
     fn result(comparator: Comparator, rounds: usize, value: f64, gap: f64, distance: f64, radius: f64) -> UnitResult {
         UnitResult {
-            unit: UnitId { scale: Scale::Network, layer: None, neuron: None },
+            unit: UnitId::NETWORK,
             comparator,
             dimension: 3,
             record: UnitRecord { rounds, mean_loss: 10.0, displacement: 1.0, ..UnitRecord::default() },

@@ -4,11 +4,13 @@
 //! the [`Window`] with the Kronecker factors `mean M (x) mean x x'` as preconditioner (`docs/theory.md`, section 4).
 
 use super::{
-    Optimum, direct, output,
+    Optimum,
+    chain::{direct, output},
     preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
     prefixes::{self, Effort, PrefixObjective},
-    regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
+    regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
     subspace::{Direction, Objective},
+    unit::{Comparator, UnitId},
     units::UnitRecord,
     window::Window,
     work::{Halted, Work},
@@ -19,19 +21,13 @@ use crate::{
         real::{convert, dot, norm},
     },
     loss::Loss,
-    network::{Block, Network},
-    study::tables::{Comparator, Scale},
+    network::Network,
 };
 use rayon::prelude::*;
 use std::{ops::Range, sync::atomic::AtomicBool, time::Instant};
 
 /// Layers of up to this many weights are solved directly.
 pub const DIRECT_WEIGHTS: usize = 1600;
-
-/// The identity of a layer.
-fn unit(block: &Block) -> UnitId {
-    UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None }
-}
 
 /// What layer and network scale work on.
 pub struct Windows<'a> {
@@ -87,7 +83,7 @@ pub fn optima(
     let (blocks, tick) = (windows.exact.network().blocks(), work.tick());
     for (l, block) in blocks.iter().enumerate() {
         let dimension = block.range().len();
-        let unit = unit(block);
+        let unit = UnitId::layer(block.layer);
         let loss = windows.exact.loss();
         let record = &|n| record(unit, n);
         let search = || {

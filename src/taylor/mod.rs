@@ -9,30 +9,32 @@
 //!   a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns; [`free_bounds`]: what the optima of a unit prove about each other
 //! - [`room`]: how much memory searches take
+//! - [`unit`]: scales, comparators, the identity of a unit, and the rows of tables
 //! - [`regret`]: prefixes, bounds and decay exponents; [`units`]: displacement and gradient norms per unit; [`work`]: long searches,
 //!   kept piece by piece
 
 pub mod certificate;
-mod direct;
-pub(crate) mod frame;
+pub mod chain;
 pub mod free_bounds;
-pub mod gradients;
+pub mod graph;
 pub mod layer;
-pub mod matrix_free;
 pub mod network;
 pub mod neuron;
-mod output;
-pub mod preconditioner;
+pub mod precondition;
 pub mod prefixes;
-pub mod product;
 pub mod quadratic;
 pub mod regret;
 pub mod room;
-pub mod sample;
 pub mod subspace;
+pub mod unit;
 pub mod units;
-pub mod window;
 pub mod work;
+
+// The paths of before, until all of their users have moved.
+pub(crate) use chain::frame;
+pub use chain::{product, window};
+pub use graph::{gradients, matrix_free, sample};
+pub use precondition as preconditioner;
 
 pub use certificate::{Comparison, Optimum, StopReason};
 pub use regret::{BoundRates, ClosedForm, Comparators, RegretSettings, UnitResult};

@@ -6,16 +6,11 @@
 
 use super::{
     layer::{Windows, iterative_optima},
-    regret::{RegretSettings, UnitId, UnitResult, unit_results},
+    regret::{RegretSettings, UnitResult, unit_results},
+    unit::UnitId,
     units::UnitRecord,
     work::{Halted, Work},
 };
-use crate::study::tables::Scale;
-
-/// The identity of the network.
-fn unit() -> UnitId {
-    UnitId { scale: Scale::Network, layer: None, neuron: None }
-}
 
 /// Optima of the network for the given prefixes, a single piece of `work`.
 pub fn optima(
@@ -26,7 +21,7 @@ pub fn optima(
     work: &mut Work,
 ) -> Result<Vec<UnitResult>, Halted> {
     let network = windows.exact.network();
-    let unit = unit();
+    let unit = UnitId::NETWORK;
     let (record, tick) = (&|n| record(unit, n), work.tick());
     work.piece("network", || {
         let found = iterative_optima(windows, 0..network.blocks().len(), prefixes, settings, record, tick);

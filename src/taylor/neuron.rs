@@ -11,8 +11,9 @@ use super::{
     Comparison, Optimum, StopReason,
     certificate::certify,
     quadratic::{Hessian, Quadratic},
-    regret::{ClosedForm, RegretSettings, UnitId, UnitResult},
+    regret::{ClosedForm, RegretSettings, UnitResult},
     room::gathered_rows,
+    unit::UnitId,
     units::UnitRecord,
     window::Window,
     work::{Halted, Work},
@@ -28,7 +29,6 @@ use crate::{
     },
     loss::Loss,
     network::{Block, Network},
-    study::tables::Scale,
     train::{Observer, Part, Round},
 };
 use rayon::prelude::*;
@@ -39,7 +39,7 @@ const BUFFER_ROWS: usize = 4096;
 
 /// The identity of a neuron of a block.
 fn unit(block: &Block, neuron: usize) -> UnitId {
-    UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(neuron) }
+    UnitId::neuron(block.layer, neuron)
 }
 
 /// Accumulates the closed form of every selected neuron during training (mean squared error).
@@ -147,7 +147,7 @@ impl<T: Real> NeuronStream<T> {
             );
         });
         let moved: Vec<T> = round.weights.iter().zip(&self.initial).map(|(w, start)| *w - *start).collect();
-        let batch = T::of(self.batch as f64);
+        let batch = T::from_f64(self.batch as f64);
         let layers = blocks.iter().enumerate().zip(&self.layers);
         layers
             .map(|((l, block), layer)| {
@@ -163,7 +163,7 @@ impl<T: Real> NeuronStream<T> {
                     for (a, constant) in layer.selected.iter().zip(&mut sums.constant) {
                         let at = i * block.units + a;
                         let (d, q, s) = (part.deltas[l][at] * batch, curvature[l][at], shift[at]);
-                        *constant += (T::of(0.5) * q * s - d).f64() * s.f64();
+                        *constant += (T::from_f64(0.5) * q * s - d).to_f64() * s.to_f64();
                         sums.e.push(d - q * s);
                         sums.q.push(q);
                     }

@@ -5,9 +5,9 @@ use super::{
     neuron::FAR,
     regret::{ClosedForm, RegretSettings},
     subspace::{Objective, Search, Subspace, minimize},
+    unit::Comparator,
     units::UnitRecord,
 };
-use crate::study::tables::Comparator;
 use std::{
     cell::Cell,
     sync::atomic::{AtomicBool, Ordering},

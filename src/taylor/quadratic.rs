@@ -137,11 +137,14 @@ impl Hessian {
             // Symmetric: what lies right of the diagonal lies below it too.
             let row = self.matrix.row(*source);
             if n == self.width() {
-                column[j..].iter_mut().zip(row).for_each(|(to, from)| *to = T::of(*from));
+                column[j..].iter_mut().zip(row).for_each(|(to, from)| *to = T::from_f64(*from));
             } else {
-                column[j..].iter_mut().zip(&self.active[j..]).for_each(|(to, from)| *to = T::of(row[from - source]));
+                column[j..]
+                    .iter_mut()
+                    .zip(&self.active[j..])
+                    .for_each(|(to, from)| *to = T::from_f64(row[from - source]));
             }
-            column[j] = T::of(row[0] + shift);
+            column[j] = T::from_f64(row[0] + shift);
         }
         let mut factor = MatMut::from_column_major_slice_mut(system, n, n);
         let mut memory = MemBuffer::new(cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default()));

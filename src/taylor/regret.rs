@@ -1,12 +1,17 @@
 //! Regret: what a run is asked for, prefixes, bounds, decay exponents, and the table rows (`docs/theory.md`, section 3).
 
-use super::{Comparison, Optimum, units::UnitRecord};
+use super::{
+    Comparison, Optimum,
+    unit::{Comparator, RegretRow, Scale, UnitRow},
+    units::UnitRecord,
+};
 use crate::{
     checkpoint::{Store, StoreError},
     loss::Loss,
     network::Network,
-    study::tables::{Comparator, RegretRow, Scale, UnitRow},
 };
+
+pub use super::unit::UnitId;
 
 /// Whether a search has a closed form: then `unconstrained` costs little beside `ball`, and is certified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,15 +145,6 @@ pub fn prefixes(rounds: usize, count: usize) -> Vec<usize> {
     all[count - 1] = rounds;
     all.dedup();
     all
-}
-
-/// Which unit a result belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnitId {
-    pub scale: Scale,
-    /// Index in the layer list.
-    pub layer: Option<usize>,
-    pub neuron: Option<usize>,
 }
 
 /// A unit's optimum for one comparator and prefix, with what the bounds need.

@@ -1,11 +1,10 @@
 //! How much memory searches take beside what they search in, and how they make do with less.
 
-use super::regret::RegretSettings;
+use super::{regret::RegretSettings, unit::Scale};
 use crate::{
     kernels::{Real, passes::Tape},
     loss::Loss,
     network::{Block, Network},
-    study::tables::Scale,
 };
 
 /// A basis with fewer vectors finds too little.

@@ -1,6 +1,6 @@
 //! Per unit and prefix: how far it moved, how large its gradients were, and the loss it paid.
 
-use super::regret::UnitId;
+use super::unit::{Scale, UnitId};
 use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
@@ -8,7 +8,6 @@ use crate::{
         real::{sum_of_squared_differences, sum_of_squares},
     },
     network::Network,
-    study::tables::Scale,
     train::{Observer, Round},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,10 +197,10 @@ impl<T: Real> UnitTracker<T> {
 impl Coordinates {
     fn observe<T: Real>(&mut self, weights: &[T], initial: &[T], gradient: &[T]) {
         for (most, (w, start)) in self.displacement.iter_mut().zip(weights.iter().zip(initial)) {
-            *most = most.max((w.f64() - start.f64()).abs());
+            *most = most.max((w.to_f64() - start.to_f64()).abs());
         }
         for (sum, g) in self.gradient_squares.iter_mut().zip(gradient) {
-            *sum += g.f64() * g.f64();
+            *sum += g.to_f64() * g.to_f64();
         }
     }
 

@@ -306,7 +306,7 @@ impl<T: Real> Compared<'_, T> {
             let of = |block: &Block| -> f64 {
                 let rows = state[block.range()].chunks_exact(block.width());
                 rows.flat_map(|row| &row[..if biases { block.width() } else { block.inputs }])
-                    .map(|w| w.f64() * w.f64())
+                    .map(|w| w.to_f64() * w.to_f64())
                     .sum()
             };
             self.network.blocks().iter().map(of).sum()
@@ -414,9 +414,9 @@ impl<T: Real> Compared<'_, T> {
     fn wanted(&self, round: usize, inputs: &[T]) -> Wanted {
         let (rows, outputs) = (self.trace.batch(round), self.network.outputs());
         match &self.trace.targets {
-            TraceTargets::Inputs => Wanted::Values(inputs.iter().map(|v| v.f64()).collect()),
+            TraceTargets::Inputs => Wanted::Values(inputs.iter().map(|v| v.to_f64()).collect()),
             TraceTargets::Values(values) => Wanted::Values(
-                rows.iter().flat_map(|row| &values[*row as usize * outputs..][..outputs]).map(|v| v.f64()).collect(),
+                rows.iter().flat_map(|row| &values[*row as usize * outputs..][..outputs]).map(|v| v.to_f64()).collect(),
             ),
             TraceTargets::Labels(labels) => Wanted::Labels(rows.iter().map(|row| labels[*row as usize]).collect()),
         }
@@ -425,7 +425,7 @@ impl<T: Real> Compared<'_, T> {
     fn outputs(&self, weights: &[T], inputs: &[T]) -> Vec<f64> {
         let mut tape = Tape::default();
         forward(self.network, weights, inputs, inputs.len() / self.network.inputs(), &mut tape);
-        tape.output.iter().map(|f| f.f64()).collect()
+        tape.output.iter().map(|f| f.to_f64()).collect()
     }
 
     fn mean(&self, outputs: &[f64], wanted: &Wanted) -> f64 {
@@ -448,7 +448,7 @@ impl<T: Real> Compared<'_, T> {
     }
 
     fn scaled(&self, round: usize, factor: f64, shift: f64) -> Option<f64> {
-        let inputs: Vec<T> = self.inputs(round).iter().map(|v| T::of(factor * v.f64() + shift)).collect();
+        let inputs: Vec<T> = self.inputs(round).iter().map(|v| T::from_f64(factor * v.to_f64() + shift)).collect();
         Some(self.with_inputs(round, &inputs))
     }
 
@@ -513,7 +513,7 @@ impl<T: Real> Compared<'_, T> {
         }
         let inputs = self.inputs(round);
         let mut outputs = self.outputs(&self.trace.states[round], &inputs);
-        outputs.iter_mut().zip(&inputs).for_each(|(f, x)| *f += x.f64());
+        outputs.iter_mut().zip(&inputs).for_each(|(f, x)| *f += x.to_f64());
         Some(self.mean(&outputs, &self.wanted(round, &inputs)))
     }
 

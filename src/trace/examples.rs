@@ -36,7 +36,7 @@ pub(super) fn read_data<T: Real>(
         let array = read_npy(&path)?;
         let rows = check_inputs(&path, &array, manifest, network)?;
         let warnings = raw_bytes(&array).into_iter().collect();
-        let inputs: Vec<T> = array.values.iter().map(|v| T::of(*v)).collect();
+        let inputs: Vec<T> = array.values.iter().map(|v| T::from_f64(*v)).collect();
         let targets = match manifest.target {
             TargetKind::Input => TraceTargets::Inputs,
             TargetKind::Label => read_targets(folder, manifest, network, rows)?,
@@ -70,7 +70,7 @@ fn of_dataset<T: Real>(
         let reason = format!("\"input\" has {features} features, but those of the dataset {dataset} have {found}");
         return Err(malformed(&folder.join("manifest.json"), reason));
     }
-    let inputs = loaded.train.inputs.iter().map(|v| T::of(f64::from(*v))).collect();
+    let inputs = loaded.train.inputs.iter().map(|v| T::from_f64(f64::from(*v))).collect();
     let targets = match manifest.target {
         TargetKind::Input => TraceTargets::Inputs,
         TargetKind::Label => TraceTargets::Labels(loaded.train.labels),
@@ -150,7 +150,7 @@ fn read_targets<T: Real>(
                 &path,
                 format!("{place} is {value}; targets must be finite: repair or leave out that row"),
             )),
-            None => Ok(TraceTargets::Values(array.values.iter().map(|v| T::of(*v)).collect())),
+            None => Ok(TraceTargets::Values(array.values.iter().map(|v| T::from_f64(*v)).collect())),
         },
         Loss::CrossEntropy => {
             let cure = if fits && shape[1..] == [outputs] {

@@ -95,14 +95,14 @@ impl<'a, T: Real> Motion<'a, T> {
                 let range = share * SHARE..now.len().min((share + 1) * SHARE);
                 let mut sum = Products::default();
                 for j in range {
-                    let (w, g) = (now[j].f64(), gradient[j].f64());
-                    let d = next[j].f64() - w;
+                    let (w, g) = (now[j].to_f64(), gradient[j].to_f64());
+                    let d = next[j].to_f64() - w;
                     sum.dd += d * d;
                     sum.dg += d * g;
                     sum.gg += g * g;
                     sum.ww += w * w;
                     if self.rate.is_some() {
-                        let p = before.map_or(0.0, |before| w - before[j].f64());
+                        let p = before.map_or(0.0, |before| w - before[j].to_f64());
                         sum.dp += d * p;
                         sum.gp += g * p;
                         sum.pp += p * p;

@@ -91,9 +91,9 @@ impl<'a, T: Real> FullGradient<'a, T> {
                 self.engines[usize::from(piece.len() < CHUNK)].as_mut().expect("an engine per size of a piece");
             engine.compute(weights, examples, piece);
             let share = piece.len() as f64 / self.rows.len() as f64;
-            self.sum.iter_mut().zip(engine.gradient()).for_each(|(sum, g)| *sum += share * g.f64());
+            self.sum.iter_mut().zip(engine.gradient()).for_each(|(sum, g)| *sum += share * g.to_f64());
         }
-        self.gradient.iter_mut().zip(&self.sum).for_each(|(g, sum)| *g = T::of(*sum));
+        self.gradient.iter_mut().zip(&self.sum).for_each(|(g, sum)| *g = T::from_f64(*sum));
         &self.gradient
     }
 }

@@ -183,7 +183,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
     pub fn compute(&mut self, weights: &[T], examples: &Examples<T>, rows: &[u32]) {
         assert_eq!(rows.len(), self.batch, "a round takes one full minibatch");
         let (network, loss) = (self.network, self.loss);
-        let scale = T::of(1.0 / self.batch as f64);
+        let scale = T::from_f64(1.0 / self.batch as f64);
         self.parts.par_iter_mut().with_max_len(1).for_each(|part| {
             let rows = &rows[part.rows.clone()];
             examples.gather_inputs(rows, &mut part.x);

@@ -78,7 +78,7 @@ impl<'a, T: Real> Switching<'a, T> {
         for (block, neurons) in hidden.iter().zip(places) {
             for neuron in neurons {
                 let count: u64 = self.states.iter().map(|states| states.switched[neuron]).sum();
-                out[neuron] = T::of(count as f64 / (rows * block.positions()) as f64);
+                out[neuron] = T::from_f64(count as f64 / (rows * block.positions()) as f64);
             }
         }
     }

@@ -30,7 +30,7 @@ fn resumes<T: Real>(config: &OptimizerConfig) {
     let first = LayerSpec::dense(3).without_bias();
     let layers = [first, LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(digits.features())];
     let network = Network::new(digits.features(), &layers).unwrap();
-    let inputs: Vec<T> = digits.inputs[..80 * digits.features()].iter().map(|x| T::of(f64::from(*x))).collect();
+    let inputs: Vec<T> = digits.inputs[..80 * digits.features()].iter().map(|x| T::from_f64(f64::from(*x))).collect();
     let minibatches = Minibatches::new(80, 10, 3).unwrap();
     let examples = Examples::autoencoder(&inputs, digits.features());
     let task = Training { network: &network, loss: Loss::Mse, examples, minibatches: &minibatches, epochs: 3 };

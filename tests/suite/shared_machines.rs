@@ -180,6 +180,10 @@ fn landscapes_keep_to_their_memory() {
 /// What `--memory` does not count: buffers of the program's own.
 const OWN: u64 = 32 << 20;
 
+/// How far resident memory differs between runs of the same command: pages of the program's file that the system happens to map with
+/// those that are asked for, and what the allocator holds for threads. Up to 7 MB were seen.
+const NOISE: u64 = 12 << 20;
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_analysis_keeps_to_its_memory() {
@@ -193,7 +197,10 @@ fn an_analysis_keeps_to_its_memory() {
     let base = run("base", &["--set", "regret.scales=[]", "--set", "exploration.probe=0", "--memory", "20M"]);
     for (out, memory) in [("20M", 20u64 << 20), ("100M", 100 << 20)] {
         let peak = run(out, &["--memory", out]);
-        assert!(peak <= base + OWN + memory * 11 / 10, "{peak} bytes at --memory {out}; without an analysis {base}");
+        assert!(
+            peak <= base + OWN + NOISE + memory * 11 / 10,
+            "{peak} bytes at --memory {out}; without an analysis {base}"
+        );
     }
 }
 

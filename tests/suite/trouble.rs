@@ -52,7 +52,7 @@ impl Trouble {
 
     fn run<T: Real>(&self, memory: usize) -> (AnalysisTables, Vec<f64>) {
         let network = Network::new(FEATURES, &self.layers).unwrap();
-        let inputs: Vec<T> = (0..ROWS * FEATURES).map(|i| T::of((self.inputs)(i))).collect();
+        let inputs: Vec<T> = (0..ROWS * FEATURES).map(|i| T::from_f64((self.inputs)(i))).collect();
         let labels: Vec<u32> = (0..ROWS).map(self.label).collect();
         let examples = match self.loss {
             Loss::Mse => Examples::autoencoder(&inputs, FEATURES),
@@ -60,7 +60,7 @@ impl Trouble {
         };
         let mut wide: Vec<f64> = he_uniform(&network, 1);
         (self.weight)(&network, &mut wide);
-        let mut weights: Vec<T> = wide.iter().map(|w| T::of(*w)).collect();
+        let mut weights: Vec<T> = wide.iter().map(|w| T::from_f64(*w)).collect();
         let minibatches = Minibatches::new(ROWS, self.batch, 0).unwrap();
         let planned = 2 * minibatches.rounds_per_epoch();
         let settings = AnalysisSettings {

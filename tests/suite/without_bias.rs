@@ -59,7 +59,7 @@ fn steps_agree<T: Real>(config: &OptimizerConfig, tolerance: f64) {
     for round in 1..=24 {
         engine.compute(&weights, &examples, &rows);
         let gradient = engine.gradient().to_vec();
-        let squares: Vec<T> = gradient.iter().map(|g| *g * *g * T::of(0.3)).collect();
+        let squares: Vec<T> = gradient.iter().map(|g| *g * *g * T::from_f64(0.3)).collect();
         if let Some(buffer) = own.squares() {
             buffer.copy_from_slice(&squares);
         }
@@ -70,13 +70,13 @@ fn steps_agree<T: Real>(config: &OptimizerConfig, tolerance: f64) {
         other.step(round, &mut padded, &with_zeros(&without, &with, &gradient));
         for optimizer in [&mut own, &mut other] {
             if let Some(buffer) = optimizer.switching(round) {
-                buffer.iter_mut().enumerate().for_each(|(i, share)| *share = T::of(0.1 * i as f64));
+                buffer.iter_mut().enumerate().for_each(|(i, share)| *share = T::from_f64(0.1 * i as f64));
             }
         }
         let expected = with_zeros(&without, &with, &weights);
         for (a, b) in padded.iter().zip(&expected) {
             let what = format!("{} {}, round {round}", T::NAME, config.name);
-            assert!((a.f64() - b.f64()).abs() <= tolerance * b.f64().abs().max(0.01), "{what}: {a:?} {b:?}");
+            assert!((a.to_f64() - b.to_f64()).abs() <= tolerance * b.to_f64().abs().max(0.01), "{what}: {a:?} {b:?}");
         }
     }
     assert!(weights.iter().all(|w| w.is_finite()) && weights != he_uniform::<T>(&without, 1), "{}", config.name);
@@ -172,7 +172,7 @@ impl<T: Real> Recorded<T> {
         let mut numbers = Numbers::new(11);
         // Targets far from zero: a bias would matter.
         let inputs: Vec<T> = convert(&numbers.vector(24 * features));
-        let values: Vec<T> = numbers.vector(24 * outputs).iter().map(|v| T::of(v + 2.0)).collect();
+        let values: Vec<T> = numbers.vector(24 * outputs).iter().map(|v| T::from_f64(v + 2.0)).collect();
         let minibatches = Minibatches::new(24, BATCH, 5).unwrap();
         let mut recorded = Self {
             window: WindowRecorder::new((1..=ROUNDS).collect()),

@@ -5,7 +5,7 @@ use crate::{
 };
 
 fn numbers<T: Real>(count: usize, speed: f64) -> Vec<T> {
-    (0..count).map(|i| T::of((i as f64 * speed + 0.3).sin())).collect()
+    (0..count).map(|i| T::from_f64((i as f64 * speed + 0.3).sin())).collect()
 }
 
 /// Images `[channels, height, width]`, filters, kernel and padding: sides that tiles do not divide, none and much padding, an image smaller
@@ -161,7 +161,7 @@ fn single_precision_goes_through_transforms_and_rounds_as_documented() {
     let (mut error, mut size) = (0.0, 0.0);
     for (single, double) in single.iter().zip(&double).filter(|(_, double)| double.len() < 64 * 32 * 32) {
         for (s, d) in single.iter().zip(double) {
-            error += (s.f64() - d).powi(2);
+            error += (s.to_f64() - d).powi(2);
             size += d.powi(2);
         }
     }

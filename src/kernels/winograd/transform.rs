@@ -79,13 +79,13 @@ trait Linear<const N: usize> {
 /// `k x`.
 #[inline(always)]
 fn scaled<S: Simd, T: Real>(simd: S, k: f64, x: T::Vector<S>) -> T::Vector<S> {
-    T::fma(simd, T::splat(simd, T::of(k)), x, T::splat(simd, T::ZERO))
+    T::fma(simd, T::splat(simd, T::from_f64(k)), x, T::splat(simd, T::ZERO))
 }
 
 /// `k x + y`.
 #[inline(always)]
 fn add<S: Simd, T: Real>(simd: S, k: f64, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
-    T::fma(simd, T::splat(simd, T::of(k)), x, y)
+    T::fma(simd, T::splat(simd, T::from_f64(k)), x, y)
 }
 
 /// `x + y`.
@@ -406,7 +406,7 @@ mod tests {
         let (channels, gap) = (37, 5);
         let stride = channels + gap;
         let numbers = |count: usize, speed: f64| -> Vec<T> {
-            (0..count).map(|i| T::of((i as f64 * speed + 0.3).sin())).collect()
+            (0..count).map(|i| T::from_f64((i as f64 * speed + 0.3).sin())).collect()
         };
         for form in FORMS {
             let (matrix, side) = (matrix(form), form.side());
@@ -415,8 +415,8 @@ mod tests {
                 let term = |i: usize, j: usize, a: usize, b: usize| {
                     let factor = matrix[i][a] * matrix[j][b];
                     match gather {
-                        true => factor * window[(a * side + b) * channels + channel].f64(),
-                        false => factor * planes[(i * POINTS + j) * stride + channel].f64(),
+                        true => factor * window[(a * side + b) * channels + channel].to_f64(),
+                        false => factor * planes[(i * POINTS + j) * stride + channel].to_f64(),
                     }
                 };
                 let size = if gather { side } else { POINTS };
@@ -441,12 +441,12 @@ mod tests {
                 for channel in 0..channels {
                     for at in 0..PLANES {
                         let (found, expected) = (planes_out[at * stride + channel], sum(channel, at, true));
-                        assert!((found.f64() - expected).abs() < tolerance, "{form:?}: {found} {expected}");
+                        assert!((found.to_f64() - expected).abs() < tolerance, "{form:?}: {found} {expected}");
                     }
                     for at in 0..side * side {
                         let place = at * channels + channel;
-                        let (found, expected) = (window_out[place], window[place].f64() + sum(channel, at, false));
-                        assert!((found.f64() - expected).abs() < tolerance, "{form:?}, back: {found} {expected}");
+                        let (found, expected) = (window_out[place], window[place].to_f64() + sum(channel, at, false));
+                        assert!((found.to_f64() - expected).abs() < tolerance, "{form:?}, back: {found} {expected}");
                     }
                 }
                 for plane in 0..PLANES {

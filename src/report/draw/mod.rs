@@ -6,7 +6,10 @@
 pub mod axis;
 pub mod font;
 pub mod legend;
+pub mod letters;
 pub mod mark;
+pub mod marker;
+pub mod palette;
 pub mod panel;
 pub mod png;
 mod raster;

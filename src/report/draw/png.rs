@@ -2,10 +2,10 @@
 
 use super::{
     font::{Font, REGULAR, SEMIBOLD},
-    mark::{Contour, Form, Join, Line, Mark, Paint},
+    mark::{Contour, Form, Join, Line, Mark, Paint, hex},
+    palette::PAPER,
     raster::Canvas,
     stroke::covered,
-    style::PAPER,
     svg::{Anchor, Drawing},
 };
 
@@ -64,7 +64,7 @@ impl Renderer {
                 };
                 let mut letters = font.outline(text, *size);
                 place(&mut letters, -share * font.width(text, *size), *rotate, *at);
-                if let (Some(width), Some(color)) = (*halo, super::mark::hex(PAPER)) {
+                if let (Some(width), Some(color)) = (*halo, hex(PAPER)) {
                     let line = Line { color, opacity: 1.0, width, dash: Vec::new(), join: Join::Round };
                     canvas.fill(&covered(&letters, &line), &Paint::Solid(color, 1.0), mark.clip);
                 }

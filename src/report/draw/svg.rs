@@ -3,9 +3,12 @@
 
 use super::{
     mark::{self, Contour, Form, Join, Line, Mark, Paint, Point, hex},
-    style::{FONT, INK, PAPER},
+    palette::{FONT, INK, PAPER},
 };
-use std::{fmt::Write, ops::Deref};
+use std::{
+    fmt::{self, Write},
+    ops::Deref,
+};
 
 /// A rectangle in pixels, `y` downwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,6 +127,12 @@ impl Deref for Drawing {
 
     fn deref(&self) -> &str {
         &self.svg
+    }
+}
+
+impl fmt::Display for Drawing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self)
     }
 }
 
@@ -411,7 +420,8 @@ impl Svg {
 
     /// Draws `content` with `fill` wherever it names none.
     pub fn filled(&mut self, fill: &str, content: impl FnOnce(&mut Svg)) {
-        let around = std::mem::replace(&mut self.inherited, self.paint(fill, 1.0));
+        let fill_within = self.paint(fill, 1.0);
+        let around = std::mem::replace(&mut self.inherited, fill_within);
         let _ = writeln!(self.body, r#"<g fill="{fill}">"#);
         content(self);
         self.body.push_str("</g>\n");

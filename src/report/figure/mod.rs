@@ -15,7 +15,7 @@ pub mod study;
 pub mod training;
 pub mod tuning;
 
-use super::draw::{legend::Entry, style::SeriesStyle};
+use super::draw::{legend::Entry, style::SeriesStyle, svg::Drawing};
 use crate::study::{
     numbers::display_name,
     results::{OptimizerTables, RunTables},
@@ -155,7 +155,7 @@ pub fn of_run(run: &RunTables) -> Vec<Figure> {
 mod tests {
     use super::*;
     use crate::report::{
-        draw::style::ALL,
+        draw::palette::ALL,
         sample::{self, Kind},
     };
 

@@ -6,9 +6,10 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
+        palette::MUTED,
         panel::{LABEL, Labels, Panel, cells},
-        style::{MUTED, SeriesStyle},
-        svg::{Anchor, Stroke, Svg, Text},
+        style::SeriesStyle,
+        svg::{Anchor, Drawing, Stroke, Svg, Text},
     },
     study::{
         explore::{
@@ -49,7 +50,7 @@ fn complete(study: &Exploration, group: Group) -> impl Iterator<Item = &ExploreR
     study.rows.iter().filter(move |row| row.group == group && row.status == "complete")
 }
 
-fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<String>) -> Figure {
+fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<Drawing>) -> Figure {
     let svg = svg.ok_or_else(|| "no run of the study has what it shows".to_owned());
     Figure { id, heading, svg, caption, notes: Vec::new(), sources: vec!["explore.csv".to_owned()] }
 }
@@ -179,7 +180,7 @@ fn settings(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<Setting>
 
 /// Panels of metrics against something, in two columns: a line per trace through the means of its settings, with their
 /// ranges.
-fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<String> {
+fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<Drawing> {
     let all = |metric: &Metric| traces.iter().flat_map(|trace| settings(trace, abscissa, metric)).collect::<Vec<_>>();
     if metrics.iter().any(|metric| all(metric).is_empty()) {
         return None;

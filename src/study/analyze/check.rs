@@ -265,7 +265,7 @@ pub(super) fn digest<T: Real>(trace: &Trace<T>) -> String {
 
 /// Of the data alone, rounded to single precision.
 fn data_digest<T: Real>(trace: &Trace<T>) -> String {
-    let single = |values: &[T]| -> [u8; 32] { hash(&values.iter().map(|v| v.f64() as f32).collect::<Vec<_>>()) };
+    let single = |values: &[T]| -> [u8; 32] { hash(&values.iter().map(|v| v.to_f64() as f32).collect::<Vec<_>>()) };
     let targets = match &trace.targets {
         TraceTargets::Inputs => [0; 32],
         TraceTargets::Labels(labels) => hash(labels),

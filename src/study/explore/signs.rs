@@ -90,7 +90,7 @@ fn compare<T: Real>(full: &[T], gradient: &[T], squares: &[T]) -> SignRow {
     let mut sums = [Cosine::default(); 4];
     let (mut agreeing, mut signed) = (0usize, 0usize);
     for ((full, g), square) in full.iter().zip(gradient).zip(squares) {
-        let (full, g, root) = (full.f64(), g.f64(), square.f64().sqrt());
+        let (full, g, root) = (full.to_f64(), g.to_f64(), square.to_f64().sqrt());
         let sign = |x: f64| if x == 0.0 { 0.0 } else { x.signum() };
         let directions = [if root > 0.0 { g / root } else { 0.0 }, g, sign(g), full];
         sums.iter_mut().zip(directions).for_each(|(sum, direction)| sum.add(direction, sign(full)));

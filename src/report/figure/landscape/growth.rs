@@ -5,9 +5,10 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            palette::MUTED,
             panel::{Labels, Panel},
-            style::{MUTED, SeriesStyle},
-            svg::{Rect, Stroke, Svg},
+            style::SeriesStyle,
+            svg::{Drawing, Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
@@ -53,7 +54,7 @@ fn name(rows: &[GrowthRow]) -> String {
     }
 }
 
-fn picture(rows: &[GrowthRow]) -> String {
+fn picture(rows: &[GrowthRow]) -> Drawing {
     let guide = kinks_per_unit(rows);
     let series: Vec<&[GrowthRow]> = rows.chunk_by(|a, b| (&a.network, a.width) == (&b.network, b.width)).collect();
     let mut entries: Vec<Entry> =

@@ -4,9 +4,11 @@ use crate::{
     report::{
         draw::{
             axis::Axis,
+            marker::Marker,
+            palette::{FRAME, INK, MUTED, PAPER, ramp},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{FRAME, INK, MUTED, Marker, PAPER, SeriesStyle, ramp},
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            style::SeriesStyle,
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
@@ -63,7 +65,7 @@ pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
     }
 }
 
-fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
+fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> Drawing {
     let summary = &tables.summary;
     let polygons: Vec<Vec<(f64, f64)>> = tables.regions.iter().map(corners).collect();
     let x = Axis::linear(summary.from, summary.to);

@@ -6,9 +6,11 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            marker::Marker,
+            palette::{BLUE, FRAME, GREEN, INK, MUTED, PAPER, VERMILION},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{BLUE, FRAME, GREEN, INK, MUTED, Marker, PAPER, SeriesStyle, VERMILION},
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            style::SeriesStyle,
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
@@ -125,7 +127,7 @@ fn cubic([a, b]: [End; 2], most: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
+fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
     let summary = &tables.summary;
     let inside = |step: &&StepRow| step.at >= summary.from && step.at <= summary.to;
     let steps: Vec<&StepRow> = tables.steps.iter().filter(inside).collect();

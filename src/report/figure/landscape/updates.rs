@@ -5,9 +5,10 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            palette::{FRAME, MUTED},
             panel::{Labels, Panel},
-            style::{FRAME, MUTED, SeriesStyle},
-            svg::{Rect, Stroke, Svg},
+            style::SeriesStyle,
+            svg::{Drawing, Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
@@ -75,7 +76,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     }
 }
 
-fn picture(rows: &[UpdateRow]) -> String {
+fn picture(rows: &[UpdateRow]) -> Drawing {
     let series: Vec<(SeriesStyle, &[UpdateRow])> = rows
         .chunk_by(|a, b| a.optimizer == b.optimizer)
         .enumerate()

@@ -16,6 +16,7 @@ use crate::{
     },
     loss::{Loss, Targets},
     network::{Block, Network},
+    num::pieces::{Cut, sum_in_pieces},
     train::{Examples, Observer, Round},
 };
 use rayon::prelude::*;
@@ -77,7 +78,7 @@ impl<T: Real> Persist for WindowRecorder<T> {
 
 /// Consecutive rounds with their tapes, one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Group<C> {
+pub(crate) struct Group<C> {
     /// 0-based.
     pub(super) first: usize,
     pub(super) rounds: usize,
@@ -90,7 +91,7 @@ pub(super) struct Group<C> {
 
 impl<C: Real> Group<C> {
     /// Some rows of the inputs by columns: blocks, the rows of them that count, and where these lie among those asked for.
-    pub(super) fn columns_of(
+    pub(crate) fn columns_of(
         &self,
         rows: Range<usize>,
     ) -> impl Iterator<Item = (&Columns<C>, Range<usize>, Range<usize>)> {
@@ -121,7 +122,7 @@ pub struct Window<'a, C: Real> {
     loss: Loss,
     examples: Examples<'a, C>,
     batch: usize,
-    pub(super) states: Cow<'a, [Vec<C>]>,
+    pub(crate) states: Cow<'a, [Vec<C>]>,
     rows: &'a [u32],
     groups: Vec<Group<C>>,
     /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`.
@@ -136,7 +137,7 @@ pub struct Window<'a, C: Real> {
 
 /// The error `r = f - y` of a round's outputs as the last hidden layer feels it, for losses whose Hessian is `(2/K) I`.
 #[derive(Clone, Debug)]
-pub(super) struct PulledError {
+pub(crate) struct PulledError {
     /// `(2/K) W_L' r`, `[rows, inputs of the output block]`.
     pub(super) cotangent: Vec<f64>,
     /// `sum_i |r_i|^2 / K`.
@@ -220,17 +221,17 @@ impl<'a, C: Real> Window<'a, C> {
     }
 
     /// Whether the network's inputs are kept by columns.
-    pub(super) fn by_columns(&self) -> bool {
+    pub(crate) fn by_columns(&self) -> bool {
         self.groups.first().is_some_and(|group| !group.columns.is_empty())
     }
 
     /// Groups of rounds.
-    pub(super) fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.groups.len()
     }
 
     /// Which of the groups this is: all but the last have the same number of rounds.
-    pub(super) fn number_of(&self, group: &Group<C>) -> usize {
+    pub(crate) fn number_of(&self, group: &Group<C>) -> usize {
         group.first / self.groups[0].rounds
     }
 
@@ -240,7 +241,7 @@ impl<'a, C: Real> Window<'a, C> {
     }
 
     /// The frame that a round's output weights are in.
-    pub(super) fn frame_of(&self, round: usize) -> Option<&Frame<C>> {
+    pub(crate) fn frame_of(&self, round: usize) -> Option<&Frame<C>> {
         let next = self.frames.partition_point(|frame| frame.rounds.end <= round);
         self.frames.get(next).filter(|frame| frame.rounds.contains(&round))
     }
@@ -288,7 +289,7 @@ impl<'a, C: Real> Window<'a, C> {
 
     /// Sums `visit(state, group, rounds of it that count)` over a range of rounds into vectors of length `width`: a
     /// partial sum and a `state` of its own per fixed piece, added up in order.
-    pub(super) fn sum_groups<S: Real, B>(
+    pub(crate) fn sum_groups<S: Real, B>(
         &self,
         rounds: Range<usize>,
         width: usize,
@@ -299,7 +300,7 @@ impl<'a, C: Real> Window<'a, C> {
     }
 
     /// [`Window::sum_groups`] with `finish(state, partial sum)` after the last group of every piece.
-    pub(super) fn sum_groups_to_end<S: Real, B>(
+    pub(crate) fn sum_groups_to_end<S: Real, B>(
         &self,
         rounds: Range<usize>,
         width: usize,
@@ -409,7 +410,7 @@ impl Window<'_, f64> {
     }
 
     /// The errors of all rounds; mean squared error.
-    pub(super) fn errors(&self) -> &[PulledError] {
+    pub(crate) fn errors(&self) -> &[PulledError] {
         self.errors.get_or_init(|| (0..self.rounds()).into_par_iter().map(|round| self.error_of(round)).collect())
     }
 
@@ -427,7 +428,7 @@ impl Window<'_, f64> {
     }
 
     /// Adds `x' b` of the network's inputs in some rounds, which are kept by columns; `b: [rows, n]`.
-    pub(super) fn add_input_products(&self, rounds: &[usize], b: &[f64], n: usize, out: &mut [f64]) {
+    pub(crate) fn add_input_products(&self, rounds: &[usize], b: &[f64], n: usize, out: &mut [f64]) {
         for (index, b) in rounds.iter().zip(b.chunks_exact(self.batch * n)) {
             let (group, r) = self.locate(*index);
             for (columns, part, at) in group.columns_of(r * self.batch..(r + 1) * self.batch) {
@@ -545,7 +546,8 @@ impl Window<'_, f64> {
 fn mostly_zero<C: Real>(examples: &Examples<C>, rows: &[u32]) -> bool {
     let inputs = |row: &u32| &examples.inputs[*row as usize * examples.features..][..examples.features];
     let count = |row: &u32| inputs(row).iter().filter(|x| **x != C::ZERO).count();
-    let present: usize = rows.par_iter().map(count).sum();
+    let present = sum_in_pieces(rows.len(), Cut::VECTORS, |piece| rows[piece].iter().map(count).sum::<usize>());
+    let present = present.unwrap_or(0);
     (present as f64) < SPARSE * (rows.len() * examples.features) as f64
 }
 
@@ -555,7 +557,7 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     let mut gram = vec![0.0; block.inputs * block.inputs];
     matmul(&mut gram, block.inputs, w.t(), w, false);
     let factor = 2.0 / block.units as f64;
-    gram.iter().map(|v| C::of(v * factor)).collect()
+    gram.iter().map(|v| C::from_f64(v * factor)).collect()
 }
 
 /// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for each round of a group.

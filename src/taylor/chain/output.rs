@@ -4,18 +4,21 @@
 //! `C: [outputs, width]` decouples into columns. A column moves along itself only, and the problem is that of one
 //! diagonal quadratic in `width` coordinates whose linear term holds the columns' lengths.
 
-use super::{
-    Optimum,
-    quadratic::{Hessian, Quadratic},
-    regret::{ClosedForm, RegretSettings},
-    units::UnitRecord,
-    window::Window,
+use super::window::Window;
+use crate::{
+    kernels::Symmetric,
+    taylor::{
+        Optimum,
+        quadratic::{Hessian, Quadratic},
+        regret::{ClosedForm, RegretSettings},
+        unit::Comparator,
+        units::UnitRecord,
+    },
 };
-use crate::{kernels::Symmetric, study::tables::Comparator};
 use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
 
 /// The optima of the output layer for the given prefixes; `None` if the eigenvectors could not be computed.
-pub(super) fn optima(
+pub(crate) fn optima(
     window: &Window<f64>,
     prefixes: &[usize],
     settings: &RegretSettings,

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Shards that the minibatch of a round is cut into.
-pub(super) const SHARDS: usize = 8;
+pub(crate) const SHARDS: usize = 8;
 /// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
 const PIECES: usize = 16;
 
@@ -229,7 +229,7 @@ impl<T: Real> KeptSample<'_, T> {
         let network = sample.network;
         let scale = 1.0 / (rounds * sample.batch) as f64;
         let at: Vec<f64> =
-            sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.f64() + u).collect();
+            sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.to_f64() + u).collect();
         let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
             if self.is_stopped() {
                 return;

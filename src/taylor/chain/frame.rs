@@ -36,7 +36,7 @@ const NEW: f64 = 1e-5;
 
 /// Weights of consecutive rounds in a common basis.
 #[derive(Clone, Debug)]
-pub(super) struct Frame<C> {
+pub(crate) struct Frame<C> {
     /// 0-based.
     pub(super) rounds: Range<usize>,
     rank: usize,
@@ -51,7 +51,7 @@ pub(super) struct Frame<C> {
 }
 
 /// Whether frames are worth a search for such an output block.
-pub(super) fn serves(block: &Block) -> bool {
+pub(crate) fn serves(block: &Block) -> bool {
     block.units >= WIDE * block.inputs
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn numbers(block: &Block) -> usize {
 }
 
 /// The rounds of each frame of a window: whole groups.
-pub(super) fn spans<C>(groups: &[Group<C>]) -> Vec<Range<usize>> {
+pub(crate) fn spans<C>(groups: &[Group<C>]) -> Vec<Range<usize>> {
     let per_group = groups.first().map_or(1, |group| group.rounds).max(1);
     let together = (ROUNDS / per_group).max(1);
     let span = |groups: &[Group<C>]| groups[0].first..groups[0].first + groups.iter().map(|g| g.rounds).sum::<usize>();
@@ -70,7 +70,7 @@ pub(super) fn spans<C>(groups: &[Group<C>]) -> Vec<Range<usize>> {
 
 impl Frame<f64> {
     /// The frame of the output block `block` in some rounds with weights `states`, or `None` if it would need too many vectors.
-    pub(super) fn find(block: &Block, states: &[Vec<f64>], rounds: Range<usize>) -> Option<Self> {
+    pub(crate) fn find(block: &Block, states: &[Vec<f64>], rounds: Range<usize>) -> Option<Self> {
         let (units, inputs) = (block.units, block.inputs);
         let max_rank = (MAX_RANK * units as f64) as usize;
         let weights: Vec<View<f64>> = states[rounds.clone()].iter().map(|w| matrix(block, w)).collect();
@@ -136,7 +136,7 @@ impl Frame<f64> {
     }
 
     /// The same in single precision, without what is left.
-    pub(super) fn to_f32(&self) -> Frame<f32> {
+    pub(crate) fn to_f32(&self) -> Frame<f32> {
         let coordinates = self.coordinates.iter().map(|a| convert(a)).collect();
         let Self { rank, inputs, units, .. } = *self;
         Frame {
@@ -152,27 +152,27 @@ impl Frame<f64> {
 }
 
 impl<C: Real> Frame<C> {
-    pub(super) fn rank(&self) -> usize {
+    pub(crate) fn rank(&self) -> usize {
         self.rank
     }
 
     /// `A_n: [rank, inputs]` of a round of the window.
-    pub(super) fn weights(&self, round: usize) -> View<'_, C> {
+    pub(crate) fn weights(&self, round: usize) -> View<'_, C> {
         View::new(&self.coordinates[round - self.rounds.start], self.rank, self.inputs)
     }
 
     /// `E_n: [units, inputs]` of a round of the window, if it counts.
-    pub(super) fn rest(&self, round: usize) -> Option<View<'_, f32>> {
+    pub(crate) fn rest(&self, round: usize) -> Option<View<'_, f32>> {
         self.rest.get(round - self.rounds.start).map(|rest| View::new(rest, self.units, self.inputs))
     }
 
     /// Whether what is left counts.
-    pub(super) fn has_rest(&self) -> bool {
+    pub(crate) fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
     /// `(Q V)'` for the transposed `v: [width, units]`, in `out: [width, rank]`.
-    pub(super) fn enter(&self, v: &[C], out: &mut [C]) {
+    pub(crate) fn enter(&self, v: &[C], out: &mut [C]) {
         let width = v.len() / self.units;
         matmul(
             out,
@@ -184,7 +184,7 @@ impl<C: Real> Frame<C> {
     }
 
     /// Adds `Q' sum` to `out: [units, width]`, for `sum: [rank, width]`.
-    pub(super) fn leave(&self, sum: &[C], out: &mut [C]) {
+    pub(crate) fn leave(&self, sum: &[C], out: &mut [C]) {
         let width = out.len() / self.units;
         matmul(out, width, View::new(&self.basis, self.rank, self.units).t(), View::new(sum, self.rank, width), true);
     }

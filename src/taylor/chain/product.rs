@@ -186,7 +186,7 @@ impl<C: Real> Window<'_, C> {
         let all = self.network().blocks();
         let output = &all[all.len() - 1];
         let stack = self.stack(blocks, &[direction]);
-        let factor = C::of(2.0 / output.units as f64 * scale);
+        let factor = C::from_f64(2.0 / output.units as f64 * scale);
         let tangents: Vec<OnceLock<Vec<C>>> = vec![OnceLock::new(); self.groups()];
         let visit = |scratch: &mut Scratch<C>, group: &Group<C>, span: Range<usize>, sum: &mut [C]| {
             self.tangents(group, span.clone(), &stack, scratch);
@@ -218,7 +218,7 @@ impl<C: Real> Window<'_, C> {
                 let tangents = known.tangents[self.number_of(group)].get().expect("the image was over these rounds");
                 scratch.tangent.clone_from(tangents);
                 self.enter_frame(group, &stack, scratch, None);
-                self.quadratic_pull(group, span, &stack, C::of(scale), scratch, sums);
+                self.quadratic_pull(group, span, &stack, C::from_f64(scale), scratch, sums);
             });
         sums = self.untransposed(stack.blocks.start, 1, sums);
         let output = stacked_range(all, stack.blocks.start, 1, all.len() - 1);
@@ -242,7 +242,7 @@ impl<C: Real> Window<'_, C> {
         let hidden = blocks.start < last;
         let output = stack.blocks.contains(&last).then(|| stacked_range(all, blocks.start, count, last));
         let visit = |scratch: &mut Scratch<C>, group: &Group<C>, span: Range<usize>, sums: &mut [C]| {
-            self.quadratic_group(group, span, &stack, C::of(scale), scratch, sums);
+            self.quadratic_group(group, span, &stack, C::from_f64(scale), scratch, sums);
         };
         let finish = |scratch: &mut Scratch<C>, sums: &mut [C]| {
             if let Some(output) = &output {
@@ -276,7 +276,7 @@ impl<C: Real> Window<'_, C> {
         for round in &self.output_moments[rounds] {
             moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += *s);
         }
-        let factor = C::of(2.0 / all[last].units as f64 * scale);
+        let factor = C::from_f64(2.0 / all[last].units as f64 * scale);
         moments.iter_mut().for_each(|s| *s *= factor);
         let rows = stack.count * all[last].units;
         let range = stacked_range(all, stack.blocks.start, stack.count, last);
@@ -298,7 +298,7 @@ impl<C: Real> Window<'_, C> {
         self.tangents(group, span.clone(), stack, scratch);
         if stack.blocks.contains(&last) {
             let output = stacked_range(all, stack.blocks.start, stack.count, last);
-            let factor = C::of(2.0 / all[last].units as f64) * scale;
+            let factor = C::from_f64(2.0 / all[last].units as f64) * scale;
             self.enter_frame(group, stack, scratch, Some(&mut sums[output.clone()]));
             for (r, index) in span.clone().enumerate() {
                 self.add_output(group, index, r, stack, factor, scratch, &mut sums[output.clone()]);
@@ -348,7 +348,7 @@ impl<C: Real> Window<'_, C> {
         for (framed, sums) in scratch.framed.chunks_exact(framed).zip(sums.chunks_exact_mut(part)) {
             frame.leave(framed, sums);
         }
-        sums.iter_mut().zip(&scratch.left).for_each(|(sum, left)| *sum += C::of(f64::from(*left)));
+        sums.iter_mut().zip(&scratch.left).for_each(|(sum, left)| *sum += C::from_f64(f64::from(*left)));
         scratch.framed.clear();
         scratch.left.clear();
     }
@@ -368,7 +368,7 @@ impl<C: Real> Window<'_, C> {
         let batch = self.batch();
         let rows = span.len() * batch;
         let inner = all[last].inputs;
-        let factor = C::of(2.0 / all[last].units as f64);
+        let factor = C::from_f64(2.0 / all[last].units as f64);
         scratch.next.resize(rows * count * inner, C::ZERO);
         for (r, index) in span.clone().enumerate() {
             let part = r * batch * count * inner..(r + 1) * batch * count * inner;
@@ -398,7 +398,7 @@ impl<C: Real> Window<'_, C> {
                     let v = View::new(v, width, units);
                     matmul(&mut scratch.narrow[d * inner..], count * inner, v, rest, false);
                 }
-                scratch.cross.iter_mut().zip(&scratch.narrow).for_each(|(z, e)| *z += C::of(f64::from(*e)));
+                scratch.cross.iter_mut().zip(&scratch.narrow).for_each(|(z, e)| *z += C::from_f64(f64::from(*e)));
             }
             scratch.cross.iter_mut().for_each(|z| *z *= factor);
             let (z, constant) = scratch.cross.split_at(inner * count * inner);
@@ -587,7 +587,7 @@ impl<C: Real> Window<'_, C> {
     ) -> Vec<C> {
         let stack = self.stack(blocks.clone(), &[direction]);
         let sums = self.sum_groups(rounds, direction.len(), Scratch::default, |scratch, group, span, sum| {
-            self.general_group(group, span, &stack, moved, C::of(scale), scratch, sum);
+            self.general_group(group, span, &stack, moved, C::from_f64(scale), scratch, sum);
         });
         self.untransposed(blocks.start, 1, sums)
     }
@@ -635,7 +635,7 @@ impl Window<'_, f64> {
     ///
     /// With `t` the tangents of the last hidden layer along `W^1 - W^n` and `r` the error of the outputs, the Taylor loss at `W^1` is
     /// `|r + W t|^2 / K`: all that it needs of the outputs are `W'r` and `W'W`, which are known.
-    pub(super) fn hidden_linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
+    pub(crate) fn hidden_linear_terms(&self, prefixes: &[usize], blocks: Range<usize>) -> Vec<(f64, Vec<f64>)> {
         let all = self.network().blocks();
         let last = all.len() - 1;
         let span = all[blocks.start].offset..all[blocks.end - 1].range().end;

@@ -9,17 +9,8 @@
 //! memory given; products are then much cheaper.
 
 use super::{
-    Optimum,
     gradients::{Gradients, NeuronObjective},
-    layer::closed_form,
-    preconditioner::{KroneckerFactors, solve_blocks},
-    prefixes::{self, Effort, PrefixObjective, optima},
-    regret::{ClosedForm, RegretSettings, UnitId, UnitResult, unit_results},
-    room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
     sample::{Expansion, KeptSample, Moving, Sample, Shard},
-    subspace::{Direction, Objective},
-    units::UnitRecord,
-    work::{Halted, Work},
 };
 use crate::{
     kernels::{
@@ -32,7 +23,18 @@ use crate::{
         real::convert,
     },
     network::Block,
-    study::tables::{Comparator, Scale},
+    taylor::{
+        Optimum,
+        layer::closed_form,
+        precondition::{KroneckerFactors, solve_blocks},
+        prefixes::{self, Effort, PrefixObjective, optima},
+        regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
+        room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
+        subspace::{Direction, Objective},
+        unit::{Comparator, Scale, UnitId},
+        units::UnitRecord,
+        work::{Halted, Work},
+    },
 };
 use rayon::prelude::*;
 use std::{

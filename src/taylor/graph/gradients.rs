@@ -3,17 +3,17 @@
 //! With it a neuron's Taylor loss is a generalized linear model, `T(u) = l(f - s + G u)` with `s = G (w^n - w^1)`, for a filter
 //! as for a unit of a dense layer.
 
-use super::{
-    preconditioner::KroneckerFactors,
-    prefixes::PrefixObjective,
-    sample::{KeptSample, Sample, Shard},
-    subspace::{Direction, Objective},
-};
+use super::sample::{KeptSample, Sample, Shard};
 use crate::kernels::{
     Real,
     conv::{Cotangents, Scratch, filter_gradients},
     passes::output_jacobians,
     real::{axpy, convert, dot},
+};
+use crate::taylor::{
+    precondition::KroneckerFactors,
+    prefixes::PrefixObjective,
+    subspace::{Direction, Objective},
 };
 use rayon::prelude::*;
 
@@ -85,7 +85,7 @@ impl Gradients {
                 let moved: Vec<f64> = weights[span.clone()]
                     .iter()
                     .zip(&sample.states[0][span])
-                    .map(|(w, start)| w - start.f64())
+                    .map(|(w, start)| w - start.to_f64())
                     .collect();
                 for (values, f) in &parts {
                     let own = &values[n * f.len() * width..(n + 1) * f.len() * width];

@@ -10,13 +10,13 @@
 //! `c` the curvature of the loss in the output. The second term has low rank in the inputs, so its inverse costs little more than
 //! the first's. It halves the products of a search.
 
-use super::window::{Window, WindowRound};
 use crate::kernels::{
     View,
     dense::{Factor, append_inputs, curvature_factors, hidden_jacobians, matrix},
     matmul, matmul_shared,
 };
 use crate::network::Block;
+use crate::taylor::window::{Window, WindowRound};
 use faer::{MatRef, Side, linalg::solvers::SelfAdjointEigen};
 use rayon::prelude::*;
 use std::sync::{
@@ -35,7 +35,7 @@ const EVERY: usize = 4;
 const ALL: usize = 64;
 
 /// Applies `solve` of one block after the other to a residual of them all.
-pub(super) fn solve_blocks<'a>(
+pub(crate) fn solve_blocks<'a>(
     factors: impl Iterator<Item = &'a KroneckerFactors>,
     residual: &[f64],
     solve: impl Fn(&KroneckerFactors, &[f64]) -> Vec<f64>,
@@ -166,7 +166,7 @@ impl Preconditioners {
     }
 
     /// The factors of a block for the longest prefix known up to `rounds`.
-    pub(super) fn factors(&self, block: usize, rounds: usize) -> &KroneckerFactors {
+    pub(crate) fn factors(&self, block: usize, rounds: usize) -> &KroneckerFactors {
         let list = &self.blocks[block];
         &list[list.partition_point(|(n, _)| *n <= rounds).saturating_sub(1)].1
     }
@@ -386,17 +386,17 @@ fn rounded(positive: f64) -> f64 {
 
 impl KroneckerFactors {
     /// From the sums `m: [units, units]` and `x: [width, width]`, each with its scale; an approximation.
-    pub(super) fn new(m: (&[f64], f64), units: usize, x: (&[f64], f64), width: usize) -> Self {
+    pub(crate) fn new(m: (&[f64], f64), units: usize, x: (&[f64], f64), width: usize) -> Self {
         Self { units: Eigen::new(m.0, units, m.1), inputs: Eigen::new(x.0, width, x.1), exact: false, shared: None }
     }
 
     /// Weights of the block.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.units.values.len() * self.inputs.values.len()
     }
 
     /// `(m X + shift I)^-1 r` for one unit, `r: [width]`, with `m` the mean of the units' curvatures.
-    pub(super) fn solve_row(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+    pub(crate) fn solve_row(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let mean = self.units.values.iter().sum::<f64>() / self.units.values.len() as f64;
         let floor = (TRUSTED * mean * self.inputs.top()).max(f64::MIN_POSITIVE);
         let width = residual.len();
@@ -412,7 +412,7 @@ impl KroneckerFactors {
     }
 
     /// `(M (x) X + shift I)^-1 r` for `r: [units, width]`; directions without curvature are damped, not divided by zero.
-    pub(super) fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+    pub(crate) fn solve(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let mut hat = self.rotate(residual);
         let damping = shift + self.floor();
         for (row, x) in hat.chunks_exact_mut(self.units.values.len()).zip(&self.inputs.values) {
@@ -429,7 +429,7 @@ impl KroneckerFactors {
     /// `L^-1 c (mean J)'(mean J) L'^-1`, and `nu, v` those of `R^-1 B B' R'^-1`, of which there are few.
     ///
     /// The shift is rounded to a power of two, so that the searches of a prefix share what was prepared for it.
-    pub(super) fn solve_beside_output(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
+    pub(crate) fn solve_beside_output(&self, shift: f64, residual: &[f64]) -> Vec<f64> {
         let Some(prepared) = self.shared.as_ref().and_then(|shared| self.prepared(shared, shift)) else {
             return self.solve(shift, residual);
         };

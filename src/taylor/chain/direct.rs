@@ -1,13 +1,7 @@
 //! Direct solution of small layers under the mean squared error: `H` accumulated once over the window as a dense matrix,
 //! solved at each prefix.
 
-use super::{
-    Optimum,
-    quadratic::{Hessian, Quadratic},
-    regret::{ClosedForm, RegretSettings},
-    units::UnitRecord,
-    window::{Window, WindowRound},
-};
+use super::window::{Window, WindowRound};
 use crate::{
     kernels::{
         Symmetric, View,
@@ -15,12 +9,18 @@ use crate::{
         gram::{GramScratch, WeightedGram},
         matmul,
     },
-    study::tables::Comparator,
+    taylor::{
+        Optimum,
+        quadratic::{Hessian, Quadratic},
+        regret::{ClosedForm, RegretSettings},
+        unit::Comparator,
+        units::UnitRecord,
+    },
 };
 use rayon::prelude::*;
 
 /// Direct solution of a small layer: `H = sum_i M_i (x) x_i x_i'` accumulated once over the window, solved at each prefix.
-pub(super) fn optima(
+pub(crate) fn optima(
     window: &Window<f64>,
     l: usize,
     prefixes: &[usize],

@@ -1,0 +1,17 @@
+//! Numbers: element types, conversions, and sums over vectors.
+//!
+//! - [`Real`]: `f32` or `f64`, the element types of all computation; [`Scalar`]: numbers as files hold them
+//! - [`convert`](mod@convert): conversions of slices
+//! - [`vector`]: inner products, norms and sums of squares
+//! - [`pieces`]: parallel sums in fixed pieces, the one way to reduce in parallel
+
+pub mod convert;
+pub mod pieces;
+pub mod real;
+pub mod scalar;
+pub mod vector;
+
+pub use convert::{convert, convert_into, converted};
+pub use real::Real;
+pub use scalar::Scalar;
+pub use vector::{axpy, dot, norm, sum_of_squared_differences, sum_of_squares};
