@@ -35,6 +35,7 @@ pub mod network;
 pub mod num;
 pub mod optim;
 pub mod passes;
+pub mod prelude;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod study;

@@ -88,6 +88,8 @@ fn encode(canvas: &Canvas) -> Result<Vec<u8>, PngError> {
     let mut encoder = png::Encoder::new(&mut bytes, canvas.width as u32, canvas.height as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    // Flat areas and few colours: filters, which help photographs, would make the file larger.
+    encoder.set_filter(png::Filter::NoFilter);
     encoder.write_header()?.write_image_data(&canvas.pixels)?;
     Ok(bytes)
 }
