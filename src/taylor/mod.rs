@@ -23,6 +23,7 @@ pub mod neuron;
 pub mod precondition;
 pub mod prefixes;
 pub mod quadratic;
+pub mod recorder;
 pub mod regret;
 pub mod room;
 pub mod subspace;
@@ -31,7 +32,7 @@ pub mod units;
 pub mod work;
 
 // The paths of before, until all of their users have moved.
-pub(crate) use chain::frame;
+pub(crate) use chain::low_rank as frame;
 pub use chain::{product, window};
 pub use graph::{gradients, matrix_free, sample};
 pub use precondition as preconditioner;
