@@ -4,6 +4,7 @@ pub use crate::{
     data::{self, Minibatches},
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
+    num::Real,
     optim::{Optimizer, OptimizerConfig},
     passes::Linearization,
     study::{
