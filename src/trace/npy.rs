@@ -164,7 +164,7 @@ macro_rules! elements {
     };
 }
 
-elements!(u8: "|u1", u32: "<u4", i64: "<i8", f32: "<f4", f64: "<f8");
+elements!(u8: "|u1", u32: "<u4", u64: "<u8", i64: "<i8", f32: "<f4", f64: "<f8");
 
 /// The file of an array with the given values, row-major.
 pub(super) fn file<V: Element>(shape: &[u64], values: &[V]) -> Vec<u8> {
