@@ -400,7 +400,7 @@ mod tests {
     /// The same problem as an experiment file, run the long way.
     #[test]
     fn a_study_in_memory_has_the_tables_of_a_run() {
-        let text = "name = \"a test\"\nseed = 3\n[data]\ndataset = \"digits\"\n[network]\nlayers = [{ dense = 5 }, \"relu\", { dense = 64 }]\n\
+        let text = "name = \"test\"\nseed = 3\n[data]\ndataset = \"digits\"\n[network]\nlayers = [{ dense = 5 }, \"relu\", { dense = 64 }]\n\
                     [training]\nloss = \"mse\"\ntarget = \"input\"\nepochs = 1\nbatch_size = 100\n\
                     [regret]\nprefixes = 4\nmax_products = 8\n[exploration]\nprobe = 50\nevery = 4\n\
                     [[optimizer]]\nname = \"sgd\"\nlearning_rate = 0.5\n";
