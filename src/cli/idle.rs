@@ -1,10 +1,7 @@
 //! Folders that commands go on in when they are repeated, and what happens while another process is still at it.
 
 use super::output;
-use crate::study::{
-    StudyError,
-    lock::{Lock, numbered},
-};
+use crate::study::{StudyError, folder::numbered, lock::Lock};
 use std::path::{Path, PathBuf};
 
 /// Folders that are tried.

@@ -12,11 +12,11 @@ use super::{
 use crate::{
     report::{self, ReportOutput},
     study::{
+        folder::Destination,
         landscape::{
             Along, LandscapeOptions, PlaneKind, Subject, along, plane,
             rows::{Kind, LandscapeSummary},
         },
-        lock::Destination,
         numbers::{count, counted, significant},
     },
 };

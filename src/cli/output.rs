@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use crate::{
     data::DataError,
+    loss::Loss,
     report::{ReportOutput, certified::Certified},
     study::{
         StudyError,
@@ -203,7 +204,7 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             optimum,
             regret,
             format!("{}/{}", s.dead_neurons, s.hidden_neurons),
-            s.status.clone(),
+            s.status.to_string(),
         ]);
     }
     for label in not_begun(tables, planned) {
@@ -264,7 +265,7 @@ fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Opti
     if all < LONG {
         return None;
     }
-    let searched = tables.summary.loss == "cross_entropy"
+    let searched = tables.summary.loss == Loss::CrossEntropy
         && tables.optimizers.iter().any(|o| {
             o.units.iter().any(|row| row.scale == Scale::Neuron && row.comparator == Comparator::Unconstrained)
         });

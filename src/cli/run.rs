@@ -18,8 +18,10 @@ use crate::{
     study::{
         Experiment, RunOptions,
         experiment::{BUILT_IN, load},
-        lock::Destination,
-        run::{run, train_only},
+        folder::Destination,
+        run::run,
+        tables::RunStatus,
+        train_only::train_only,
         tune::{self as search, searched},
     },
     train::Ending,
@@ -94,7 +96,7 @@ pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::
     let folder = &ran.folder;
     let rendered = report::render(&[folder], folder)?;
     let object = output::run(folder, &experiment.labels(), &rendered, &mut progress)?;
-    Ok((folder.clone(), Status::of(ran.summary.status == "complete"), object))
+    Ok((folder.clone(), Status::of(ran.summary.status == RunStatus::Complete), object))
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {

@@ -17,7 +17,7 @@ use crate::{
     },
     study::{
         numbers::{count, number},
-        tables::{RegretRow, Scale},
+        tables::{RegretRow, RunStatus, Scale},
     },
 };
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
     let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
     // A diverged optimizer must not flatten the others.
-    let failed = |column: &usize| context.series[*column].tables.summary.status == "failed";
+    let failed = |column: &usize| context.series[*column].tables.summary.status == RunStatus::Failed;
     let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
     let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
         .or_else(|| ceiling(data.iter().flatten()));

@@ -14,7 +14,7 @@ use crate::{
     },
     study::{
         numbers::{count, number},
-        tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
+        tables::{Comparator, FAR_COMPARATOR, RunStatus, Scale, UnitRow},
     },
 };
 
@@ -294,7 +294,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     // A diverged optimizer must not flatten the others.
     let end = |part: Part| part.loss.max(part.optimum);
     let highest = parts().map(end).fold(0.0, f64::max);
-    let sound = rows.iter().filter(|row| row.series.tables.summary.status != "failed").flat_map(Row::parts);
+    let sound = rows.iter().filter(|row| row.series.tables.summary.status != RunStatus::Failed).flat_map(Row::parts);
     let sound = sound.map(end).fold(0.0, f64::max);
     let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
     // What is thinner than a pixel needs no legend.

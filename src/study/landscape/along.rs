@@ -13,7 +13,7 @@ use crate::{
         Change, Datapoint, Ended, Limits, Profile, Propagation, Target, profile, propagation::MERGE, updates::target,
     },
     network::{Block, Network},
-    study::{StudyError, lock::Destination, run::write_json, tables::write_rows},
+    study::{error::StudyError, folder::Destination, tables::write_rows, write},
     train::RoundEngine,
 };
 use std::{
@@ -189,7 +189,7 @@ pub fn along(options: &LandscapeOptions, events: &mut dyn FnMut(&str)) -> Result
     if let Some(updates) = updates {
         write_rows(&out.join("updates.csv"), columns::UPDATES, &updates).map_err(StudyError::from)?;
     }
-    write_json(&out.join(SUMMARY), &summary)?;
+    write::json(&out.join(SUMMARY), &summary)?;
     Ok(Landscape { summary, folder })
 }
 
