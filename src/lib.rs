@@ -14,7 +14,7 @@
 //! network, loss, optim                                                       cli parses and prints
 //! ```
 //!
-//! Start at [`study::run`] for whole experiments, [`train::train`] with an [`train::Observer`] or an [`optim::Optimizer`] of your own, [`network::Linearization`] for the
+//! Start at [`study::run`] for whole experiments, [`train::train`] with an [`train::Observer`] or an [`optim::Optimizer`] of your own, [`passes::Linearization`] for the
 //! exact linearization of a network, [`landscape`] for exact kinks along segments, and [`taylor`] for Taylor losses and their certified optima.
 
 pub mod activation;
@@ -31,6 +31,7 @@ pub mod loss;
 pub mod network;
 pub mod num;
 pub mod optim;
+pub mod passes;
 pub mod report;
 pub mod study;
 pub mod taylor;

@@ -3,19 +3,16 @@
 use super::{
     UsageError,
     answer::{Answer, Status},
-    checkpoint::Checkpoint,
-    memory::Memory,
-    options::{Data, Overwrite, Resume, Settings, Threads},
-    output,
+    options::{Data, Lasting, Settings, Threads},
     progress::Progress,
     signals::{self, STOP},
+    summary,
 };
 use crate::{
     report,
     study::{
         analyze::{AnalyzeOptions, analyze, name_of},
         experiment::{RegretSection, Sections, Span, sections, source},
-        folder::Destination,
         tables::RunStatus,
     },
     trace::agreement::TOLERANCE,
@@ -50,13 +47,7 @@ pub struct Arguments {
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
-    memory: Memory,
-    #[command(flatten)]
-    checkpoint: Checkpoint,
-    #[command(flatten)]
-    resume: Resume,
-    #[command(flatten)]
-    overwrite: Overwrite,
+    lasting: Lasting,
 }
 
 /// More than this is no agreement.
@@ -73,24 +64,20 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let (sections, sample) = chosen_sections(arguments)?;
     let name = if let [trace] = &traces[..] { name_of(trace) } else { "analysis".to_owned() };
     let default = PathBuf::from("runs").join(&name);
-    let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
+    let lasting = &arguments.lasting;
     let options = AnalyzeOptions {
         traces,
         name: &name,
-        out: match &arguments.out {
-            Some(out) => Destination::Folder(out),
-            None if resume || overwrite => Destination::Folder(&default),
-            None => Destination::FirstFree(&default),
-        },
+        out: lasting.destination(arguments.out.as_deref(), &default),
         data: arguments.data.folder(),
         rounds: arguments.rounds.map(|rounds| rounds as usize),
         loss_tolerance: arguments.loss_tolerance,
         sections: &sections,
         sample,
-        overwrite,
-        resume,
-        checkpoint: arguments.checkpoint.interval(),
-        memory: arguments.memory.bytes(),
+        overwrite: lasting.overwrite(),
+        resume: lasting.resume(),
+        checkpoint: lasting.checkpoint.interval(),
+        memory: lasting.memory.bytes(),
         stop: &STOP,
     };
     let mut progress = Progress::new();
@@ -103,7 +90,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     progress.begin("writing the report");
     let out = &analyzed.folder.path;
     let rendered = report::render(&[out], out)?;
-    let object = output::run(out, &analyzed.labels, &rendered, &mut progress)?;
+    let object = summary::print(out, &analyzed.labels, &rendered, &mut progress)?;
     Ok(Answer::new(Status::of(analyzed.summary.status == RunStatus::Complete), object))
 }
 

@@ -6,9 +6,8 @@ use super::{
     options::{Overwrite, Tuned, positive},
     output,
     progress::Progress,
-    run::take_tuned,
     signals::{self, STOP},
-    task::Task,
+    task::{Task, search_folder, take_tuned},
     tune,
 };
 use crate::{
@@ -71,7 +70,7 @@ enum OptimaOf {
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let experiment = arguments.task.begin()?;
-    let tuned = arguments.tuned.folder(tune::folder_of(&experiment.name));
+    let tuned = arguments.tuned.folder(search_folder(&experiment.name));
     let default = PathBuf::from("runs").join(format!("explore-{}", experiment.name));
     let run = |out: &Path| {
         let study = Study {

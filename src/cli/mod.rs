@@ -21,6 +21,7 @@ mod reproduce;
 mod run;
 mod show;
 mod signals;
+mod summary;
 mod task;
 mod tune;
 

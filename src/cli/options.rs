@@ -1,6 +1,7 @@
 //! Flags that several commands have: the same name, text and meaning everywhere.
 
-use super::UsageError;
+use super::{UsageError, checkpoint::Checkpoint, memory::Memory};
+use crate::study::folder::Destination;
 use clap::ValueHint;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,43 @@ pub struct Resume {
     /// measurements
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
+}
+
+/// What commands share whose work lasts: they can be interrupted and continued.
+#[derive(clap::Args)]
+pub struct Lasting {
+    #[command(flatten)]
+    pub memory: Memory,
+    #[command(flatten)]
+    pub checkpoint: Checkpoint,
+    #[command(flatten)]
+    resume: Resume,
+    #[command(flatten)]
+    overwrite: Overwrite,
+}
+
+impl Lasting {
+    pub fn resume(&self) -> bool {
+        self.resume.resume
+    }
+
+    pub fn overwrite(&self) -> bool {
+        self.overwrite.overwrite
+    }
+
+    /// The folder `out`; without one `default`, if what lies there is meant, else the first free one of that name.
+    pub fn destination<'a>(&self, out: Option<&'a Path>, default: &'a Path) -> Destination<'a> {
+        destination(out, default, self.resume() || self.overwrite())
+    }
+}
+
+/// The folder `out`; without one `default`, if what lies there is `meant`, else the first free one of that name.
+pub fn destination<'a>(out: Option<&'a Path>, default: &'a Path, meant: bool) -> Destination<'a> {
+    match out {
+        Some(out) => Destination::Folder(out),
+        None if meant => Destination::Folder(default),
+        None => Destination::FirstFree(default),
+    }
 }
 
 #[derive(clap::Args)]

@@ -21,7 +21,7 @@ use crate::{
         explore::{EPSILONS, FACTORS, Optima},
         folder::{Destination, NewFolder},
         keeper::Interval,
-        landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
+        landscape::{Along, LandscapeOptions, LandscapeTables, SegmentOptions, Subject, along, claims, growth},
         results::RunTables,
     },
 };
@@ -294,15 +294,14 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     signals::preparing();
     let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
     signals::begun();
+    let updates = if arguments.quick { 30 } else { 50 };
+    let segment = SegmentOptions { along: Along::Update(SHOWN_UPDATE), through: None, updates };
     let options = LandscapeOptions {
         subject: &subject,
-        along: Along::Update(SHOWN_UPDATE),
-        through: None,
         datapoints: None,
         optimizer: None,
         round: None,
         output: None,
-        updates: if arguments.quick { 30 } else { 50 },
         out: Destination::Folder(out),
         overwrite: arguments.overwrite.overwrite,
         memory: arguments.memory.bytes(),
@@ -311,7 +310,7 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, experiment.seed);
     // Before anything is written, so that what is there is complete.
     let growth = growth::find(&settings, &subject.examples(), options.memory, &STOP, &mut events)?;
-    let found = along(&options, &mut events)?;
+    let found = along(&options, &segment, &mut events)?;
     growth.write(out)?;
     progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;

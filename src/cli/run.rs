@@ -1,29 +1,17 @@
 //! `taylorscope run`.
 
 use super::{
-    UsageError,
     answer::{Answer, Status},
-    checkpoint::Checkpoint,
-    memory::Memory,
-    options::{Optimizers, Overwrite, Resume, Tuned},
+    options::{Lasting, Optimizers, Tuned},
     output,
     progress::Progress,
     signals::{self, STOP},
-    task::Task,
-    tune,
+    summary,
+    task::{Task, replace_optimizers, search_folder, take_tuned},
 };
 use crate::{
-    optim::OptimizerConfig,
     report,
-    study::{
-        Experiment, RunOptions,
-        experiment::{BUILT_IN, load},
-        folder::Destination,
-        run::run,
-        tables::RunStatus,
-        train_only::train_only,
-        tune::{self as search, searched},
-    },
+    study::{Experiment, RunOptions, run::run, tables::RunStatus, train_only::train_only},
     train::Ending,
 };
 use clap::ValueHint;
@@ -42,13 +30,7 @@ pub struct Arguments {
     #[command(flatten)]
     tuned: Tuned,
     #[command(flatten)]
-    memory: Memory,
-    #[command(flatten)]
-    checkpoint: Checkpoint,
-    #[command(flatten)]
-    resume: Resume,
-    #[command(flatten)]
-    overwrite: Overwrite,
+    lasting: Lasting,
     /// Keep weights and minibatches of every round in the folder <optimizer>/trace of the run
     #[arg(long)]
     keep_trace: bool,
@@ -63,20 +45,15 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         return plain(&experiment, arguments.task.data());
     }
     let default = PathBuf::from("runs").join(&experiment.name);
-    let (resume, overwrite) = (arguments.resume.resume, arguments.overwrite.overwrite);
-    let out = match &arguments.out {
-        Some(out) => Destination::Folder(out),
-        None if resume || overwrite => Destination::Folder(&default),
-        None => Destination::FirstFree(&default),
-    };
+    let lasting = &arguments.lasting;
     let options = RunOptions {
-        out,
+        out: lasting.destination(arguments.out.as_deref(), &default),
         data: arguments.task.data(),
         keep_trace: arguments.keep_trace,
-        overwrite,
-        resume,
-        checkpoint: arguments.checkpoint.interval(),
-        memory: arguments.memory.bytes(),
+        overwrite: lasting.overwrite(),
+        resume: lasting.resume(),
+        checkpoint: lasting.checkpoint.interval(),
+        memory: lasting.memory.bytes(),
         stop: &STOP,
     };
     let (_, status, object) = run_and_report(&experiment, &options)?;
@@ -95,82 +72,17 @@ pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::
     progress.begin("writing the report");
     let folder = &ran.folder;
     let rendered = report::render(&[folder], folder)?;
-    let object = output::run(folder, &experiment.labels(), &rendered, &mut progress)?;
+    let object = summary::print(folder, &experiment.labels(), &rendered, &mut progress)?;
     Ok((folder.clone(), Status::of(ran.summary.status == RunStatus::Complete), object))
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {
     let mut experiment = arguments.task.begin()?;
-    if let Some(folder) = arguments.tuned.folder(tune::folder_of(&experiment.name)) {
+    if let Some(folder) = arguments.tuned.folder(search_folder(&experiment.name)) {
         take_tuned(&mut experiment, &folder)?;
     }
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     Ok(experiment)
-}
-
-/// Puts the optimizers of `--optimizer`, if there are any, in the place of the experiment's.
-pub fn replace_optimizers(experiment: &mut Experiment, optimizers: &[String]) -> anyhow::Result<()> {
-    if !optimizers.is_empty() {
-        experiment.optimizer = optimizers.iter().map(|text| optimizer(text)).collect::<anyhow::Result<_>>()?;
-        experiment.rates_from = None;
-        experiment.check("--optimizer")?;
-    }
-    Ok(())
-}
-
-/// Takes the optimizers that were tuned in `folder`, for the same task. The rates count as searched for only if it was searched as it is.
-pub fn take_tuned(experiment: &mut Experiment, folder: &Path) -> anyhow::Result<()> {
-    let path = folder.join("tuned.toml");
-    let usage = |reason: String| UsageError(format!("{}: {reason}", path.display()));
-    // `run --tuned my.toml` takes the experiment for the folder.
-    let is_experiment = folder.is_file() || BUILT_IN.iter().any(|(name, _)| Path::new(name) == folder);
-    if is_experiment && !path.exists() {
-        let reason = format!("{} is no folder of a search; name the experiment before --tuned", folder.display());
-        return Err(UsageError(reason).into());
-    }
-    if !path.exists() {
-        let reason = "there is no finished search; run `taylorscope tune` on this experiment first, or name its folder";
-        return Err(usage(format!("{reason} with --tuned=DIR")).into());
-    }
-    refuse_unstable(folder, &path)?;
-    let tuned = load(&path.display().to_string(), &[])?;
-    let task = |e: &Experiment| (e.data.clone(), e.network.clone(), e.training.loss, e.training.batch_size);
-    if task(&tuned) != task(&*experiment) {
-        let reason = "its rates are those of another dataset, network, loss or batch size; tune this experiment";
-        return Err(usage(reason.to_owned()).into());
-    }
-    experiment.rates_from = (tuned.training == experiment.training).then(|| searched(experiment));
-    experiment.optimizer = tuned.optimizer;
-    Ok(())
-}
-
-/// Fails if the search in `folder` ended without a rate for some optimizer: `tuned` then has the rate that it began with.
-fn refuse_unstable(folder: &Path, tuned: &Path) -> anyhow::Result<()> {
-    let path = folder.join("tuned.json");
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
-    let found: Vec<search::Tuned> = serde_json::from_slice(&bytes).map_err(|error| {
-        UsageError(format!("{}: not what a search writes ({error}); repeat `taylorscope tune`", path.display()))
-    })?;
-    let lost: Vec<&search::Tuned> = found.iter().filter(|found| found.learning_rate.is_none()).collect();
-    let Some(rates) = lost.iter().map(|found| found.rates).max() else { return Ok(()) };
-    let names = lost.iter().map(|found| &found.optimizer[..]).collect::<Vec<_>>().join(", ");
-    let reason = format!(
-        "{}: the search found no stable learning rate for {names}, as training diverged at nearly all of the {rates} it tried; look at \
-         the initial weights (network.weights) and the scale of the data, or tune without {names} (--optimizer)",
-        tuned.display()
-    );
-    Err(UsageError(reason).into())
-}
-
-/// Parses `NAME[:RATE]`.
-pub fn optimizer(text: &str) -> anyhow::Result<OptimizerConfig> {
-    let Some((name, rate)) = text.split_once(':') else { return Ok(OptimizerConfig::named(text, None)?) };
-    let reason = match rate.parse::<f64>() {
-        Ok(rate) if (0.0..=1e30).contains(&rate) => return Ok(OptimizerConfig::named(name, Some(rate))?),
-        Ok(_) => "no learning rate; write a positive number",
-        Err(_) => "not a number; write one",
-    };
-    Err(UsageError(format!("--optimizer {text}: \"{rate}\" is {reason}, such as adam:0.001")).into())
 }
 
 fn plain(experiment: &Experiment, data: Option<&Path>) -> anyhow::Result<Answer> {

@@ -6,9 +6,8 @@ use super::{
     options::{Optimizers, Overwrite},
     output,
     progress::Progress,
-    run::replace_optimizers,
     signals::{self, STOP},
-    task::Task,
+    task::{Task, replace_optimizers, search_folder},
 };
 use crate::{
     report::study::tuning,
@@ -44,7 +43,7 @@ pub struct Arguments {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let mut experiment = arguments.task.begin()?;
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
-    let found = in_idle(arguments.out.as_deref(), &folder_of(&experiment.name), |out| {
+    let found = in_idle(arguments.out.as_deref(), &search_folder(&experiment.name), |out| {
         let options = TuneOptions {
             out,
             data: arguments.task.data(),
@@ -118,9 +117,4 @@ pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<
         "optimizers": search.tuned,
     });
     Ok(Found { stopped: false, status: Status::of(found), object })
-}
-
-/// Where the search of an experiment lies by default; `run --tuned` looks there.
-pub fn folder_of(name: &str) -> PathBuf {
-    PathBuf::from("runs").join(format!("tune-{name}"))
 }

@@ -11,21 +11,15 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
+use super::at::{At, InFile};
 use super::checksum::{Checksum, Verdict};
-use super::fetch::RemoteFile;
+use super::remote::RemoteFile;
 
 /// What an archive may hold beside the files wanted, unpacked: a page of text and the headers of its entries.
 const MOST_OTHER_BYTES: u64 = 1 << 20;
 
 /// An archive that does not give the files of its dataset.
-#[derive(Debug, Error)]
-#[error("{}: {fault}; remove it and fetch it again", .path.display())]
-pub struct ArchiveError {
-    /// The archive.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: ArchiveFault,
-}
+pub type ArchiveError = At<ArchiveFault>;
 
 /// What is wrong with an archive.
 #[derive(Debug, Error)]
@@ -80,7 +74,7 @@ pub(super) fn unpack(
     folder: &Path,
     unpacked: &mut dyn FnMut(&'static str),
 ) -> Result<Vec<PathBuf>, ArchiveError> {
-    unpack_members(path, files, folder, unpacked).map_err(|fault| ArchiveError { path: path.to_owned(), fault })
+    unpack_members(path, files, folder, unpacked).map_err(|fault| fault.at(path))
 }
 
 fn unpack_members(

@@ -11,39 +11,14 @@ use std::{env, fs, io};
 
 use thiserror::Error;
 
-use super::checksum::{Checksum, Verdict};
+use super::checksum::Verdict;
 use super::download::{self, Setback};
-use super::folders::Version;
+use super::layout::{self, Version};
+use super::remote::{Remote, RemoteFile};
 use super::{DataError, archive, folders, source_of};
 
 /// The environment variable that replaces the mirrors.
 const MIRROR_VARIABLE: &str = "TAYLORSCOPE_MIRROR";
-
-/// A dataset made of published files.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote {
-    /// One of [`NAMES`](super::NAMES).
-    pub name: &'static str,
-    /// URLs of folders that have all the files, best first.
-    pub mirrors: &'static [&'static str],
-    /// The archive that the files are published in, if they are not published one by one.
-    pub archive: Option<RemoteFile>,
-    /// The files.
-    pub files: &'static [RemoteFile],
-    /// The names, in the same order, of the files of another version that is read but not downloaded. There may be none.
-    pub other_version: &'static [&'static str],
-}
-
-/// A published file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RemoteFile {
-    /// The name as published, then other names that copies of it go by.
-    pub names: &'static [&'static str],
-    /// What tells it from any other.
-    pub checksum: Checksum,
-    /// A length that it is known not to exceed as published; its very length if it comes in an archive.
-    pub most_bytes: u64,
-}
 
 /// How to download.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,7 +212,7 @@ fn fetch_files(
 
 /// The path of `file` in `folder` if the published file is there.
 fn intact(file: &RemoteFile, folder: &Path) -> Result<Option<PathBuf>, DataError> {
-    let Some(path) = folders::find(folder, file.names) else { return Ok(None) };
+    let Some(path) = layout::find(folder, file.names) else { return Ok(None) };
     Ok((check(file, &path)? == Verdict::Intact).then_some(path))
 }
 
@@ -363,7 +338,7 @@ pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataErr
 
 fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
     let found = folders::locate(remote, dir)?;
-    let names = folders::names(remote, found.version);
+    let names = layout::names(remote, found.version);
     let verdict = |file: &RemoteFile, path: &Option<PathBuf>| match (path, found.version) {
         (Some(path), Version::Published) => check(file, path),
         (Some(_), Version::Other) => Ok(Verdict::NotComparable),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::super::archive::tests::tar_gz;
-use super::super::checksum::digest;
+use super::super::checksum::{Checksum, digest};
 use super::super::test_server::{Reply, Request, TestServer};
 use super::*;
 

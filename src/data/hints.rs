@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::NAMES;
-use super::fetch::Remote;
-use super::folders::{best_below, children, is_named_after, letters, places};
+use super::layout::{best_below, children, is_named_after, letters, places};
+use super::remote::Remote;
 
 /// Folders looked into at most, and how deep: a home folder may be named by mistake.
 const MOST_FOLDERS: usize = 500;

@@ -13,6 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
 use super::Split;
+use super::at::{At, InFile};
 
 /// What every gzip file begins with.
 pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -84,14 +85,7 @@ pub fn read_split(images: &Path, labels: &Path, classes: usize) -> Result<(Split
 }
 
 /// A file in the wrong form, and where.
-#[derive(Debug, Error)]
-#[error("{}: {fault}", .path.display())]
-pub struct IdxError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
+pub type IdxError = At<Fault>;
 
 /// What is wrong with an IDX file.
 #[derive(Debug, Error)]
@@ -175,12 +169,6 @@ pub enum Fault {
     /// The rows made of it were refused.
     #[error(transparent)]
     Array(super::ArrayError),
-}
-
-impl Fault {
-    fn at(self, path: &Path) -> IdxError {
-        IdxError { path: path.to_owned(), fault: self }
-    }
 }
 
 /// Reads `D` dimensions and their values, unpacking the file if it is gzipped.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::checksum::{Checksum, digest};
-use super::fetch::{Remote, RemoteFile};
+use super::remote::{Remote, RemoteFile};
 use super::{DataError, Dataset, digits, folders, idx};
 
 /// `[height, width]` of the images.

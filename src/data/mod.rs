@@ -18,9 +18,9 @@
 //! ```
 
 pub(crate) mod archive;
+mod at;
 mod checksum;
 pub mod cifar;
-pub(crate) mod cifar_python;
 pub mod digits;
 mod download;
 mod exif;
@@ -29,11 +29,12 @@ mod folders;
 mod hints;
 pub mod idx;
 pub mod images;
-mod listing;
+mod layout;
 mod minibatches;
 mod mnist;
 mod pickle;
 pub mod picture;
+mod remote;
 mod split;
 mod standardize;
 #[cfg(test)]
@@ -44,7 +45,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use remote::Remote;
+
 pub use archive::{ArchiveError, ArchiveFault};
+pub use at::At;
 pub use checksum::Verdict;
 pub use fetch::{FetchError, FetchOptions, FileReport, MirrorFailure, Progress, fetch, verify};
 pub use folders::cache_dir;
@@ -108,7 +112,7 @@ enum Source {
     /// They are part of the program.
     Embedded,
     /// They are in four IDX files that can be downloaded.
-    Idx(&'static fetch::Remote),
+    Idx(&'static Remote),
     /// They are the records of CIFAR-10, which can be downloaded.
     Cifar,
     /// They are in image files of the user's own.
@@ -117,7 +121,7 @@ enum Source {
 
 impl Source {
     /// The published files, if the dataset has any.
-    fn remote(&self) -> Option<&'static fetch::Remote> {
+    fn remote(&self) -> Option<&'static Remote> {
         match self {
             Source::Embedded | Source::Images(_) => None,
             Source::Idx(remote) => Some(remote),
@@ -241,8 +245,8 @@ pub enum DataError {
     #[error(transparent)]
     Images(#[from] images::ImagesError),
     /// A downloaded archive does not give its files.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    #[error("{0}; remove it and fetch it again")]
+    Archive(ArchiveError),
     /// The images have another size than those of the named dataset.
     #[error(
         "{}: images of {}x{} pixels, but those of {name:?} have {}x{}; put the files of {name:?} there or name another folder",
@@ -278,6 +282,12 @@ pub enum DataError {
     /// A download failed.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+}
+
+impl From<ArchiveError> for DataError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
 }
 
 fn advise_name(suggestion: &Option<&'static str>) -> String {

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Cursor};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 use zune_core::bytestream::ZCursor;
@@ -13,6 +13,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use super::at::{At, InFile};
 use super::exif::is_turned;
 
 const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -40,14 +41,7 @@ pub struct Header {
 }
 
 /// An image file that cannot be used.
-#[derive(Debug, Error)]
-#[error("{}: {fault}", .path.display())]
-pub struct PictureError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
+pub type PictureError = At<Fault>;
 
 /// What is wrong with an image file.
 #[derive(Debug, Error)]
@@ -91,10 +85,6 @@ impl Fault {
             Fault::TooLarge { .. } => "scale it down, or remove it",
             Fault::Transparent => "lay it on a background first",
         }
-    }
-
-    fn at(self, path: &Path) -> PictureError {
-        PictureError { path: path.to_owned(), fault: self }
     }
 }
 
@@ -275,6 +265,7 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     use tempfile::TempDir;
 

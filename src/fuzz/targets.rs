@@ -116,7 +116,7 @@ fn cifar(place: &Place, input: &[u8]) -> bool {
 
 /// Images of six pixels.
 fn pickle(_: &Place, input: &[u8]) -> bool {
-    data::cifar_python::parse_batch(input, 6, &mut Vec::new(), &mut Vec::new()).is_ok()
+    data::cifar::python::parse_batch(input, 6, &mut Vec::new(), &mut Vec::new()).is_ok()
 }
 
 fn picture(place: &Place, input: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! CPU kernels on borrowed slices: the hot loops of training and analysis.
 //!
-//! Each has a generic twin: the passes of [`crate::network::Linearization`] on Burn tensors, or a plain loop in its tests.
+//! Each is tested against a plain loop.
 //! Nothing here knows of datasets, optimizers or files. All kernels run on the calling thread unless they say
 //! otherwise; callers split the work, in a way that does not depend on the number of threads.
 //!

@@ -32,5 +32,6 @@ macro_rules! scalar {
 
 scalar!(f32, "F32");
 scalar!(f64, "F64");
+scalar!(u8, "U8");
 scalar!(u32, "U32");
 scalar!(u64, "U64");

@@ -1,6 +1,6 @@
 //! The whole report on synthetic runs: it renders, says what is missing, and is the same twice.
 
-use super::draw::style;
+use super::draw::palette;
 use super::sample::{self, Kind};
 use super::*;
 use crate::study::tables::{Comparator, Summary, UnitRow, columns, read_rows, write_rows};
@@ -309,12 +309,12 @@ fn figures_keep_their_contrast_on_dark_paper() {
             None => color.to_owned(),
         }
     };
-    for color in style::ALL {
+    for color in palette::ALL {
         for attribute in ["fill", "stroke"] {
             let contrast = contrast(&shown(attribute, color));
             match color {
-                style::PAPER => assert!(contrast == 1.0, "paper is paper"),
-                style::GRID | style::STRIP => assert!(contrast > 1.05 && contrast < 2.0, "{color}: {contrast}"),
+                palette::PAPER => assert!(contrast == 1.0, "paper is paper"),
+                palette::GRID | palette::STRIP => assert!(contrast > 1.05 && contrast < 2.0, "{color}: {contrast}"),
                 _ => assert!(contrast > 3.0, "{attribute} {color}: {contrast}"),
             }
         }

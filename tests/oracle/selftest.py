@@ -1,13 +1,17 @@
 """Tests the oracle: runs made here, tables made by a second, slower way, and tables with one wrong number.
 
-    python tests/oracle/selftest.py
+    python tests/oracle/selftest.py [--quick]
 
 The second way: Jacobians by finite differences, optima by projected accelerated gradient descent or L-BFGS, and
 exploration by loops over sets. The oracle must accept these tables, and reject them after any single change.
 Before that, PyTorch's numbers in tests/data are compared with the oracle and with textbook formulas.
 """
 
+import argparse
+import concurrent.futures
+import contextlib
 import csv
+import io
 import itertools
 import json
 import struct
@@ -519,16 +523,17 @@ def optimizer_agrees(entry, initial, gradients, sizes):
     return len(same) == 5 and all(same)
 
 
-def check_data(expect):
+def check_data():
+    """PyTorch's numbers, each with its name and whether it is the oracle's."""
     for case in json.loads((DATA / "passes.json").read_text())["cases"]:
-        expect(passes_agree(case), f"passes.json: {case['unit']}, {case['loss_name']}, {case['sizes']}")
+        yield passes_agree(case), f"passes.json: {case['unit']}, {case['loss_name']}, {case['sizes']}"
     for case in json.loads((DATA / "convolutions.json").read_text())["cases"]:
-        expect(convolutions_agree(case), f"convolutions.json: {case['name']}")
+        yield convolutions_agree(case), f"convolutions.json: {case['name']}"
     table = json.loads((DATA / "optimizers.json").read_text())
     gradients = {entry["name"]: entry["gradients"] for entry in table["optimizers"]}
     for entry in table["optimizers"] + table["replays"]:
         given = gradients[entry.get("gradients_of", entry["name"])]
-        expect(optimizer_agrees(entry, table["initial"], given, table["sizes"]), f"optimizers.json: {entry['name']}")
+        yield optimizer_agrees(entry, table["initial"], given, table["sizes"]), f"optimizers.json: {entry['name']}"
 
 
 # --- the test -----------------------------------------------------------------------------------------------------
@@ -574,31 +579,40 @@ def mutations(tables):
         yield "regret.csv", f"taylor_optimum, all rows, {sign * 1e-3}", changed
 
 
-def main():
+def check_run(number, quick):
+    """The oracle's text about one run, and for each thing that must hold whether it does, with its name."""
     arguments = oracle.parser().parse_args(["-", "--units", "100", "--prefixes", "10"])
-    passed = failed = 0
-
-    def expect(condition, what):
-        nonlocal passed, failed
-        passed, failed = passed + bool(condition), failed + (not condition)
-        if not condition:
-            print(f"FAILED: {what}")
-
-    check_data(expect)
-    with tempfile.TemporaryDirectory() as temporary:
-        for number, (net, optimizer, dtype) in enumerate(RUNS):
-            folder = Path(temporary) / str(number)
-            tables = make_run(folder, net, optimizer, seed=number, dtype=dtype)
+    net, optimizer, dtype = RUNS[number]
+    name = f"run {number}: {net.layers}, {net.loss}, {optimizer}, {np.dtype(dtype).name}"
+    with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(io.StringIO()) as text:
+        folder = Path(temporary)
+        tables = make_run(folder, net, optimizer, seed=number, dtype=dtype)
+        report = oracle.compare(folder / "trace", folder, arguments)
+        report.print(name)
+        found = [(report.failed() == 0, f"{name} is accepted")]
+        for at, (table, column, changed) in enumerate(mutations(tables)):
+            if quick and at % len(RUNS) != number:
+                continue
+            write_table(folder, table, changed)
             report = oracle.compare(folder / "trace", folder, arguments)
-            name = f"run {number}: {net.layers}, {net.loss}, {optimizer}, {np.dtype(dtype).name}"
-            report.print(name)
-            expect(report.failed() == 0, f"{name} is accepted")
-            for table, column, changed in mutations(tables):
-                write_table(folder, table, changed)
-                report = oracle.compare(folder / "trace", folder, arguments)
-                expect(report.failed() > 0, f"{name} is rejected when {table} {column} is wrong")
-                write_table(folder, table, tables[table])
-    print(f"\n{passed} passed, {failed} failed")
+            found.append((report.failed() > 0, f"{name} is rejected when {table} {column} is wrong"))
+            write_table(folder, table, tables[table])
+    return text.getvalue(), found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="make each change to the tables of one run only, not of all")
+    quick = parser.parse_args().quick
+    found = list(check_data())
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        for text, checks in pool.map(check_run, range(len(RUNS)), itertools.repeat(quick)):
+            print(text, end="")
+            found += checks
+    failed = [what for holds, what in found if not holds]
+    for what in failed:
+        print(f"FAILED: {what}")
+    print(f"\n{len(found) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

@@ -1,8 +1,7 @@
-//! Convolutional networks: both engines against PyTorch's numbers (`tests/oracle/make_convolutions.py` wrote them) in PyTorch's names
-//! and order of axes, and against one another.
+//! Convolutional networks against PyTorch's numbers (`tests/oracle/make_convolutions.py` wrote them) in PyTorch's names and order of axes,
+//! and against the plain engine.
 
-use crate::common::{Numbers, assert_close, convolutional_problems};
-use burn_tensor::{DType, Device, Tensor};
+use crate::common::{Numbers, assert_close, convolutional_problems, loss_hessian, plain::Plain};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
@@ -15,10 +14,10 @@ use taylorscope::{
     },
     loss::{Loss, Targets},
     network::{
-        LayerSpec, Linearization, Network, Shape,
-        linearization::{BlockDirection, blocks_from_flat, tensor},
+        LayerSpec, Network, Shape,
         weights::{encode_states, stack_states},
     },
+    passes::Linearization,
 };
 
 /// Sums of at most a few hundred terms of order one in `f64`.
@@ -159,128 +158,117 @@ fn the_kernels_have_pytorchs_numbers() {
     }
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().convert::<f64>().try_to_vec().expect("the data was converted")
-}
-
-/// Gradients of blocks as a flat vector.
-fn flatten(network: &Network, blocks: &[BlockDirection]) -> Vec<f64> {
-    let mut flat = vec![0.0; network.parameters()];
-    for (block, gradient) in network.blocks().iter().zip(blocks) {
-        let (matrix, bias) = (values(gradient.matrix.clone()), values(gradient.bias.clone()));
-        for u in 0..block.units {
-            let row = &mut flat[block.neuron(u)];
-            row.iter_mut().enumerate().take(block.inputs).for_each(|(j, w)| *w = matrix[j * block.units + u]);
-            // Without a bias there is no place for it, and it must be 0.
-            match row.get_mut(block.inputs) {
-                Some(place) => *place = bias[u],
-                None => assert_eq!(bias[u], 0.0),
-            }
-        }
+fn linearization_agrees_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
+    let network = case.network();
+    let close = |what: &str, found: &[T], expected: &[f64]| {
+        assert_close(&format!("{} {}, {what}", T::NAME, case.name), &convert::<T, f64>(found), expected, tolerance);
+    };
+    let (weights, x): (Vec<T>, Vec<T>) = (convert(&case.flat(&case.weights)), convert(&case.inputs));
+    let at = Linearization::new(&network, &weights, &x);
+    close("outputs", at.output(), &case.outputs);
+    let cotangent: Vec<T> = convert(&case.cotangent(&network).1);
+    for (name, found) in case.tensors(&convert(&at.vjp(&cotangent))) {
+        close(&format!("gradient of {name}"), &convert(&found), &case.gradients[&name]);
     }
-    flat
+    close("input gradient", &at.vjp_input(&cotangent), &case.input_gradient);
+    close("tangent", &at.jvp(&convert(&case.flat(&case.direction))), &case.tangent);
+    close("input tangent", &at.jvp_input(&convert(&case.input_direction)), &case.input_tangent);
 }
 
 #[test]
 fn the_linearization_has_pytorchs_numbers() {
-    let device = Device::flex();
     for case in cases() {
-        for (dtype, tolerance) in [(DType::F64, EXACT), (DType::F32, SINGLE)] {
-            let network = case.network();
-            let rows = case.inputs.len() / network.inputs();
-            let close = |what: &str, found: &[f64], expected: &[f64]| {
-                assert_close(&format!("{dtype:?} {}, {what}", case.name), found, expected, tolerance);
-            };
-            let rows_of = |v: &[f64]| tensor(v, rows, v.len() / rows, &device, dtype);
-            let at = Linearization::new(&network, &case.flat(&case.weights), rows_of(&case.inputs));
-            close("outputs", &values(at.output()), &case.outputs);
-            let (_, cotangent) = case.cotangent(&network);
-            let gradient = flatten(&network, &at.vjp(rows_of(&cotangent)));
-            for (name, found) in case.tensors(&gradient) {
-                close(&format!("gradient of {name}"), &found, &case.gradients[&name]);
-            }
-            close("input gradient", &values(at.vjp_input(rows_of(&cotangent))), &case.input_gradient);
-            let direction = blocks_from_flat(&network, &case.flat(&case.direction), &device, dtype);
-            let direction: Vec<_> = direction.into_iter().map(Some).collect();
-            close("tangent", &values(at.jvp(&direction)), &case.tangent);
-            close("input tangent", &values(at.jvp_input(rows_of(&case.input_direction))), &case.input_tangent);
-        }
+        linearization_agrees_with_pytorch::<f64>(&case, EXACT);
+        linearization_agrees_with_pytorch::<f32>(&case, SINGLE);
     }
 }
 
-fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
-    let device = Device::flex();
+/// The plain engine itself, so that what agrees with it has PyTorch's numbers where the table has none.
+#[test]
+fn the_plain_engine_has_pytorchs_numbers() {
+    for case in cases() {
+        let network = case.network();
+        let close = |what: &str, found: &[f64], expected: &[f64]| {
+            assert_close(&format!("{}, {what}", case.name), found, expected, EXACT);
+        };
+        let plain = Plain::new(&network, &case.flat(&case.weights), &case.inputs);
+        close("outputs", &plain.output(), &case.outputs);
+        let (gradient, dx) = plain.vjp(&case.cotangent(&network).1);
+        for (name, found) in case.tensors(&gradient) {
+            close(&format!("gradient of {name}"), &found, &case.gradients[&name]);
+        }
+        close("input gradient", &dx, &case.input_gradient);
+        let (direction, dx) = (case.flat(&case.direction), &case.input_direction);
+        close("tangent", &plain.jvp(&direction, &vec![0.0; dx.len()]), &case.tangent);
+        close("input tangent", &plain.jvp(&vec![0.0; direction.len()], dx), &case.input_tangent);
+    }
+}
+
+fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
     for (seed, problem) in convolutional_problems().into_iter().enumerate() {
-        let close = |what: &str, found: &[f64], expected: &[T]| {
-            let what = format!("{dtype:?} {}, {what}", problem.name);
-            assert_close(&what, found, &convert::<T, f64>(expected), tolerance);
+        let close = |what: &str, found: &[T], expected: &[f64]| {
+            let what = format!("{} {}, {what}", T::NAME, problem.name);
+            assert_close(&what, &convert::<T, f64>(found), expected, tolerance);
         };
         let (network, rows) = (&problem.network, problem.rows);
         let blocks = network.blocks();
         let (weights, x): (Vec<T>, Vec<T>) = (convert(&problem.weights), problem.inputs_as());
-        let mut tape = Tape::default();
-        forward(network, &weights, &x, rows, &mut tape);
-        let rows_of = |v: &[f64]| tensor(v, rows, v.len() / rows, &device, dtype);
-        let twin = Linearization::new(network, &problem.weights, rows_of(&problem.inputs));
-        close("output", &values(twin.output()), &tape.output);
-        for l in (0..blocks.len() - 1).filter(|l| tape.winners[*l].is_empty()) {
-            close("slopes", &values(twin.slopes(l)), &tape.slopes[l]);
-        }
+        let here = Linearization::new(network, &weights, &x);
+        let tape = here.tape();
+        let plain = Plain::new(network, &convert(&weights), &convert(&x));
+        close("output", here.output(), &plain.output());
         // Numbers that f32 has exactly.
         let mut numbers = Numbers::new(seed as u64);
         let mut vector = |length: usize| -> Vec<f64> { convert(&convert::<f64, f32>(&numbers.vector(length))) };
-        let direction = vector(network.parameters());
-        let narrow: Vec<T> = convert(&direction);
+        let (direction, dx) = (vector(network.parameters()), vector(rows * network.inputs()));
         for start in 0..blocks.len() {
             for end in start + 1..=blocks.len() {
-                let all = blocks_from_flat(network, &direction, &device, dtype).into_iter().enumerate();
-                let some: Vec<_> = all.map(|(l, block)| (start..end).contains(&l).then_some(block)).collect();
-                let moved = jvp(network, &weights, &x, &tape, &narrow, start..end);
-                close("jvp", &values(twin.jvp(&some)), &moved);
+                let mut some = vec![0.0; direction.len()];
+                let span = blocks[start].offset..blocks[end - 1].range().end;
+                some[span.clone()].copy_from_slice(&direction[span]);
+                let moved = jvp(network, &weights, &x, tape, &convert::<f64, T>(&direction), start..end);
+                close("jvp", &moved, &plain.jvp(&some, &vec![0.0; dx.len()]));
             }
         }
         let outputs = network.outputs();
         let cotangent = vector(rows * outputs);
-        let mut deltas: Vec<Vec<T>> = vec![Vec::new(); blocks.len()];
-        deltas[blocks.len() - 1] = convert(&cotangent);
-        let mut gradient = vec![T::ZERO; network.parameters()];
-        vjp(network, &weights, &x, &tape, &mut deltas, 0..blocks.len(), &mut gradient);
-        close("vjp", &flatten(network, &twin.vjp(rows_of(&cotangent))), &gradient);
-        let narrow: Vec<T> = convert(&cotangent);
-        close("input vjp", &values(twin.vjp_input(rows_of(&cotangent))), &vjp_input(network, &weights, &tape, &narrow));
-        let dx = vector(rows * network.inputs());
-        let narrow: Vec<T> = convert(&dx);
-        close("input jvp", &values(twin.jvp_input(rows_of(&dx))), &jvp_input(network, &weights, &tape, &narrow));
-
-        // The kernels have Jacobians in the output of a convolution, the twin in its pre-activations: compare filters.
-        output_jacobians(network, &weights, &tape, 0, &mut Scratch::default(), |l, jacobian| {
-            let block = &blocks[l];
-            let theirs = values(twin.output_jacobian(l));
-            let Some(c) = block.convolution() else { return close("output Jacobian", &theirs, jacobian) };
+        let (gradient, input_gradient) = plain.vjp(&cotangent);
+        close("vjp", &here.vjp(&convert(&cotangent)), &gradient);
+        close("input vjp", &here.vjp_input(&convert(&cotangent)), &input_gradient);
+        close("input jvp", &here.jvp_input(&convert(&dx)), &plain.jvp(&vec![0.0; direction.len()], &dx));
+        let hessians: Vec<f64> = plain.output().chunks(outputs).flat_map(|f| loss_hessian(problem.loss, f)).collect();
+        let jacobian = plain.weight_jacobian();
+        for (l, block) in blocks.iter().enumerate() {
+            close("output Jacobian", &here.jacobian(l), &plain.jacobian(l));
+            close("curvature", &here.curvature(l, &convert(&hessians)), &plain.curvature(l, &hessians));
+            // The gradient of every output in every filter.
+            let Some(c) = block.convolution() else { continue };
             let filters: Vec<usize> = (0..block.units).collect();
             let mut found = vec![T::ZERO; block.units * rows * outputs * block.width()];
-            let cotangents = Cotangents { values: jacobian, lines: outputs, gate: tape.gate(l) };
-            let input = tape.input(l, &x);
-            filter_gradients(block, c, cotangents, input, rows, &filters, &mut Scratch::default(), &mut found);
-            // The bias sees the sum over positions.
-            for (f, filter) in found.chunks(rows * outputs * block.width()).enumerate().filter(|_| block.bias) {
-                let ours: Vec<T> = filter.chunks(block.width()).map(|line| line[block.inputs]).collect();
-                let sums: Vec<f64> =
-                    theirs.chunks(block.activations()).map(|a| a.iter().skip(f).step_by(block.units).sum()).collect();
-                close("Jacobian in a filter's bias", &sums, &ours);
+            output_jacobians(network, &weights, tape, l, &mut Scratch::default(), |at, values| {
+                if at == l {
+                    let cotangents = Cotangents { values, lines: outputs, gate: tape.gate(l) };
+                    let (x, scratch) = (tape.input(l, &x), &mut Scratch::default());
+                    filter_gradients(block, c, cotangents, x, rows, &filters, scratch, &mut found);
+                }
+            });
+            for (f, found) in found.chunks(rows * outputs * block.width()).enumerate() {
+                let lines = jacobian.chunks(network.parameters());
+                let expected: Vec<f64> = lines.flat_map(|line| &line[block.neuron(f)]).copied().collect();
+                close("Jacobian in a filter", found, &expected);
             }
-        });
+        }
     }
 }
 
 #[test]
-fn kernels_and_linearization_are_twins_in_double_precision() {
-    twins_agree::<f64>(DType::F64, EXACT);
+fn the_kernels_agree_with_the_plain_engine_in_double_precision() {
+    kernels_agree_with_the_plain_engine::<f64>(EXACT);
 }
 
 #[test]
-fn kernels_and_linearization_are_twins_in_single_precision() {
-    twins_agree::<f32>(DType::F32, SINGLE);
+fn the_kernels_agree_with_the_plain_engine_in_single_precision() {
+    kernels_agree_with_the_plain_engine::<f32>(SINGLE);
 }
 
 #[test]

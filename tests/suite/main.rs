@@ -2,6 +2,7 @@
 //! once. `cargo test --release --test suite theorem::` runs a part.
 
 mod analyze;
+mod architecture;
 mod bad_input;
 mod cli;
 mod common;

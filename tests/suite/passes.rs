@@ -1,8 +1,6 @@
-//! The passes of a network: both engines against PyTorch's numbers (`tests/oracle/make_passes.py` wrote them), and
-//! against one another.
+//! The passes of a network against PyTorch's numbers (`tests/oracle/make_passes.py` wrote them), and against the plain engine.
 
-use crate::common::{Numbers, assert_close, network, problems};
-use burn_tensor::{DType, Device, Tensor, TensorData};
+use crate::common::{Numbers, assert_close, loss_hessian, network, plain::Plain, problems};
 use serde::Deserialize;
 use taylorscope::{
     kernels::{
@@ -12,10 +10,8 @@ use taylorscope::{
         real::convert,
     },
     loss::{Loss, Targets},
-    network::{
-        Linearization, Network, Rectifier,
-        linearization::{BlockDirection, blocks_from_flat, tensor},
-    },
+    network::{Network, Rectifier},
+    passes::Linearization,
 };
 
 /// Sums of at most a few dozen terms of order one in `f64`.
@@ -207,43 +203,9 @@ fn the_kernels_have_pytorchs_numbers() {
     }
 }
 
-fn flat2(tensor: Tensor<2>) -> Vec<f64> {
-    data(tensor.into_data())
-}
-
-fn flat3(tensor: Tensor<3>) -> Vec<f64> {
-    data(tensor.into_data())
-}
-
-fn data(data: TensorData) -> Vec<f64> {
-    data.convert::<f64>().try_to_vec().expect("the data was converted")
-}
-
-/// Gradients of blocks as a flat vector.
-fn flatten(network: &Network, blocks: &[BlockDirection]) -> Vec<f64> {
-    let mut flat = vec![0.0; network.parameters()];
-    for (block, gradient) in network.blocks().iter().zip(blocks) {
-        let (matrix, bias) = (flat2(gradient.matrix.clone()), flat2(gradient.bias.clone()));
-        for u in 0..block.units {
-            let row = &mut flat[block.neuron(u)];
-            for (j, w) in row[..block.inputs].iter_mut().enumerate() {
-                *w = matrix[j * block.units + u];
-            }
-            // Without a bias there is no place for it, and it must be 0.
-            match row.get_mut(block.inputs) {
-                Some(place) => *place = bias[u],
-                None => assert_eq!(bias[u], 0.0),
-            }
-        }
-    }
-    flat
-}
-
 /// The Hessians of the loss, `[rows, K, K]`.
-fn hessians(loss: Loss, outputs: &[f64], width: usize, device: &Device, dtype: DType) -> Tensor<3> {
-    let all: Vec<f64> = outputs.chunks(width).flat_map(|f| crate::common::loss_hessian(loss, f)).collect();
-    let shape = [outputs.len() / width, width, width];
-    Tensor::from_data(TensorData::new(all, shape), (device, dtype))
+fn hessians(loss: Loss, outputs: &[f64], width: usize) -> Vec<f64> {
+    outputs.chunks(width).flat_map(|f| loss_hessian(loss, f)).collect()
 }
 
 /// The diagonals of `[rows, units, units]`.
@@ -251,52 +213,90 @@ fn diagonals(matrices: &[f64], units: usize) -> Vec<f64> {
     matrices.chunks(units * units).flat_map(|m| (0..units).map(|u| m[u * units + u])).collect()
 }
 
-fn linearization_agrees_with_pytorch(case: &Case, dtype: DType, tolerance: f64) {
-    let device = Device::flex();
+fn linearization_agrees_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
     let (network, rows) = (case.network(), case.inputs.len());
-    let close = |what: &str, found: &[f64], expected: &[f64]| {
-        assert_close(&format!("{dtype:?} {}, {what}", case.name()), found, expected, tolerance);
+    let close = |what: &str, found: &[T], expected: &[f64]| {
+        assert_close(&format!("{} {}, {what}", T::NAME, case.name()), &convert::<T, f64>(found), expected, tolerance);
     };
-    let x = tensor(&case.inputs.concat(), rows, network.inputs(), &device, dtype);
-    let linearization = Linearization::new(&network, &case.weights(), x);
+    let (weights, x): (Vec<T>, Vec<T>) = (convert(&case.weights()), convert(&case.inputs.concat()));
+    let linearization = Linearization::new(&network, &weights, &x);
     let last = network.blocks().len() - 1;
-    let output = flat2(linearization.output());
-    close("output", &output, &case.layers[last].pre.concat());
-    for l in 0..last {
-        close("slopes", &flat2(linearization.slopes(l)), &case.slopes(l));
-    }
+    close("output", linearization.output(), &case.layers[last].pre.concat());
     // The derivative of the loss at PyTorch's own outputs, so that only the passes are compared.
     let outputs = case.layers[last].pre.concat();
     let (values, labels) = (case.values(), case.labels());
     let mut cotangent = Vec::new();
     let kind = case.loss_kind();
     kind.value_gradient(&outputs, network.outputs(), targets(kind, &values, &labels), 1.0, &mut cotangent);
-    let cotangent = tensor(&cotangent, rows, network.outputs(), &device, dtype);
-    for (delta, layer) in linearization.deltas(cotangent.clone()).into_iter().zip(&case.layers) {
-        close("backward", &flat2(delta), &layer.backward.concat());
-    }
-    let gradient: Vec<f64> = flatten(&network, &linearization.vjp(cotangent)).iter().map(|g| g / rows as f64).collect();
+    let mut gradient = linearization.vjp(&convert(&cotangent));
+    gradient.iter_mut().for_each(|g| *g *= T::from_f64(1.0 / rows as f64));
     close("gradient", &gradient, &case.gradient());
-    let hessians = hessians(kind, &outputs, network.outputs(), &device, dtype);
-    for ((m, layer), block) in linearization.curvature(hessians).into_iter().zip(&case.layers).zip(network.blocks()) {
-        close("curvature", &diagonals(&flat3(m), block.units), &layer.curvature.concat());
+    let hessians: Vec<T> = convert(&hessians(kind, &outputs, network.outputs()));
+    for (l, (layer, block)) in case.layers.iter().zip(network.blocks()).enumerate() {
+        let curvature: Vec<f64> = convert(&linearization.curvature(l, &hessians));
+        close("curvature", &convert(&diagonals(&curvature, block.units)), &layer.curvature.concat());
+        // Backpropagation's cotangents, by way of the whole Jacobian.
+        let jacobian: Vec<f64> = convert(&linearization.jacobian(l));
+        let row = |i: usize| {
+            let cotangent = &cotangent[i * network.outputs()..(i + 1) * network.outputs()];
+            let lines = jacobian[i * cotangent.len() * block.units..].chunks(block.units);
+            let mut sum = vec![0.0; block.units];
+            for (line, c) in lines.zip(cotangent) {
+                sum.iter_mut().zip(line).for_each(|(sum, j)| *sum += c * j);
+            }
+            sum
+        };
+        let backward: Vec<f64> = (0..rows).flat_map(row).collect();
+        close("backward", &convert(&backward), &layer.backward.concat());
     }
 }
 
 #[test]
 fn the_linearization_has_pytorchs_numbers() {
     for case in cases() {
-        linearization_agrees_with_pytorch(&case, DType::F64, EXACT);
-        linearization_agrees_with_pytorch(&case, DType::F32, SINGLE);
+        linearization_agrees_with_pytorch::<f64>(&case, EXACT);
+        linearization_agrees_with_pytorch::<f32>(&case, SINGLE);
     }
 }
 
-fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
-    let device = Device::flex();
+/// The plain engine itself, so that what agrees with it has PyTorch's numbers where the table has none.
+#[test]
+fn the_plain_engine_has_pytorchs_numbers() {
+    for case in cases() {
+        let (network, rows) = (case.network(), case.inputs.len());
+        let plain = Plain::new(&network, &case.weights(), &case.inputs.concat());
+        let close = |what: &str, found: &[f64], expected: &[f64]| {
+            assert_close(&format!("{}, {what}", case.name()), found, expected, EXACT);
+        };
+        let (outputs, kind) = (plain.output(), case.loss_kind());
+        for (l, layer) in case.layers.iter().enumerate() {
+            close("pre-activations", &plain.pre_activations(l), &layer.pre.concat());
+        }
+        let (values, labels, mut cotangent) = (case.values(), case.labels(), Vec::new());
+        kind.value_gradient(&outputs, network.outputs(), targets(kind, &values, &labels), 1.0, &mut cotangent);
+        let (gradient, _) = plain.vjp(&cotangent);
+        close("gradient", &gradient.iter().map(|g| g / rows as f64).collect::<Vec<_>>(), &case.gradient());
+        let hessians = hessians(kind, &outputs, network.outputs());
+        for (l, (layer, block)) in case.layers.iter().zip(network.blocks()).enumerate() {
+            close("curvature", &diagonals(&plain.curvature(l, &hessians), block.units), &layer.curvature.concat());
+        }
+    }
+}
+
+/// A flat vector of which the weights of some blocks count.
+fn part_of(network: &Network, flat: &[f64], blocks: std::ops::Range<usize>) -> Vec<f64> {
+    let mut part = vec![0.0; flat.len()];
+    for block in &network.blocks()[blocks] {
+        part[block.range()].copy_from_slice(&flat[block.range()]);
+    }
+    part
+}
+
+fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
     for (seed, problem) in problems().into_iter().enumerate() {
-        let close = |what: &str, found: &[f64], expected: &[T]| {
-            let what = format!("{dtype:?} {}, {what}", problem.name);
-            assert_close(&what, found, &convert::<T, f64>(expected), tolerance);
+        let close = |what: &str, found: &[T], expected: &[f64]| {
+            let what = format!("{} {}, {what}", T::NAME, problem.name);
+            assert_close(&what, &convert::<T, f64>(found), expected, tolerance);
         };
         let (network, rows) = (&problem.network, problem.rows);
         let blocks = network.blocks();
@@ -304,25 +304,17 @@ fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
         let x: Vec<T> = problem.inputs_as();
         let mut tape = Tape::default();
         forward(network, &weights, &x, rows, &mut tape);
-        let linearization = Linearization::new(
-            network,
-            &problem.weights,
-            tensor(&problem.inputs, rows, network.inputs(), &device, dtype),
-        );
-        close("output", &flat2(linearization.output()), &tape.output);
-        for l in 0..blocks.len() - 1 {
-            close("slopes", &flat2(linearization.slopes(l)), &tape.slopes[l]);
-        }
+        // In double precision of the same rounded numbers, so that no unit is on another side of its kink.
+        let plain = Plain::new(network, &convert(&weights), &convert(&x));
+        close("output", &tape.output, &plain.output());
 
         let mut numbers = Numbers::new(seed as u64);
         let direction: Vec<f64> = convert(&convert::<f64, f32>(&numbers.vector(network.parameters())));
-        let narrow: Vec<T> = convert(&direction);
+        let still = vec![0.0; x.len()];
         for start in 0..blocks.len() {
             for end in start + 1..=blocks.len() {
-                let all = blocks_from_flat(network, &direction, &device, dtype).into_iter().enumerate();
-                let some: Vec<_> = all.map(|(l, block)| (start..end).contains(&l).then_some(block)).collect();
-                let moved = jvp(network, &weights, &x, &tape, &narrow, start..end);
-                close("jvp", &flat2(linearization.jvp(&some)), &moved);
+                let moved = jvp(network, &weights, &x, &tape, &convert::<f64, T>(&direction), start..end);
+                close("jvp", &moved, &plain.jvp(&part_of(network, &direction, start..end), &still));
             }
         }
 
@@ -332,11 +324,7 @@ fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
         deltas[blocks.len() - 1] = convert(&cotangent);
         let mut gradient = vec![T::ZERO; network.parameters()];
         vjp(network, &weights, &x, &tape, &mut deltas, 0..blocks.len(), &mut gradient);
-        let wide = tensor(&cotangent, rows, outputs, &device, dtype);
-        close("vjp", &flatten(network, &linearization.vjp(wide.clone())), &gradient);
-        for (theirs, delta) in linearization.deltas(wide).into_iter().zip(&deltas) {
-            close("deltas", &flat2(theirs), delta);
-        }
+        close("vjp", &gradient, &plain.vjp(&cotangent).0);
 
         let identity = Factor::Identity { scale: T::ONE };
         curvature_factors(network, &weights, &tape, identity, 0, false, |l, factor| {
@@ -349,10 +337,9 @@ fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
                 Factor::Shared { values, .. } => values.repeat(rows),
                 Factor::PerRow { values, .. } => values.to_vec(),
             };
-            close("output Jacobian", &flat3(linearization.output_jacobian(l)), &jacobian);
+            close("output Jacobian", &jacobian, &plain.jacobian(l));
         });
-        let at = flat2(linearization.output());
-        let curvature = linearization.curvature(hessians(problem.loss, &at, outputs, &device, dtype));
+        let hessians = hessians(problem.loss, &plain.output(), outputs);
         for compress in [false, true] {
             let mut storage = Vec::new();
             let top = problem.loss.hessian_factor(&tape.output, outputs, &mut storage);
@@ -360,45 +347,43 @@ fn twins_agree<T: Real>(dtype: DType, tolerance: f64) {
                 let units = blocks[l].units;
                 let mut q = Vec::new();
                 factor.diagonal(rows, units, &mut q);
-                close("curvature", &diagonals(&flat3(curvature[l].clone()), units), &q);
+                close("curvature", &q, &diagonals(&plain.curvature(l, &hessians), units));
             });
         }
     }
 }
 
 #[test]
-fn kernels_and_linearization_are_twins_in_double_precision() {
-    twins_agree::<f64>(DType::F64, EXACT);
+fn the_kernels_agree_with_the_plain_engine_in_double_precision() {
+    kernels_agree_with_the_plain_engine::<f64>(EXACT);
 }
 
 #[test]
-fn kernels_and_linearization_are_twins_in_single_precision() {
-    twins_agree::<f32>(DType::F32, SINGLE);
+fn the_kernels_agree_with_the_plain_engine_in_single_precision() {
+    kernels_agree_with_the_plain_engine::<f32>(SINGLE);
 }
 
 #[test]
 fn derivatives_in_the_inputs_are_adjoint_and_agree_with_differences() {
-    let (device, dtype) = (Device::flex(), DType::F64);
     for (seed, problem) in problems().into_iter().enumerate() {
         let (network, rows) = (&problem.network, problem.rows);
         let (features, outputs) = (network.inputs(), network.outputs());
-        let at = |x: &[f64]| Linearization::new(network, &problem.weights, tensor(x, rows, features, &device, dtype));
-        let linearization = at(&problem.inputs);
+        let linearization = Linearization::new(network, &problem.weights, &problem.inputs);
         let mut numbers = Numbers::new(40 + seed as u64);
         for _ in 0..3 {
             let (dx, cotangent) = (numbers.vector(rows * features), numbers.vector(rows * outputs));
-            let moved = flat2(linearization.jvp_input(tensor(&dx, rows, features, &device, dtype)));
-            let pulled = flat2(linearization.vjp_input(tensor(&cotangent, rows, outputs, &device, dtype)));
+            let (moved, pulled) = (linearization.jvp_input(&dx), linearization.vjp_input(&cotangent));
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             assert_close(problem.name, &[dot(&moved, &cotangent)], &[dot(&pulled, &dx)], EXACT);
             // No pre-activation lies within 1e-7 of a kink unless its weights are zero, so the differences are exact but
             // for rounding, 1e-16 of the outputs over the step.
             let h = 1e-7;
             let shifted = |h: f64| {
-                flat2(at(&problem.inputs.iter().zip(&dx).map(|(x, d)| x + h * d).collect::<Vec<_>>()).output())
+                let x: Vec<f64> = problem.inputs.iter().zip(&dx).map(|(x, d)| x + h * d).collect();
+                Linearization::new(network, &problem.weights, &x).output().to_vec()
             };
             let difference: Vec<f64> = shifted(h).iter().zip(shifted(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
-            let scale = crate::common::largest(&flat2(linearization.output())).max(1.0);
+            let scale = crate::common::largest(linearization.output()).max(1.0);
             for (a, b) in moved.iter().zip(&difference) {
                 assert!((a - b).abs() <= 1e-7 * scale, "{}: {a}, differences give {b}", problem.name);
             }

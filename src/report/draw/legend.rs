@@ -1,8 +1,9 @@
 //! Legends: rows of samples above the panels, where they cover no data.
 
 use super::{
+    letters::text_width,
     panel::LABEL,
-    style::{SeriesStyle, text_width},
+    style::SeriesStyle,
     svg::{Anchor, Rect, Stroke, Svg, Text},
 };
 
@@ -108,15 +109,15 @@ fn draw_entry(svg: &mut Svg, (left, middle): (f64, f64), entry: &Entry) {
         Sample::Line(stroke) => svg.line((left, middle), (right, middle), *stroke),
         Sample::Marker(style) => style.mark(svg, center, 3.6, true),
         Sample::Patch(fill) => {
-            let edge = Stroke::solid(super::style::FRAME, 0.6);
+            let edge = Stroke::solid(super::palette::FRAME, 0.6);
             svg.rect(Rect::new(left, middle - 6.0, 16.0, 12.0), fill, Some(edge));
         }
         Sample::Upright => {
-            let (x, stroke) = (center.0, Stroke::solid(super::style::MUTED, 1.2));
+            let (x, stroke) = (center.0, Stroke::solid(super::palette::MUTED, 1.2));
             svg.line((x, middle - 6.0), (x, middle + 6.0), stroke);
         }
         Sample::Filled | Sample::Open => {
-            let style = SeriesStyle { color: super::style::MUTED, dash: "", marker: super::style::Marker::Circle };
+            let style = SeriesStyle { color: super::palette::MUTED, dash: "", marker: super::marker::Marker::Circle };
             style.mark(svg, center, 3.4, matches!(entry.sample, Sample::Filled));
         }
     }

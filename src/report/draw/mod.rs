@@ -5,6 +5,9 @@
 
 pub mod axis;
 pub mod legend;
+pub mod letters;
+pub mod marker;
+pub mod palette;
 pub mod panel;
 pub mod png;
 pub mod style;

@@ -2,7 +2,8 @@
 
 use super::{
     axis::{Axis, Tick},
-    style::{FRAME, GRID, MUTED, PAPER, fitted, text_width},
+    letters::{fitted, text_width},
+    palette::{FRAME, GRID, MUTED, PAPER},
     svg::{Anchor, Rect, Stroke, Svg, Text},
 };
 

@@ -48,7 +48,7 @@ impl Renderer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::draw::style::text_width;
+    use crate::report::draw::letters::text_width;
 
     #[test]
     fn estimated_text_widths_match_the_font() {

@@ -1,6 +1,6 @@
 //! SVG primitives written to a string, with coordinates rounded to a hundredth of a pixel.
 
-use super::style::{FONT, INK, PAPER};
+use super::palette::{FONT, INK, PAPER};
 use std::fmt::Write;
 
 /// A rectangle in pixels, `y` downwards.

@@ -10,8 +10,8 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            palette::{INK, MUTED, OPTIMUM, REGRET},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{INK, MUTED, OPTIMUM, REGRET},
             svg::{Anchor, Rect, Stroke, Svg, Text},
         },
     },

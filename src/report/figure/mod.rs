@@ -155,7 +155,7 @@ pub fn of_run(run: &RunTables) -> Vec<Figure> {
 mod tests {
     use super::*;
     use crate::report::{
-        draw::style::ALL,
+        draw::palette::ALL,
         sample::{self, Kind},
     };
 

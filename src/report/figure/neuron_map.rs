@@ -4,8 +4,9 @@ use super::{Context, Figure, Series, WIDTH};
 use crate::{
     report::draw::{
         legend::{self, Entry, Sample},
+        letters::fitted,
+        palette::{DEAD, FRAME, MUTED, PAPER, UNSOLVED, ramp},
         panel::{LABEL, TICK},
-        style::{DEAD, FRAME, MUTED, PAPER, UNSOLVED, fitted, ramp},
         svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
     },
     study::{

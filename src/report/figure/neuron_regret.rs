@@ -8,8 +8,8 @@ use super::{
 use crate::{
     report::draw::{
         legend::{self, Entry, Sample},
+        palette::{BAND, MUTED},
         panel::{LABEL, Panel},
-        style::{BAND, MUTED},
         svg::{Anchor, Rect, Stroke, Svg, Text},
     },
     study::{

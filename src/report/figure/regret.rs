@@ -7,8 +7,9 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
+        letters::text_width,
+        palette::{BAND, FRAME, MUTED, STRIP},
         panel::{LABEL, Labels, Panel, TICK, cells},
-        style::{BAND, FRAME, MUTED, STRIP, text_width},
         svg::{Anchor, Rect, Stroke, Svg, Text},
     },
     study::{

@@ -5,8 +5,10 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
+        letters::fitted,
+        palette::{INK, ramp},
         panel::{LABEL, Labels, Panel, TICK, cells},
-        style::{INK, SeriesStyle, fitted, ramp},
+        style::SeriesStyle,
         svg::{Anchor, Rect, Svg, Text},
     },
     study::{

@@ -7,8 +7,9 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            letters::{fitted, text_width},
+            palette::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
             panel::{LABEL, TICK},
-            style::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED, fitted, text_width},
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
     },

@@ -6,8 +6,9 @@ use crate::{
     report::draw::{
         axis::Axis,
         legend::{self, Entry, Sample},
+        palette::MUTED,
         panel::{LABEL, Labels, Panel, cells},
-        style::{MUTED, SeriesStyle},
+        style::SeriesStyle,
         svg::{Anchor, Stroke, Svg, Text},
     },
     study::{

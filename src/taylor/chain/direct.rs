@@ -11,8 +11,8 @@ use crate::{
     },
     taylor::{
         Optimum,
-        quadratic::{Hessian, Quadratic},
         regret::{ClosedForm, RegretSettings},
+        solve::{Hessian, Quadratic},
         unit::Comparator,
         units::UnitRecord,
     },

@@ -11,9 +11,8 @@ use crate::kernels::{
     real::{axpy, convert, dot},
 };
 use crate::taylor::{
+    objective::{Direction, Objective, PrefixCursor, PrefixObjective},
     precondition::KroneckerFactors,
-    prefixes::PrefixObjective,
-    subspace::{Direction, Objective},
 };
 use rayon::prelude::*;
 
@@ -103,8 +102,7 @@ pub struct NeuronObjective<'a, T> {
     sample: &'a Sample<'a, T>,
     gradients: Gradients,
     preconditioner: &'a KroneckerFactors,
-    prefixes: &'a [usize],
-    current: usize,
+    cursor: PrefixCursor,
     /// The outputs at which the Hessian of the loss is taken.
     moved: Vec<f64>,
 }
@@ -114,9 +112,10 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         sample: &'a Sample<'a, T>,
         gradients: Gradients,
         preconditioner: &'a KroneckerFactors,
-        prefixes: &'a [usize],
+        prefixes: &[usize],
     ) -> Self {
-        Self { sample, gradients, preconditioner, prefixes, current: 0, moved: Vec::new() }
+        let cursor = PrefixCursor::new(prefixes, sample.batch);
+        Self { sample, gradients, preconditioner, cursor, moved: Vec::new() }
     }
 
     fn outputs(&self) -> usize {
@@ -170,15 +169,11 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         }
         (value, sum)
     }
-
-    fn scale(&self) -> f64 {
-        1.0 / (self.rounds() * self.sample.batch) as f64
-    }
 }
 
 impl<T: Real> PrefixObjective for NeuronObjective<'_, T> {
-    fn select(&mut self, index: usize) {
-        self.current = index;
+    fn cursor(&mut self) -> &mut PrefixCursor {
+        &mut self.cursor
     }
 }
 
@@ -192,11 +187,11 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
     }
 
     fn rounds(&self) -> usize {
-        self.prefixes[self.current]
+        self.cursor.rounds()
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
-        let scale = self.scale();
+        let scale = self.cursor.scale();
         let (value, gradient) = self.accumulate(0..self.rounds(), u, |round, shard, first, s| {
             let predicted: Vec<f64> = s.iter().zip(&self.gradients.start[first..]).map(|(s, f)| s + f).collect();
             self.sample.loss_of(round, shard, &predicted, scale, s)
@@ -213,8 +208,8 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         }
     }
 
-    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
-        let (scale, outputs) = (self.scale(), self.outputs());
+    fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+        let (scale, outputs) = (self.cursor.scale(), self.outputs());
         let image = |direction: &&[f32]| {
             let wide: Vec<f64> = convert(direction);
             let (_, image) = self.accumulate(from..self.rounds(), &wide, |_, _, first, s| {
@@ -227,7 +222,7 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         directions.iter().map(image).collect()
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
-        self.preconditioner.solve_row(shift, residual).into()
+    fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
+        self.preconditioner.solve_row(multiplier, residual).into()
     }
 }

@@ -26,11 +26,11 @@ use crate::{
     taylor::{
         Optimum,
         layer::closed_form,
+        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{KroneckerFactors, solve_blocks},
-        prefixes::{self, Effort, PrefixObjective, optima},
+        prefixes::{self, Effort, optima},
         regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
         room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
-        subspace::{Direction, Objective},
         unit::{Comparator, Scale, UnitId},
         units::UnitRecord,
         work::{Halted, Work},
@@ -53,23 +53,16 @@ struct PassObjective<'a, T> {
     sample: &'a KeptSample<'a, T>,
     moving: Moving,
     preconditioners: &'a [KroneckerFactors],
-    prefixes: &'a [usize],
-    current: usize,
+    cursor: PrefixCursor,
     /// The outputs at which the Hessian of the loss is taken.
     moved: Vec<f32>,
     /// The last point that was evaluated and the outputs there: curvature is asked for where the value has just been.
     last: Mutex<(Vec<f64>, Vec<f64>)>,
 }
 
-impl<T: Real> PassObjective<'_, T> {
-    fn scale(&self) -> f64 {
-        1.0 / (self.rounds() * self.sample.sample.batch) as f64
-    }
-}
-
 impl<T: Real> PrefixObjective for PassObjective<'_, T> {
-    fn select(&mut self, index: usize) {
-        self.current = index;
+    fn cursor(&mut self) -> &mut PrefixCursor {
+        &mut self.cursor
     }
 }
 
@@ -83,7 +76,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
     }
 
     fn rounds(&self) -> usize {
-        self.prefixes[self.current]
+        self.cursor.rounds()
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
@@ -99,29 +92,29 @@ impl<T: Real> Objective for PassObjective<'_, T> {
             return;
         }
         let known = self.last.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let current = known.0 == u && known.1.len() == self.prefixes[self.current] * self.sample.outputs_per_round();
+        let current = known.0 == u && known.1.len() == self.cursor.rounds() * self.sample.outputs_per_round();
         self.moved = match current {
             true => convert(&known.1),
             false => convert(&self.sample.expand(self.rounds(), &self.moving, u).outputs),
         };
     }
 
-    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+    fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
         let product = |direction: &&[f32]| {
-            self.sample.product(from..self.rounds(), &self.moving, direction, &self.moved, self.scale())
+            self.sample.product(from..self.rounds(), &self.moving, direction, &self.moved, self.cursor.scale())
         };
         directions.iter().map(product).collect()
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
+    fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
         let blocks = &self.sample.sample.network.blocks()[self.moving.blocks.clone()];
         if let [block] = blocks
             && self.moving.span != block.range()
         {
-            return self.preconditioners[self.moving.blocks.start].solve_row(shift, residual).into();
+            return self.preconditioners[self.moving.blocks.start].solve_row(multiplier, residual).into();
         }
         let blocks = self.preconditioners[self.moving.blocks.clone()].iter();
-        solve_blocks(blocks, residual, |block, r| block.solve(shift, r)).into()
+        solve_blocks(blocks, residual, |block, r| block.solve(multiplier, r)).into()
     }
 }
 
@@ -299,8 +292,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             sample: &self.kept,
             moving,
             preconditioners: &self.preconditioners,
-            prefixes: self.prefixes,
-            current: 0,
+            cursor: PrefixCursor::new(self.prefixes, self.kept.sample.batch),
             moved: Vec::new(),
             last: Mutex::default(),
         };

@@ -1,5 +1,8 @@
 //! The problems that the tests of the mathematics share, and slow, plain references for them.
 
+pub mod plain;
+
+use plain::Plain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{borrow::Cow, ops::Range};
@@ -10,7 +13,7 @@ use taylorscope::{
         real::convert,
     },
     loss::{Loss, Targets},
-    network::{Block, LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
+    network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     taylor::window::Window,
     train::{Examples, RoundEngine},
 };
@@ -456,35 +459,9 @@ impl Problem {
         (tape.slopes, tape.winners)
     }
 
-    /// The outputs `[rows, outputs]` in plain loops, from the definitions of the layers.
+    /// The outputs `[rows, outputs]` of the plain engine.
     pub fn plain_outputs(&self, weights: &[f64]) -> Vec<f64> {
-        let outputs = self.inputs.chunks(self.network.inputs()).flat_map(|x| {
-            let mut blocks = self.network.blocks().iter();
-            let mut x = match self.network.input() {
-                // [channels, positions] to [positions, channels], unless nothing but "flatten" looks at the image.
-                Shape::Image(image) if self.network.blocks()[0].convolution().is_some() => {
-                    let at = |i: usize| x[i % image.channels * image.positions() + i / image.channels];
-                    (0..x.len()).map(at).collect()
-                }
-                _ => x.to_vec(),
-            };
-            let mut block = None;
-            for layer in self.network.layers() {
-                x = match layer {
-                    LayerSpec::Dense { .. } | LayerSpec::Conv { .. } => {
-                        block = blocks.next();
-                        plain_map(block.expect("a block"), weights, &x)
-                    }
-                    LayerSpec::Rectifier(rectifier) => {
-                        x.iter().map(|a| if *a < 0.0 { rectifier.negative_slope() * a } else { *a }).collect()
-                    }
-                    LayerSpec::Pool { .. } => plain_pool(block.expect("a block"), &x),
-                    LayerSpec::Flatten => x,
-                };
-            }
-            x
-        });
-        outputs.collect()
+        Plain::new(&self.network, weights, &self.inputs).output()
     }
 
     /// The rows of the minibatch: all.
@@ -606,58 +583,6 @@ impl Problem {
     pub fn inputs_as<T: Real>(&self) -> Vec<T> {
         convert(&self.inputs)
     }
-}
-
-/// The pre-activations of a block on one datapoint.
-fn plain_map(block: &Block, weights: &[f64], x: &[f64]) -> Vec<f64> {
-    let row = |u: usize| &weights[block.neuron(u)];
-    let bias = |u: usize| if block.bias { row(u)[block.inputs] } else { 0.0 };
-    let Some(c) = block.convolution() else {
-        let neuron = |u| bias(u) + row(u).iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
-        return (0..block.units).map(neuron).collect();
-    };
-    let mut out = Vec::new();
-    for (y, z) in (0..c.output.height).flat_map(|y| (0..c.output.width).map(move |z| (y, z))) {
-        for u in 0..block.units {
-            let mut sum = bias(u);
-            for (i, j) in (0..c.kernel).flat_map(|i| (0..c.kernel).map(move |j| (i, j))) {
-                let (top, left) = (y * c.stride + i, z * c.stride + j);
-                if top < c.padding || left < c.padding {
-                    continue;
-                }
-                let (top, left) = (top - c.padding, left - c.padding);
-                if top >= c.input.height || left >= c.input.width {
-                    continue;
-                }
-                for channel in 0..c.input.channels {
-                    sum += row(u)[(i * c.kernel + j) * c.input.channels + channel]
-                        * x[(top * c.input.width + left) * c.input.channels + channel];
-                }
-            }
-            out.push(sum);
-        }
-    }
-    out
-}
-
-/// The pool behind a block on one datapoint.
-fn plain_pool(block: &Block, x: &[f64]) -> Vec<f64> {
-    let pool = block.pool.expect("a pool");
-    let mut out = Vec::new();
-    for (y, z) in (0..pool.output.height).flat_map(|y| (0..pool.output.width).map(move |z| (y, z))) {
-        for channel in 0..block.units {
-            let places = (0..pool.size).flat_map(|i| (0..pool.size).map(move |j| (i, j)));
-            let values: Vec<f64> = places
-                .map(|(i, j)| (y * pool.stride + i) * pool.input.width + z * pool.stride + j)
-                .map(|position| x[position * block.units + channel])
-                .collect();
-            out.push(match pool.pooling {
-                Pooling::Max => values.iter().copied().fold(f64::MIN, f64::max),
-                Pooling::Average => values.iter().sum::<f64>() / values.len() as f64,
-            });
-        }
-    }
-    out
 }
 
 /// `softmax f`.

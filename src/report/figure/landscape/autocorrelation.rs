@@ -6,8 +6,8 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            palette::{BLUE, INK, MUTED, ramp},
             panel::{Labels, Panel, TICK},
-            style::{BLUE, INK, MUTED, ramp},
             svg::{Anchor, Rect, Stroke, Svg, Text},
         },
         figure::{Figure, WIDTH},

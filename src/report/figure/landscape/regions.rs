@@ -4,15 +4,17 @@ use crate::{
     report::{
         draw::{
             axis::Axis,
+            marker::Marker,
+            palette::{FRAME, INK, MUTED, PAPER, ramp},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{FRAME, INK, MUTED, Marker, PAPER, SeriesStyle, ramp},
+            style::SeriesStyle,
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
     study::{
         landscape::{
-            LandscapeTables,
+            LandscapeTables, PlaneKind, What,
             rows::{PlaneSummary, RegionRow},
         },
         numbers::{count, significant},
@@ -35,9 +37,9 @@ type Quantity = fn(&RegionRow) -> f64;
 /// Draws the regions twice: by slope and by loss.
 pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
     let summary = &tables.summary;
-    let points = match summary.along.strip_prefix("plane layer") {
-        Some(_) => "the weights as they are".to_owned(),
-        None => {
+    let points = match summary.along {
+        What::Plane(PlaneKind::Layer(_)) => "the weights as they are".to_owned(),
+        _ => {
             let rows: Vec<String> = summary.datapoints.iter().map(ToString::to_string).collect();
             format!("rows {} of the data", rows.join(", "))
         }

@@ -6,15 +6,17 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            marker::Marker,
+            palette::{BLUE, FRAME, GREEN, INK, MUTED, PAPER, VERMILION},
             panel::{LABEL, Labels, Panel, TICK},
-            style::{BLUE, FRAME, GREEN, INK, MUTED, Marker, PAPER, SeriesStyle, VERMILION},
+            style::SeriesStyle,
             svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
     study::{
         landscape::{
-            LandscapeTables,
+            Along, LandscapeTables, What,
             rows::{PieceRow, SegmentSummary, StepRow},
         },
         numbers::{count, counted, number},
@@ -43,7 +45,7 @@ struct Shown {
 impl Shown {
     fn of(tables: &LandscapeTables, segment: &SegmentSummary) -> Shown {
         let summary = &tables.summary;
-        let along_input = summary.along == "input";
+        let along_input = summary.along == What::Segment(Along::Input);
         let ends = |row: &PieceRow| -> ([End; 2], [End; 2]) {
             if along_input {
                 let tangent = |t: f64| (t, summary.start + t * segment.start_slope, segment.start_slope);
@@ -88,8 +90,8 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
     if by_layer.values().any(|kinks| *kinks as f64 * TICK_ROOM > WIDTH - LEFT - RIGHT) {
         notes.push("Rows with too many kinks for ticks show their density: the darker, the more kinks.".into());
     }
-    let what = match (summary.along.as_str(), summary.datapoints.len()) {
-        ("input", _) => format!("output {} of the network between two datapoints", summary.output),
+    let what = match (summary.along, summary.datapoints.len()) {
+        (What::Segment(Along::Input), _) => format!("output {} of the network between two datapoints", summary.output),
         (_, 1) => format!("the loss of datapoint {}", summary.datapoints[0]),
         (_, n) => format!("the mean loss of {}", counted(n, "datapoint")),
     };

@@ -5,8 +5,9 @@ use crate::{
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
+            palette::{FRAME, MUTED},
             panel::{Labels, Panel},
-            style::{FRAME, MUTED, SeriesStyle},
+            style::SeriesStyle,
             svg::{Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},

@@ -7,14 +7,16 @@
 //! begin with a dot are passed over; other files that are not read are counted in the dataset's notes, and so are images with an EXIF
 //! orientation, which is not applied.
 
+mod listing;
+
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::listing::{HELD_OUT, IN_FOLDERS, Labelled, Listing, list};
 use super::picture::{Header, PictureError, decode, read_header};
 use super::{DataError, Dataset, Split};
+use listing::{HELD_OUT, IN_FOLDERS, Labelled, Listing, list};
 
 /// What the names of such datasets begin with; the folder follows.
 pub const PREFIX: &str = "images:";

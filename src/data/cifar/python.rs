@@ -6,8 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::cifar::{CLASS_NAMES, CifarError, Fault, PIXELS};
-use super::pickle::{self, Array, Id, Pickle};
+use super::super::at::InFile;
+use super::super::pickle::{self, Array, Id, Pickle};
+use super::{CLASS_NAMES, CifarError, Fault, PIXELS};
 
 /// The file beside the batches that names the classes. It may be absent.
 pub(super) const NAMES_FILE: &str = "batches.meta";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::images::ImagesError;
-use super::{DataError, Minibatches};
+use super::super::{DataError, Minibatches};
+use super::ImagesError;
 
 /// The endings of files that are read.
 const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];

@@ -1,9 +1,11 @@
 //! CIFAR-10: 50,000 + 10,000 colour images of 32x32 pixels in ten classes, by A. Krizhevsky, "Learning multiple layers
-//! of features from tiny images" (2009), in its binary version. The Python version is read by `cifar_python`.
+//! of features from tiny images" (2009), in its binary version. The Python version is read by `python`.
 //!
 //! The binary version is five files of training records and one of test records, 10,000 each. A record is one byte for
 //! the label and 3,072 for the pixels: all red ones, row by row, then the green, then the blue. See
 //! <https://www.cs.toronto.edu/~kriz/cifar.html>.
+
+pub(crate) mod python;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,22 +13,24 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::at::{At, InFile};
 use super::checksum::Checksum;
-use super::fetch::{Remote, RemoteFile};
-use super::folders::{self, Version};
+use super::folders;
+use super::layout::Version;
 use super::pickle::PickleFault;
-use super::{DataError, Dataset, Split, cifar_python};
+use super::remote::{Remote, RemoteFile};
+use super::{DataError, Dataset, Split};
 
 /// `[channels, height, width]`.
 const IMAGE: [usize; 3] = [3, 32, 32];
-pub(super) const PIXELS: usize = IMAGE[0] * IMAGE[1] * IMAGE[2];
+const PIXELS: usize = IMAGE[0] * IMAGE[1] * IMAGE[2];
 /// The label and the pixels.
 pub(crate) const RECORD: usize = 1 + PIXELS;
 /// Records in a file as published.
 const RECORDS: usize = 10_000;
 
 /// The classes in the order of their labels.
-pub(super) const CLASS_NAMES: [&str; 10] =
+const CLASS_NAMES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// The file beside the records that names the classes, one a line. It may be absent.
@@ -67,14 +71,7 @@ pub(super) const CIFAR10: Remote = Remote {
 };
 
 /// A CIFAR-10 file in the wrong form, and where.
-#[derive(Debug, Error)]
-#[error("{}: {fault}", .path.display())]
-pub struct CifarError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
+pub type CifarError = At<Fault>;
 
 /// What is wrong with a CIFAR-10 file.
 #[derive(Debug, Error)]
@@ -150,12 +147,6 @@ fn only(keys: &[String]) -> String {
     }
 }
 
-impl Fault {
-    pub(super) fn at(self, path: &Path) -> CifarError {
-        CifarError { path: path.to_owned(), fault: self }
-    }
-}
-
 /// Loads the dataset from the folder that has its files.
 pub(super) fn load(dir: Option<&Path>) -> Result<Dataset, DataError> {
     load_records(dir, RECORDS)
@@ -169,7 +160,7 @@ fn load_records(dir: Option<&Path>, records: usize) -> Result<Dataset, DataError
     let names = |file: &str| Some(test.with_file_name(file)).filter(|path| path.is_file());
     let class_names = match version {
         Version::Published => names(NAMES_FILE).map(|path| read_names(&path)),
-        Version::Other => names(cifar_python::NAMES_FILE).map(|path| cifar_python::read_names(&path)),
+        Version::Other => names(python::NAMES_FILE).map(|path| python::read_names(&path)),
     };
     let split = |files: &[PathBuf]| {
         let mut inputs = Vec::with_capacity(files.len() * records * PIXELS);
@@ -177,7 +168,7 @@ fn load_records(dir: Option<&Path>, records: usize) -> Result<Dataset, DataError
         for file in files {
             match version {
                 Version::Published => read_batch(file, records, &mut inputs, &mut labels),
-                Version::Other => cifar_python::read_batch(file, &mut inputs, &mut labels),
+                Version::Other => python::read_batch(file, &mut inputs, &mut labels),
             }
             .map_err(malformed)?;
         }
