@@ -13,7 +13,7 @@ use std::path::Path;
 /// The file that says what the folder holds.
 pub(super) const SUMMARY: &str = "landscape.json";
 
-/// What was found, in a folder that is nobody else's until this is dropped.
+/// What was found, in a folder that no other process gets until this is dropped.
 #[derive(Debug)]
 pub struct Landscape {
     pub summary: LandscapeSummary,
