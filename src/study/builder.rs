@@ -2,7 +2,10 @@
 
 use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
-    tables::{RoundRow, Scale, TableError, columns, write_rows},
+    error::StudyError,
+    tables::{RoundRow, Scale, columns, write_rows},
+    task::PreparedRun,
+    write,
 };
 use crate::{
     activation::probe_rows,
@@ -12,11 +15,11 @@ use crate::{
     network::{Network, he_uniform},
     optim::{Optimizer, OptimizerConfig, OptimizerError},
     taylor::{BoundRates, RegretSettings, Work, units::Displacements},
-    train::{Ending, Examples, Observer, Training, train},
+    train::{Ending, Examples, Observer},
 };
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -116,10 +119,8 @@ pub enum BuilderError {
     Minibatch(#[from] MinibatchError),
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),
-    #[error("cannot make the folder {path}: {source}; {}", crate::files::remedy(source))]
-    Folder { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Table(#[from] TableError),
+    Write(#[from] StudyError),
 }
 
 impl<'a, T: Real> Study<'a, T> {
@@ -229,7 +230,7 @@ impl<'a, T: Real> Study<'a, T> {
         for entrant in &entrants {
             let run = self.run_one(entrant, &minibatches, &mut observers)?;
             if let Some(out) = &self.out {
-                write(&out.join(&run.name), &run)?;
+                write_run(&out.join(&run.name), &run)?;
             }
             runs.push(run);
         }
@@ -321,28 +322,23 @@ impl<'a, T: Real> Study<'a, T> {
         observers: &mut [&mut dyn Observer<T>],
         mut told: impl FnMut(usize, usize, f64),
     ) -> Result<(Ending, Vec<T>), BuilderError> {
-        let (network, loss, examples, epochs) = (self.network, self.loss, self.examples, self.epochs);
-        let mut optimizer = (entrant.make)(network, minibatches.rounds_per_epoch() * epochs)?;
-        let mut weights: Vec<T> = he_uniform(network, self.seed);
-        let training = Training { network, loss, examples, minibatches, epochs };
+        let Self { network, loss, examples, epochs, .. } = *self;
+        let optimizer = (entrant.make)(network, minibatches.rounds_per_epoch() * epochs)?;
+        let (weights, minibatches) = (he_uniform(network, self.seed), *minibatches);
+        let mut run = PreparedRun { network, loss, examples, minibatches, epochs, weights, optimizer };
         let each_round = |round: usize, epoch: usize, loss: f64| {
             told(round, epoch, loss);
             ControlFlow::Continue(())
         };
-        let (ending, _) =
-            train(&training, &mut *optimizer, &mut weights, observers, each_round, |_, _| ControlFlow::Continue(()));
-        Ok((ending, weights))
+        let (ending, _) = run.train(observers, each_round, |_, _| ControlFlow::Continue(()));
+        Ok((ending, run.weights))
     }
 }
 
-fn write<T>(folder: &Path, run: &StudyRun<T>) -> Result<(), BuilderError> {
-    fs::create_dir_all(folder).map_err(|source| BuilderError::Folder { path: folder.to_owned(), source })?;
+fn write_run<T>(folder: &Path, run: &StudyRun<T>) -> Result<(), StudyError> {
+    fs::create_dir_all(folder).map_err(|source| StudyError::Write { path: folder.to_owned(), source })?;
     write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &run.losses)?;
-    write_rows(&folder.join("regret.csv"), columns::REGRET, &run.tables.regret)?;
-    write_rows(&folder.join("units.csv"), columns::UNITS, &run.tables.units)?;
-    write_rows(&folder.join("novelty.csv"), columns::NOVELTY, &run.tables.novelty)?;
-    write_rows(&folder.join("neurons.csv"), columns::NEURONS, &run.tables.neurons)?;
-    Ok(())
+    write::analysis(folder, &run.tables)
 }
 
 #[cfg(test)]
@@ -352,12 +348,7 @@ mod tests {
 
     use crate::{
         network::{LayerSpec, Rectifier},
-        study::{
-            experiment::parse,
-            keeper::Interval,
-            lock::Destination,
-            run::{RunOptions, run},
-        },
+        study::{experiment::parse, folder::Destination, keeper::Interval, options::RunOptions, run::run},
     };
 
     #[derive(Clone)]
