@@ -7,7 +7,7 @@ use super::{
     Optimum,
     chain::{direct, output},
     objective::{Direction, Objective, PrefixCursor, PrefixObjective},
-    preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
+    precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
     prefixes::{self, Effort},
     regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
     unit::{Comparator, UnitId},
@@ -153,8 +153,9 @@ impl<'a> TaylorObjective<'a> {
         (value, gradient)
     }
 
-    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = &KroneckerFactors> {
-        blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()))
+    /// The lengths and preconditioners of some blocks.
+    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = (usize, &BlockPreconditioner)> {
+        blocks.map(|l| self.windows.preconditioners.of(l, self.rounds())).map(|block| (block.len(), block))
     }
 }
 
@@ -236,10 +237,9 @@ impl Objective for TaylorObjective<'_> {
         }
         // The output block is known exactly: the others move it along with them, and what is left to itself goes first.
         let hidden = self.blocks.start..last;
-        let output = self.windows.preconditioners.factors(last, self.rounds());
+        let output = self.windows.preconditioners.of(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
-        let moved =
-            solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(multiplier, r));
+        let moved = solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_schur(multiplier, r));
         let alone = output.solve(multiplier, outer);
         if dot(&alone, outer) > dot(&moved, inner) {
             return vec![0.0; inner.len()].into_iter().chain(alone).collect::<Vec<_>>().into();
