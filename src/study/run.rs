@@ -142,7 +142,7 @@ pub enum StudyError {
     #[error("{path} holds no experiment that could be continued ({source}); choose another folder with --out")]
     Unreadable { path: PathBuf, source: Box<ExperimentError> },
     #[error(
-        "{path} holds a run that was to take the place of the one beside it: {differences}; repeat what it was begun with, or remove \
+        "{path} holds a run that was to take the place of the one next to it: {differences}; repeat what it was begun with, or remove \
          that folder"
     )]
     Unfinished { path: PathBuf, differences: String },

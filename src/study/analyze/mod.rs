@@ -83,7 +83,7 @@ pub enum AnalyzeError {
     InTrace { path: PathBuf, source: Box<TraceError> },
     #[error("{path} has changed since it was checked; begin again when it is complete")]
     Changed { path: PathBuf },
-    #[error("{path} is no trace: {reason}")]
+    #[error("{path} is not a trace: {reason}")]
     NoTrace { path: PathBuf, reason: String },
     #[error("{path} is named twice")]
     Twice { path: PathBuf },
