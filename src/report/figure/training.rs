@@ -6,7 +6,7 @@ use crate::{
         axis::Axis,
         legend::{self, Entry, Sample},
         panel::{Labels, Panel},
-        svg::{Rect, Svg},
+        svg::{Drawing, Rect, Svg},
     },
     study::{
         numbers::{count, number},
@@ -104,7 +104,7 @@ fn loss_axis(series: &[Series], notes: &mut Vec<String>) -> (Axis, f64) {
 /// Height of the panel of rounds.
 const HEIGHT: f64 = 260.0;
 
-fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String {
+fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing {
     let mut entries = series_entries(series);
     let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
     if with_epochs {

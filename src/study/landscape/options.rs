@@ -4,7 +4,7 @@ use super::{
     LandscapeError, Subject,
     what::{Along, PlaneKind},
 };
-use crate::study::lock::Destination;
+use crate::study::folder::Destination;
 use std::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
