@@ -242,13 +242,15 @@ mod text {
         (2..rest.len().min(6)).find(is_one).map_or(0, |end| end + 1)
     }
 
-    /// The items behind `#[cfg(test)]`, attribute included.
+    /// The items behind `#[cfg(test)]` and `#[cfg(all(test, ...))]`, attribute included.
     pub fn test_items(code: &str) -> Vec<Range<usize>> {
-        let mut items = Vec::new();
-        let mut at = 0;
-        while let Some(begin) = code[at..].find("#[cfg(test)]").map(|found| at + found) {
-            at = end_of_item(code, begin);
-            items.push(begin..at);
+        let mut items: Vec<Range<usize>> = Vec::new();
+        for (begin, _) in code.match_indices("#[cfg(") {
+            let is_inside = items.last().is_some_and(|item| item.contains(&begin));
+            let condition = &code[begin..];
+            if !is_inside && ["#[cfg(test)", "#[cfg(all(test,"].iter().any(|test| condition.starts_with(test)) {
+                items.push(begin..end_of_item(code, begin));
+            }
         }
         items
     }
