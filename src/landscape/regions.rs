@@ -63,7 +63,7 @@ impl Region {
 /// A plane on which the network is not piecewise linear.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
-    #[error("the weights of several layers move, so the regions are no polygons; choose directions within one layer")]
+    #[error("the weights of several layers move, so the regions are not polygons; choose directions within one layer")]
     SeveralLayers,
     #[error("there are more than {most} regions; choose a smaller range")]
     TooMany { most: usize },

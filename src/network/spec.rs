@@ -144,7 +144,7 @@ pub enum NetworkError {
     NoDenseLayer,
     #[error("the network has no inputs; the dataset gives the input size")]
     NoInputs,
-    #[error("the input shape {sizes:?} is none: write [features] or [channels, height, width], each at least 1")]
+    #[error("{sizes:?} is not a valid input shape: write [features] or [channels, height, width], each at least 1")]
     InputShape { sizes: Vec<usize> },
     #[error(
         "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer or a convolution, one at most"
