@@ -347,7 +347,8 @@ mod tests {
         let output = graph.layers(graph.data(), &layers).unwrap();
         let (network, list) = (graph.finish(output).unwrap(), Network::new(IMAGE, &layers).unwrap());
         assert_eq!((network.blocks(), network.nodes()), (list.blocks(), list.nodes()));
-        assert!(!network.is_dense_chain() && network.layers().is_empty());
+        assert!(network.is_chain() && !network.is_dense_chain());
+        assert!(network.list("a trace").unwrap_err().to_string().contains("a trace") && list.list("a trace").is_ok());
     }
 
     #[test]

@@ -5,9 +5,7 @@ use super::{
     rows::{AutocorrelationRow, FunctionRow, GrowthRow, Origin, columns},
 };
 use crate::{
-    landscape::{
-        Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, propagation::KINK_BYTES, tent,
-    },
+    landscape::{Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, kink::KINK_BYTES, tent},
     network::{LayerSpec, Network, Rectifier, he_uniform},
     study::{error::StudyError, statistics::mean, tables::write_rows},
     train::Examples,
