@@ -11,6 +11,7 @@ pub mod mark;
 pub mod marker;
 pub mod palette;
 pub mod panel;
+pub mod place;
 pub mod png;
 mod raster;
 mod stroke;

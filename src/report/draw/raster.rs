@@ -2,7 +2,7 @@
 
 use super::{
     mark::{Color, Contour, HATCH, HATCH_GROUND, Paint},
-    svg::Rect,
+    place::Rect,
 };
 use std::f64::consts::FRAC_1_SQRT_2;
 
