@@ -346,7 +346,7 @@ mod tests {
     use super::*;
     use crate::{
         network::{LayerSpec, Rectifier},
-        study::{experiment::parse, folder::Destination, keeper::Interval, options::RunOptions, run::run},
+        study::{experiment::parse, folder::Destination, options::RunOptions, run::run},
     };
 
     #[derive(Clone)]
