@@ -5,13 +5,13 @@
 
 pub mod axis;
 pub mod font;
+mod geometry;
 pub mod legend;
 pub mod letters;
 pub mod mark;
 pub mod marker;
 pub mod palette;
 pub mod panel;
-pub mod place;
 pub mod png;
 mod raster;
 mod stroke;

@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
 };
 
-pub use super::place::{Anchor, Rect};
+pub use super::geometry::{Anchor, Rect};
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug)]

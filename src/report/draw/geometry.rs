@@ -1,4 +1,4 @@
-//! Where things are in a figure.
+//! Places and extents in pixels.
 
 /// A rectangle in pixels, `y` downwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
