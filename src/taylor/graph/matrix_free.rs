@@ -25,14 +25,15 @@ use crate::{
     network::Block,
     taylor::{
         Optimum,
-        layer::closed_form,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{KroneckerFactors, solve_blocks},
         prefixes::{self, Effort, optima},
-        regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
+        result::{UnitResult, unit_results},
         room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
+        settings::{ClosedForm, RegretSettings},
+        strategy::LayerStrategy,
+        tracker::UnitRecord,
         unit::{Comparator, Scale, UnitId},
-        units::UnitRecord,
         work::{Halted, Work},
     },
 };
@@ -245,7 +246,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Option<Self> {
         let (network, preconditioners) = (sample.network, preconditioners(&sample, stop)?);
         let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
-        let basis = basis_within(network, settings, left).min(whole_basis(settings));
+        let basis = basis_within(network, settings, left).min(whole_basis(settings.max_products));
         let memory = left.saturating_sub(basis_bytes(network, settings, basis));
         let kept = sample.keep_until(memory / 2, stop);
         (!kept.is_stopped()).then_some(Self { kept, preconditioners, prefixes, settings, memory, basis })
@@ -272,7 +273,9 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             Scale::Network => of(settings.max_products, ClosedForm::No),
             Scale::Layer => {
                 let layers = 0..blocks.len();
-                layers.map(|l| of(settings.max_products, closed_form(sample.network, sample.loss, l))).sum()
+                layers
+                    .map(|l| of(settings.max_products, LayerStrategy::of(sample.network, sample.loss, l).closed_form()))
+                    .sum()
             }
             Scale::Neuron => {
                 let neurons: usize = blocks.iter().map(|block| settings.selected(block.units).len()).sum();
@@ -320,7 +323,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
                         return results;
                     }
                     for neuron in neurons {
-                        let unit = UnitId { scale: Scale::Neuron, layer: Some(block.layer), neuron: Some(*neuron) };
+                        let unit = UnitId::neuron(block.layer, *neuron);
                         let record = &|n| record(unit, n);
                         let found = if let Some(gradients) = gradients.next() {
                             let mut objective =
@@ -350,11 +353,11 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Result<Vec<UnitResult>, Halted> {
         let (mut results, effort) = (Vec::new(), self.effort(work));
         for (l, block) in self.kept.sample.network.blocks().iter().enumerate() {
-            let unit = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
+            let unit = UnitId::layer(block.layer);
             let moving = Moving { blocks: l..l + 1, span: block.range() };
             let record = &|n| record(unit, n);
             // The same rows, whatever fits in memory.
-            let form = closed_form(self.kept.sample.network, self.kept.sample.loss, l);
+            let form = LayerStrategy::of(self.kept.sample.network, self.kept.sample.loss, l).closed_form();
             let search = || {
                 let found = self.by_passes(moving, form, effort, record);
                 unit_results(unit, block.range().len(), found, record)
@@ -371,7 +374,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         work: &mut Work,
     ) -> Result<Vec<UnitResult>, Halted> {
         let network = self.kept.sample.network;
-        let unit = UnitId { scale: Scale::Network, layer: None, neuron: None };
+        let unit = UnitId::NETWORK;
         let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
         let effort = self.effort(work);
         let record = &|n| record(unit, n);
