@@ -49,7 +49,7 @@ pub struct Arguments {
     lasting: Lasting,
 }
 
-/// More than this is no agreement.
+/// Losses that differ by more than this share do not agree in any sense.
 const MOST_TOLERANT: f64 = 0.5;
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -123,7 +123,7 @@ fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
     if let Some((_, sections)) = found {
         return Ok((sections, false));
     }
-    // Who names a window means it.
+    // A window that was named is not replaced by a sample.
     let names = |setting: &String| setting.trim_start().starts_with("regret.window");
     Ok((sections(None, &defaults, settings)?, !settings.iter().any(names)))
 }

@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Runs whose neurons' Taylor optima are measured, which takes longer than training
     #[arg(long, value_enum, default_value_t)]
     optima: OptimaOf,
-    /// Multiples of the tuned rates, beside 1 [default: 0.1,0.2,0.5,1.5,2]
+    /// Multiples of the tuned rates, besides 1 [default: 0.1,0.2,0.5,1.5,2]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = positive)]
     factors: Option<Vec<f64>>,
     /// Values of epsilon on the way from Adam to momentum [default: 1e-8,1e-5,1e-4,1e-3,1e-2,1e-1,1,100]

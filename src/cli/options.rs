@@ -58,7 +58,7 @@ pub struct Resume {
     pub resume: bool,
 }
 
-/// What commands share whose work lasts: they can be interrupted and continued.
+/// Options of commands whose work takes long, so that it can be interrupted and continued.
 #[derive(clap::Args)]
 pub struct Lasting {
     #[command(flatten)]

@@ -24,7 +24,7 @@ pub struct Arguments {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     for run in &arguments.runs {
         if !run.join("summary.json").exists() {
-            let reason = format!("{} is no run directory: it has no summary.json", run.display());
+            let reason = format!("{} is not a run directory: it has no summary.json", run.display());
             return Err(UsageError(reason).into());
         }
     }

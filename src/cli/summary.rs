@@ -5,8 +5,12 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    report::{ReportOutput, certified::Certified},
+    report::{
+        ReportOutput,
+        certified::{in_words, regret},
+    },
     study::{
+        enclosure::Enclosure,
         numbers::{counted, known, significant},
         results::{OptimizerTables, RunTables, Split},
         tables::{Comparator, OptimizerSummary, Scale},
@@ -131,8 +135,8 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             scales.push(split.scale);
             cells = [
                 format!("{} of {}", s.sampled_rounds.unwrap_or(rounds), s.rounds),
-                Certified::optimum(split.taylor_optimum, split.gap).text(),
-                Certified::regret(split.mean_loss, split.taylor_optimum, split.gap).text(),
+                in_words(Enclosure::certified(split.taylor_optimum, split.gap)),
+                in_words(regret(split.mean_loss, split.taylor_optimum, split.gap)),
             ];
         }
         let [analysed, optimum, regret] = cells;

@@ -125,6 +125,8 @@ impl Settings<'_> {
 /// One optimizer that experiments can name.
 pub struct Entry {
     pub name: &'static str,
+    /// The name as people write it.
+    pub title: &'static str,
     pub default_learning_rate: f64,
     /// Names, defaults and accepted ranges of its settings.
     pub settings: &'static [Setting],
@@ -144,9 +146,10 @@ const fn setting(name: &'static str, default: f64, range: (f64, f64)) -> Setting
 }
 
 macro_rules! entry {
-    ($name:literal, $rate:literal, $build:path, [$($setting:expr),*]) => {
+    ($name:literal, $title:literal, $rate:literal, $build:path, [$($setting:expr),*]) => {
         Entry {
             name: $name,
+            title: $title,
             default_learning_rate: $rate,
             settings: &[$($setting),*],
             single: |s| Box::new($build(s)),

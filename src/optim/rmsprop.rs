@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
     "rmsprop",
+    "RMSProp",
     0.01,
     RmsProp::new,
     [

@@ -1,7 +1,7 @@
 //! The summary of a run in sentences that compare, each as strong as the certificates allow.
 
 use super::{
-    certified::{Division, Order, at_least, at_most, percent_at_least, percent_at_most},
+    certified::{Division, Order, at_least, at_most, order, percent_at_least, percent_at_most},
     figure::{Context, Series},
 };
 use crate::study::{
@@ -119,7 +119,7 @@ fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<S
             ));
             continue;
         }
-        let (optimum, regret) = (mine.optimum.order(&their.optimum), mine.regret.order(&their.regret));
+        let (optimum, regret) = (order(mine.optimum, their.optimum), order(mine.regret, their.regret));
         let text = match (optimum, regret) {
             (Order::Open, Order::Open) => {
                 "neither Taylor optimum nor regret can be ranked: the certificates overlap".to_owned()

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     report::{
-        certified::Certified,
+        certified::{regret, share_in_words},
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
@@ -222,7 +222,7 @@ fn draw_panel(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches)
         true => "nothing certified".to_owned(),
         false => {
             let Part { loss, optimum, gap } = last.part;
-            format!("regret {}", Certified::regret(loss, optimum, gap).share(loss))
+            format!("regret {}", share_in_words(regret(loss, optimum, gap), loss))
         }
     };
     svg.label((frame.right() - 6.0, frame.y + 13.0), &text, Text::new(TICK, Anchor::End).colored(MUTED));

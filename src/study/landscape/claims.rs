@@ -201,7 +201,7 @@ mod tests {
         let kinks = of(&claims, "deeper-has-more-kinks");
         assert_eq!(kinks.verdict, Verdict::Supported, "{}", kinks.measured);
         assert!(kinks.measured.contains("width 16, 1 to 2 layers"), "{}", kinks.measured);
-        // Spreads as large as the means leave it open, and tables of before have none.
+        // Spreads as large as the means leave it open, and older tables have none.
         tables.growth.iter_mut().for_each(|row| row.deviation = row.deviation.map(|_| 40.0 * row.mean_kinks));
         assert_eq!(of(&evaluate(&tables), "deeper-has-more-kinks").verdict, Verdict::Undecided);
         tables.growth.iter_mut().for_each(|row| row.deviation = None);

@@ -24,7 +24,7 @@ const TABLES: [&str; 8] = [
 const PAGE: &str = "report.html";
 const FIGURES: &str = "figures";
 
-/// What was found, in a folder that is nobody else's until this is dropped.
+/// What was found, in a folder that no other process gets until this is dropped.
 #[derive(Debug)]
 pub struct Landscape {
     pub summary: LandscapeSummary,

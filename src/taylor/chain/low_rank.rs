@@ -11,7 +11,8 @@ use super::group::Group;
 use crate::{
     kernels::{View, dense::matrix, matmul},
     network::Block,
-    num::{Real, axpy, convert, dot, norm},
+    num::{Real, convert, dot, norm},
+    taylor::solve::orthogonalize,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -277,11 +278,7 @@ impl Basis<f64> {
             matmul(&mut rest, units, View::new(&along, count, known), self.view(), true);
         }
         for (vector, before) in rest.chunks_exact_mut(units).zip(vectors.chunks_exact(units)) {
-            for _ in 0..2 {
-                for other in self.rows[known * units..].chunks_exact(units) {
-                    axpy(-dot(other, vector), other, vector);
-                }
-            }
+            orthogonalize(self.rows[known * units..].chunks_exact(units), vector);
             let length = norm(vector);
             if length > NEW * norm(before) {
                 self.rows.extend(vector.iter().map(|v| v / length));

@@ -10,7 +10,7 @@ use crate::{
     taylor::{
         certificate::Optimum,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
-        precondition::{KroneckerFactors, Preconditioners, solve_blocks},
+        precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
         prefixes::{self, Effort},
         settings::{ClosedForm, RegretSettings},
         strategy::LayerStrategy,
@@ -95,8 +95,9 @@ impl<'a> TaylorObjective<'a> {
         (value, gradient)
     }
 
-    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = &KroneckerFactors> {
-        blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()))
+    /// The lengths and preconditioners of some blocks.
+    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = (usize, &BlockPreconditioner)> {
+        blocks.map(|l| self.windows.preconditioners.of(l, self.rounds())).map(|block| (block.len(), block))
     }
 }
 
@@ -183,10 +184,9 @@ impl TaylorObjective<'_> {
     /// itself goes first.
     fn output_eliminated(&self, multiplier: f64, residual: &[f64], last: usize) -> Direction {
         let hidden = self.blocks.start..last;
-        let output = self.windows.preconditioners.factors(last, self.rounds());
+        let output = self.windows.preconditioners.of(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
-        let moved =
-            solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(multiplier, r));
+        let moved = solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_schur(multiplier, r));
         let alone = output.solve(multiplier, outer);
         if dot(&alone, outer) > dot(&moved, inner) {
             return vec![0.0; inner.len()].into_iter().chain(alone).collect::<Vec<_>>().into();

@@ -4,20 +4,23 @@
 //! as for a unit of a dense layer.
 
 use super::sample::{KeptSample, Sample, Shard};
-use crate::kernels::{
-    Real,
-    conv::{Cotangents, Scratch, filter_gradients},
-    passes::output_jacobians,
-    real::{axpy, convert, dot},
-};
-use crate::taylor::{
-    objective::{Direction, Objective, PrefixCursor, PrefixObjective},
-    precondition::KroneckerFactors,
+use crate::{
+    kernels::{
+        conv::{Cotangents, Scratch, filter_gradients},
+        passes::output_jacobians,
+        vectorized,
+    },
+    num::{
+        Real, axpy, convert, dot,
+        pieces::{Cut, sum_in_pieces},
+    },
+    taylor::{
+        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+        precondition::KroneckerFactors,
+    },
 };
 use rayon::prelude::*;
-
-/// Pieces that sums over rows are split into; fixed, so that sums do not depend on the number of threads.
-const PIECES: usize = 16;
+use std::ops::Range;
 
 /// What one neuron's Taylor losses are made of.
 pub struct Gradients {
@@ -127,7 +130,7 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
     /// The slopes are `[lines of the shard]`, for `G u` of the shard.
     fn accumulate(
         &self,
-        rounds: std::ops::Range<usize>,
+        rounds: Range<usize>,
         u: &[f64],
         slopes: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
     ) -> (f64, Vec<f64>) {
@@ -135,39 +138,30 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         let size = self.sample.batch.div_ceil(shards.max(1));
         let shard_rows = |shard: usize| size.min(self.sample.batch - shard * size);
         let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
-        let partial: Vec<(f64, Vec<f64>)> = all
-            .par_chunks(all.len().div_ceil(PIECES).max(1))
-            .with_max_len(1)
-            .map(|piece| {
-                let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
-                for (round, shard) in piece {
-                    let first = (round * self.sample.batch + shard * size) * outputs;
-                    let count = shard_rows(*shard) * outputs;
-                    let g = &self.gradients.values[first * width..(first + count) * width];
-                    crate::kernels::vectorized(
-                        #[inline(always)]
-                        || {
-                            s.clear();
-                            s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
-                        },
-                    );
-                    value += slopes(*round, *shard, first, &mut s);
-                    crate::kernels::vectorized(
-                        #[inline(always)]
-                        || {
-                            g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
-                        },
-                    );
-                }
-                (value, sum)
-            })
-            .collect();
-        let (mut value, mut sum) = (0.0, vec![0.0; width]);
-        for (v, part) in partial {
-            value += v;
-            sum.iter_mut().zip(&part).for_each(|(a, b)| *a += b);
-        }
-        (value, sum)
+        let sum = sum_in_pieces(all.len(), Cut::VECTORS, |piece| {
+            let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
+            for (round, shard) in &all[piece] {
+                let first = (round * self.sample.batch + shard * size) * outputs;
+                let count = shard_rows(*shard) * outputs;
+                let g = &self.gradients.values[first * width..(first + count) * width];
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        s.clear();
+                        s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
+                    },
+                );
+                value += slopes(*round, *shard, first, &mut s);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
+                    },
+                );
+            }
+            (value, sum)
+        });
+        sum.unwrap_or_else(|| (0.0, vec![0.0; width]))
     }
 }
 

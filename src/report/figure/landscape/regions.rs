@@ -25,7 +25,7 @@ use std::fmt::Write;
 
 /// Steps of a colour ramp: each is one path of the file.
 const STEPS: usize = 40;
-/// More regions than this say nothing under the pointer, so that the page stays small.
+/// With more regions than this, they have no hover texts, so that the page stays small.
 const MOST_TITLES: usize = 1200;
 const SLOPE: (u8, u8, u8) = (213, 94, 0);
 const LOSS: (u8, u8, u8) = (0, 114, 178);

@@ -80,7 +80,7 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
         && farthest > 0.0
     {
         notes.push(format!(
-            "The rounds' weights lie beside the segment, up to {} of its unit away: their losses (diamonds) need not \
+            "The rounds' weights lie off the segment, up to {} of its unit away: their losses (diamonds) need not \
              lie on the curve. Those beyond the frame are cut; steps.csv has all.",
             number(farthest)
         ));
@@ -173,7 +173,7 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
         panel.curve(svg, &approximation, TAYLOR);
         for step in &steps {
             let title = format!(
-                "weights of round {}: loss {}, {} beside the segment",
+                "weights of round {}: loss {}, {} off the segment",
                 count(step.round as u64),
                 number(step.loss),
                 number(step.distance)
@@ -216,7 +216,7 @@ fn origin(svg: &mut Svg, panel: &Panel) {
     }
 }
 
-/// Writes the rounds beside their markers: all of them, or none where some have no room.
+/// Writes the rounds next to their markers: all of them, or none if some have no room.
 fn label_steps(svg: &mut Svg, panel: &Panel, steps: &[&StepRow]) {
     let frame = panel.frame;
     let all = steps.iter().map(|step| (*step, panel.at(step.at, step.loss)));
