@@ -13,6 +13,7 @@ use crate::{
     study::{
         analyze::{AnalyzeOptions, analyze, name_of},
         experiment::{RegretSection, Sections, Span, sections, source},
+        tables::RunStatus,
     },
     trace::agreement::TOLERANCE,
 };
@@ -90,7 +91,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let out = &analyzed.folder.path;
     let rendered = report::render(&[out], out)?;
     let object = summary::print(out, &analyzed.labels, &rendered, &mut progress)?;
-    Ok(Answer::new(Status::of(analyzed.summary.status == "complete"), object))
+    Ok(Answer::new(Status::of(analyzed.summary.status == RunStatus::Complete), object))
 }
 
 /// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the

@@ -22,7 +22,7 @@ use crate::{
             claims::{self, Finding, Findings},
             explore,
         },
-        trial::refuse_foreign,
+        folder::Purpose,
         tune::TuneOptions,
     },
 };
@@ -115,7 +115,7 @@ impl Study<'_> {
     pub fn run(mut self) -> anyhow::Result<(Status, Value)> {
         // Before the search of the rates, which takes long.
         if !self.overwrite {
-            refuse_foreign(self.out, "explore.csv")?;
+            Purpose::Exploration.refuse_others(self.out)?;
         }
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),

@@ -1,10 +1,7 @@
 //! Default folders of commands that continue when they are repeated, and which one to take while another process works in it.
 
 use super::output;
-use crate::study::{
-    StudyError,
-    lock::{Lock, numbered},
-};
+use crate::study::{StudyError, folder::numbered, lock::Lock};
 use std::path::{Path, PathBuf};
 
 /// How many folders are tried.

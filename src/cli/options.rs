@@ -1,7 +1,7 @@
 //! Flags that several commands have: the same name, text and meaning everywhere.
 
 use super::{UsageError, checkpoint::Checkpoint, memory::Memory};
-use crate::study::lock::Destination;
+use crate::study::folder::Destination;
 use clap::ValueHint;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal; elsewhere lines, and never a longer silence than [`SILENCE`].
 
 use super::{course::Course, output};
-use crate::study::Event;
+use crate::study::{Event, tables::RunStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
@@ -56,7 +56,8 @@ impl Progress {
     pub fn show(&self, event: Event) {
         // A failed optimizer is an error, which is reported even with `--quiet`.
         if let Event::Finished { summary } = event
-            && let Some(message) = summary.message.as_ref().filter(|_| summary.status == "failed" && output::is_quiet())
+            && let Some(message) =
+                summary.message.as_ref().filter(|_| summary.status == RunStatus::Failed && output::is_quiet())
         {
             output::complain(format!("{}: {message}", summary.label));
         }

@@ -5,7 +5,7 @@ use super::{
     answer::{Answer, Status},
     output, signals,
 };
-use crate::{report, study::lock::NewFolder};
+use crate::{report, study::folder::NewFolder};
 use clap::ValueHint;
 use serde_json::json;
 use std::path::{Path, PathBuf};

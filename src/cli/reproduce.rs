@@ -19,9 +19,9 @@ use crate::{
         claims::{Claim, Tally, evaluate},
         experiment::load,
         explore::{EPSILONS, FACTORS, Optima},
+        folder::{Destination, NewFolder},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, LandscapeTables, SegmentOptions, Subject, along, claims, growth},
-        lock::{Destination, NewFolder},
         results::RunTables,
     },
 };

@@ -5,6 +5,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
+    loss::Loss,
     report::{
         ReportOutput,
         certified::{in_words, regret},
@@ -153,7 +154,7 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             optimum,
             regret,
             format!("{}/{}", s.dead_neurons, s.hidden_neurons),
-            s.status.clone(),
+            s.status.to_string(),
         ]);
     }
     for label in not_begun(tables, planned) {
@@ -188,7 +189,7 @@ fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Opti
     if all < LONG {
         return None;
     }
-    let searched = tables.summary.loss == "cross_entropy"
+    let searched = tables.summary.loss == Loss::CrossEntropy
         && tables.optimizers.iter().any(|o| {
             o.units.iter().any(|row| row.scale == Scale::Neuron && row.comparator == Comparator::Unconstrained)
         });

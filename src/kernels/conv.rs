@@ -128,19 +128,8 @@ pub(super) fn fold<T: Real>(c: &Convolution, columns: &[T], rows: Range<usize>, 
 
 /// The filters without bias as `[P, units]`, which products of many positions read fastest.
 pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>) {
-    const SIDE: usize = 16;
-    let (units, width) = (block.units, block.width());
-    let weights = &weights[block.range()];
-    let out = at_least(out, units * block.inputs);
-    for j0 in (0..block.inputs).step_by(SIDE) {
-        for u0 in (0..units).step_by(SIDE) {
-            for j in j0..block.inputs.min(j0 + SIDE) {
-                for u in u0..units.min(u0 + SIDE) {
-                    out[j * units + u] = weights[u * width + j];
-                }
-            }
-        }
-    }
+    let filters = View::strided(&weights[block.range()], block.units, block.inputs, block.width());
+    filters.t().copy_to(at_least(out, block.units * block.inputs));
 }
 
 /// One term of an affine map: filters from a flat vector, applied to images.

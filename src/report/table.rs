@@ -182,7 +182,7 @@ pub fn finals(named: &[(String, &OptimizerTables)]) -> Table {
         .iter()
         .map(|(name, tables)| {
             let s = &tables.summary;
-            let mut row = vec![name.clone(), settings(s), s.status.clone(), count(s.rounds as u64)];
+            let mut row = vec![name.clone(), settings(s), s.status.to_string(), count(s.rounds as u64)];
             row.extend([s.mean_loss, last_third(tables), s.train_loss, s.test_loss].map(maybe));
             if with_accuracy {
                 row.extend([s.train_accuracy, s.test_accuracy].map(accuracy));

@@ -6,6 +6,7 @@
 //! - [`differences`]: how an experiment differs from that of a folder, and `continued`: a run that is asked for more; `further`: what
 //!   its training goes on from; `inputs`: checksums of what it reads; `paths`: where that lies; `state`: what
 //!   checkpoints have; [`labels`]: what its optimizers are called
+//! - [`builder`]: optimizers of your own, trained and measured in memory
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
 //! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open;
 //!   [`claims`]: what they say about the paper
@@ -19,14 +20,20 @@ pub mod allowance;
 pub mod analysis;
 pub mod analyze;
 pub mod budget;
+pub mod builder;
+mod campaign;
 pub mod claims;
+mod context;
 mod continued;
 mod course;
 pub mod differences;
 pub mod enclosure;
 pub mod environment;
+pub mod error;
+pub mod event;
 pub mod experiment;
 pub mod explore;
+pub mod folder;
 mod further;
 mod inputs;
 pub mod keeper;
@@ -34,15 +41,23 @@ pub mod labels;
 pub mod landscape;
 pub mod lock;
 pub mod numbers;
+pub mod options;
+mod outcome;
 mod paths;
+mod record;
 mod relay;
 pub mod results;
 pub mod run;
 mod state;
 pub mod statistics;
 pub mod tables;
+pub mod task;
+pub mod train_only;
 pub mod trial;
 pub mod tune;
+mod write;
 
+pub use error::StudyError;
+pub use event::Event;
 pub use experiment::{Experiment, ExperimentError};
-pub use run::{Event, RunOptions, StudyError};
+pub use options::RunOptions;

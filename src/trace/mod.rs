@@ -13,6 +13,7 @@ pub mod error;
 mod examples;
 pub mod manifest;
 pub mod motion;
+mod npy;
 pub mod read;
 pub mod replay;
 pub mod states;
@@ -37,6 +38,16 @@ pub enum TargetKind {
     Input,
     /// The labels of a classifier (or target values in a trace).
     Label,
+}
+
+impl TargetKind {
+    /// The word for it in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            TargetKind::Input => "input",
+            TargetKind::Label => "label",
+        }
+    }
 }
 
 /// `manifest.json`.

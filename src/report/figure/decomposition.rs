@@ -12,12 +12,12 @@ use crate::{
             legend::{self, Entry, Sample},
             palette::{INK, MUTED, OPTIMUM, REGRET},
             panel::{LABEL, Labels, Panel, TICK},
-            svg::{Anchor, Rect, Stroke, Svg, Text},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
         },
     },
     study::{
         numbers::{count, number},
-        tables::{RegretRow, Scale},
+        tables::{RegretRow, RunStatus, Scale},
     },
 };
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ fn ceiling<'a>(curves: impl Iterator<Item = &'a Vec<Point>>) -> Option<f64> {
     curves.filter_map(of).max_by(f64::total_cmp)
 }
 
-fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
+fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> Drawing {
     let columns = context.series.len();
     let width = WIDTH.max(80.0 + 150.0 * columns as f64);
     let data: Vec<Vec<Vec<Point>>> = rows
@@ -131,7 +131,7 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
     let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
     // A diverged optimizer must not flatten the others.
-    let failed = |column: &usize| context.series[*column].tables.summary.status == "failed";
+    let failed = |column: &usize| context.series[*column].tables.summary.status == RunStatus::Failed;
     let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
     let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
         .or_else(|| ceiling(data.iter().flatten()));
@@ -322,7 +322,7 @@ mod tests {
         Point { rounds, part: Part::new(loss, optimum, gap).unwrap() }
     }
 
-    fn drawn(points: &[Point]) -> String {
+    fn drawn(points: &[Point]) -> Drawing {
         let panel = Panel::new(Rect::new(0.0, 0.0, 100.0, 100.0), Axis::linear(0.0, 100.0), Axis::linear(0.0, 1.0));
         let mut svg = Svg::new("x", 100.0, 100.0);
         let hatches = Hatches::new(&mut svg);

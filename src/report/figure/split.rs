@@ -10,13 +10,13 @@ use crate::{
             letters::{fitted, text_width},
             palette::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
             panel::{LABEL, TICK},
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
     },
     study::{
         enclosure::Enclosure,
         numbers::{count, number},
-        tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
+        tables::{Comparator, FAR_COMPARATOR, RunStatus, Scale, UnitRow},
     },
 };
 
@@ -285,7 +285,7 @@ const SECOND: f64 = 7.0;
 const THIN: f64 = 7.0;
 const LINE: f64 = 16.0;
 
-fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<String, String> {
+fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<Drawing, String> {
     let parts =
         || rows.iter().flat_map(Row::parts).chain(layers.iter().flat_map(|l| l.parts.iter().flatten().copied()));
     if parts().next().is_none() {
@@ -296,7 +296,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     // A diverged optimizer must not flatten the others.
     let end = |part: Part| part.loss.max(part.optimum);
     let highest = parts().map(end).fold(0.0, f64::max);
-    let sound = rows.iter().filter(|row| row.series.tables.summary.status != "failed").flat_map(Row::parts);
+    let sound = rows.iter().filter(|row| row.series.tables.summary.status != RunStatus::Failed).flat_map(Row::parts);
     let sound = sound.map(end).fold(0.0, f64::max);
     let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
     // What is thinner than a pixel needs no legend.

@@ -14,7 +14,7 @@ use crate::{
         updates::target,
     },
     network::Network,
-    study::{StudyError, run::write_json, tables::write_rows},
+    study::{error::StudyError, tables::write_rows, write},
     train::Examples,
 };
 use std::path::Path;
@@ -64,7 +64,7 @@ pub fn along(
     if let Some(updates) = updates {
         write_rows(&out.join("updates.csv"), columns::UPDATES, &updates).map_err(StudyError::from)?;
     }
-    write_json(&out.join(SUMMARY), &summary)?;
+    write::json(&out.join(SUMMARY), &summary)?;
     Ok(Landscape { summary, folder })
 }
 

@@ -9,7 +9,7 @@ use crate::{
         Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, propagation::KINK_BYTES, tent,
     },
     network::{LayerSpec, Network, Rectifier, he_uniform},
-    study::{StudyError, results::mean, tables::write_rows},
+    study::{error::StudyError, statistics::mean, tables::write_rows},
     train::Examples,
 };
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! What is asked for.
 
 use super::{LandscapeError, Subject};
-use crate::study::lock::Destination;
+use crate::study::folder::Destination;
 use std::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},

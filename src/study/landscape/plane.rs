@@ -15,7 +15,7 @@ use crate::{
         regions::RegionError, updates::target,
     },
     loss::Loss,
-    study::{StudyError, run::write_json, tables::write_rows},
+    study::{error::StudyError, tables::write_rows, write},
     train::{Examples, RoundEngine},
 };
 use std::ops::Range;
@@ -124,7 +124,7 @@ pub fn plane(
     let summary = findings.summary(options)?;
     let folder = take(&options.out, options.overwrite, events)?;
     write_rows(&folder.path.join("regions.csv"), columns::REGIONS, &table).map_err(StudyError::from)?;
-    write_json(&folder.path.join(SUMMARY), &summary)?;
+    write::json(&folder.path.join(SUMMARY), &summary)?;
     Ok(Landscape { summary, folder })
 }
 
