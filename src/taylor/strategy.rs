@@ -21,7 +21,7 @@ impl LayerStrategy {
     /// That of the layer with the position `l` among those with weights.
     pub fn of(network: &Network, loss: Loss, l: usize) -> Self {
         let blocks = network.blocks();
-        if !loss.is_quadratic() || network.has_convolutions() {
+        if !loss.is_quadratic() || !network.is_dense_chain() {
             Self::Subspace
         } else if l + 1 == blocks.len() {
             Self::OutputLayer

@@ -6,11 +6,13 @@
 use super::window::{Window, WindowRound};
 use crate::{
     kernels::{
-        dense::{Factor, affine, append_inputs, curvature_factors},
+        dense::{affine, append_inputs},
+        factor::Factor,
         gram::{GramScratch, WeightedGram},
     },
     network::Network,
     num::dot,
+    passes::curvature_factors,
     taylor::{
         certificate::{Certificate, Comparison, Optimum, StopReason},
         result::UnitResult,
@@ -165,7 +167,7 @@ impl<'a> LayerProblem<'a> {
     fn append(&mut self, l: usize, round: &WindowRound<f64>) {
         let (network, outputs) = (self.window.network(), self.outputs);
         let block = &network.blocks()[l];
-        let input = round.tape.input(l, round.x);
+        let input = round.tape.input(block, round.x);
         append_inputs(block, input, &mut self.x);
         let moved: Vec<f64> = round.weights.iter().zip(self.window.initial()).map(|(w, s)| w - s).collect();
         let mut s0 = vec![0.0; round.tape.rows * block.units];
@@ -175,7 +177,7 @@ impl<'a> LayerProblem<'a> {
         }
         self.output.extend_from_slice(round.output);
         let top = Factor::Identity { scale: 1.0 };
-        curvature_factors(network, round.weights, round.tape, top, l, false, |at, factor| {
+        curvature_factors(&round.point(network), top, l, false, |at, factor| {
             if at != l {
                 return;
             }

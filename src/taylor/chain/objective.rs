@@ -171,7 +171,7 @@ impl Objective for TaylorObjective<'_> {
     }
 
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
-        let last = self.windows.exact.network().blocks().len() - 1;
+        let last = self.windows.exact.network().output_index();
         if self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1 {
             return self.output_eliminated(multiplier, residual, last);
         }

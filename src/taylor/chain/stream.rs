@@ -8,13 +8,14 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
         View,
-        dense::{affine, append_inputs, curvature_factors},
+        dense::{affine, append_inputs},
         gram::{GramScratch, WeightedGram},
         matmul,
     },
     loss::Loss,
     network::{Block, Network},
     num::{Real, convert_into},
+    passes::{Point, curvature_factors},
     taylor::{
         result::UnitResult,
         room::gathered_rows,
@@ -77,7 +78,7 @@ struct PartSums<T> {
 impl<T: Real> NeuronStream<T> {
     pub fn new(network: &Network, loss: Loss, settings: &RegretSettings, batch: usize) -> Self {
         assert!(loss.is_quadratic(), "the closed form needs a loss that is quadratic in the output");
-        let last = network.blocks().len() - 1;
+        let last = network.output_index();
         let layers = network.blocks().iter().enumerate().map(|(l, block)| {
             let selected = settings.selected(block.units);
             let planes = if l == last { 1 } else { selected.len() };
@@ -133,8 +134,8 @@ impl<T: Real> NeuronStream<T> {
             .map(|((l, block), layer)| {
                 // `s0 = <w^n - w^1, x>`
                 let mut s0 = vec![T::ZERO; rows * block.units];
-                affine(block, &moved, part.tape.input(l, &part.x), rows, &mut s0, false);
-                layer.part_sums(block.units, [&part.deltas[l], &curvature[l], &s0], batch)
+                affine(block, &moved, part.tape.input(block, &part.x), rows, &mut s0, false);
+                layer.part_sums(block.units, [part.delta(block), &curvature[l], &s0], batch)
             })
             .collect()
     }
@@ -145,7 +146,8 @@ impl<T: Real> NeuronStream<T> {
         let mut curvature: Vec<Vec<T>> = vec![Vec::new(); blocks.len()];
         let mut storage = Vec::new();
         let top = self.loss.hessian_factor(&part.tape.output, self.network.outputs(), &mut storage);
-        curvature_factors(&self.network, round.weights, &part.tape, top, 0, true, |l, factor| {
+        let at = Point { network: &self.network, weights: round.weights, x: &part.x, tape: &part.tape };
+        curvature_factors(&at, top, 0, true, |l, factor| {
             crate::kernels::vectorized(
                 #[inline(always)]
                 || factor.diagonal(rows, blocks[l].units, &mut curvature[l]),
@@ -315,7 +317,8 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
             round.parts.par_iter().with_max_len(1).map(|part| this.part_sums(round, part)).collect();
         for (part, sums) in round.parts.iter().zip(parts) {
             for ((l, layer), sums) in self.layers.iter_mut().enumerate().zip(sums) {
-                append_inputs(&self.network.blocks()[l], part.tape.input(l, &part.x), &mut layer.x);
+                let block = &self.network.blocks()[l];
+                append_inputs(block, part.tape.input(block, &part.x), &mut layer.x);
                 layer.q.extend_from_slice(&sums.q);
                 layer.e.extend_from_slice(&sums.e);
                 layer.constant.iter_mut().zip(&sums.constant).for_each(|(all, part)| *all += part);
