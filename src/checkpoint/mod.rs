@@ -36,7 +36,7 @@ pub enum CheckpointError {
     Newer { path: PathBuf, found: String },
     #[error("{path} is of another {what}; remove it to begin its optimizer anew")]
     Other { path: PathBuf, what: String },
-    #[error("{path} is no usable checkpoint: {reason}; remove it to begin its optimizer anew")]
+    #[error("{path} is not a usable checkpoint: {reason}; remove it to begin its optimizer anew")]
     Malformed { path: PathBuf, reason: String },
 }
 
@@ -120,7 +120,7 @@ impl Saved {
     }
 }
 
-/// Reads a state. Whether there was one: a file that does not exist is no error.
+/// Reads a state. Whether there was one: a file that does not exist is not an error.
 pub fn load(path: &Path, identity: &Identity, state: &mut dyn Persist) -> Result<bool, CheckpointError> {
     let saved = Saved::open(path)?;
     saved.as_ref().map_or(Ok(()), |saved| saved.restore(identity, state))?;

@@ -206,7 +206,7 @@ impl<T: Real> Cotangents<'_, T> {
     /// Line `image` of all datapoints' lines, pulled back to the pre-activations: `delta: [positions, units]`.
     pub(super) fn pull(&self, block: &Block, image: usize, delta: &mut [T]) {
         let cotangent = &self.values[image * block.features_out()..][..block.features_out()];
-        pull(block, self.gate.row(image / self.lines, block), cotangent, delta);
+        pull(&block.activation(), self.gate.row(image / self.lines, block), cotangent, delta);
     }
 }
 
@@ -479,12 +479,11 @@ mod tests {
             let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
             let c = block.convolution().unwrap();
             let x = numbers(rows * c.input.len(), 0.7);
-            let mut tape = crate::kernels::passes::Tape::default();
-            crate::kernels::passes::forward(&network, &weights, &x, rows, &mut tape);
-            assert!(winners::sparse(block, &tape.gate(0)).is_some(), "{size} {stride}");
+            let tape = crate::passes::Tape::record(&network, &weights, &x, rows);
+            assert!(winners::sparse(block, &tape.gate(block)).is_some(), "{size} {stride}");
             for lines in [1, 3] {
                 let values = numbers(rows * lines * block.features_out(), 0.2);
-                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
                 let run = |sparse: bool| {
                     let mut gradient = vec![0.5; block.range().len()];
                     let mut below = vec![0.0; rows * lines * block.features_in()];

@@ -276,7 +276,7 @@ impl<T: Real> Analysis<T> {
             }
         };
         let batch = self.settings.batch;
-        let dense = !self.network.has_convolutions();
+        let dense = self.network.is_dense_chain();
         let kept: usize = self.window.states.iter().map(|state| size_of_val(&state[..])).sum();
         let whole = whole_window_bytes(&self.network, self.loss, settings, (rounds, batch), examples.inputs.len());
         let fits = dense && whole.saturating_add(kept) <= self.settings.memory;

@@ -3,12 +3,10 @@
 //! What the rounds of a group share takes one large matrix product instead of one per round.
 
 use crate::{
-    kernels::{
-        columns::Columns,
-        passes::{Tape, forward},
-    },
+    kernels::columns::Columns,
     network::{Block, Network},
     num::{Real, convert},
+    passes::{Passes, Tape},
     train::Examples,
 };
 use std::{borrow::Cow, ops::Range};
@@ -65,10 +63,10 @@ impl<C: Real> Group<C> {
         all.output.reserve_exact(range.len() * batch * network.outputs());
         let mut group = Self { first: range.start, rounds: range.len(), x: Vec::new(), columns: Vec::new(), tape: all };
         group.x.reserve_exact(range.len() * batch * examples.features);
-        let (mut x, mut tape) = (Vec::new(), Tape::default());
+        let (mut x, mut tape, mut passes) = (Vec::new(), Tape::default(), Passes::new());
         for index in range {
             examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
-            forward(network, &states[index], &x, batch, &mut tape);
+            passes.forward(network, &states[index], &x, batch, &mut tape, |_, _, _| ());
             group.append(&x, &tape);
         }
         group
@@ -104,7 +102,8 @@ impl<C: Real> Group<C> {
 
     /// The inputs of block `l` in some of the rounds, `[rows, inputs of the block]`; for the first block only if they are not kept by columns.
     pub(super) fn inputs(&self, l: usize, rounds: Range<usize>) -> &[C] {
-        part(self.tape.input(l, &self.x), rounds, self.rounds)
+        let inputs = if l == 0 { &self.x } else { &self.tape.hidden[l - 1] };
+        part(inputs, rounds, self.rounds)
     }
 
     /// The slopes of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.

@@ -25,7 +25,7 @@ pub(crate) fn optima(
     record: &dyn Fn(usize) -> UnitRecord,
     tick: &dyn Fn(usize),
 ) -> Option<Vec<(Comparator, usize, Optimum)>> {
-    let l = window.network().blocks().len() - 1;
+    let l = window.network().output_index();
     let block = &window.network().blocks()[l];
     let (outputs, width) = (block.units, block.width());
     let terms = window.linear_terms(prefixes, l..l + 1);
