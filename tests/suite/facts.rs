@@ -27,14 +27,12 @@ fn the_value_at_the_weights_is_the_loss() {
         assert_close(problem.name, &[loss], &[problem.plain_loss(&outputs)], EXACT);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let taylor = problem.taylor_loss(&problem.weights, &unit, part(&problem.weights, &unit));
             assert_close(&what, &[taylor], &[loss], EXACT);
-            if !problem.network.is_dense_chain() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             // A window knows layers and the network; a neuron is a part of its layer.
             let width = problem.network.blocks()[unit.blocks.clone()].iter().map(|b| b.range().len()).sum();
             let (value, _, predicted) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
@@ -52,7 +50,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
         let slopes = problem.plain_slopes(&outputs);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let forward_mode: Vec<f64> = problem
@@ -61,9 +59,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
                 .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
                 .collect();
             assert_close(&what, &forward_mode, part(&backprop, &unit), EXACT);
-            if !problem.network.is_dense_chain() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             let base = problem.network.blocks()[unit.blocks.start].offset;
             let width = problem.network.blocks()[unit.blocks.end - 1].range().end - base;
             let (_, gradient, _) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);

@@ -69,6 +69,9 @@ pub struct Window<'a, C: Real> {
 
 impl<'a, C: Real> Window<'a, C> {
     /// Linearizes the rounds with weights `states` and minibatches `rows: [N * batch]`.
+    ///
+    /// # Panics
+    /// If the network is not a chain of dense layers, or there is not a minibatch for every state.
     pub fn new(
         network: &'a Network,
         loss: Loss,
@@ -77,6 +80,7 @@ impl<'a, C: Real> Window<'a, C> {
         states: Cow<'a, [Vec<C>]>,
         rows: &'a [u32],
     ) -> Self {
+        assert!(network.is_dense_chain(), "other networks go by passes, see `taylor::graph`");
         assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
         let groups = linearize(network, &examples, batch, &states, rows);
         let output = network.output_block();
@@ -282,7 +286,7 @@ fn linearize<C: Real>(
 ) -> Vec<Group<C>> {
     let per_group = GROUP_ROWS.div_ceil(batch).max(1);
     let first = &network.blocks()[0];
-    let by_columns = network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(examples, rows);
+    let by_columns = network.blocks().len() > 1 && mostly_zero(examples, rows);
     let group = |g: usize| {
         let range = g * per_group..states.len().min((g + 1) * per_group);
         let group = Group::linearize(network, examples, batch, states, rows, range);
