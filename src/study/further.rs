@@ -6,6 +6,7 @@
 use super::{
     error::StudyError,
     experiment::Experiment,
+    plan::Plan,
     state::State,
     tables::{OptimizerSummary, RegretRow, UnitRow, read_rows},
 };
@@ -40,7 +41,7 @@ pub(super) fn obstacle(
         () if experiment.training.stop_at_train_accuracy.is_some() => {
             Some("training.stop_at_train_accuracy decides about its end")
         }
-        () if regret.streams(network, experiment.training.loss) => {
+        () if Plan::new(network, experiment.training.loss, &regret).streams() => {
             Some("the optima of its neurons are found from all rounds (regret.scales)")
         }
         () if !regret.scales.is_empty() && regret.window > planned => Some("regret.window covers the added rounds"),

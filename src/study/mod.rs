@@ -42,6 +42,7 @@ pub mod numbers;
 pub mod options;
 mod outcome;
 mod paths;
+pub mod plan;
 mod record;
 mod relay;
 pub mod results;

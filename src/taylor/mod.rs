@@ -32,7 +32,6 @@ pub mod units;
 pub mod work;
 
 // The paths of before, until all of their users have moved.
-pub(crate) use chain::low_rank as frame;
 pub use chain::{product, window};
 pub use graph::{gradients, matrix_free, sample};
 pub use precondition as preconditioner;

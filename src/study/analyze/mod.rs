@@ -21,12 +21,13 @@ use super::{
     experiment::{RegretSection, Sections},
     folder::{Folder, Purpose},
     numbers::counted,
+    plan::{Extent, Plan},
     record::Record,
     tables::{Comparator, RunStatus, SUMMARY_FORMAT, Summary},
 };
 use check::{Checked, Told, check, labels};
 use course::Course;
-use folder::{Description, Plan, Source, plan, remove_page, replace};
+use folder::{Description, Mode, Source, mode, remove_page, replace};
 
 /// What an analysis has made.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub struct Analyzed {
 pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Analyzed, StudyError> {
     // What can be refused at once is.
     if let Some(out) = options.out.folder() {
-        plan(out, options.overwrite, options.resume, None)?;
+        mode(out, options.overwrite, options.resume, None)?;
     }
     let checked = check(options, events)?;
     let sections = Sections { regret: fitted(options, &checked, events)?, ..options.sections.clone() };
@@ -59,7 +60,7 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     let description = Description::new(&sections, checked.iter().zip(&labels).map(source).collect());
 
     if let Some(out) = options.out.folder() {
-        plan(out, options.overwrite, options.resume, Some(&description))?;
+        mode(out, options.overwrite, options.resume, Some(&description))?;
     }
     let folder = Folder::open(&options.out, Purpose::Analysis)?;
     if let Some(text) = folder.warning() {
@@ -68,9 +69,9 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     let out = &folder.path;
     let summary = summary_of(&checked[0], options.name, sections.regret.comparators.headline());
     // Another process may have been here meanwhile.
-    let record = match plan(out, options.overwrite, options.resume, Some(&description))? {
-        Plan::Begin => replace(out, &description, || Record::begin(out, labels.clone(), summary, false))?,
-        Plan::Continue => {
+    let record = match mode(out, options.overwrite, options.resume, Some(&description))? {
+        Mode::Begin => replace(out, &description, || Record::begin(out, labels.clone(), summary, false))?,
+        Mode::Continue => {
             remove_page(out)?;
             Record::begin(out, labels.clone(), summary, true)?
         }
@@ -116,8 +117,8 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        let rounds = (of.manifest.rounds, of.manifest.batch_size);
-        budget::needed_bytes(&of.network, of.manifest.loss, &settings, rounds, of.weight_bytes())
+        let rounds = Extent { rounds: of.manifest.rounds, batch: of.manifest.batch_size };
+        Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
     let mut regret = options.sections.regret.clone();
