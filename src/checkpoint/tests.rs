@@ -101,14 +101,17 @@ fn states_of_others_and_of_newer_programs_are_refused() {
     save(&path, &identity("a"), &mut state()).unwrap();
     let error = load(&path, &identity("b"), &mut State::default()).unwrap_err().to_string();
     assert!(error.contains("another experiment") && error.contains("remove it"), "{error}");
-    let newer = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).replace("\"format\":\"1\"", "\"format\":\"2\"");
     let bytes = std::fs::read(&path).unwrap();
     let length = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let start = newer.find('{').unwrap();
-    let header = &newer[start..start + length - 8];
-    std::fs::write(&path, [&bytes[..8], header.as_bytes(), &bytes[length..]].concat()).unwrap();
-    let error = load(&path, &identity("a"), &mut State::default()).unwrap_err().to_string();
-    assert!(error.contains("format 2") && error.contains("newer"), "{error}");
+    let header = std::str::from_utf8(&bytes[8..length]).unwrap();
+    let written = format!("\"format\":\"{FORMAT}\"");
+    assert!(header.contains(&written));
+    for (format, expected) in [(FORMAT - 1, "earlier version"), (FORMAT + 1, "newer taylorscope"), (0, "no usable")] {
+        let header = header.replace(&written, &format!("\"format\":\"{format}\""));
+        std::fs::write(&path, [&bytes[..8], header.as_bytes(), &bytes[length..]].concat()).unwrap();
+        let error = load(&path, &identity("a"), &mut State::default()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("format"), "{error}");
+    }
 }
 
 #[test]

@@ -88,10 +88,14 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Opens what the optimizer left in its folder; `None` if its state was not kept.
+    /// Opens what the optimizer left in its folder; `None` if its state was not kept, or by an earlier version.
     pub fn open(folder: &Path, summary: &OptimizerSummary) -> Result<Option<Earlier>, StudyError> {
         let path = folder.join(STATE);
-        let Some(saved) = Saved::open(&path)? else { return Ok(None) };
+        let saved = match Saved::open(&path) {
+            Ok(Some(saved)) => saved,
+            Ok(None) | Err(CheckpointError::Older { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let timing = std::fs::read_to_string(folder.join("timing.json")).unwrap_or_default();
         Ok(Some(Earlier {
             path,

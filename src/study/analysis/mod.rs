@@ -281,10 +281,10 @@ const STREAMED: [&str; 3] = ["streaming", "activations", "neuron_optima"];
 impl<T: Real> Persist for Analysis<T> {
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
         store.part("tracker", |store| self.tracker.persist(store))?;
-        let mut streams = u64::from(self.stream.is_some());
-        store.number("streams", &mut streams)?;
+        let mut streams = self.stream.is_some();
+        store.value("streams", &mut streams)?;
         // It is gone once training has ended.
-        if streams == 0 {
+        if !streams {
             self.stream = None;
         }
         if let Some(stream) = &mut self.stream {

@@ -52,9 +52,7 @@ impl<T: Real> Persist for State<T> {
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
         store.list("losses", &mut self.losses)?;
         store.number("seconds", &mut self.seconds)?;
-        let mut finished = u64::from(self.finished);
-        store.number("finished", &mut finished)?;
-        self.finished = finished != 0;
+        store.value("finished", &mut self.finished)?;
         store.part("analysis", |store| self.analysis.persist(store))
     }
 }
