@@ -14,7 +14,6 @@ use crate::{
     study::{
         explore::{
             Exploration, ExploreRow, Group,
-            claims::labels,
             metrics::{METRICS, Metric},
         },
         numbers::display_name,
@@ -58,7 +57,8 @@ fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<
 
 /// Runs over rates, one trace per optimizer.
 fn by_optimizer(study: &Exploration) -> Vec<Trace<'_>> {
-    labels(study)
+    study
+        .labels()
         .into_iter()
         .enumerate()
         .map(|(at, label)| Trace {

@@ -1,10 +1,6 @@
 //! The course of one trace: replayed under observation, then analysed.
 
-use super::{
-    check::{Checked, Told, digest},
-    folder::Description,
-    options::AnalyzeOptions,
-};
+use super::{check::Checked, digest::digest, folder::Description, options::AnalyzeOptions, told::Told};
 use crate::{
     activation::probe_rows,
     checkpoint::{Identity, Persist, Store, StoreError},

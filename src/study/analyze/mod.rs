@@ -2,15 +2,18 @@
 //!
 //! Traces are read and recomputed before anything is written (`check`), so that a bad one leaves the folder as it
 //! was. Then each is replayed under observation and analysed (`course`), with the state kept in its folder as that of a run is
-//! (`folder` has what may be replaced).
+//! (`folder` has what may be replaced). `told`: what manifests say of optimizers; `names`: what traces are called; `digest`: checksums.
 
 mod check;
 mod course;
+mod digest;
 mod folder;
+mod names;
 mod options;
+mod told;
 
 pub use super::error::AnalyzeError;
-pub use check::name_of;
+pub use names::name_of;
 pub use options::AnalyzeOptions;
 
 use super::{
@@ -25,9 +28,11 @@ use super::{
     record::Record,
     tables::{Comparator, RunStatus, SUMMARY_FORMAT, Summary},
 };
-use check::{Checked, Told, check, labels};
+use check::{Checked, check};
 use course::Course;
 use folder::{Description, Mode, Source, mode, remove_page, replace};
+use names::labels;
+use told::Told;
 
 /// What an analysis has made.
 #[derive(Debug)]
