@@ -9,7 +9,7 @@
 //!
 //! The loss of a minibatch is the mean over its datapoints.
 
-use crate::kernels::{Real, dense::Factor};
+use crate::{kernels::factor::Factor, num::Real};
 use serde::{Deserialize, Serialize};
 
 /// Numbers that several loops go over before the next ones.

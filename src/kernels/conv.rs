@@ -128,19 +128,8 @@ pub(super) fn fold<T: Real>(c: &Convolution, columns: &[T], rows: Range<usize>, 
 
 /// The filters without bias as `[P, units]`, which products of many positions read fastest.
 pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>) {
-    const SIDE: usize = 16;
-    let (units, width) = (block.units, block.width());
-    let weights = &weights[block.range()];
-    let out = at_least(out, units * block.inputs);
-    for j0 in (0..block.inputs).step_by(SIDE) {
-        for u0 in (0..units).step_by(SIDE) {
-            for j in j0..block.inputs.min(j0 + SIDE) {
-                for u in u0..units.min(u0 + SIDE) {
-                    out[j * units + u] = weights[u * width + j];
-                }
-            }
-        }
-    }
+    let filters = View::strided(&weights[block.range()], block.units, block.inputs, block.width());
+    filters.t().copy_to(at_least(out, block.units * block.inputs));
 }
 
 /// One term of an affine map: filters from a flat vector, applied to images.
@@ -217,7 +206,7 @@ impl<T: Real> Cotangents<'_, T> {
     /// Line `image` of all datapoints' lines, pulled back to the pre-activations: `delta: [positions, units]`.
     pub(super) fn pull(&self, block: &Block, image: usize, delta: &mut [T]) {
         let cotangent = &self.values[image * block.features_out()..][..block.features_out()];
-        pull(block, self.gate.row(image / self.lines, block), cotangent, delta);
+        pull(&block.activation(), self.gate.row(image / self.lines, block), cotangent, delta);
     }
 }
 
@@ -490,12 +479,11 @@ mod tests {
             let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
             let c = block.convolution().unwrap();
             let x = numbers(rows * c.input.len(), 0.7);
-            let mut tape = crate::kernels::passes::Tape::default();
-            crate::kernels::passes::forward(&network, &weights, &x, rows, &mut tape);
-            assert!(winners::sparse(block, &tape.gate(0)).is_some(), "{size} {stride}");
+            let tape = crate::passes::Tape::record(&network, &weights, &x, rows);
+            assert!(winners::sparse(block, &tape.gate(block)).is_some(), "{size} {stride}");
             for lines in [1, 3] {
                 let values = numbers(rows * lines * block.features_out(), 0.2);
-                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+                let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
                 let run = |sparse: bool| {
                     let mut gradient = vec![0.5; block.range().len()];
                     let mut below = vec![0.0; rows * lines * block.features_in()];

@@ -7,8 +7,8 @@
 //! - [`lanes`]: vectors of either on whatever the machine has
 //! - [`matrix`]: strided matrix views and their product; [`few`]: products with few rows, without the copies of a general product
 //! - [`symmetric`]: symmetric matrices in half the memory
-//! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
-//! - [`dense`]: dense blocks, and curvature factors of a stack of them
+//! - [`block`]: what a block does, dense or convolution; [`crate::passes`] walks the network with it
+//! - [`dense`]: dense blocks; [`factor`]: square roots of curvatures
 //! - [`conv`]: convolutions as products of unfolded images; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
 //!   which is all that a backward pass through a max-pool needs
 //! - [`columns`]: products with inputs that are mostly zero
@@ -16,15 +16,16 @@
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
 pub mod bits;
+pub mod block;
 pub mod columns;
 pub mod conv;
 pub mod dense;
+pub mod factor;
 pub mod few;
 pub mod gate;
 pub mod gram;
 pub mod lanes;
 pub mod matrix;
-pub mod passes;
 pub mod sparse;
 pub mod symmetric;
 mod winners;

@@ -13,8 +13,8 @@ use super::{
     rectifier::Rectify,
 };
 use crate::{
-    kernels::passes::{channels_last, reordered},
     network::{Network, Pool, Pooling},
+    passes::data,
 };
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -282,7 +282,7 @@ impl<'a> Propagation<'a> {
                 stages.push(Stage::Rectify(Rectify::new(rectifier, block.layer, merge)));
             }
             if let Some(pool) = &block.pool {
-                let layer = block.layer + 1 + usize::from(block.rectifier.is_some());
+                let layer = block.pool_layer();
                 stages.push(match pool.pooling {
                     Pooling::Max => Stage::MaxPool(MaxPool::new(pool, layer, merge)),
                     Pooling::Average => Stage::AveragePool(pool),
@@ -308,10 +308,9 @@ impl<'a> Propagation<'a> {
 }
 
 /// A datapoint in the order in which the network's first layer takes it.
-pub(super) fn in_network_order(network: &Network, data: &[f64]) -> Vec<f64> {
-    let Some(image) = reordered(network) else { return data.to_vec() };
+pub(super) fn in_network_order(network: &Network, values: &[f64]) -> Vec<f64> {
     let mut out = Vec::new();
-    channels_last(image, data, &mut out);
+    data::in_network_order(network, values, &mut out);
     out
 }
 

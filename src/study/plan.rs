@@ -73,7 +73,7 @@ impl<'a> Plan<'a> {
 
     /// Whether rounds of this network can be linearized at once.
     pub fn has_fast_path(&self) -> bool {
-        !self.network.has_convolutions()
+        self.network.is_dense_chain()
     }
 
     /// What the analysis keeps in memory while training goes on, in bytes: the weights of the kept rounds, and the sums of the closed form
@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
 
     /// The sums of the closed form.
     fn stream_bytes(&self) -> usize {
-        let last = self.network.blocks().len() - 1;
+        let last = self.network.output_index();
         let of = |(l, block): (usize, &crate::network::Block)| {
             // Half of each symmetric matrix; all neurons of the output layer share one.
             let planes = if l == last { 1 } else { self.settings.selected(block.units).len() };
@@ -100,7 +100,7 @@ impl<'a> Plan<'a> {
         let network = self.network;
         let hidden: usize = network.hidden_blocks().iter().map(|block| block.features_out()).sum();
         let row = network.inputs() + 2 * hidden + network.outputs();
-        let output = &network.blocks()[network.blocks().len() - 1];
+        let output = network.output_block();
         let squares =
             if self.loss.is_quadratic() { 2 * output.width() * output.width() + low_rank::numbers(output) } else { 0 };
         let values = network.parameters() + batch * row + squares;

@@ -57,7 +57,7 @@ impl Windows<'_> {
 pub(super) fn closed_form(network: &Network, loss: Loss, l: usize) -> ClosedForm {
     let blocks = network.blocks();
     let solvable = l + 1 == blocks.len() || blocks[l].range().len() <= DIRECT_WEIGHTS;
-    if loss.is_quadratic() && !network.has_convolutions() && solvable { ClosedForm::Yes } else { ClosedForm::No }
+    if loss.is_quadratic() && network.is_dense_chain() && solvable { ClosedForm::Yes } else { ClosedForm::No }
 }
 
 /// What [`optima`] tells `Work::tick` of.
@@ -229,7 +229,7 @@ impl Objective for TaylorObjective<'_> {
     }
 
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
-        let last = self.windows.exact.network().blocks().len() - 1;
+        let last = self.windows.exact.network().output_index();
         let eliminate = self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1;
         if !eliminate {
             return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(multiplier, r))

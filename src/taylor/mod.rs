@@ -1,12 +1,10 @@
 //! Taylor losses and their optima at the three scales, regret, bounds and certificates (`docs/theory.md`, sections 2 to 4).
 //!
 //! - [`neuron`], [`layer`], [`network`]: the Taylor optima at each scale, the same names in each file
-//! - [`window`]: the linearized rounds that layer and network scale work on; [`product`]: products with their curvature, `frame`: output
-//!   weights in few numbers
+//! - [`chain`]: dense chains by fast paths; [`graph`]: any network, by the passes over its layers; [`recorder`] keeps the rounds that both work on
 //! - [`solve`]: dense problems in closed form, and large problems by a certified subspace iteration, with a [`precondition`]er; [`objective`]: what
 //!   they minimize
-//! - [`matrix_free`]: networks with convolutions at all scales, over [`sample`]s of rounds, with neurons' [`gradients`]; [`prefixes`] drives
-//!   a search through the prefixes of a run
+//! - [`prefixes`] drives a search through the prefixes of a run
 //! - [`certificate`]: what a solver returns; [`free_bounds`]: what the optima of a unit prove about each other
 //! - [`room`]: how much memory searches take
 //! - [`unit`]: scales, comparators, the identity of a unit, and the rows of tables

@@ -22,13 +22,15 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{
         Real, View,
-        dense::{Factor, affine, append_inputs, curvature_factors},
+        dense::{affine, append_inputs},
+        factor::Factor,
         gram::{GramScratch, WeightedGram},
         matmul,
         real::{convert_into, dot},
     },
     loss::Loss,
     network::{Block, Network},
+    passes::{Point, curvature_factors},
     train::{Observer, Part, Round},
 };
 use rayon::prelude::*;
@@ -89,7 +91,7 @@ struct PartSums<T> {
 impl<T: Real> NeuronStream<T> {
     pub fn new(network: &Network, loss: Loss, settings: &RegretSettings, batch: usize) -> Self {
         assert!(loss.is_quadratic(), "the closed form needs a loss that is quadratic in the output");
-        let last = network.blocks().len() - 1;
+        let last = network.output_index();
         let layers = network.blocks().iter().enumerate().map(|(l, block)| {
             let selected = settings.selected(block.units);
             let planes = if l == last { 1 } else { selected.len() };
@@ -140,7 +142,8 @@ impl<T: Real> NeuronStream<T> {
         let mut curvature: Vec<Vec<T>> = vec![Vec::new(); blocks.len()];
         let mut storage = Vec::new();
         let top = self.loss.hessian_factor(&part.tape.output, self.network.outputs(), &mut storage);
-        curvature_factors(&self.network, round.weights, &part.tape, top, 0, true, |l, factor| {
+        let at = Point { network: &self.network, weights: round.weights, x: &part.x, tape: &part.tape };
+        curvature_factors(&at, top, 0, true, |l, factor| {
             crate::kernels::vectorized(
                 #[inline(always)]
                 || factor.diagonal(rows, blocks[l].units, &mut curvature[l]),
@@ -152,7 +155,8 @@ impl<T: Real> NeuronStream<T> {
         layers
             .map(|((l, block), layer)| {
                 let mut shift = vec![T::ZERO; rows * block.units];
-                affine(block, &moved, part.tape.input(l, &part.x), rows, &mut shift, false);
+                affine(block, &moved, part.tape.input(block, &part.x), rows, &mut shift, false);
+                let delta = part.delta(block);
                 let count = layer.selected.len();
                 let mut sums = PartSums {
                     q: Vec::with_capacity(rows * count),
@@ -162,7 +166,7 @@ impl<T: Real> NeuronStream<T> {
                 for i in 0..rows {
                     for (a, constant) in layer.selected.iter().zip(&mut sums.constant) {
                         let at = i * block.units + a;
-                        let (d, q, s) = (part.deltas[l][at] * batch, curvature[l][at], shift[at]);
+                        let (d, q, s) = (delta[at] * batch, curvature[l][at], shift[at]);
                         *constant += (T::from_f64(0.5) * q * s - d).to_f64() * s.to_f64();
                         sums.e.push(d - q * s);
                         sums.q.push(q);
@@ -270,7 +274,8 @@ impl<T: Real> Observer<T> for NeuronStream<T> {
             round.parts.par_iter().with_max_len(1).map(|part| this.part_sums(round, part)).collect();
         for (part, sums) in round.parts.iter().zip(parts) {
             for ((l, layer), sums) in self.layers.iter_mut().enumerate().zip(sums) {
-                append_inputs(&self.network.blocks()[l], part.tape.input(l, &part.x), &mut layer.x);
+                let block = &self.network.blocks()[l];
+                append_inputs(block, part.tape.input(block, &part.x), &mut layer.x);
                 layer.q.extend_from_slice(&sums.q);
                 layer.e.extend_from_slice(&sums.e);
                 layer.constant.iter_mut().zip(&sums.constant).for_each(|(all, part)| *all += part);
@@ -426,7 +431,7 @@ impl<'a> LayerProblem<'a> {
             selected,
         };
         window.each_round(rounds, |round| {
-            let input = round.tape.input(l, round.x);
+            let input = round.tape.input(block, round.x);
             append_inputs(block, input, &mut problem.x);
             let moved: Vec<f64> = round.weights.iter().zip(window.initial()).map(|(w, s)| w - s).collect();
             let mut shift = vec![0.0; round.tape.rows * block.units];
@@ -436,7 +441,7 @@ impl<'a> LayerProblem<'a> {
             }
             problem.output.extend_from_slice(round.output);
             let top = Factor::Identity { scale: 1.0 };
-            curvature_factors(network, round.weights, round.tape, top, l, false, |at, factor| {
+            curvature_factors(&round.point(network), top, l, false, |at, factor| {
                 if at != l {
                     return;
                 }

@@ -114,7 +114,7 @@ impl RegretSettings {
     /// Whether neurons are solved while training goes on: the closed form streams over the whole run. Other losses, and filters, need the
     /// rounds of the window.
     pub fn streams(&self, network: &Network, loss: Loss) -> bool {
-        loss.is_quadratic() && self.has(Scale::Neuron) && !network.has_convolutions()
+        loss.is_quadratic() && self.has(Scale::Neuron) && network.is_dense_chain()
     }
 
     pub fn has(&self, scale: Scale) -> bool {

@@ -2,9 +2,10 @@
 
 use super::{regret::RegretSettings, unit::Scale};
 use crate::{
-    kernels::{Real, passes::Tape},
     loss::Loss,
     network::{Block, Network},
+    num::Real,
+    passes::Tape,
 };
 
 /// A basis with fewer vectors finds too little.

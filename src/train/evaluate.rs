@@ -2,12 +2,10 @@
 
 use super::Examples;
 use crate::{
-    kernels::{
-        Real,
-        passes::{Tape, forward},
-    },
     loss::{Loss, Targets},
     network::Network,
+    num::Real,
+    passes::{Passes, Tape},
 };
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +20,8 @@ pub struct Evaluation {
 
 /// Rows per piece of work; fixed, so the sums do not depend on the number of threads.
 const CHUNK: usize = 500;
-/// The same for networks with convolutions, whose activations take more room.
-const CONVOLUTION_CHUNK: usize = 100;
+/// The same for other networks than dense chains: the activations of convolutions take more room.
+const GRAPH_CHUNK: usize = 100;
 
 /// Evaluates all rows of `examples`.
 pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples: &Examples<T>) -> Evaluation {
@@ -39,26 +37,29 @@ pub fn evaluate_until<T: Real>(
     stop: &AtomicBool,
 ) -> Option<Evaluation> {
     let (count, outputs) = (examples.len(), network.outputs());
-    let chunk = if network.has_convolutions() { CONVOLUTION_CHUNK } else { CHUNK };
+    let chunk = if network.is_dense_chain() { CHUNK } else { GRAPH_CHUNK };
     let pieces: Option<Vec<(f64, usize)>> = (0..count.div_ceil(chunk))
         .into_par_iter()
-        .map_init(Tape::default, |tape, piece| {
-            if stop.load(Ordering::Relaxed) {
-                return None;
-            }
-            let rows = piece * chunk..count.min((piece + 1) * chunk);
-            let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
-            forward(network, weights, x, rows.len(), tape);
-            let targets = examples.targets.rows(rows, examples.target_width);
-            let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
-            let right = match targets {
-                Targets::Values(_) => 0,
-                Targets::Labels(labels) => {
-                    tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
+        .map_init(
+            || (Passes::new(), Tape::default()),
+            |(passes, tape), piece| {
+                if stop.load(Ordering::Relaxed) {
+                    return None;
                 }
-            };
-            Some((sum, right))
-        })
+                let rows = piece * chunk..count.min((piece + 1) * chunk);
+                let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
+                passes.forward(network, weights, x, rows.len(), tape, |_, _, _| ());
+                let targets = examples.targets.rows(rows, examples.target_width);
+                let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
+                let right = match targets {
+                    Targets::Values(_) => 0,
+                    Targets::Labels(labels) => {
+                        tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
+                    }
+                };
+                Some((sum, right))
+            },
+        )
         .collect();
     let pieces = pieces?;
     let total: f64 = pieces.iter().map(|(sum, _)| sum).sum();

@@ -1,7 +1,10 @@
 //! Where numbers stopped being finite.
 
 use super::Part;
-use crate::{kernels::Real, network::Network};
+use crate::{
+    network::{Network, Source},
+    num::Real,
+};
 use std::fmt;
 
 /// What was not finite first, in the order in which a round computes.
@@ -37,13 +40,9 @@ impl NotFinite {
         if let Some(block) = blocks.iter().find(|block| broken(&weights[block.range()])) {
             return found(Quantity::Weights, Some(block.layer));
         }
-        for (l, block) in blocks.iter().enumerate() {
-            let is_broken = |part: &Part<T>| match l + 1 < blocks.len() {
-                true => broken(part.tape.input(l + 1, &part.x)),
-                false => broken(&part.tape.output),
-            };
-            if parts.iter().any(is_broken) {
-                return found(Quantity::Activations, Some(block.layer));
+        for (n, node) in network.nodes().iter().enumerate() {
+            if parts.iter().any(|part| broken(part.tape.value(Source::Node(n), &part.x))) {
+                return found(Quantity::Activations, Some(node.layer));
             }
         }
         // A sum of squares may overflow where no term does.

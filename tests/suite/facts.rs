@@ -5,9 +5,10 @@ use crate::common::{
     problems, units, without_biases,
 };
 use taylorscope::{
-    kernels::{dense::curvature_factors, passes::jvp, real::convert},
+    kernels::real::convert,
     loss::Loss,
     network::Network,
+    passes::{Linearization, Passes, curvature_factors},
     taylor::sample::{Moving, Sample},
 };
 
@@ -31,7 +32,7 @@ fn the_value_at_the_weights_is_the_loss() {
             let what = format!("{}, {}", problem.name, unit.name);
             let taylor = problem.taylor_loss(&problem.weights, &unit, part(&problem.weights, &unit));
             assert_close(&what, &[taylor], &[loss], EXACT);
-            if problem.network.has_convolutions() {
+            if !problem.network.is_dense_chain() {
                 continue;
             }
             // A window knows layers and the network; a neuron is a part of its layer.
@@ -60,7 +61,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
                 .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
                 .collect();
             assert_close(&what, &forward_mode, part(&backprop, &unit), EXACT);
-            if problem.network.has_convolutions() {
+            if !problem.network.is_dense_chain() {
                 continue;
             }
             let base = problem.network.blocks()[unit.blocks.start].offset;
@@ -383,12 +384,12 @@ fn samples_have_the_values_gradients_and_curvatures_of_their_rounds() {
 #[test]
 fn the_curvature_of_a_neuron_is_a_weighted_gram_matrix() {
     for problem in problems() {
-        let tape = problem.tape(&problem.weights);
-        let blocks = problem.network.blocks();
+        let here = Linearization::new(&problem.network, &problem.weights, &problem.inputs);
+        let (tape, blocks) = (here.tape(), problem.network.blocks());
         let mut storage = Vec::new();
         let top = problem.loss.hessian_factor(&tape.output, problem.network.outputs(), &mut storage);
         let mut q: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
-        curvature_factors(&problem.network, &problem.weights, &tape, top, 0, true, |l, factor| {
+        curvature_factors(&here.point(), top, 0, true, |l, factor| {
             factor.diagonal(problem.rows, blocks[l].units, &mut q[l]);
         });
         let neurons = units(&problem.network).into_iter().filter(|u| u.name.contains("neuron"));
@@ -400,7 +401,7 @@ fn the_curvature_of_a_neuron_is_a_weighted_gram_matrix() {
             let width = block.width();
             let mut found = vec![0.0; width * width];
             for i in 0..problem.rows {
-                let mut x = tape.input(l, &problem.inputs)[i * block.inputs..(i + 1) * block.inputs].to_vec();
+                let mut x = tape.input(block, &problem.inputs)[i * block.inputs..(i + 1) * block.inputs].to_vec();
                 x.resize(width, 1.0);
                 for (at, sum) in found.iter_mut().enumerate() {
                     *sum += q[l][i * block.units + neuron] * x[at / width] * x[at % width] / problem.rows as f64;
@@ -467,14 +468,14 @@ fn products_of_inputs_mostly_zero_are_differences_of_gradients() {
 #[test]
 fn only_the_blocks_that_move_count() {
     for problem in all_problems() {
-        let tape = problem.tape(&problem.weights);
+        let here = Linearization::new(&problem.network, &problem.weights, &problem.inputs);
         let mut numbers = Numbers::new(900);
         let direction = numbers.vector(problem.network.parameters());
         let all = 0..problem.network.blocks().len();
-        let whole = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, all.clone());
+        let whole = here.jvp(&direction);
         let mut sum = vec![0.0; whole.len()];
         for l in all {
-            let part = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, l..l + 1);
+            let part = Passes::new().jvp(&here.point(), &direction, l..l + 1);
             sum.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
         }
         assert_close(problem.name, &sum, &whole, EXACT);

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
-    kernels::{conv, passes},
+    kernels::conv,
     network::{LayerSpec, Network, Pooling, Rectifier, Shape},
+    passes::{Passes, Tape},
 };
 
 fn numbers<T: Real>(count: usize, speed: f64) -> Vec<T> {
@@ -74,16 +75,15 @@ fn the_backward_pass_through_transforms_is_that_of_plain_products() {
         let tiling = Tiling::new(c).unwrap();
         let weights = numbers::<f64>(network.parameters(), 1.3);
         let x = numbers::<f64>(rows * c.input.len(), 0.7);
-        let mut tape = passes::Tape::default();
-        passes::forward(&network, &weights, &x, rows, &mut tape);
+        let tape = Tape::record(&network, &weights, &x, rows);
         for lines in [1, 4] {
             let values = numbers(rows * lines * block.features_out(), 0.2);
-            let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+            let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
             let run = |transforms: bool| {
                 let mut gradient = vec![0.5; block.range().len()];
                 let mut below = vec![f64::NAN; rows * lines * block.features_in()];
                 // Gradients are of one line only.
-                let own = (lines == 1).then_some((tape.input(0, &x), &mut gradient[..]));
+                let own = (lines == 1).then_some((tape.input(block, &x), &mut gradient[..]));
                 let (below_of, scratch) = (Some((&weights[..], &mut below[..])), &mut Scratch::default());
                 match transforms {
                     true => backward(block, c, tiling, cotangents, rows, own, below_of, scratch),
@@ -150,12 +150,10 @@ fn single_precision_goes_through_transforms_and_rounds_as_documented() {
         assert!(Tiling::if_worthwhile::<f64>(block, c, rows).is_none());
     }
     let (mut single, mut double) = (Vec::new(), Vec::new());
-    let (tape, scratch) = (&mut passes::Tape::default(), &mut Scratch::default());
-    passes::forward_with(&network, &narrow, &narrow_x, rows, tape, scratch, |_, _, a| {
+    Passes::new().forward(&network, &narrow, &narrow_x, rows, &mut Tape::default(), |_, _, a| {
         single.push(a.to_vec());
     });
-    let (tape, scratch) = (&mut passes::Tape::default(), &mut Scratch::default());
-    passes::forward_with(&network, &weights, &x, rows, tape, scratch, |_, _, a| {
+    Passes::new().forward(&network, &weights, &x, rows, &mut Tape::default(), |_, _, a| {
         double.push(a.to_vec());
     });
     let (mut error, mut size) = (0.0, 0.0);

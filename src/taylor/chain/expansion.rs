@@ -8,16 +8,12 @@ use super::{
     window::Window,
 };
 use crate::{
-    kernels::{
-        View,
-        dense::matrix,
-        matmul,
-        passes::{jvp, vjp},
-    },
+    kernels::{View, dense::matrix, matmul},
     num::{
         dot,
         pieces::{Cut, map_in_pieces},
     },
+    passes::Passes,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -104,19 +100,18 @@ impl Window<'_, f64> {
         let network = self.network();
         let base = network.blocks()[blocks.start].offset;
         self.with_round(index, |round| {
-            let (x, tape) = (round.x, round.tape);
+            let (point, mut passes) = (round.point(network), Passes::new());
             let mut direction = vec![0.0; network.parameters()];
             for (at, u) in u.iter().enumerate() {
                 direction[base + at] = self.initial()[base + at] + u - round.weights[base + at];
             }
-            let mut outputs = jvp(network, round.weights, x, tape, &direction, blocks.clone());
+            let mut outputs = passes.jvp(&point, &direction, blocks.clone());
             outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
             let mut buffers = Default::default();
             let targets = self.targets(&round, &mut buffers);
-            let mut cotangents = vec![Vec::new(); network.blocks().len()];
-            let top = cotangents.last_mut().expect("a network has a block");
+            let top = passes.output_cotangent(network);
             let loss = self.loss().value_gradient(&outputs, network.outputs(), targets, scale, top);
-            vjp(network, round.weights, x, tape, &mut cotangents, blocks.clone(), gradient);
+            passes.vjp(&point, blocks.clone(), gradient);
             (loss, outputs)
         })
     }

@@ -9,13 +9,14 @@ use super::{
     low_rank::{self, LowRankWeights},
 };
 use crate::{
-    kernels::{View, columns::SPARSE, dense::append_inputs, matmul, passes::Tape},
+    kernels::{View, columns::SPARSE, dense::append_inputs, matmul},
     loss::{Loss, Targets},
     network::{Block, Network},
     num::{
         Real, convert,
         pieces::{Cut, sum_in_pieces},
     },
+    passes::{Point, Tape},
     train::Examples,
 };
 use rayon::prelude::*;
@@ -37,6 +38,13 @@ pub struct WindowRound<'a, C> {
     pub tape: &'a Tape<C>,
     /// The network's output `[rows, outputs]`.
     pub output: &'a [C],
+}
+
+impl<'a, C> WindowRound<'a, C> {
+    /// Where the linear passes of the round are taken.
+    pub fn point(&self, network: &'a Network) -> Point<'a, C> {
+        Point { network, weights: self.weights, x: self.x, tape: self.tape }
+    }
 }
 
 /// The analysed rounds of a run, linearized, in the type `C` that is computed in.
@@ -265,7 +273,7 @@ impl Window<'_, f64> {
 }
 
 fn output_block(network: &Network) -> &Block {
-    &network.blocks()[network.blocks().len() - 1]
+    network.output_block()
 }
 
 /// All rounds in groups, with their inputs by columns if most of these are zero.
@@ -308,7 +316,7 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
 
 /// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, `[width, width]` for each round of a group.
 fn output_moments<C: Real>(network: &Network, group: &Group<C>) -> Vec<Vec<C>> {
-    let (block, last, batch) = (output_block(network), network.blocks().len() - 1, group.batch());
+    let (block, last, batch) = (output_block(network), network.output_index(), group.batch());
     let one = |r: usize| {
         let mut rows: Vec<f64> = Vec::with_capacity(batch * block.width());
         append_inputs(block, &convert::<C, f64>(group.inputs(last, r..r + 1)), &mut rows);

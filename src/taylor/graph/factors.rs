@@ -5,19 +5,13 @@
 
 use super::sample::{Sample, Shard};
 use crate::{
-    kernels::{
-        View,
-        conv::{self, Scratch},
-        dense::append_inputs,
-        gate::pull,
-        matmul,
-        passes::pull_cotangents,
-    },
+    kernels::block::{Scratch, cotangent_moments, input_moments},
     network::Block,
     num::{
         Real,
         pieces::{Cut, PartialSum, add_in_pieces},
     },
+    passes::{Passes, Point},
     taylor::precondition::KroneckerFactors,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,43 +82,18 @@ pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option
 /// Adds a shard to the moments of all blocks; returns its number of datapoints.
 fn add_moments<T: Real>(sample: &Sample<T>, round: usize, shard: usize, moments: &mut [Moments]) -> usize {
     let network = sample.network;
-    let mut scratch = Scratch::default();
+    let (mut passes, mut scratch) = (Passes::new(), Scratch::default());
     let weights: Vec<f32> = sample.weights(round);
-    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut scratch);
+    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut passes);
     let (rows, outputs) = (tape.rows, network.outputs());
     let seeds = sample.loss.hessian_rows(&tape.output, outputs);
-    pull_cotangents(network, &weights, &tape, seeds, outputs, 0, &mut scratch, |l, lines| {
-        let block = &network.blocks()[l];
-        let units = block.units;
-        let mut sum = vec![0.0f32; units * units];
-        if block.convolution().is_some() {
-            let mut delta = vec![0.0; block.activations()];
-            for (at, line) in lines.chunks_exact(block.features_out()).enumerate() {
-                pull(block, tape.gate(l).row(at / outputs, block), line, &mut delta);
-                let view = View::new(&delta, block.positions(), units);
-                matmul(&mut sum, units, view.t(), view, true);
-            }
-        } else {
-            let view = View::new(lines, rows * outputs, units);
-            matmul(&mut sum, units, view.t(), view, true);
-        }
-        moments[l].m.iter_mut().zip(&sum).for_each(|(a, b)| *a += f64::from(*b));
+    let add = |to: &mut [f64], sum: &[f32]| to.iter_mut().zip(sum).for_each(|(a, b)| *a += f64::from(*b));
+    let point = Point { network, weights: &weights, x: &x, tape: &tape };
+    passes.pull_cotangents(&point, seeds, outputs, 0, |l, cotangents| {
+        add(&mut moments[l].m, &cotangent_moments(&network.blocks()[l], cotangents, &mut scratch));
     });
-    for (l, (block, moments)) in network.blocks().iter().zip(moments).enumerate() {
-        let width = block.width();
-        let mut sum = vec![0.0f32; width * width];
-        let mut seen = Vec::new();
-        match block.convolution() {
-            None => append_inputs(block, tape.input(l, &x), &mut seen),
-            Some(c) => conv::each_patch(c, tape.input(l, &x), rows, &mut scratch, |patches| {
-                append_inputs(block, patches, &mut seen);
-            }),
-        }
-        for part in seen.chunks(width * 4096) {
-            let view = View::new(part, part.len() / width, width);
-            matmul(&mut sum, width, view.t(), view, true);
-        }
-        moments.x.iter_mut().zip(&sum).for_each(|(a, b)| *a += f64::from(*b));
+    for (block, moments) in network.blocks().iter().zip(moments) {
+        add(&mut moments.x, &input_moments(block, tape.input(block, &x), rows, &mut scratch));
     }
     rows
 }
