@@ -26,7 +26,7 @@ use crate::{
         graph::sample::Sample,
         neuron::NeuronStream,
         recorder::WindowRecorder,
-        regret::{prefixes as log_spaced, tables},
+        regret::{prefixes, tables},
         unit::UnitId,
         units::{UnitRecord, UnitTracker},
         work::{Halted, Work},
@@ -106,10 +106,10 @@ impl<T: Real> Analysis<T> {
         let window = regret.window.min(planned);
         // A sample is short, and where it ends if the run does is not known beforehand.
         let windowed = match regret.rounds {
-            None => log_spaced(window, regret.prefixes),
+            None => prefixes(window, regret.prefixes),
             Some(_) => regret.sampled(window),
         };
-        let stream_prefixes = if plan.streams() { log_spaced(planned, regret.prefixes) } else { Vec::new() };
+        let stream_prefixes = if plan.streams() { prefixes(planned, regret.prefixes) } else { Vec::new() };
         let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
         if settings.rates.adagrad.is_some() {
             tracker = tracker.with_coordinates();
@@ -241,7 +241,7 @@ impl<T: Real> Analysis<T> {
 
 /// The lengths of the prefixes of `rounds` analysed rounds of `planned` ones.
 fn prefix_lengths(planned: usize, rounds: usize, count: usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> = log_spaced(planned, count).into_iter().filter(|n| *n < rounds).collect();
+    let mut lengths: Vec<usize> = prefixes(planned, count).into_iter().filter(|n| *n < rounds).collect();
     lengths.push(rounds);
     lengths
 }
