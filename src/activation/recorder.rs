@@ -94,6 +94,8 @@ impl Configurations {
 }
 
 /// Records the configuration after every `every` updates, at the start and at the end.
+///
+/// Recorded are the neurons of blocks. A rectifier behind a sum of several values belongs to no neuron, and is not recorded.
 pub struct ActivationRecorder<T> {
     network: Network,
     probe: Vec<T>,
@@ -127,7 +129,7 @@ impl<T: Real> ActivationRecorder<T> {
     pub fn with_winners(mut self) -> Self {
         let of_block = |block: &Block| {
             let pool = block.max_pool()?;
-            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.size * pool.size);
+            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.places());
             Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests: false }))
         };
         let channels = self.network.hidden_blocks().iter().filter_map(of_block).flatten().collect();
@@ -189,7 +191,7 @@ fn pack_winners<T: Real>(network: &Network, tape: &Tape<T>) -> Vec<Packer> {
         let channels = pool.output.channels;
         let mut packer = Packer::new(channels);
         for window in codes.chunks_exact(channels) {
-            for place in 0..pool.size * pool.size {
+            for place in 0..pool.places() {
                 packer.push(window, |code| winning_place(pool, *code) == place);
             }
         }

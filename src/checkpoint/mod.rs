@@ -22,8 +22,8 @@ use std::{
 };
 use store::{Direction, Entry};
 
-/// The version of the format that is written, and the only one that is read: a checkpoint is of use for as long as its run goes on.
-/// Version 1 had records as rows of numbers.
+/// The version of the format that is written, and the one that is read.
+/// Format 1, of version 0.1.0, kept its records in another way; it is refused.
 pub const FORMAT: u32 = 2;
 
 /// A checkpoint that cannot be written or used.
@@ -35,11 +35,13 @@ pub enum CheckpointError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path} has format {found}, but this version reads format {FORMAT}; get a newer taylorscope")]
     Newer { path: PathBuf, found: String },
-    #[error("{path} has format {found}, of an earlier version of taylorscope; remove it to begin its optimizer anew")]
+    #[error(
+        "{path} has format {found} of an earlier version, which this one does not read; remove it to begin its optimizer anew"
+    )]
     Older { path: PathBuf, found: String },
     #[error("{path} is of another {what}; remove it to begin its optimizer anew")]
     Other { path: PathBuf, what: String },
-    #[error("{path} is no usable checkpoint: {reason}; remove it to begin its optimizer anew")]
+    #[error("{path} is not a usable checkpoint: {reason}; remove it to begin its optimizer anew")]
     Malformed { path: PathBuf, reason: String },
 }
 
@@ -123,7 +125,7 @@ impl Saved {
     }
 }
 
-/// Reads a state. Whether there was one: a file that does not exist is no error.
+/// Reads a state. Whether there was one: a file that does not exist is not an error.
 pub fn load(path: &Path, identity: &Identity, state: &mut dyn Persist) -> Result<bool, CheckpointError> {
     let saved = Saved::open(path)?;
     saved.as_ref().map_or(Ok(()), |saved| saved.restore(identity, state))?;
@@ -147,7 +149,7 @@ fn parse_identity(path: &Path, bytes: &[u8]) -> Result<Identity, CheckpointError
         Some(found) => match found.parse::<u32>() {
             Ok(0) | Err(_) => Err(malformed(format!("its format is \"{found}\""))),
             Ok(FORMAT) => Ok(identity),
-            Ok(1..FORMAT) => Err(CheckpointError::Older { path: path.to_owned(), found }),
+            Ok(..FORMAT) => Err(CheckpointError::Older { path: path.to_owned(), found }),
             Ok(_) => Err(CheckpointError::Newer { path: path.to_owned(), found }),
         },
     }

@@ -21,7 +21,7 @@ pub enum Gate<'a, T> {
 
 /// The place in the window, in row-major order, that a code of [`Gate::Winners`] names.
 pub fn winning_place(pool: &Pool, code: u8) -> usize {
-    usize::from(code) % (pool.size * pool.size)
+    usize::from(code) % pool.places()
 }
 
 impl<T> Gate<'_, T> {
@@ -84,7 +84,7 @@ const CHANNELS: usize = 64;
 
 #[inline(always)]
 fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit: impl Fn(T) -> (T, u32)) {
-    let (units, places) = (pool.input.channels, (pool.size * pool.size) as u32);
+    let (units, places) = (pool.input.channels, pool.places() as u32);
     // Codes as wide as single-precision numbers, so that a comparison selects both.
     let (mut best, mut codes) = ([T::ZERO; CHANNELS], [0; CHANNELS]);
     for (at, (out, winners)) in out.chunks_exact_mut(units).zip(winners.chunks_exact_mut(units)).enumerate() {
@@ -152,7 +152,7 @@ pub fn push<T: Real>(activation: &Activation, gate: Gate<T>, a: &[T], out: &mut 
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64(pool.places() as f64);
                 out.fill(T::ZERO);
                 pool.each_place(|to, _, from| {
                     let out = &mut out[to * units..][..units];
@@ -195,7 +195,7 @@ pub fn pull<T: Real>(activation: &Activation, gate: Gate<T>, cotangent: &[T], de
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64(pool.places() as f64);
                 delta.fill(T::ZERO);
                 pool.each_place(|to, _, from| {
                     let delta = &mut delta[from * units..][..units];
@@ -227,7 +227,7 @@ pub fn pull<T: Real>(activation: &Activation, gate: Gate<T>, cotangent: &[T], de
 /// Calls `visit` with the offset of the codes and the slope of every side that lets something through.
 #[inline(always)]
 fn each_side<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, mut visit: impl FnMut(u8, T)) {
-    let places = (pool.size * pool.size) as u8;
+    let places = pool.places() as u8;
     let used = match rectifier {
         None | Some(Rectifier::Relu) => 1,
         Some(_) => 3,

@@ -1,8 +1,8 @@
 //! The blocks of a network, their shapes, and how they lie in the flat weight vector.
 
 use super::{
-    graph::{Activation, Node, Operation, Source},
     layers::{LayerSpec, Rectifier, no_bias},
+    node::{Activation, Node, Operation, Source},
     shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;
@@ -144,7 +144,7 @@ pub enum NetworkError {
     NoDenseLayer,
     #[error("the network has no inputs; the dataset gives the input size")]
     NoInputs,
-    #[error("the input shape {sizes:?} is none: write [features] or [channels, height, width], each at least 1")]
+    #[error("{sizes:?} is not a valid input shape: write [features] or [channels, height, width], each at least 1")]
     InputShape { sizes: Vec<usize> },
     #[error(
         "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer or a convolution, one at most"

@@ -111,7 +111,7 @@ impl<'a> Plan<'a> {
     /// and the weights in `f64`, preconditioners, and the bases of searches.
     fn whole_window_bytes(&self, kept: Extent, inputs: usize) -> usize {
         let wide = (inputs + kept.rounds * self.network.parameters()) * size_of::<f64>();
-        let basis = room::basis_bytes(self.network, self.settings, room::whole_basis(self.settings));
+        let basis = room::basis_bytes(self.network, self.settings, room::whole_basis(self.settings.max_products));
         let search = room::least_search_bytes(self.network, self.settings, kept.batch).saturating_add(basis);
         // Vectors that grow, and what is at work on a few rounds.
         let more = 4;

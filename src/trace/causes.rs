@@ -3,8 +3,8 @@
 
 use super::{
     TargetKind,
-    agreement::Pair,
     motion::Findings,
+    pair::Pair,
     read::{Trace, TraceTargets},
 };
 use crate::{

@@ -4,7 +4,7 @@ use crate::common::Numbers;
 use rayon::prelude::*;
 use taylorscope::{
     landscape::{
-        Change, Datapoint, Directions, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
+        Change, Datapoint, Directions, Ended, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
         propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
@@ -131,6 +131,23 @@ struct State {
     layer: usize,
     unit: usize,
     value: Value,
+}
+
+/// What is carried from layer to layer alone would be wrong where a network branches.
+#[test]
+fn networks_that_branch_are_refused() {
+    let network = crate::common::graphs::residual();
+    let weights: Vec<f64> = he_uniform(&network, 1);
+    let (input, step) = ([0.5, -1.0, 0.25, 2.0], [1.0, 0.0, 0.0, 0.0]);
+    let limits = Limits::none();
+    let propagation = Propagation::new(&network, &weights, None).within(&limits);
+    let segment = Segment { input: &input, step: Some(&step), from: 0.0, to: 1.0 };
+    assert_eq!(propagation.try_path(&segment).unwrap_err(), Ended::NotAChain);
+    assert_eq!(propagation.try_kinks_of(&[segment]).unwrap_err(), Ended::NotAChain);
+    let directions = Directions::Inputs([&step, &input]);
+    let plane = Plane { weights: &weights, input: &input, directions, u: (0.0, 1.0), v: (0.0, 1.0) };
+    let refused = regions(&network, &plane, 100, &limits).unwrap_err().to_string();
+    assert!(refused.contains("branches"), "{refused}");
 }
 
 /// States and outputs from the pre-activations of the forward pass.

@@ -3,7 +3,7 @@
 use super::{LandscapeError, Quantity, Subject, rows::UpdateRow};
 use crate::{
     landscape::{Limits, updates::measure},
-    taylor::regret::log_spaced,
+    taylor::regret::evenly_in_logs,
 };
 use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 
@@ -26,7 +26,7 @@ pub fn updates(
     let examples = subject.examples();
     for run in &subject.runs {
         events(&format!("updates of {}", run.label));
-        let rounds: BTreeSet<usize> = log_spaced(run.rounds, count).collect();
+        let rounds: BTreeSet<usize> = evenly_in_logs(run.rounds, count).collect();
         let wanted = rounds.iter().flat_map(|round| [*round, round + 1]).collect();
         let states = subject.states(run, &wanted, stop)?;
         for round in rounds {
