@@ -247,7 +247,8 @@ fn at_tuned_rates(study: &Exploration) -> Table {
         let largest = gaps.collect::<Option<Vec<f64>>>().and_then(|gaps| gaps.into_iter().reduce(f64::max));
         largest.map_or("–".to_owned(), |gap| significant(gap, 2))
     };
-    let rows = claims::labels(study)
+    let rows = study
+        .labels()
         .iter()
         .map(|label| {
             vec![

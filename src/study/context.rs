@@ -1,6 +1,13 @@
 //! What the optimizers of a run share.
 
-use super::{budget, continued::Before, inputs::Inputs, options::RunOptions, task::Task};
+use super::{
+    budget,
+    continued::Before,
+    inputs::Inputs,
+    options::RunOptions,
+    plan::{Extent, Plan},
+    task::Task,
+};
 use crate::{data::Minibatches, taylor::RegretSettings};
 use std::path::Path;
 
@@ -38,16 +45,16 @@ impl Context<'_> {
     /// What the analysis of an optimizer keeps in memory while training goes on.
     pub fn observed_bytes(&self) -> usize {
         let Task { experiment, network, .. } = self.task;
-        let weight = experiment.training.precision.bytes();
-        budget::observed_bytes(network, experiment.training.loss, &self.regret(), self.planned_rounds(), weight)
+        let (regret, weight) = (self.regret(), experiment.training.precision.bytes());
+        Plan::new(network, experiment.training.loss, &regret).observed_bytes(self.planned_rounds(), weight)
     }
 
     /// The least that the analysis of an optimizer takes.
     pub fn needed_bytes(&self) -> usize {
         let Task { experiment, network, .. } = self.task;
-        let (weight, batch) = (experiment.training.precision.bytes(), experiment.training.batch_size);
-        let rounds = (self.planned_rounds(), batch);
-        budget::needed_bytes(network, experiment.training.loss, &self.regret(), rounds, weight)
+        let (regret, training) = (self.regret(), &experiment.training);
+        let planned = Extent { rounds: self.planned_rounds(), batch: training.batch_size };
+        Plan::new(network, training.loss, &regret).needed_bytes(planned, training.precision.bytes())
     }
 
     /// Whether a kept trace carries the data along.

@@ -6,6 +6,7 @@
 use super::{
     error::StudyError,
     experiment::Experiment,
+    plan::Plan,
     state::State,
     tables::{OptimizerSummary, RegretRow, UnitRow, read_rows},
 };
@@ -40,7 +41,7 @@ pub(super) fn obstacle(
         () if experiment.training.stop_at_train_accuracy.is_some() => {
             Some("training.stop_at_train_accuracy decides about its end")
         }
-        () if regret.streams(network, experiment.training.loss) => {
+        () if Plan::new(network, experiment.training.loss, &regret).streams() => {
             Some("the optima of its neurons are found from all rounds (regret.scales)")
         }
         () if !regret.scales.is_empty() && regret.window > planned => Some("regret.window covers the added rounds"),
@@ -87,10 +88,14 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Opens what the optimizer left in its folder; `None` if its state was not kept.
+    /// Opens what the optimizer left in its folder; `None` if its state was not kept, or by an earlier version.
     pub fn open(folder: &Path, summary: &OptimizerSummary) -> Result<Option<Earlier>, StudyError> {
         let path = folder.join(STATE);
-        let Some(saved) = Saved::open(&path)? else { return Ok(None) };
+        let saved = match Saved::open(&path) {
+            Ok(Some(saved)) => saved,
+            Ok(None) | Err(CheckpointError::Older { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let timing = std::fs::read_to_string(folder.join("timing.json")).unwrap_or_default();
         Ok(Some(Earlier {
             path,

@@ -1,20 +1,21 @@
 //! Studies: an experiment, its runs, their tables, and what they say about the paper's claims.
 //!
-//! - [`experiment`]: the experiment file
-//! - [`run`]: trains and analyses, optimizer by optimizer (`course`), with checkpoints ([`keeper`]) in a folder that is
-//!   one process's at a time ([`lock`]); [`analyze`]: the same for traces
-//! - [`differences`]: how an experiment differs from that of a folder, and `continued`: a run that is asked for more; `further`: what
-//!   its training goes on from; `inputs`: checksums of what it reads; `paths`: where that lies; `state`: what
-//!   checkpoints have; [`labels`]: what its optimizers are called
-//! - [`builder`]: optimizers of your own, trained and measured in memory
-//! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
-//! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open;
-//!   [`claims`]: what they say about the paper
+//! - [`experiment`]: the experiment file; [`task`]: an experiment made ready to train, and one optimizer before its first round
+//! - [`mod@run`]: every optimizer of an experiment, each in its `course`, by what they share (`context`, [`options`]);
+//!   [`analyze`]: the same for traces; `record`: the summary as it grows; [`train_only`]: training alone; [`builder`]: optimizers of
+//!   your own, trained and measured in memory
+//! - [`plan`]: how optima are found and what that takes; [`budget`]: whether it fits; [`analysis`]: what is measured of one run; [`event`]
+//!   and `relay`: what is told on the way
+//! - [`folder`]: where results go, for one process at a time ([`lock`]); `write`: files that are complete or absent; [`keeper`]:
+//!   checkpoints, and `state`: what they have; `inputs`: checksums of what is read, and `paths`: where that lies
+//! - [`differences`]: how an experiment differs from that of a folder; `continued`: a run that is asked for more; `further`: what its
+//!   training goes on from; [`labels`]: what its optimizers are called
+//! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open; [`claims`]: what
+//!   they say about the paper
+//! - [`trial`]: one short run; `campaign`: many side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration study
 //! - [`landscape`]: the landscape along a segment, and figure 1
-//! - [`trial`]: many short runs side by side; [`mod@tune`]: learning-rate search; [`mod@explore`]: the exploration
-//!   study
-//! - [`environment`]: the machine; [`allowance`]: memory that it lets us take; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank
-//!   correlation; [`numbers`]: how numbers are printed
+//! - [`mod@error`]: why a study could not be run; [`environment`]: the machine; [`allowance`]: memory that it lets us take;
+//!   [`statistics`]: means, intervals and rank correlation; [`numbers`]: how numbers are printed
 
 #[doc(hidden)]
 pub mod allowance;
@@ -51,6 +52,7 @@ pub mod numbers;
 pub mod options;
 mod outcome;
 mod paths;
+pub mod plan;
 mod record;
 mod relay;
 pub mod results;

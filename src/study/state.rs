@@ -5,11 +5,11 @@ use super::{
     tables::{EpochRow, ValidationRow},
 };
 use crate::{
-    checkpoint::{Persist, Store, StoreError},
+    checkpoint::{Choice, Persist, Record, Store, StoreError},
     kernels::Real,
     optim::Optimizer,
     trace::TraceWriter,
-    train::{Ending, NotFinite},
+    train::{Ending, NotFinite, Quantity},
 };
 
 /// Everything that changes from round to round.
@@ -68,59 +68,99 @@ impl Log {
     /// What does not depend on how fast the machine was.
     pub fn persist_results(&mut self, store: &mut Store) -> Result<(), StoreError> {
         store.list("losses", &mut self.losses)?;
-        // An accuracy that does not exist is no number.
-        let absent = |value: Option<f64>| value.unwrap_or(f64::NAN);
-        let present = |value: f64| (!value.is_nan()).then_some(value);
-        let mut epochs: Vec<f64> = self
-            .epochs
-            .iter()
-            .flat_map(|row| {
-                let accuracies = [absent(row.train_accuracy), absent(row.test_accuracy)];
-                [row.learning_rate, row.train_loss, row.test_loss, accuracies[0], accuracies[1]]
-            })
-            .collect();
-        store.list("epochs", &mut epochs)?;
-        let mut validation: Vec<f64> =
-            self.validation.iter().flat_map(|row| [row.validation_loss, absent(row.validation_accuracy)]).collect();
-        store.list("validation", &mut validation)?;
-        let mut ending = match self.ending {
-            None | Some(Ending::Stopped { .. }) => [0; 4],
-            Some(Ending::Complete) => [1, 0, 0, 0],
-            Some(Ending::Reached { epoch }) => [2, epoch as u64, 0, 0],
-            Some(Ending::Diverged(what)) => {
-                let [round, quantity, layer] = what.to_numbers();
-                [3, round, quantity, layer]
-            }
-        };
-        store.values("ending", &mut ending)?;
-        if !store.is_reading() {
-            return Ok(());
-        }
-        self.ending = match ending {
-            [0, ..] => None,
-            [1, ..] => Some(Ending::Complete),
-            [2, epoch, ..] => Some(Ending::Reached { epoch: epoch as usize }),
-            [3, what @ ..] => NotFinite::from_numbers(what).map(Ending::Diverged),
-            _ => return Err(store.malformed("ending", "is none")),
-        };
-        let rows = epochs.as_chunks().0.iter().enumerate();
-        let row = |(at, [learning_rate, train_loss, test_loss, train, test]): (usize, &[f64; 5])| EpochRow {
-            epoch: at + 1,
-            learning_rate: *learning_rate,
-            train_loss: *train_loss,
-            test_loss: *test_loss,
-            train_accuracy: present(*train),
-            test_accuracy: present(*test),
-        };
-        self.epochs = rows.map(row).collect();
-        let rows = validation.as_chunks().0.iter().enumerate();
-        let row = |(at, [loss, accuracy]): (usize, &[f64; 2])| ValidationRow {
-            epoch: at + 1,
-            validation_loss: *loss,
-            validation_accuracy: present(*accuracy),
-        };
-        self.validation = rows.map(row).collect();
+        store.record_list("epochs", &mut self.epochs, EpochRow::default)?;
+        store.record_list("validation", &mut self.validation, ValidationRow::default)?;
+        let mut ended = Ended::of(self.ending.as_ref());
+        store.part("ending", |store| ended.persist(store))?;
+        self.ending = ended.ending();
         Ok(())
+    }
+}
+
+impl Record for EpochRow {
+    fn persist(rows: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
+        store.column("epoch", rows, |row| &mut row.epoch)?;
+        store.column("learning_rate", rows, |row| &mut row.learning_rate)?;
+        store.column("train_loss", rows, |row| &mut row.train_loss)?;
+        store.column("test_loss", rows, |row| &mut row.test_loss)?;
+        store.column("train_accuracy", rows, |row| &mut row.train_accuracy)?;
+        store.column("test_accuracy", rows, |row| &mut row.test_accuracy)
+    }
+}
+
+impl Record for ValidationRow {
+    fn persist(rows: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
+        store.column("epoch", rows, |row| &mut row.epoch)?;
+        store.column("validation_loss", rows, |row| &mut row.validation_loss)?;
+        store.column("validation_accuracy", rows, |row| &mut row.validation_accuracy)
+    }
+}
+
+/// Whether and why training ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Why {
+    /// It has not, or was stopped and will go on.
+    #[default]
+    NotYet,
+    Complete,
+    Reached,
+    Diverged,
+}
+
+impl Choice for Why {
+    const ALL: &'static [Self] = &[Why::NotYet, Why::Complete, Why::Reached, Why::Diverged];
+}
+
+impl Choice for Quantity {
+    const ALL: &'static [Self] = &[Quantity::Weights, Quantity::Activations, Quantity::Loss, Quantity::Gradient];
+}
+
+/// How training ended, as checkpoints have it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    why: Why,
+    /// After which the goal was reached.
+    epoch: Option<usize>,
+    /// In which it diverged, with what was not finite first.
+    round: Option<usize>,
+    quantity: Option<Quantity>,
+    layer: Option<usize>,
+}
+
+impl Ended {
+    fn of(ending: Option<&Ending>) -> Self {
+        match ending {
+            None | Some(Ending::Stopped { .. }) => Ended::default(),
+            Some(Ending::Complete) => Ended { why: Why::Complete, ..Ended::default() },
+            Some(Ending::Reached { epoch }) => Ended { why: Why::Reached, epoch: Some(*epoch), ..Ended::default() },
+            Some(Ending::Diverged(NotFinite { round, quantity, layer })) => {
+                let (round, quantity, layer) = (Some(*round), Some(*quantity), *layer);
+                Ended { why: Why::Diverged, epoch: None, round, quantity, layer }
+            }
+        }
+    }
+
+    /// `None` while training goes on, and where a part is missing.
+    fn ending(self) -> Option<Ending> {
+        match self.why {
+            Why::NotYet => None,
+            Why::Complete => Some(Ending::Complete),
+            Why::Reached => self.epoch.map(|epoch| Ending::Reached { epoch }),
+            Why::Diverged => {
+                let (round, quantity) = self.round.zip(self.quantity)?;
+                Some(Ending::Diverged(NotFinite { round, quantity, layer: self.layer }))
+            }
+        }
+    }
+}
+
+impl Persist for Ended {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.value("why", &mut self.why)?;
+        store.value("epoch", &mut self.epoch)?;
+        store.value("round", &mut self.round)?;
+        store.value("quantity", &mut self.quantity)?;
+        store.value("layer", &mut self.layer)
     }
 }
 
@@ -128,5 +168,45 @@ impl<T: Real> State<T> {
     /// Rounds that were trained.
     pub fn done(&self) -> usize {
         self.log.losses.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Identity, load, save};
+
+    #[test]
+    fn a_log_comes_back_with_every_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let diverged = |layer| Ending::Diverged(NotFinite { round: 7, quantity: Quantity::Gradient, layer });
+        let endings = [
+            None,
+            Some(Ending::Complete),
+            Some(Ending::Reached { epoch: 3 }),
+            Some(diverged(None)),
+            Some(diverged(Some(2))),
+        ];
+        for ending in endings {
+            let epochs = vec![
+                EpochRow {
+                    epoch: 1,
+                    learning_rate: 0.1,
+                    train_loss: 0.5,
+                    test_accuracy: Some(0.9),
+                    ..EpochRow::default()
+                },
+                EpochRow { epoch: 2, test_loss: f64::NAN, ..EpochRow::default() },
+            ];
+            let validation = vec![ValidationRow { epoch: 1, validation_loss: 0.25, validation_accuracy: None }];
+            let mut log = Log { losses: vec![0.5, 0.25], epochs, validation, ending, ..Log::default() };
+            save(&path, &Identity::new(), &mut log).unwrap();
+            let mut found = Log::default();
+            assert!(load(&path, &Identity::new(), &mut found).unwrap());
+            assert_eq!((&found.losses, &found.validation, &found.ending), (&log.losses, &log.validation, &log.ending));
+            assert_eq!((&found.epochs[0], found.epochs.len()), (&log.epochs[0], 2));
+            assert!(found.epochs[1].test_loss.is_nan() && found.epochs[1].train_accuracy.is_none());
+        }
     }
 }

@@ -28,7 +28,6 @@ pub mod unit;
 pub mod work;
 
 // The paths of before, until all of their users have moved.
-pub(crate) use chain::low_rank as frame;
 pub use chain::{network, product, window};
 pub use graph::{gradients, matrix_free, sample};
 pub use precondition as preconditioner;

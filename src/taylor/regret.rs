@@ -10,17 +10,20 @@ pub use super::{
 };
 pub use log_spaced as prefixes;
 
+/// `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, some of them repeated where there are few.
+pub fn evenly_in_logs(last: usize, count: usize) -> impl Iterator<Item = usize> {
+    let steps = (count.max(2) - 1) as f64;
+    let spaced = move |i: usize| (last as f64).powf(i as f64 / steps).round() as usize;
+    (0..count).map(move |i| spaced(i).clamp(1, last.max(1)))
+}
+
 /// About `count` log-spaced prefix lengths from 1 to `rounds`, increasing, both ends included.
 pub fn log_spaced(rounds: usize, count: usize) -> Vec<usize> {
     if rounds == 0 || count == 0 {
         return Vec::new();
     }
     let count = count.min(rounds);
-    let steps = count.saturating_sub(1).max(1) as f64;
-    let mut all: Vec<usize> = (0..count)
-        .map(|i| (rounds as f64).powf(i as f64 / steps).round() as usize)
-        .map(|n| n.clamp(1, rounds))
-        .collect();
+    let mut all: Vec<usize> = evenly_in_logs(rounds, count).collect();
     all[count - 1] = rounds;
     all.dedup();
     all
@@ -109,6 +112,13 @@ pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounds_are_spaced_over_the_whole_run() {
+        let spaced = |last, count| evenly_in_logs(last, count).collect::<Vec<_>>();
+        assert_eq!((spaced(1, 2), spaced(50, 1)), (vec![1, 1], vec![1]));
+        assert_eq!(spaced(100, 3), [1, 10, 100]);
+    }
 
     #[test]
     fn prefixes_are_log_spaced_and_hold_both_ends() {

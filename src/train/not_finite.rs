@@ -51,20 +51,6 @@ impl NotFinite {
             None => found(Quantity::Loss, None),
         }
     }
-
-    /// Numbers for a checkpoint.
-    pub fn to_numbers(self) -> [u64; 3] {
-        [self.round as u64, self.quantity as u64, self.layer.map_or(u64::MAX, |layer| layer as u64)]
-    }
-
-    /// `None` if they are of no [`NotFinite`].
-    pub fn from_numbers([round, quantity, layer]: [u64; 3]) -> Option<Self> {
-        use Quantity::{Activations, Gradient, Loss, Weights};
-        let all = [Weights, Activations, Loss, Gradient];
-        let quantity = *all.iter().find(|known| **known as u64 == quantity)?;
-        let layer = (layer != u64::MAX).then_some(usize::try_from(layer).ok()?);
-        Some(Self { round: usize::try_from(round).ok()?, quantity, layer })
-    }
 }
 
 impl fmt::Display for NotFinite {

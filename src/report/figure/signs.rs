@@ -12,7 +12,7 @@ use crate::{
         svg::{Anchor, Drawing, Rect, Svg, Text},
     },
     study::{
-        explore::{Exploration, claims::labels, signs::SignRow},
+        explore::{Exploration, signs::SignRow},
         numbers::display_name,
         results::mean,
     },
@@ -39,7 +39,7 @@ const ROW: f64 = 24.0;
 /// normalization adds to the plain gradient's, a row per optimizer and a column per layer.
 pub fn draw(study: &Exploration) -> Figure {
     let labels: Vec<String> =
-        labels(study).into_iter().filter(|label| study.signs.iter().any(|row| row.optimizer == *label)).collect();
+        study.labels().into_iter().filter(|label| study.signs.iter().any(|row| row.optimizer == *label)).collect();
     let svg = if labels.is_empty() {
         Err("no run of the study has rows in signs.csv".to_owned())
     } else {

@@ -14,8 +14,7 @@ use crate::{
     study::{
         explore::{
             Exploration, ExploreRow, Group,
-            claims::labels,
-            metrics::{METRICS, Metric},
+            metrics::{METRICS, Metric, TimeScale},
         },
         numbers::display_name,
         results::mean,
@@ -58,7 +57,8 @@ fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<
 
 /// Runs over rates, one trace per optimizer.
 fn by_optimizer(study: &Exploration) -> Vec<Trace<'_>> {
-    labels(study)
+    study
+        .labels()
         .into_iter()
         .enumerate()
         .map(|(at, label)| Trace {
@@ -88,9 +88,9 @@ fn logarithmic(values: impl Iterator<Item = f64>) -> Axis {
 
 fn title(metric: &Metric) -> String {
     match metric.scale {
-        "coarse" => format!("{}, every epoch", metric.name),
-        "" => metric.name.to_owned(),
-        scale => format!("{}, {scale}", metric.name),
+        Some(TimeScale::Coarse) => format!("{}, every epoch", metric.name),
+        Some(TimeScale::Fine) => format!("{}, fine", metric.name),
+        None => metric.name.to_owned(),
     }
 }
 
@@ -246,9 +246,9 @@ fn sweep(study: &Exploration) -> Figure {
     let rows: Vec<&ExploreRow> = complete(study, Group::Epsilon).collect();
     let trace = Trace { style: SeriesStyle::of(0), name: "Adam with epsilon".into(), rows };
     let abscissa = Abscissa { label: "epsilon", log: true, of: |row| row.epsilon };
-    let loss = Metric { name: "final training loss", scale: "", unit: "loss", of: |row| row.train_loss };
+    let loss = Metric { name: "final training loss", scale: None, unit: "loss", of: |row| row.train_loss };
     let distance =
-        Metric { name: "distance ‖W − W¹‖", scale: "", unit: "norm of the weights", of: |row| row.distance };
+        Metric { name: "distance ‖W − W¹‖", scale: None, unit: "norm of the weights", of: |row| row.distance };
     let metrics = [METRICS[4], METRICS[5], METRICS[6], METRICS[7], loss, distance];
     let name = "Exploration, loss and distance against Adam's epsilon";
     let svg = panels("study-epsilon", &[trace], &abscissa, &metrics, name);

@@ -1,10 +1,6 @@
 //! The course of one trace: replayed under observation, then analysed.
 
-use super::{
-    check::{Checked, Told, digest},
-    folder::Description,
-    options::AnalyzeOptions,
-};
+use super::{check::Checked, digest::digest, folder::Description, options::AnalyzeOptions, told::Told};
 use crate::{
     activation::probe_rows,
     checkpoint::{Identity, Persist, Store, StoreError},
@@ -52,9 +48,7 @@ impl<T: Real> Persist for State<T> {
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
         store.list("losses", &mut self.losses)?;
         store.number("seconds", &mut self.seconds)?;
-        let mut finished = u64::from(self.finished);
-        store.number("finished", &mut finished)?;
-        self.finished = finished != 0;
+        store.value("finished", &mut self.finished)?;
         store.part("analysis", |store| self.analysis.persist(store))
     }
 }

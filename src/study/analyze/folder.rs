@@ -127,7 +127,7 @@ pub(super) fn look(out: &Path) -> Result<Found, StudyError> {
 
 /// How to go on with a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum Mode {
     /// It has nothing to lose, or what it has is to be replaced.
     Begin,
     /// What is complete is kept.
@@ -135,15 +135,15 @@ pub(super) enum Plan {
 }
 
 /// Whether an analysis may have the folder, and how; `description` is known once the traces were read.
-pub(super) fn plan(
+pub(super) fn mode(
     out: &Path,
     overwrite: bool,
     resume: bool,
     description: Option<&Description>,
-) -> Result<Plan, StudyError> {
+) -> Result<Mode, StudyError> {
     let (found, begins) = match look(out)? {
-        Found::Nothing => return Ok(Plan::Begin),
-        Found::Analysis { .. } if overwrite => return Ok(Plan::Begin),
+        Found::Nothing => return Ok(Mode::Begin),
+        Found::Analysis { .. } if overwrite => return Ok(Mode::Begin),
         Found::Analysis { .. } if !resume => return Err(StudyError::Occupied { path: out.to_owned() }),
         Found::Analysis { description: None, .. } => {
             return Err(AnalyzeError::NothingToResume { path: out.to_owned() }.into());
@@ -153,7 +153,7 @@ pub(super) fn plan(
     if let Some((key, found, asked)) = description.and_then(|description| description.differs_from(&found)) {
         return Err(AnalyzeError::Other { path: out.to_owned(), key, values: Box::new([found, asked]) }.into());
     }
-    Ok(if begins { Plan::Begin } else { Plan::Continue })
+    Ok(if begins { Mode::Begin } else { Mode::Continue })
 }
 
 /// Removes the page and its figures, which are of other tables than will be here.

@@ -2,15 +2,18 @@
 //!
 //! Traces are read and recomputed before anything is written (`check`), so that a bad one leaves the folder as it
 //! was. Then each is replayed under observation and analysed (`course`), with the state kept in its folder as that of a run is
-//! (`folder` has what may be replaced).
+//! (`folder` has what may be replaced). `told`: what manifests say of optimizers; `names`: what traces are called; `digest`: checksums.
 
 mod check;
 mod course;
+mod digest;
 mod folder;
+mod names;
 mod options;
+mod told;
 
 pub use super::error::AnalyzeError;
-pub use check::name_of;
+pub use names::name_of;
 pub use options::AnalyzeOptions;
 
 use super::{
@@ -21,12 +24,15 @@ use super::{
     experiment::{RegretSection, Sections},
     folder::{Folder, Purpose},
     numbers::counted,
+    plan::{Extent, Plan},
     record::Record,
     tables::{Comparator, RunStatus, SUMMARY_FORMAT, Summary},
 };
-use check::{Checked, Told, check, labels};
+use check::{Checked, check};
 use course::Course;
-use folder::{Description, Plan, Source, plan, remove_page, replace};
+use folder::{Description, Mode, Source, mode, remove_page, replace};
+use names::labels;
+use told::Told;
 
 /// What an analysis has made.
 #[derive(Debug)]
@@ -46,7 +52,7 @@ pub struct Analyzed {
 pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Result<Analyzed, StudyError> {
     // What can be refused at once is.
     if let Some(out) = options.out.folder() {
-        plan(out, options.overwrite, options.resume, None)?;
+        mode(out, options.overwrite, options.resume, None)?;
     }
     let checked = check(options, events)?;
     let sections = Sections { regret: fitted(options, &checked, events)?, ..options.sections.clone() };
@@ -59,7 +65,7 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     let description = Description::new(&sections, checked.iter().zip(&labels).map(source).collect());
 
     if let Some(out) = options.out.folder() {
-        plan(out, options.overwrite, options.resume, Some(&description))?;
+        mode(out, options.overwrite, options.resume, Some(&description))?;
     }
     let folder = Folder::open(&options.out, Purpose::Analysis)?;
     if let Some(text) = folder.warning() {
@@ -68,9 +74,9 @@ pub fn analyze(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> Resul
     let out = &folder.path;
     let summary = summary_of(&checked[0], options.name, sections.regret.comparators.headline());
     // Another process may have been here meanwhile.
-    let record = match plan(out, options.overwrite, options.resume, Some(&description))? {
-        Plan::Begin => replace(out, &description, || Record::begin(out, labels.clone(), summary, false))?,
-        Plan::Continue => {
+    let record = match mode(out, options.overwrite, options.resume, Some(&description))? {
+        Mode::Begin => replace(out, &description, || Record::begin(out, labels.clone(), summary, false))?,
+        Mode::Continue => {
             remove_page(out)?;
             Record::begin(out, labels.clone(), summary, true)?
         }
@@ -116,8 +122,8 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        let rounds = (of.manifest.rounds, of.manifest.batch_size);
-        budget::needed_bytes(&of.network, of.manifest.loss, &settings, rounds, of.weight_bytes())
+        let rounds = Extent { rounds: of.manifest.rounds, batch: of.manifest.batch_size };
+        Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
     let mut regret = options.sections.regret.clone();

@@ -110,7 +110,7 @@ impl<T: Real> Course<'_, T> {
         if let Some(reason) = further::obstacle(before.experiment(), self.config, &task.network, per_epoch) {
             return Ok(Err(reason));
         }
-        Ok(Earlier::open(&folder, summary)?.map(Some).ok_or("its last state was not kept"))
+        Ok(Earlier::open(&folder, summary)?.map(Some).ok_or("its last state was not kept by this version"))
     }
 
     /// Whose state checkpoints of this course in an experiment have.

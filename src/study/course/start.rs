@@ -9,6 +9,7 @@ use crate::{
         context::Context,
         error::StudyError,
         event::Event,
+        plan::Plan,
         state::{Log, State},
         task::PreparedRun,
         write,
@@ -60,7 +61,7 @@ impl<T: Real> Course<'_, T> {
     fn displacements(&self, events: &mut dyn FnMut(Event)) -> Result<Option<Vec<f64>>, StudyError> {
         let Context { task, options, .. } = *self.context;
         let regret = self.context.regret();
-        if !regret.streams(&task.network, task.experiment.training.loss) || regret.prefixes == 1 {
+        if !Plan::new(&task.network, task.experiment.training.loss, &regret).streams() || regret.prefixes == 1 {
             return Ok(None);
         }
         events(Event::Phase { name: "first pass: how far training goes" });

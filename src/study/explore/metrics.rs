@@ -54,12 +54,20 @@ pub struct Column {
     pub factor: f64,
 }
 
+/// How often configurations are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeScale {
+    /// Every epoch.
+    Coarse,
+    Fine,
+}
+
 /// A metric at a time scale, as tables, figures and claims name it.
 #[derive(Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
-    /// `coarse` (every epoch) or `fine`.
-    pub scale: &'static str,
+    /// `None` for what has no time scale.
+    pub scale: Option<TimeScale>,
     /// What its values are.
     pub unit: &'static str,
     pub of: fn(&ExploreRow) -> Option<f64>,
@@ -69,8 +77,9 @@ impl Metric {
     /// With its time scale: `fine novelty`, and `novelty by epochs` at the coarse one.
     pub fn full_name(&self) -> String {
         match self.scale {
-            "coarse" => format!("{} by epochs", self.name),
-            scale => format!("{scale} {}", self.name),
+            Some(TimeScale::Coarse) => format!("{} by epochs", self.name),
+            Some(TimeScale::Fine) => format!("fine {}", self.name),
+            None => self.name.to_owned(),
         }
     }
 
@@ -84,7 +93,11 @@ impl Metric {
 
     /// Its column in a table of numbers without a unit.
     pub(super) fn plain_column(&self) -> Column {
-        let scale = if self.scale == "coarse" { "every epoch" } else { "fine" };
+        let scale = match self.scale {
+            Some(TimeScale::Coarse) => "every epoch",
+            Some(TimeScale::Fine) => "fine",
+            None => "",
+        };
         Column { name: self.name.to_owned(), scale, unit: "", factor: 1.0 }
     }
 }
@@ -92,21 +105,21 @@ impl Metric {
 const FRACTION: &str = "fraction of bits";
 
 macro_rules! metric {
-    ($name:literal, $scale:literal, $unit:expr, $field:ident) => {
-        Metric { name: $name, scale: $scale, unit: $unit, of: |row| row.$field }
+    ($name:literal, $scale:ident, $unit:expr, $field:ident) => {
+        Metric { name: $name, scale: Some(TimeScale::$scale), unit: $unit, of: |row| row.$field }
     };
 }
 
 /// All metrics, coarse ones first.
 pub const METRICS: [Metric; 8] = [
-    metric!("novelty", "coarse", FRACTION, later_novelty_coarse),
-    metric!("switches", "coarse", FRACTION, switches_coarse),
-    metric!("log-volume", "coarse", "per neuron", log_volume_coarse),
-    metric!("log-det", "coarse", "per neuron", log_det_coarse),
-    metric!("novelty", "fine", FRACTION, later_novelty_fine),
-    metric!("switches", "fine", FRACTION, switches_fine),
-    metric!("log-volume", "fine", "per neuron", log_volume_fine),
-    metric!("log-det", "fine", "per neuron", log_det_fine),
+    metric!("novelty", Coarse, FRACTION, later_novelty_coarse),
+    metric!("switches", Coarse, FRACTION, switches_coarse),
+    metric!("log-volume", Coarse, "per neuron", log_volume_coarse),
+    metric!("log-det", Coarse, "per neuron", log_det_coarse),
+    metric!("novelty", Fine, FRACTION, later_novelty_fine),
+    metric!("switches", Fine, FRACTION, switches_fine),
+    metric!("log-volume", Fine, "per neuron", log_volume_fine),
+    metric!("log-det", Fine, "per neuron", log_det_fine),
 ];
 
 /// How far the first step at the fine time scale led.

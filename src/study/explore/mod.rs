@@ -25,6 +25,7 @@ use super::{
     experiment::{Experiment, Precision},
     folder::{Folder, Purpose},
     inputs::Inputs,
+    plan::Plan,
     statistics::mean,
     tables::{Comparator, Scale, columns, read_rows, write_rows},
     task::{Task, TypedTask},
@@ -291,7 +292,7 @@ impl<T: Real> Study<'_, T> {
             rounds: None,
             ..experiment.regret.settings(self.coarse, network.layers())
         };
-        if !regret.streams(network, experiment.training.loss) || experiment.regret.scales.is_empty() {
+        if !Plan::new(network, experiment.training.loss, &regret).streams() || experiment.regret.scales.is_empty() {
             return None;
         }
         let settings = AnalysisSettings {

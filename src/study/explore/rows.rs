@@ -72,3 +72,16 @@ pub struct Exploration {
     /// Whether all runs were done.
     pub complete: bool,
 }
+
+impl Exploration {
+    /// The optimizers of the study, in the order of its rows.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = Vec::new();
+        for row in &self.rows {
+            if !labels.contains(&row.optimizer) {
+                labels.push(row.optimizer.clone());
+            }
+        }
+        labels
+    }
+}

@@ -1,17 +1,11 @@
 //! What the updates of a run crossed, and how well the Taylor loss predicted them.
 
 use super::{LandscapeError, Quantity, Subject, rows::UpdateRow};
-use crate::landscape::{Limits, updates::measure};
+use crate::{
+    landscape::{Limits, updates::measure},
+    taylor::regret::evenly_in_logs,
+};
 use std::{collections::BTreeSet, sync::atomic::AtomicBool};
-
-/// At most `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, the ends included.
-pub fn log_spaced(last: usize, count: usize) -> BTreeSet<usize> {
-    let steps = count.max(2) - 1;
-    (0..count)
-        .map(|i| ((last as f64).powf(i as f64 / steps as f64)).round() as usize)
-        .map(|round| round.clamp(1, last.max(1)))
-        .collect()
-}
 
 const KINKS: Quantity =
     Quantity { what: "the kinks that an update crosses", remedy: "measure no updates (--updates 0)" };
@@ -32,7 +26,7 @@ pub fn updates(
     let examples = subject.examples();
     for run in &subject.runs {
         events(&format!("updates of {}", run.label));
-        let rounds = log_spaced(run.rounds, count);
+        let rounds: BTreeSet<usize> = evenly_in_logs(run.rounds, count).collect();
         let wanted = rounds.iter().flat_map(|round| [*round, round + 1]).collect();
         let states = subject.states(run, &wanted, stop)?;
         for round in rounds {
@@ -55,16 +49,4 @@ pub fn updates(
         }
     }
     Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_are_spaced_over_the_whole_run() {
-        assert_eq!(log_spaced(1, 30), BTreeSet::from([1]));
-        assert_eq!(log_spaced(100, 3), BTreeSet::from([1, 10, 100]));
-        assert_eq!(log_spaced(50, 1), BTreeSet::from([1]));
-    }
 }
