@@ -1,9 +1,7 @@
 //! Strided matrix views and their product, on the `gemm` crate or without copies.
 
-use super::{
-    Real,
-    few::{self, Start},
-};
+use super::skinny::{self, Start};
+use crate::num::Real;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -131,7 +129,12 @@ pub fn matmul<T: Real>(out: &mut [T], out_stride: usize, lhs: View<T>, rhs: View
         return;
     }
     if rhs.col_stride == 1 && NARROW.contains(&n) && m.max(k) <= SMALL {
-        return few::combine(out, out_stride, &[(lhs, rhs)], if accumulate { Start::Out } else { Start::Zero });
+        return skinny::sum_of_products(
+            out,
+            out_stride,
+            &[(lhs, rhs)],
+            if accumulate { Start::Out } else { Start::Zero },
+        );
     }
     // SAFETY: the views checked on construction that their largest index lies inside their slices, the
     // assertions above check the same of `out`, `out` is uniquely borrowed, and all strides are positive.
