@@ -49,6 +49,14 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes the folder `path` with all that is in it; it need not exist.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes `path`, and what an interrupted attempt to write it left; neither need exist.
 pub fn remove_all_of(path: &Path) -> io::Result<()> {
     remove(path)?;

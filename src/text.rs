@@ -13,7 +13,7 @@ pub fn suggestion(given: &str, names: &[&str]) -> String {
     }
 }
 
-/// The number with so many significant digits that is nearest: what one would write, or type on a command line.
+/// The nearest number with `digits` significant digits: what one would write, or type on a command line.
 pub fn nearest(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits.saturating_sub(1)).parse().unwrap_or(value)
 }

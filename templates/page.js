@@ -100,7 +100,7 @@
     document.querySelector("#figures h2")?.after(bar);
   }
 
-  // The text of a mark stands beside the pointer at once, on touch as well.
+  // The text of a mark appears next to the pointer at once, on touch as well.
 
   const tip = make("div", { className: "tip", hidden: true });
   tip.setAttribute("role", "status");

@@ -13,6 +13,7 @@ use crate::{
     study::{
         analyze::{AnalyzeOptions, analyze, name_of},
         experiment::{RegretSection, Sections, Span, sections, source},
+        tables::RunStatus,
     },
     trace::agreement::TOLERANCE,
 };
@@ -49,7 +50,7 @@ pub struct Arguments {
     lasting: Lasting,
 }
 
-/// More than this is no agreement.
+/// Losses that differ by more than this share do not agree in any sense.
 const MOST_TOLERANT: f64 = 0.5;
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -90,7 +91,7 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let out = &analyzed.folder.path;
     let rendered = report::render(&[out], out)?;
     let object = summary::print(out, &analyzed.labels, &rendered, &mut progress)?;
-    Ok(Answer::new(Status::of(analyzed.summary.status == "complete"), object))
+    Ok(Answer::new(Status::of(analyzed.summary.status == RunStatus::Complete), object))
 }
 
 /// What to measure: as the named experiment says, else as the runs that the traces lie in, else all rounds with the
@@ -123,7 +124,7 @@ fn chosen_sections(arguments: &Arguments) -> anyhow::Result<(Sections, bool)> {
     if let Some((_, sections)) = found {
         return Ok((sections, false));
     }
-    // Who names a window means it.
+    // A window that was named is not replaced by a sample.
     let names = |setting: &String| setting.trim_start().starts_with("regret.window");
     Ok((sections(None, &defaults, settings)?, !settings.iter().any(names)))
 }

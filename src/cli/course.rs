@@ -3,9 +3,9 @@
 use crate::study::{Event, numbers::counted};
 use std::time::Duration;
 
-/// Where there is no terminal, a line follows at the latest after so long a silence.
+/// Without a terminal, the longest time between two lines.
 pub const SILENCE: Duration = Duration::from_secs(10);
-/// Work that is reported as done so soon after its phase began was done by an earlier process.
+/// Work that is reported as done this soon after its phase began was done by an earlier process.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// What training is counted in.
@@ -164,7 +164,7 @@ impl Course {
         vec![]
     }
 
-    /// The line that ends a silence, if there was one too long.
+    /// A line to print, if none was printed for [`SILENCE`].
     pub fn tick(&mut self, now: Duration) -> Option<String> {
         if now.saturating_sub(self.last_line) < SILENCE {
             return None;
@@ -187,7 +187,7 @@ impl Course {
         self.spent.iter().max_by_key(|(_, time)| *time).map(|(name, time)| (name.clone(), *time, all))
     }
 
-    /// The rounds of training begin after so many that are done.
+    /// Training begins after the rounds that are done.
     fn train(&mut self, done: u64, now: Duration) {
         self.enter(Phase { name: "training".to_owned(), noun: ROUND, of: self.rounds, ..Phase::default() }, now);
         (self.phase.done, self.phase.known) = (done, (done, now));

@@ -133,8 +133,8 @@ fn fetch(name: &str, folder: Option<&Path>) -> anyhow::Result<Answer> {
     Ok(Answer::new(Status::Done, json!({ "name": name, "folder": place, "files": files })))
 }
 
-/// Downloads in a thread of its own: whoever waits for a server cannot hear a signal, and servers may be silent for long. A thread that
-/// is left behind ends with the program; what it has written is as good as after any other interruption.
+/// Downloads in a thread of its own, because a thread that waits for a server cannot react to signals, and servers may be silent for long. A
+/// thread that is left behind ends with the program; what it has written is as good as after any other interruption.
 fn interruptibly(name: &str, folder: Option<&Path>, received: &Received) -> anyhow::Result<Vec<PathBuf>> {
     let (send, outcome) = mpsc::channel();
     let (name, folder, of_thread) = (name.to_owned(), folder.map(Path::to_owned), received.clone());

@@ -22,7 +22,7 @@ use crate::{
             claims::{self, Finding, Findings},
             explore,
         },
-        trial::refuse_foreign,
+        folder::Purpose,
         tune::TuneOptions,
     },
 };
@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Runs whose neurons' Taylor optima are measured, which takes longer than training
     #[arg(long, value_enum, default_value_t)]
     optima: OptimaOf,
-    /// Multiples of the tuned rates, beside 1 [default: 0.1,0.2,0.5,1.5,2]
+    /// Multiples of the tuned rates, besides 1 [default: 0.1,0.2,0.5,1.5,2]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = positive)]
     factors: Option<Vec<f64>>,
     /// Values of epsilon on the way from Adam to momentum [default: 1e-8,1e-5,1e-4,1e-3,1e-2,1e-1,1,100]
@@ -115,7 +115,7 @@ impl Study<'_> {
     pub fn run(mut self) -> anyhow::Result<(Status, Value)> {
         // Before the search of the rates, which takes long.
         if !self.overwrite {
-            refuse_foreign(self.out, "explore.csv")?;
+            Purpose::Exploration.refuse_others(self.out)?;
         }
         let folder = match self.tuned {
             Some(folder) => folder.to_owned(),

@@ -1,13 +1,10 @@
-//! Folders that commands go on in when they are repeated, and what happens while another process is still at it.
+//! Default folders of commands that continue when they are repeated, and which one to take while another process works in it.
 
 use super::output;
-use crate::study::{
-    StudyError,
-    lock::{Lock, numbered},
-};
+use crate::study::{StudyError, folder::numbered, lock::Lock};
 use std::path::{Path, PathBuf};
 
-/// Folders that are tried.
+/// How many folders are tried.
 const MOST: usize = 1000;
 
 /// Works in `chosen` or, where none was, in the first of `default`, `default-2`, ... that no other process works in.
@@ -34,7 +31,7 @@ pub fn in_idle<R>(
         }
         match work(&out) {
             Err(error) if is_busy(&error) => busy = busy.or(Some(error)),
-            // What lies in a folder that nobody asked for is no reason to fail.
+            // What lies in a folder that nobody asked for is not a reason to fail.
             Err(error) if number > 1 && holds_other_things(&error) => {}
             done => return done,
         }

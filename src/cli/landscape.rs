@@ -13,7 +13,7 @@ use crate::{
     report::{self, ReportOutput},
     study::{
         landscape::{
-            Along, LandscapeOptions, PlaneKind, Subject, along, plane,
+            LandscapeOptions, PlaneOptions, SegmentOptions, Subject, What, along, plane,
             rows::{Kind, LandscapeSummary},
         },
         numbers::{count, counted, significant},
@@ -80,12 +80,8 @@ pub struct Arguments {
     overwrite: Overwrite,
 }
 
-/// A segment or a plane.
-#[derive(Clone, Copy)]
-enum What {
-    Along(Along),
-    Plane(PlaneKind),
-}
+/// Updates of each optimizer that are measured unless told.
+const UPDATES: usize = 30;
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     arguments.threads.set()?;
@@ -95,10 +91,10 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
         [what, target] if !["neuron", "layer", "update"].contains(&what.as_str()) => (what.clone(), target),
         words => (words.join(" "), &arguments.target),
     };
-    let what = match arguments.plane.is_empty() {
-        true => What::Along(words.parse()?),
-        false => What::Plane(words.parse()?),
-    };
+    let what = if arguments.plane.is_empty() { What::Segment(words.parse()?) } else { What::Plane(words.parse()?) };
+    let given = |text: &Option<String>, option| text.as_deref().map(|text| range(text, option)).transpose();
+    let through = given(&arguments.through, "through")?;
+    let (u, v) = (given(&arguments.u, "u")?, given(&arguments.v, "v")?);
     let default = PathBuf::from("runs").join("landscape");
     let trained = std::path::Path::new(target).is_dir();
     signals::preparing();
@@ -106,13 +102,10 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     signals::begun();
     let options = LandscapeOptions {
         subject: &subject,
-        along: if let What::Along(along) = what { along } else { Along::Input },
-        through: arguments.through.as_deref().map(|text| range(text, "through")).transpose()?,
         datapoints: arguments.datapoints.as_deref().map(rows).transpose()?,
         optimizer: arguments.optimizer.as_deref(),
         round: arguments.round,
         output: arguments.output,
-        updates: arguments.updates.unwrap_or(if trained { 30 } else { 0 }),
         out: destination(arguments.out.as_deref(), &default, arguments.overwrite.overwrite),
         overwrite: arguments.overwrite.overwrite,
         memory: arguments.memory.bytes(),
@@ -121,11 +114,11 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let mut progress = Progress::new();
     let mut events = |event: &str| progress.step(event);
     let landscape = match what {
-        What::Along(_) => along(&options, &mut events)?,
-        What::Plane(kind) => {
-            let range = |text: &Option<String>, option| text.as_deref().map(|text| range(text, option)).transpose();
-            plane(&options, kind, [range(&arguments.u, "u")?, range(&arguments.v, "v")?], &mut events)?
+        What::Segment(way) => {
+            let updates = arguments.updates.unwrap_or(if trained { UPDATES } else { 0 });
+            along(&options, &SegmentOptions { along: way, through, updates }, &mut events)?
         }
+        What::Plane(kind) => plane(&options, PlaneOptions { kind, ranges: [u, v] }, &mut events)?,
     };
     progress.begin("writing the report");
     let out = &landscape.folder.path;

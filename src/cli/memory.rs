@@ -11,7 +11,7 @@ const UNKNOWN: u64 = 8 << 30;
 
 #[derive(clap::Args)]
 pub struct Memory {
-    /// Memory for the analysis, beside the program with its data, e.g. 8G or 500M. Linearized rounds that do not fit are
+    /// Memory for the analysis, on top of the program with its data, e.g. 8G or 500M. Linearized rounds that do not fit are
     /// computed again when they are needed; what cannot fit is refused [default: half of what the machine, its control
     /// groups and ulimit allow]
     #[arg(long, value_name = "SIZE", value_parser = parse)]
@@ -34,8 +34,8 @@ const LITTLE: u64 = 128 << 20;
 /// How often the program's memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Gives freed memory back to the system once the program has grown by so many of the `allowed` bytes: what it keeps would otherwise come
-/// on top of what it needs.
+/// Gives freed memory back to the system once the program has grown by `growth` of the `allowed` bytes. What it keeps would otherwise come on top
+/// of what it needs.
 fn watch(allowed: u64, growth: u64) {
     static ONCE: Once = Once::new();
     let Some(start) = resident_memory() else { return };
@@ -43,7 +43,7 @@ fn watch(allowed: u64, growth: u64) {
         if allowed < LITTLE {
             return allocator::give_back_freed_memory(0);
         }
-        // Without such a thread, more memory is kept, which is no reason to fail.
+        // Without such a thread, more memory is kept, which is not a reason to fail.
         let _ = thread::Builder::new().name("memory".to_owned()).stack_size(1 << 16).spawn(move || {
             while resident_memory().is_some_and(|now| now < start.saturating_add(growth)) {
                 thread::sleep(LOOK);

@@ -1,7 +1,7 @@
 //! Flags that several commands have: the same name, text and meaning everywhere.
 
 use super::{UsageError, checkpoint::Checkpoint, memory::Memory};
-use crate::study::lock::Destination;
+use crate::study::folder::Destination;
 use clap::ValueHint;
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ pub struct Resume {
     pub resume: bool,
 }
 
-/// What commands share whose work lasts: they can be interrupted and continued.
+/// Options of commands whose work takes long, so that it can be interrupted and continued.
 #[derive(clap::Args)]
 pub struct Lasting {
     #[command(flatten)]

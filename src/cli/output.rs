@@ -26,7 +26,7 @@ pub fn is_quiet() -> bool {
     QUIET.load(Ordering::SeqCst)
 }
 
-/// Whether the reader of our output went away, which is no error (`taylorscope ... | head`).
+/// Whether the reader of our output went away, which is not an error (`taylorscope ... | head`).
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
@@ -59,7 +59,7 @@ pub fn note(text: impl AsRef<str>) {
 
 /// Prints an error on standard error.
 pub fn complain(text: impl AsRef<str>) {
-    // Where nobody hears, nothing can be said.
+    // Without standard error there is nowhere to report that it is missing.
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 

@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal; elsewhere lines, and never a longer silence than [`SILENCE`].
 
 use super::{course::Course, output};
-use crate::study::Event;
+use crate::study::{Event, tables::RunStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
@@ -44,7 +44,7 @@ impl Progress {
         });
         let state = State { course: Course::default(), bar, drawn: Duration::ZERO, ended: false };
         let shared = Arc::new(Shared { begun: Instant::now(), state: Mutex::new(state), ended: Condvar::new() });
-        // A phase that tells nothing must be seen to be alive, so the lines come from a thread of their own.
+        // Lines must appear even while a phase reports nothing, so they come from a thread of their own.
         let ticker = (!output::is_quiet()).then(|| {
             let shared = shared.clone();
             thread::spawn(move || shared.tick())
@@ -54,16 +54,17 @@ impl Progress {
 
     /// Shows an event of a study.
     pub fn show(&self, event: Event) {
-        // That an optimizer failed is no progress but an error, and told in any case.
+        // A failed optimizer is an error, which is reported even with `--quiet`.
         if let Event::Finished { summary } = event
-            && let Some(message) = summary.message.as_ref().filter(|_| summary.status == "failed" && output::is_quiet())
+            && let Some(message) =
+                summary.message.as_ref().filter(|_| summary.status == RunStatus::Failed && output::is_quiet())
         {
             output::complain(format!("{}: {message}", summary.label));
         }
         self.shared.update(|course, now| course.event(event, now));
     }
 
-    /// So many pieces of work follow, beside those that are known already.
+    /// Announces `pieces` pieces of work, besides the `known` ones that are done already.
     pub fn plan(&self, noun: &'static str, pieces: usize, known: usize) {
         self.shared.update(|course, now| course.plan(noun, pieces, known, now));
     }
@@ -88,7 +89,7 @@ impl Progress {
         self.shared.lock().ended = true;
         self.shared.ended.notify_all();
         if let Some(ticker) = self.ticker.take() {
-            // It cannot fail, and if it did there would be nothing to do.
+            // Even if the thread panicked, there is nothing left to do.
             let _ = ticker.join();
         }
         if let Some(bar) = self.shared.lock().bar.take() {

@@ -5,7 +5,7 @@ use super::{
     answer::{Answer, Status},
     output, signals,
 };
-use crate::{report, study::lock::NewFolder};
+use crate::{report, study::folder::NewFolder};
 use clap::ValueHint;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct Arguments {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     for run in &arguments.runs {
         if !run.join("summary.json").exists() {
-            let reason = format!("{} is no run directory: it has no summary.json", run.display());
+            let reason = format!("{} is not a run directory: it has no summary.json", run.display());
             return Err(UsageError(reason).into());
         }
     }

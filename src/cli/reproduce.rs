@@ -19,9 +19,9 @@ use crate::{
         claims::{Claim, Tally, evaluate},
         experiment::load,
         explore::{EPSILONS, FACTORS, Optima},
+        folder::{Destination, NewFolder},
         keeper::Interval,
-        landscape::{Along, LandscapeOptions, LandscapeTables, Subject, along, claims, growth},
-        lock::{Destination, NewFolder},
+        landscape::{Along, LandscapeOptions, LandscapeTables, SegmentOptions, Subject, along, claims, growth},
         results::RunTables,
     },
 };
@@ -173,7 +173,7 @@ struct Made {
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     arguments.threads.set()?;
     let default = PathBuf::from("runs").join(format!("reproduce-{}", arguments.figure.name()));
-    // A study goes on in its folder.
+    // A study continues in its folder.
     let same = arguments.overwrite.overwrite || (arguments.figure == Figure::Fig5 && arguments.full);
     if same {
         return in_idle(arguments.out.as_deref(), &default, |parent| figures(arguments, parent));
@@ -217,7 +217,7 @@ fn figures(arguments: &Arguments, parent: &Path) -> anyhow::Result<Answer> {
     Ok(Answer::new(Status::of(complete), json!({ "folder": parent, "status": status, "figures": figures })))
 }
 
-/// The paper's datasets must be fetched; who lacks them should hear that there is another way.
+/// An error for want of the paper's datasets also names the way that needs none.
 fn with_hint(error: anyhow::Error, quick: bool) -> anyhow::Error {
     match output::is_missing_data(&error) && !quick {
         true => error.context("the paper's data are not at hand; add --quick to take the embedded digits instead"),
@@ -258,7 +258,7 @@ impl Reproduction {
             data: arguments.data.folder(),
             keep_trace: false,
             overwrite: arguments.overwrite.overwrite,
-            // The same command goes on where it ended.
+            // The same command continues where it ended.
             resume: !arguments.overwrite.overwrite,
             checkpoint: Interval::default(),
             memory: arguments.memory.bytes(),
@@ -294,15 +294,14 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     signals::preparing();
     let subject = Subject::of_experiment(&experiment, arguments.data.folder())?;
     signals::begun();
+    let updates = if arguments.quick { 30 } else { 50 };
+    let segment = SegmentOptions { along: Along::Update(SHOWN_UPDATE), through: None, updates };
     let options = LandscapeOptions {
         subject: &subject,
-        along: Along::Update(SHOWN_UPDATE),
-        through: None,
         datapoints: None,
         optimizer: None,
         round: None,
         output: None,
-        updates: if arguments.quick { 30 } else { 50 },
         out: Destination::Folder(out),
         overwrite: arguments.overwrite.overwrite,
         memory: arguments.memory.bytes(),
@@ -311,7 +310,7 @@ fn shattered(arguments: &Arguments, name: &str, out: &Path) -> anyhow::Result<Ma
     let settings = growth::GrowthSettings::new(if arguments.quick { 20 } else { 100 }, experiment.seed);
     // Before anything is written, so that what is there is complete.
     let growth = growth::find(&settings, &subject.examples(), options.memory, &STOP, &mut events)?;
-    let found = along(&options, &mut events)?;
+    let found = along(&options, &segment, &mut events)?;
     growth.write(out)?;
     progress.begin("writing the report");
     let rendered = report::render_landscape(out)?;

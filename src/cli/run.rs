@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     report,
-    study::{
-        Experiment, RunOptions,
-        run::{run, train_only},
-    },
+    study::{Experiment, RunOptions, run::run, tables::RunStatus, train_only::train_only},
     train::Ending,
 };
 use clap::ValueHint;
@@ -76,7 +73,7 @@ pub fn run_and_report(experiment: &Experiment, options: &RunOptions) -> anyhow::
     let folder = &ran.folder;
     let rendered = report::render(&[folder], folder)?;
     let object = summary::print(folder, &experiment.labels(), &rendered, &mut progress)?;
-    Ok((folder.clone(), Status::of(ran.summary.status == "complete"), object))
+    Ok((folder.clone(), Status::of(ran.summary.status == RunStatus::Complete), object))
 }
 
 fn experiment(arguments: &Arguments) -> anyhow::Result<Experiment> {

@@ -15,7 +15,7 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Whether there is nothing to lose: data are being read, and nothing was written.
 static PREPARING: AtomicBool = AtomicBool::new(false);
 
-/// From here to [`begun`] a signal ends the program at once: reading data from a slow disk hears nothing.
+/// From here to [`begun`] a signal ends the program at once: code that reads data from a slow disk does not look for signals.
 pub fn preparing() {
     PREPARING.store(true, Ordering::SeqCst);
 }
@@ -25,7 +25,7 @@ pub fn begun() {
     PREPARING.store(false, Ordering::SeqCst);
 }
 
-/// A nervous hand presses Ctrl-C twice, and schedulers send SIGINT and SIGTERM together. Signals so soon after the
+/// People press Ctrl-C twice in a hurry, and schedulers send SIGINT and SIGTERM together. Signals this soon after the
 /// first mean the same.
 const TOGETHER: Duration = Duration::from_secs(1);
 

@@ -5,8 +5,13 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    report::{ReportOutput, certified::Certified},
+    loss::Loss,
+    report::{
+        ReportOutput,
+        certified::{in_words, regret},
+    },
     study::{
+        enclosure::Enclosure,
         numbers::{counted, known, significant},
         results::{OptimizerTables, RunTables, Split},
         tables::{Comparator, OptimizerSummary, Scale},
@@ -131,8 +136,8 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             scales.push(split.scale);
             cells = [
                 format!("{} of {}", s.sampled_rounds.unwrap_or(rounds), s.rounds),
-                Certified::optimum(split.taylor_optimum, split.gap).text(),
-                Certified::regret(split.mean_loss, split.taylor_optimum, split.gap).text(),
+                in_words(Enclosure::certified(split.taylor_optimum, split.gap)),
+                in_words(regret(split.mean_loss, split.taylor_optimum, split.gap)),
             ];
         }
         let [analysed, optimum, regret] = cells;
@@ -149,7 +154,7 @@ fn summary_table(tables: &RunTables, planned: &[String]) -> anyhow::Result<()> {
             optimum,
             regret,
             format!("{}/{}", s.dead_neurons, s.hidden_neurons),
-            s.status.clone(),
+            s.status.to_string(),
         ]);
     }
     for label in not_begun(tables, planned) {
@@ -184,7 +189,7 @@ fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Opti
     if all < LONG {
         return None;
     }
-    let searched = tables.summary.loss == "cross_entropy"
+    let searched = tables.summary.loss == Loss::CrossEntropy
         && tables.optimizers.iter().any(|o| {
             o.units.iter().any(|row| row.scale == Scale::Neuron && row.comparator == Comparator::Unconstrained)
         });

@@ -76,7 +76,7 @@ pub fn take_tuned(experiment: &mut Experiment, folder: &Path) -> anyhow::Result<
     // `run --tuned my.toml` takes the experiment for the folder.
     let is_experiment = folder.is_file() || BUILT_IN.iter().any(|(name, _)| Path::new(name) == folder);
     if is_experiment && !path.exists() {
-        let reason = format!("{} is no folder of a search; name the experiment before --tuned", folder.display());
+        let reason = format!("{} is not the folder of a search; name the experiment before --tuned", folder.display());
         return Err(UsageError(reason).into());
     }
     if !path.exists() {

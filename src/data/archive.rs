@@ -15,7 +15,7 @@ use super::at::{At, InFile};
 use super::checksum::{Checksum, Verdict};
 use super::remote::RemoteFile;
 
-/// What an archive may hold beside the files wanted, unpacked: a page of text and the headers of its entries.
+/// What an archive may hold besides the files wanted, unpacked: a page of text and the headers of its entries.
 const MOST_OTHER_BYTES: u64 = 1 << 20;
 
 /// An archive that does not give the files of its dataset.
@@ -25,8 +25,8 @@ pub type ArchiveError = At<ArchiveFault>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ArchiveFault {
-    /// It cannot be read, or is no gzipped tar archive, or is cut off.
-    #[error("no whole gzipped tar archive ({0})")]
+    /// It cannot be read, is not a gzipped tar archive, or is cut off.
+    #[error("not a whole gzipped tar archive ({0})")]
     Unreadable(io::Error),
     /// A member has another length than the published one.
     #[error("the member {member} has {found} bytes instead of {expected}")]
@@ -116,7 +116,7 @@ fn unpack_members(
     }
 }
 
-/// Writes a member beside its place and gives it its name if it is the published file.
+/// Writes a member to a `.part` file and gives it its name if it is the published file.
 fn write_checked(source: &mut impl Read, path: &Path, member: &str, checksum: Checksum) -> Result<(), ArchiveFault> {
     let partial = path.with_file_name(format!("{member}.part"));
     let written = copy(source, &partial).and_then(|()| {

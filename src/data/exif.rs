@@ -9,7 +9,7 @@ pub(super) fn is_turned(tiff: &[u8]) -> bool {
     orientation(tiff).is_some_and(|value| (2..=8).contains(&value))
 }
 
-/// The orientation, 1 to 8, in the first directory. Damaged data have none: they are beside the pixels.
+/// The orientation, 1 to 8, in the first directory. Damaged data have none: they do not matter for the pixels.
 fn orientation(tiff: &[u8]) -> Option<u16> {
     let big_endian = match tiff.get(..4)? {
         b"MM\0*" => true,

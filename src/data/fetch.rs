@@ -328,7 +328,7 @@ pub struct FileReport {
 /// # Errors
 ///
 /// If the name is unknown, or if there are no files or they cannot be read. Damaged and missing
-/// files are no errors but findings.
+/// files are findings, not errors.
 pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
     match source_of(name)?.remote() {
         None => super::load(name, dir).map(|_| Vec::new()),

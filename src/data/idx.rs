@@ -176,7 +176,7 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), IdxError> 
     let plain = |error| Fault::Io(error).at(path);
     let mut file = BufReader::new(File::open(path).map_err(plain)?);
     let start = file.fill_buf().map_err(plain)?;
-    // The name is no guide: browsers and archive programs unpack files and keep the ".gz".
+    // The name does not tell: browsers and archive programs unpack files and keep the ".gz".
     if start.starts_with(&GZIP_MAGIC) { parse(MultiGzDecoder::new(file), Fault::Gzip) } else { parse(file, Fault::Io) }
         .map_err(|fault| fault.at(path))
 }

@@ -130,7 +130,7 @@ mod tests {
         fs::create_dir(folder.path().join("a-b")).unwrap();
         fs::write(folder.path().join("B.c"), "").unwrap();
         assert_eq!(find(folder.path(), &["a-b", "b-c"]), Some(folder.path().join("B.c")));
-        assert_eq!(find(folder.path(), &["a-b"]), None, "a folder is no file");
+        assert_eq!(find(folder.path(), &["a-b"]), None, "a folder is not a file");
         // Some archives unpack each file into a folder of the same name.
         fs::write(folder.path().join("a-b/A.b"), "").unwrap();
         assert_eq!(find(folder.path(), &["a-b"]), Some(folder.path().join("a-b/A.b")));

@@ -97,7 +97,7 @@ pub struct Dataset {
 ///
 /// # Errors
 ///
-/// For an unknown name, for a `dir` that is no folder, and for missing or malformed files.
+/// For an unknown name, for a `dir` that is not a folder, and for missing or malformed files.
 pub fn load(name: &str, dir: Option<&Path>) -> Result<Dataset, DataError> {
     match source_of(name)? {
         Source::Embedded => digits::load(),
@@ -241,7 +241,7 @@ pub enum DataError {
         /// The file and what is wrong with it.
         fault: cifar::CifarError,
     },
-    /// A folder of images is no dataset.
+    /// A folder of images is not a dataset.
     #[error(transparent)]
     Images(#[from] images::ImagesError),
     /// A downloaded archive does not give its files.

@@ -20,7 +20,7 @@ impl Split {
     ///
     /// # Errors
     ///
-    /// If there are no rows, if `inputs` is no whole number of rows, if an input is not finite
+    /// If there are no rows, if `inputs` does not divide into rows, if an input is not finite
     /// (with its row and column), if there is not one label for each row, or if a label is not
     /// below `classes`.
     pub fn new(inputs: Vec<f32>, features: usize, labels: Vec<u32>, classes: usize) -> Result<Self, ArrayError> {
@@ -76,7 +76,7 @@ impl Split {
 ///
 /// # Errors
 ///
-/// If there are no rows or no features, if `inputs` is no whole number of rows, or if a value is
+/// If there are no rows or no features, if `inputs` does not divide into rows, or if a value is
 /// not finite.
 pub fn check_inputs(inputs: &[f32], features: usize) -> Result<usize, ArrayError> {
     if features == 0 {
@@ -105,7 +105,7 @@ pub enum ArrayError {
     #[error("the inputs have no rows; give at least one")]
     NoRows,
     /// The values do not fill whole rows.
-    #[error("{values} input values are no whole number of rows of {features}; check the shape")]
+    #[error("{values} input values do not divide into rows of {features}; check the shape")]
     Ragged {
         /// The number of values.
         values: usize,

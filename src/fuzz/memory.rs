@@ -17,7 +17,7 @@ thread_local! {
 }
 
 fn count(change: isize) {
-    // While a thread ends there is nothing to count in, and nobody who asks.
+    // While a thread ends, its counter is gone already, and no fuzzer asks for it.
     let _ = USED.try_with(|used| {
         used.set(used.get() + change);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(used.get())));

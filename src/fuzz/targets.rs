@@ -31,7 +31,7 @@ impl Place {
 pub struct Target {
     pub name: &'static str,
     pub wrap: Wrap,
-    /// Bytes of memory allowed: so many, and so many for each byte of input.
+    /// Bytes of memory allowed: a constant, and a number for each byte of input.
     pub base: usize,
     pub factor: usize,
     /// Whether the input was accepted.

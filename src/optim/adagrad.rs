@@ -7,7 +7,8 @@ use crate::{
     num::{Real, vectorized},
 };
 
-pub(super) const ENTRIES: &[Entry] = &[entry!("adagrad", 0.01, AdaGrad::new, [setting("eps", 1e-10, (0.0, f64::MAX))])];
+pub(super) const ENTRIES: &[Entry] =
+    &[entry!("adagrad", "AdaGrad", 0.01, AdaGrad::new, [setting("eps", 1e-10, (0.0, f64::MAX))])];
 
 /// AdaGrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12,
 /// 2011), diagonal, as PyTorch has it.

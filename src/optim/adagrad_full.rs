@@ -12,6 +12,7 @@ use std::ops::Range;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
     "adagrad_full",
+    "Full-matrix AdaGrad",
     0.01,
     AdaGradFull::new,
     [setting("eps", 1e-10, (0.0, f64::MAX)), setting("refresh", 1.0, (1.0, 1e9))]

@@ -18,9 +18,10 @@ pub(super) const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
 pub(super) const CORRECT_MEAN: Setting = switch("correct_mean", true);
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry!("adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
+    entry!("adam", "Adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
     entry!(
         "adamw",
+        "AdamW",
         0.001,
         Adam::decoupled,
         [BETA1, BETA2, EPS, CORRECT_MEAN, setting("weight_decay", 0.01, (0.0, f64::MAX))]

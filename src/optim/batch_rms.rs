@@ -4,7 +4,7 @@ use super::{
 };
 use crate::num::{Real, vectorized};
 
-pub(super) const ENTRIES: &[Entry] = &[entry!("batch_rms", 0.001, BatchRms::new, [EPS])];
+pub(super) const ENTRIES: &[Entry] = &[entry!("batch_rms", "Batch RMS", 0.001, BatchRms::new, [EPS])];
 
 /// The minibatch form of RProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; `docs/theory.md`, section 5): the gradient
 /// divided by the root mean square of the *per-example* gradients of the same minibatch, so nothing is remembered.

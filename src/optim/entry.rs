@@ -7,11 +7,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// An entry of the registry: name, default learning rate, constructor, settings.
+/// An entry of the registry: name, title, default learning rate, constructor, settings.
 macro_rules! entry {
-    ($name:literal, $rate:literal, $build:path, [$($setting:expr),*]) => {
+    ($name:literal, $title:literal, $rate:literal, $build:path, [$($setting:expr),*]) => {
         Entry {
             name: $name,
+            title: $title,
             default_learning_rate: $rate,
             settings: &[$($setting),*],
             single: |s| Box::new($build(s)),
@@ -24,6 +25,8 @@ pub(super) use entry;
 /// One optimizer that experiments can name.
 pub struct Entry {
     pub name: &'static str,
+    /// The name as people write it.
+    pub title: &'static str,
     pub default_learning_rate: f64,
     /// Names, defaults and accepted ranges of its settings.
     pub settings: &'static [Setting],

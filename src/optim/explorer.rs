@@ -11,6 +11,7 @@ use std::ops::Range;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
     "explorer",
+    "Explorer",
     0.001,
     Explorer::new,
     [

@@ -16,8 +16,8 @@ use rayon::prelude::*;
 const MOMENTUM: Setting = setting("momentum", 0.9, (0.0, 1.0));
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry!("momentum", 0.01, Momentum::heavy_ball, [MOMENTUM]),
-    entry!("nesterov", 0.01, Momentum::nesterov, [MOMENTUM]),
+    entry!("momentum", "Momentum", 0.01, Momentum::heavy_ball, [MOMENTUM]),
+    entry!("nesterov", "Nesterov", 0.01, Momentum::nesterov, [MOMENTUM]),
 ];
 
 /// Gradient descent with momentum (Polyak 1964; Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch).

@@ -8,7 +8,8 @@ use crate::{
 };
 use std::ops::Range;
 
-pub(super) const ENTRIES: &[Entry] = &[entry!("ogd", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))])];
+pub(super) const ENTRIES: &[Entry] =
+    &[entry!("ogd", "OGD", 1.0, Ogd::new, [setting("diameter", 1.0, (0.0, f64::MAX))])];
 
 /// Projected online gradient descent with `eta_n = D / (G sqrt n)` (Zinkevich 2003), the learner of the convergence theorem
 /// (`docs/theory.md`, section 3), for every neuron by itself.

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
     "rmsprop",
+    "RMSProp",
     0.01,
     RmsProp::new,
     [setting("alpha", 0.99, (0.0, 1.0)), EPS, setting("momentum", 0.0, (0.0, 1.0)), switch("centered", false)]

@@ -9,6 +9,7 @@ use crate::{
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
     "rprop",
+    "RProp",
     0.01,
     RProp::new,
     [

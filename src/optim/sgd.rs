@@ -6,7 +6,7 @@ use crate::num::{
 };
 use rayon::prelude::*;
 
-pub(super) const ENTRIES: &[Entry] = &[entry!("sgd", 0.01, Sgd::new, [])];
+pub(super) const ENTRIES: &[Entry] = &[entry!("sgd", "SGD", 0.01, Sgd::new, [])];
 
 /// Plain stochastic gradient descent (Robbins and Monro 1951), `w -= learning_rate * g`.
 ///

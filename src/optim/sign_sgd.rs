@@ -1,7 +1,7 @@
 use super::{Entry, Optimizer, Rate, Settings, entry::entry};
 use crate::num::{Real, vectorized};
 
-pub(super) const ENTRIES: &[Entry] = &[entry!("sign_sgd", 0.001, SignSgd::new, [])];
+pub(super) const ENTRIES: &[Entry] = &[entry!("sign_sgd", "Sign SGD", 0.001, SignSgd::new, [])];
 
 /// Sign descent (Bernstein et al., "signSGD: compressed optimisation for non-convex problems", ICML 2018, algorithm 1).
 ///

@@ -5,15 +5,18 @@
 //! known, so nothing is called large or poor, and no remedy is named.
 
 use super::{
-    certified::Certified,
+    certified::{self, share_in_words},
     figure::{Context, Series},
 };
-use crate::study::tables::{Scale, UnitRow};
+use crate::study::{
+    enclosure::Enclosure,
+    tables::{Scale, UnitRow},
+};
 
 /// One layer with its regret.
 struct Layer {
     layer: usize,
-    regret: Certified,
+    regret: Enclosure,
     loss: f64,
 }
 
@@ -25,7 +28,7 @@ pub fn sentences(context: &Context) -> Vec<(String, String)> {
 
 fn layers(context: &Context, series: &Series) -> Vec<Layer> {
     let layer = |unit: &UnitRow| {
-        let regret = Certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
+        let regret = certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
         let usable = unit.mean_loss > 0.0 && regret.low.is_finite() && regret.high.is_finite();
         usable.then_some(Layer { layer: unit.layer?, regret, loss: unit.mean_loss })
     };
@@ -34,7 +37,7 @@ fn layers(context: &Context, series: &Series) -> Vec<Layer> {
 
 /// `None` unless there are layers to compare.
 fn sentence(layers: &[Layer]) -> Option<String> {
-    let share = |layer: &Layer| layer.regret.share(layer.loss);
+    let share = |layer: &Layer| share_in_words(layer.regret, layer.loss);
     let top = layers.iter().max_by(|a, b| a.regret.low.total_cmp(&b.regret.low).then(b.layer.cmp(&a.layer)))?;
     if layers.len() < 2 {
         return None;
@@ -72,7 +75,7 @@ mod tests {
     use super::*;
 
     fn layer(layer: usize, low: f64, high: f64) -> Layer {
-        Layer { layer, regret: Certified { low, high }, loss: 2.0 }
+        Layer { layer, regret: Enclosure::new(low, high), loss: 2.0 }
     }
 
     #[test]

@@ -1,20 +1,14 @@
-//! What a certificate proves of an optimum, of a regret and of their differences, in words that never say more.
+//! What a certificate proves of an optimum, of a regret and of their differences, in words that claim no more than that.
 //!
 //! The true Taylor optimum lies in `[optimum - gap, optimum]`, so the true regret lies in `[regret, regret + gap]`
 //! (`docs/theory.md`, section 3). Numbers are rounded away from the claim: "at least" downwards, "at most" upwards.
 
 use crate::study::{
+    enclosure::Enclosure,
     numbers::{number, percent},
     results::OptimizerTables,
     tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
 };
-
-/// The ends between which a quantity lies for certain.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Certified {
-    pub low: f64,
-    pub high: f64,
-}
 
 /// How one quantity stands to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,43 +21,36 @@ pub enum Order {
     Open,
 }
 
-impl Certified {
-    /// The Taylor optimum of a unit. Losses are not negative, so neither is an optimum.
-    pub fn optimum(optimum: f64, gap: f64) -> Certified {
-        Certified { low: (optimum - gap).max(0.0).min(optimum), high: optimum }
-    }
+/// The regret at a mean loss of `mean_loss` that goes with a Taylor optimum and its gap.
+pub fn regret(mean_loss: f64, optimum: f64, gap: f64) -> Enclosure {
+    Enclosure::exact(mean_loss) - Enclosure::certified(optimum, gap)
+}
 
-    /// The regret that goes with [`Certified::optimum`] at a mean loss of `mean_loss`.
-    pub fn regret(mean_loss: f64, optimum: f64, gap: f64) -> Certified {
-        let optimum = Certified::optimum(optimum, gap);
-        Certified { low: mean_loss - optimum.high, high: mean_loss - optimum.low }
+/// How `one` stands to `other`.
+pub fn order(one: Enclosure, other: Enclosure) -> Order {
+    if one.high < other.low {
+        Order::Lower(other.low - one.high)
+    } else if one.low > other.high {
+        Order::Higher(one.low - other.high)
+    } else {
+        Order::Open
     }
+}
 
-    pub fn order(&self, other: &Certified) -> Order {
-        if self.high < other.low {
-            Order::Lower(other.low - self.high)
-        } else if self.low > other.high {
-            Order::Higher(self.low - other.high)
-        } else {
-            Order::Open
-        }
+/// `0.0272 to 0.0497`, rounded outwards; one number where the ends agree to three digits.
+pub fn in_words(range: Enclosure) -> String {
+    match (number(range.low), number(range.high)) {
+        (low, high) if low == high => high,
+        _ => format!("{} to {}", at_least(range.low), at_most(range.high)),
     }
+}
 
-    /// `0.0272 to 0.0497`, rounded outwards; one number where the ends agree to three digits.
-    pub fn text(&self) -> String {
-        match (number(self.low), number(self.high)) {
-            (low, high) if low == high => high,
-            _ => format!("{} to {}", at_least(self.low), at_most(self.high)),
-        }
-    }
-
-    /// The same as a share of `whole`: `31% to 62%`.
-    pub fn share(&self, whole: f64) -> String {
-        let (low, high) = (self.low / whole, self.high / whole);
-        match (percent(low), percent(high)) {
-            (low, high) if low == high => high,
-            _ => format!("{} to {}", percent_at_least(low), percent_at_most(high)),
-        }
+/// The same as a share of `whole`: `31% to 62%`.
+pub fn share_in_words(range: Enclosure, whole: f64) -> String {
+    let (low, high) = (range.low / whole, range.high / whole);
+    match (percent(low), percent(high)) {
+        (low, high) if low == high => high,
+        _ => format!("{} to {}", percent_at_least(low), percent_at_most(high)),
     }
 }
 
@@ -117,8 +104,8 @@ pub struct Division {
     /// Units that the values are means of; 1 at network scale.
     pub units: usize,
     pub mean_loss: f64,
-    pub optimum: Certified,
-    pub regret: Certified,
+    pub optimum: Enclosure,
+    pub regret: Enclosure,
     pub distance: f64,
     pub displacement: f64,
     /// Whether the comparator lies far beyond where training went.
@@ -132,17 +119,17 @@ impl Division {
             |row: &&UnitRow| row.taylor_optimum.is_finite() && row.gap.is_finite() && row.mean_loss.is_finite();
         let rows: Vec<&UnitRow> = tables.units_at(scale, comparator).filter(finite).collect();
         let mean = |of: &dyn Fn(&UnitRow) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64;
-        let optimum = |row: &UnitRow| Certified::optimum(row.taylor_optimum, row.gap);
+        let optimum = |row: &UnitRow| Enclosure::certified(row.taylor_optimum, row.gap);
         (!rows.is_empty()).then(|| {
             let mean_loss = mean(&|row| row.mean_loss);
-            let optimum = Certified { low: mean(&|row| optimum(row).low), high: mean(&|row| optimum(row).high) };
+            let optimum = Enclosure::new(mean(&|row| optimum(row).low), mean(&|row| optimum(row).high));
             let (distance, displacement) = (mean(&|row| row.distance), mean(&|row| row.displacement));
             Division {
                 scale,
                 units: rows.len(),
                 mean_loss,
                 optimum,
-                regret: Certified { low: mean_loss - optimum.high, high: mean_loss - optimum.low },
+                regret: Enclosure::exact(mean_loss) - optimum,
                 distance,
                 displacement,
                 far: distance > FAR_COMPARATOR * displacement,
@@ -181,18 +168,18 @@ mod tests {
 
     #[test]
     fn an_interval_is_a_number_only_where_its_ends_agree() {
-        assert_eq!(Certified::optimum(0.05400146, 1.4e-5).text(), "0.0540");
-        assert_eq!(Certified::optimum(0.0496611, 0.0224413).text(), "0.0272 to 0.0497");
-        assert_eq!(Certified::optimum(0.0496611, 0.06).text(), "0 to 0.0497");
-        assert_eq!(Certified::regret(0.0721, 0.0497, 0.0497).share(0.0721), "31% to 100%");
+        assert_eq!(in_words(Enclosure::certified(0.05400146, 1.4e-5)), "0.0540");
+        assert_eq!(in_words(Enclosure::certified(0.0496611, 0.0224413)), "0.0272 to 0.0497");
+        assert_eq!(in_words(Enclosure::certified(0.0496611, 0.06)), "0 to 0.0497");
+        assert_eq!(share_in_words(regret(0.0721, 0.0497, 0.0497), 0.0721), "31% to 100%");
     }
 
     #[test]
     fn an_order_needs_intervals_apart() {
-        let (a, b) = (Certified { low: 1.0, high: 2.0 }, Certified { low: 2.5, high: 3.0 });
-        assert_eq!(a.order(&b), Order::Lower(0.5));
-        assert_eq!(b.order(&a), Order::Higher(0.5));
-        assert_eq!(a.order(&Certified { low: 2.0, high: 9.0 }), Order::Open);
-        assert_eq!(a.order(&a), Order::Open);
+        let (a, b) = (Enclosure::new(1.0, 2.0), Enclosure::new(2.5, 3.0));
+        assert_eq!(order(a, b), Order::Lower(0.5));
+        assert_eq!(order(b, a), Order::Higher(0.5));
+        assert_eq!(order(a, Enclosure::new(2.0, 9.0)), Order::Open);
+        assert_eq!(order(a, a), Order::Open);
     }
 }

@@ -56,7 +56,7 @@ pub fn compose(runs: &[RunTables], links: &[String], folder: &Path) -> Result<(V
         })
         .collect();
     let measures: BTreeSet<(&str, &str)> =
-        runs.iter().map(|run| (&run.summary.loss[..], &run.summary.dataset[..])).collect();
+        runs.iter().map(|run| (run.summary.loss.name(), &run.summary.dataset[..])).collect();
     let warning = match measures.len() {
         0 | 1 => String::new(),
         _ => "These runs differ in loss or dataset, so their losses, optima and regrets are not comparable.".to_owned(),

@@ -21,14 +21,14 @@ pub const EXCERPT: &str = "#without-neurons";
 #[derive(Clone, Debug, Default)]
 pub struct Embedded {
     texts: BTreeMap<String, String>,
-    /// Sizes in bytes of the tables that lie beside the page only.
+    /// Sizes in bytes of the tables that only lie next to the page.
     beside: BTreeMap<String, u64>,
 }
 
 impl Embedded {
     /// The tables that `figures` link to, as seen from the folder of the page.
     ///
-    /// A table that cannot be read is no error: its link stays as it is.
+    /// A table that cannot be read is not an error: its link stays as it is.
     pub fn of(figures: &[Figure], folder: &Path) -> Embedded {
         let links: BTreeSet<&String> = figures.iter().flat_map(|figure| &figure.sources).collect();
         let read = |link: &&String| Some(((*link).clone(), fs::read_to_string(folder.join(link)).ok()?));
@@ -68,7 +68,7 @@ impl Embedded {
         })
     }
 
-    /// Whether the rows above neuron scale of a table that is beside the page are in it.
+    /// Whether the rows above neuron scale of a table that lies next to the page are in it.
     pub fn has_excerpt(&self, link: &str) -> bool {
         self.texts.contains_key(&format!("{link}{EXCERPT}"))
     }

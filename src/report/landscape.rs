@@ -54,7 +54,7 @@ fn compose(tables: &LandscapeTables, figures: &[Figure], embedded: &Embedded) ->
     let summary = &tables.summary;
     let facts = [
         ("weights of", summary.subject.clone()),
-        ("along", summary.along.clone()),
+        ("along", summary.along.to_string()),
         ("range", format!("{} to {}", number(summary.from), number(summary.to))),
         match &summary.kind {
             Kind::Plane { .. } => ("regions", count(summary.pieces as u64)),

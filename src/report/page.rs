@@ -9,12 +9,16 @@ use super::{
     sentences,
     table::{self, Table},
 };
-use crate::study::{
-    claims::{self, Claim, Tally, Verdict},
-    lock::Lock,
-    numbers::{count, display_name, number, significant},
-    results::{OptimizerTables, RunTables},
-    tables::{OptimizerSummary, Scale},
+use crate::{
+    loss::Loss,
+    study::{
+        claims::{self, Claim, Tally, Verdict},
+        lock::Lock,
+        numbers::{count, display_name, number, significant},
+        results::{OptimizerTables, RunTables},
+        tables::{OptimizerSummary, RunStatus, Scale},
+    },
+    trace::TargetKind,
 };
 use askama::Template;
 use serde_json::Value;
@@ -174,17 +178,17 @@ pub fn of_run(run: &RunTables, figures: &[Figure], embedded: &Embedded) -> Resul
     let context = Context::of(run);
     let summary = &run.summary;
     let named: Vec<_> = context.series.iter().map(|s| (s.name.clone(), s.tables)).collect();
-    let warning = match summary.status.as_str() {
-        "complete" => String::new(),
-        "running" if Lock::is_taken(&run.dir) => {
+    let warning = match summary.status {
+        RunStatus::Complete => String::new(),
+        RunStatus::Running if Lock::is_taken(&run.dir) => {
             "This run is not finished yet. The page covers the optimizers that are complete.".to_owned()
         }
-        "running" => {
+        RunStatus::Running => {
             "This run ended early. The page covers the optimizers that are complete; run --resume continues the others."
                 .to_owned()
         }
-        "failed" => "An optimizer of this run failed. The page covers the rounds before that.".to_owned(),
-        status => format!("This run is {status}. The page covers only the rounds that were done."),
+        RunStatus::Failed => "An optimizer of this run failed. The page covers the rounds before that.".to_owned(),
+        RunStatus::Interrupted => "This run is interrupted. The page covers only the rounds that were done.".to_owned(),
     };
     let mut views = FigureView::all(figures, embedded);
     let [optimizers, losses, layers, neurons, exploration, times] = connected(
@@ -310,15 +314,13 @@ pub fn view(claim: Claim) -> ClaimView {
 /// The facts in the head of the page.
 pub fn facts(run: &RunTables) -> Vec<Fact> {
     let summary = &run.summary;
-    let loss = match summary.loss.as_str() {
-        "mse" => "mean squared error",
-        "cross_entropy" => "softmax cross-entropy",
-        other => other,
+    let loss = match summary.loss {
+        Loss::Mse => "mean squared error",
+        Loss::CrossEntropy => "softmax cross-entropy",
     };
-    let target = match summary.target.as_str() {
-        "input" => "its own input (autoencoder)",
-        "label" => "the label",
-        other => other,
+    let target = match summary.target {
+        TargetKind::Input => "its own input (autoencoder)",
+        TargetKind::Label => "the label",
     };
     [
         ("data", summary.dataset.as_str()),
@@ -326,11 +328,11 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
         ("target", target),
         ("seed", &summary.seed.map_or_else(|| "–".to_owned(), |seed| seed.to_string())),
         ("comparator", &summary.headline.to_string()),
-        ("status", &summary.status),
+        ("status", summary.status.name()),
     ]
     .into_iter()
     // What goes without saying is left out.
-    .filter(|(name, value)| *name != "status" || *value != "complete")
+    .filter(|(name, value)| *name != "status" || *value != RunStatus::Complete.name())
     .map(|(name, value)| (name.to_string(), value.to_string()))
     .chain(run.optimizers.iter().map(|tables| (display_name(&tables.summary.label), table::settings(&tables.summary))))
     .collect()

@@ -1,6 +1,6 @@
 //! Synthetic run directories for the tests: plausible numbers without training anything.
 
-use crate::study::tables::*;
+use crate::{loss::Loss, study::tables::*, trace::TargetKind};
 use serde_json::json;
 use std::{fs, path::Path};
 
@@ -114,7 +114,7 @@ pub fn write(dir: &Path, kind: Kind) {
             checks: Vec::new(),
             warnings: Vec::new(),
             contradicted: false,
-            status: if diverged { "failed".into() } else { "complete".into() },
+            status: if diverged { RunStatus::Failed } else { RunStatus::Complete },
             message: diverged.then(|| "the loss is not finite after round 7; try a smaller learning rate".into()),
             rounds,
             rounds_per_epoch: rounds,
@@ -163,10 +163,10 @@ pub fn write(dir: &Path, kind: Kind) {
         version: "0.1.0".into(),
         seed: Some(0),
         searched_rates: false,
-        status: "complete".into(),
+        status: RunStatus::Complete,
         dataset: if classifier { "cifar10".into() } else { "mnist".into() },
-        loss: if classifier { "cross_entropy".into() } else { "mse".into() },
-        target: if classifier { "label".into() } else { "input".into() },
+        loss: if classifier { Loss::CrossEntropy } else { Loss::Mse },
+        target: if classifier { TargetKind::Label } else { TargetKind::Input },
         headline: if classifier { Comparator::Ball } else { Comparator::Unconstrained },
         layers: layers.into_iter().map(String::from).collect(),
         optimizers,

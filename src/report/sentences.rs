@@ -1,13 +1,13 @@
 //! The summary of a run in sentences that compare, each as strong as the certificates allow.
 
 use super::{
-    certified::{Division, Order, at_least, at_most, percent_at_least, percent_at_most},
+    certified::{Division, Order, at_least, at_most, order, percent_at_least, percent_at_most},
     figure::{Context, Series},
 };
 use crate::study::{
     numbers::{count, counted, number},
     results::{OptimizerTables, mean},
-    tables::{OptimizerSummary, Scale},
+    tables::{OptimizerSummary, RunStatus, Scale},
 };
 
 /// Other optimizers that the first is compared with; of more, the next best and the last.
@@ -15,7 +15,8 @@ const COMPARED: usize = 3;
 
 /// Who ended lowest, and whether that is better regions or less regret. Of a single optimizer: how its loss divides.
 pub fn summary(context: &Context) -> Vec<String> {
-    let complete: Vec<&Series> = context.series.iter().filter(|s| s.tables.summary.status == "complete").collect();
+    let complete: Vec<&Series> =
+        context.series.iter().filter(|s| s.tables.summary.status == RunStatus::Complete).collect();
     let (mut ranked, loss) = final_losses(&complete);
     ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut sentences = Vec::new();
@@ -33,14 +34,14 @@ pub fn summary(context: &Context) -> Vec<String> {
         [(series, _)] => sentences.push(division(context, series)),
         [first, others @ ..] => sentences.extend(causes(context, first.0, others)),
     }
-    let unfinished = context.series.iter().filter(|s| s.tables.summary.status != "complete");
+    let unfinished = context.series.iter().filter(|s| s.tables.summary.status != RunStatus::Complete);
     sentences.extend(unfinished.map(|series| {
         let summary = &series.tables.summary;
-        let status = match summary.status.as_str() {
-            "failed" => "stopped early",
-            "interrupted" => "was interrupted",
-            "running" => "is not complete",
-            other => other,
+        let status = match summary.status {
+            RunStatus::Failed => "stopped early",
+            RunStatus::Interrupted => "was interrupted",
+            RunStatus::Running => "is not complete",
+            RunStatus::Complete => "is complete",
         };
         let why = summary.message.as_ref().filter(|message| !message.is_empty());
         let why = why.map_or(String::new(), |message| format!(": {message}"));
@@ -119,7 +120,7 @@ fn causes(context: &Context, first: &Series, others: &[(&Series, f64)]) -> Vec<S
             ));
             continue;
         }
-        let (optimum, regret) = (mine.optimum.order(&their.optimum), mine.regret.order(&their.regret));
+        let (optimum, regret) = (order(mine.optimum, their.optimum), order(mine.regret, their.regret));
         let text = match (optimum, regret) {
             (Order::Open, Order::Open) => {
                 "neither Taylor optimum nor regret can be ranked: the certificates overlap".to_owned()

@@ -17,6 +17,7 @@ use crate::study::{
     },
     numbers::{count, display_name, number, setting, significant},
     statistics::Interval,
+    tables::TrialStatus,
     tune::Search,
 };
 use askama::Template;
@@ -208,7 +209,7 @@ pub fn tuning(name: &str, search: &Search, out: &Path) -> Result<ReportOutput, R
 /// The page of an exploration study in `out`.
 pub fn exploration(name: &str, study: &Exploration, out: &Path) -> Result<ReportOutput, ReportError> {
     let seeds: BTreeSet<u64> = study.rows.iter().map(|row| row.seed).collect();
-    let diverged = study.rows.iter().filter(|row| row.status != "complete").count();
+    let diverged = study.rows.iter().filter(|row| row.status != TrialStatus::Complete).count();
     let mut figures = figure::study::figures(study);
     figures.push(figure::signs::draw(study));
     let content = Content {

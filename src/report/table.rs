@@ -1,11 +1,12 @@
 //! The tables of the page: rows of text from rows of numbers.
 
 use super::{
-    certified::{Certified, Division},
+    certified::{self, Division, in_words, share_in_words},
     figure::{Context, Series},
     sentences::last_third,
 };
 use crate::study::{
+    enclosure::Enclosure,
     numbers::{count, keys, known, number, percent, significant},
     results::{OptimizerTables, mean, median},
     tables::{Comparator, NoveltyRow, OptimizerSummary, Scale, UnitRow},
@@ -71,14 +72,14 @@ pub fn optimizers(context: &Context) -> Table {
         }
         row.push(maybe(series.tables.summary.train_loss));
         row.push(of(&|division| number(division.mean_loss)));
-        row.push(of(&|division| division.optimum.text()));
-        row.push(of(&|division| division.regret.text()));
-        row.push(of(&|division| division.regret.share(division.mean_loss)));
+        row.push(of(&|division| in_words(division.optimum)));
+        row.push(of(&|division| in_words(division.regret)));
+        row.push(of(&|division| share_in_words(division.regret, division.mean_loss)));
         row.push(of(&|division| distances(division.distance, division.displacement, division.far)));
         if with_beside {
             row.push(beside.as_ref().map_or("–".to_owned(), |beside| {
                 let far = if beside.far { far(beside.distance, beside.displacement) } else { String::new() };
-                beside.optimum.text() + &far
+                in_words(beside.optimum) + &far
             }));
         }
         if explored {
@@ -105,7 +106,7 @@ pub fn optimizers(context: &Context) -> Table {
     }
     if with_beside {
         notes.push(
-            "The unconstrained optimum stands beside it; far: how many times farther than training went.".to_owned(),
+            "The unconstrained optimum stands next to it; far: how many times farther than training went.".to_owned(),
         );
     }
     if scales.is_empty() {
@@ -129,7 +130,7 @@ fn place(division: &Division) -> String {
     }
 }
 
-/// The distance of a comparator beside the displacement of training, marked where it is far.
+/// The distance of a comparator next to the displacement of training, marked where it is far.
 fn distances(distance: f64, displacement: f64, is_far: bool) -> String {
     let far = if is_far { far(distance, displacement) } else { String::new() };
     format!("{} / {}{far}", number(distance), number(displacement))
@@ -181,7 +182,7 @@ pub fn finals(named: &[(String, &OptimizerTables)]) -> Table {
         .iter()
         .map(|(name, tables)| {
             let s = &tables.summary;
-            let mut row = vec![name.clone(), settings(s), s.status.clone(), count(s.rounds as u64)];
+            let mut row = vec![name.clone(), settings(s), s.status.to_string(), count(s.rounds as u64)];
             row.extend([s.mean_loss, last_third(tables), s.train_loss, s.test_loss].map(maybe));
             if with_accuracy {
                 row.extend([s.train_accuracy, s.test_accuracy].map(accuracy));
@@ -209,9 +210,9 @@ pub fn splits(named: &[(String, &OptimizerTables, Comparator)]) -> Table {
                 place(division),
                 comparator.to_string(),
                 number(division.mean_loss),
-                division.optimum.text(),
-                division.regret.text(),
-                division.regret.share(division.mean_loss),
+                in_words(division.optimum),
+                in_words(division.regret),
+                share_in_words(division.regret, division.mean_loss),
                 distances(division.distance, division.displacement, division.far),
             ])
         })
@@ -263,19 +264,19 @@ fn units(title: &str, context: &Context, of: &dyn Fn(&Series) -> Vec<(String, Un
     columns.extend((!same_points).then_some("prefixes"));
     let optimum = |unit: &UnitRow| {
         let star = if unit.attained { "" } else { " *" };
-        Certified::optimum(unit.taylor_optimum, unit.gap).text() + star
+        in_words(Enclosure::certified(unit.taylor_optimum, unit.gap)) + star
     };
     let rows: Vec<Vec<String>> = named
         .iter()
         .map(|(series, name, unit)| {
-            let regret = Certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
+            let regret = certified::regret(unit.mean_loss, unit.taylor_optimum, unit.gap);
             let mut row = vec![
                 series.name.clone(),
                 name.clone(),
                 count(unit.dimension as u64),
                 optimum(unit),
-                regret.text(),
-                regret.share(unit.mean_loss),
+                in_words(regret),
+                share_in_words(regret, unit.mean_loss),
                 distances(unit.distance, unit.displacement, unit.is_far()),
             ];
             if with_beside {

@@ -417,7 +417,7 @@ impl WholeWindow<'_> {
             return Ok(());
         }
         if settings.has(Scale::Network) {
-            clock.time("linearization", || exact.find_frames());
+            clock.time("linearization", || exact.find_low_rank());
             work.go_on()?;
         }
         let fast = clock.time("linearization", || exact.to_f32());

@@ -1,6 +1,6 @@
 //! What a run will take of memory and disk, found out before it begins.
 
-use super::{StudyError, environment::free_space};
+use super::{environment::free_space, error::StudyError};
 use crate::{
     loss::Loss,
     network::Network,

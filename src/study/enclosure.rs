@@ -33,18 +33,18 @@ impl Enclosure {
     /// Nothing is known.
     pub const ALL: Enclosure = Enclosure { low: f64::NEG_INFINITY, high: f64::INFINITY };
 
-    /// From `low` to `high`; everything, if one of them is no number or they are in the wrong order.
+    /// From `low` to `high`; everything, if one of them is NaN or they are in the wrong order.
     pub fn new(low: f64, high: f64) -> Enclosure {
         if low <= high { Enclosure { low, high } } else { Enclosure::ALL }
     }
 
-    /// A number that is known; everything, if it is none.
+    /// A number that is known; everything, if it is NaN.
     pub fn exact(value: f64) -> Enclosure {
         Enclosure::new(value, value)
     }
 
     /// What a certificate says of the least value of a loss: `[value - gap, value]`, and not below zero, as losses are
-    /// not. A gap that is no number certifies nothing: the whole value is open.
+    /// not. A gap of NaN certifies nothing: the whole value is open.
     pub fn certified(value: f64, gap: f64) -> Enclosure {
         let gap = if gap.is_nan() { f64::INFINITY } else { gap.max(0.0) };
         Enclosure::new((value - gap).max(value.min(0.0)), value)
@@ -86,7 +86,7 @@ impl Enclosure {
     }
 }
 
-/// What `always` and `never` of all values say together. A threshold that is no number leaves both false.
+/// What `always` and `never` of all values say together. A threshold of NaN leaves both false.
 fn holds(always: bool, never: bool) -> Holds {
     if always {
         Holds::Always

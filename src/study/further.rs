@@ -4,7 +4,7 @@
 //! then, so training goes on only where the rounds behind its end change none of them; else it begins again, to the same bytes.
 
 use super::{
-    StudyError,
+    error::StudyError,
     experiment::Experiment,
     state::State,
     tables::{OptimizerSummary, RegretRow, UnitRow, read_rows},

@@ -1,6 +1,6 @@
 //! Which files results depend on, by checksum: a run that is continued must find what it was begun with.
 
-use super::{StudyError, experiment::Experiment, paths::dataset_name};
+use super::{error::StudyError, experiment::Experiment, paths::dataset_name};
 use crate::{
     data::{Dataset, Split},
     kernels::real::Scalar,

@@ -1,6 +1,7 @@
 //! When and where the state of an optimizer's run is kept, so that nothing that ends the process costs more than the
 //! work since.
 
+use super::error::StudyError;
 use crate::{
     checkpoint::{self, CheckpointError, Identity, Persist, Saved},
     files,
@@ -150,7 +151,8 @@ impl Keeper {
     }
 
     /// Removes what was kept in a folder whose results are complete.
-    pub fn clear(folder: &Path) -> std::io::Result<()> {
-        [STATE, FOUND].into_iter().try_for_each(|name| files::remove_all_of(&folder.join(name)))
+    pub fn clear(folder: &Path) -> Result<(), StudyError> {
+        let cleared = [STATE, FOUND].into_iter().try_for_each(|name| files::remove_all_of(&folder.join(name)));
+        cleared.map_err(|source| StudyError::Write { path: folder.to_owned(), source })
     }
 }

@@ -4,11 +4,11 @@
 //! is ever left behind. While it is held, the file has the number of the process, for messages. Some network file systems have no
 //! locks; there, folders that are found to be free are still one process's each, as making a folder succeeds once only.
 
-use super::StudyError;
+use super::error::StudyError;
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// The name of the file.
@@ -67,103 +67,6 @@ impl Lock {
     }
 }
 
-/// Where results go.
-#[derive(Clone, Copy, Debug)]
-pub enum Destination<'a> {
-    /// Into this folder.
-    Folder(&'a Path),
-    /// Into the first of `dir`, `dir-2`, `dir-3`, ... that does not exist.
-    FirstFree(&'a Path),
-}
-
-/// A folder with its lock.
-#[derive(Debug)]
-pub struct Held {
-    pub path: PathBuf,
-    lock: Lock,
-}
-
-impl Held {
-    /// What the user should know if the folder could not be locked.
-    pub fn warning(&self) -> Option<String> {
-        self.lock.warning(&self.path)
-    }
-}
-
-/// A new folder, which goes again when this is dropped if nothing was put into it.
-#[derive(Debug)]
-pub struct NewFolder {
-    pub path: PathBuf,
-}
-
-impl NewFolder {
-    /// Makes the first of `base`, `base-2`, `base-3`, ... that does not exist. Two processes never get the same one.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub fn first_free(base: &Path) -> Result<NewFolder, StudyError> {
-        let fail = |path: &Path, source| StudyError::Write { path: path.to_owned(), source };
-        if let Some(parent) = base.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| fail(parent, source))?;
-        }
-        for number in 1.. {
-            let path = numbered(base, number);
-            // Making a folder succeeds for one process only.
-            match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(NewFolder { path }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(fail(&path, source)),
-            }
-        }
-        unreachable!("there is always another number")
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        // This fails if the folder has something, as it should.
-        let _ = std::fs::remove_dir(&self.path);
-    }
-}
-
-/// `base`, `base-2`, `base-3`, ...
-pub fn numbered(base: &Path, number: usize) -> PathBuf {
-    let name = base.file_name().unwrap_or_default().to_string_lossy();
-    if number == 1 { base.to_path_buf() } else { base.with_file_name(format!("{name}-{number}")) }
-}
-
-impl Destination<'_> {
-    /// The folder, unless it is still to be found.
-    pub fn folder(&self) -> Option<&Path> {
-        match self {
-            Destination::Folder(folder) => Some(folder),
-            Destination::FirstFree(_) => None,
-        }
-    }
-
-    /// Makes the folder where it does not exist, and takes it. Two processes never get the same one.
-    ///
-    /// # Errors
-    /// If another process has the folder, or it cannot be made.
-    pub fn take(&self) -> Result<Held, StudyError> {
-        let fail = |path: &Path, source| StudyError::Write { path: path.to_owned(), source };
-        let base = match self {
-            Destination::Folder(folder) => {
-                std::fs::create_dir_all(folder).map_err(|source| fail(folder, source))?;
-                return Ok(Held { path: folder.to_path_buf(), lock: Lock::take(folder)? });
-            }
-            Destination::FirstFree(base) => base,
-        };
-        loop {
-            let new = NewFolder::first_free(base)?;
-            match Lock::take(&new.path) {
-                Err(StudyError::InUse { .. }) => {}
-                lock => return Ok(Held { path: new.path.clone(), lock: lock? }),
-            }
-        }
-    }
-}
-
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
@@ -201,36 +104,5 @@ mod tests {
             assert!(warning.contains("cannot be locked") && warning.contains("no other process"), "{warning}");
         }
         assert_eq!(Lock::take(folder.path()).unwrap().warning(folder.path()), None);
-    }
-
-    #[test]
-    fn a_new_folder_without_anything_in_it_goes_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("runs/reproduce");
-        let (first, second) = (NewFolder::first_free(&base).unwrap(), NewFolder::first_free(&base).unwrap());
-        assert_eq!((&first.path, &second.path), (&base, &numbered(&base, 2)));
-        std::fs::write(second.path.join("result"), "1").unwrap();
-        let paths = [first.path.clone(), second.path.clone()];
-        drop((first, second));
-        assert_eq!(paths.map(|path| path.exists()), [false, true]);
-    }
-
-    #[test]
-    fn free_folders_are_claimed_once_each() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("runs/landscape");
-        let mut names: Vec<String> = std::thread::scope(|scope| {
-            let claim = || Destination::FirstFree(&base).take().unwrap();
-            let claims: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
-            let held: Vec<Held> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
-            held.iter().map(|held| held.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
-        });
-        names.sort();
-        let expected = (1..=8).map(|n| if n == 1 { "landscape".to_owned() } else { format!("landscape-{n}") });
-        assert_eq!(names, expected.collect::<Vec<_>>());
-        let held = Destination::Folder(&base).take().unwrap();
-        assert!(matches!(Destination::Folder(&base).take(), Err(StudyError::InUse { .. })));
-        drop(held);
-        Destination::Folder(&base).take().unwrap();
     }
 }

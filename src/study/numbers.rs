@@ -1,5 +1,6 @@
 //! Numbers in words: the digits a reader needs and no more.
 
+use crate::optim::registry;
 use std::collections::BTreeMap;
 
 /// `x` with three significant digits: `0.0664`, `12.3`, `1,230`, `1.23×10⁻⁵`.
@@ -114,23 +115,7 @@ pub fn superscript(n: i32) -> String {
 /// An optimizer's label as people write it: `SGD`, `RMSProp`, `SGD 0.1` for the folder `sgd-0.1`.
 pub fn display_name(label: &str) -> String {
     let (name, rest) = label.split_once('-').unwrap_or((label, ""));
-    let name = match name {
-        "sgd" => "SGD",
-        "ogd" => "OGD",
-        "rmsprop" => "RMSProp",
-        "rprop" => "RProp",
-        "adam" => "Adam",
-        "adamw" => "AdamW",
-        "adagrad" => "AdaGrad",
-        "adagrad_full" => "Full-matrix AdaGrad",
-        "adadelta" => "AdaDelta",
-        "sign_sgd" => "Sign SGD",
-        "batch_rms" => "Batch RMS",
-        "momentum" => "Momentum",
-        "explorer" => "Explorer",
-        "nesterov" => "Nesterov",
-        other => other,
-    };
+    let name = registry().find(|entry| entry.name == name).map_or(name, |entry| entry.title);
     // Settings in a label stand behind dashes: `adam-0.001-beta1=0.5`.
     let mut parts = rest.split('-').map(str::to_owned);
     let rest = if rest.contains('=') {

@@ -1,6 +1,6 @@
 //! From what an analysis tells to the events of a study: a phase, and how much of its work is done.
 
-use super::{analysis::Stage, run::Event};
+use super::{analysis::Stage, event::Event};
 use std::cell::{Cell, RefCell};
 
 /// Passes stages and ticks of an analysis on as events.

@@ -5,6 +5,7 @@
 //! Only a missing or broken `summary.json`, or a table that cannot be parsed, is an error.
 
 use super::enclosure::{Certified, Enclosure};
+pub use super::statistics::{mean, median, quantile};
 use super::tables::{
     Comparator, EpochRow, NeuronRow, NoveltyRow, OptimizerSummary, RegretRow, RoundRow, Scale, Summary, TableError,
     UnitRow, read_rows,
@@ -156,29 +157,6 @@ impl Certified for Split {
     }
 }
 
-/// Mean of the values; `None` without any.
-pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / count as f64)
-}
-
-/// Quantile `q` in `[0, 1]` by linear interpolation between order statistics; NaNs are left out.
-pub fn quantile(values: impl IntoIterator<Item = f64>, q: f64) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().checked_sub(1)?;
-    let position = q.clamp(0.0, 1.0) * last as f64;
-    let below = position.floor() as usize;
-    let above = (below + 1).min(last);
-    let share = position - below as f64;
-    Some(if share == 0.0 { sorted[below] } else { sorted[below] * (1.0 - share) + sorted[above] * share })
-}
-
-/// Median of the values; `None` without any.
-pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    quantile(values, 0.5)
-}
-
 fn unreadable(path: &Path, source: io::Error) -> TableError {
     TableError::Read { path: path.to_owned(), source: source.into() }
 }
@@ -209,15 +187,6 @@ fn json_or_null(path: &Path) -> Result<Value, TableError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_interpolate_and_skip_nan() {
-        assert_eq!(median([3.0, 1.0, f64::NAN, 2.0]), Some(2.0));
-        assert_eq!(median([1.0, 2.0]), Some(1.5));
-        assert_eq!(quantile([0.0, 10.0], 0.25), Some(2.5));
-        assert_eq!(median([f64::NAN]), None);
-        assert_eq!(mean([]), None);
-    }
 
     #[test]
     fn a_folder_without_summary_is_an_error_that_names_the_file() {

@@ -1,8 +1,39 @@
-//! The statistics of paired seeds: means with Student's intervals, and rank correlation.
+//! Means and quantiles, and the statistics of paired seeds: Student's intervals and rank correlation.
 
 use std::fmt;
 
 use super::numbers::{number, significant};
+
+/// Mean of the values; `None` without any.
+pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Quantile `q` in `[0, 1]` by linear interpolation between order statistics; NaNs are left out.
+pub fn quantile(values: impl IntoIterator<Item = f64>, q: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let position = q.clamp(0.0, 1.0) * last as f64;
+    let below = position.floor() as usize;
+    let above = (below + 1).min(last);
+    let share = position - below as f64;
+    Some(if share == 0.0 { sorted[below] } else { sorted[below] * (1.0 - share) + sorted[above] * share })
+}
+
+/// Median of the values; `None` without any.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// Losses at the end of a run that count as its last ones.
+const LAST: usize = 100;
+
+/// Mean of the last 100 losses, or of all where there are fewer; `None` without any.
+pub fn last_mean(losses: &[f64]) -> Option<f64> {
+    mean(losses[losses.len().saturating_sub(LAST)..].iter().copied())
+}
 
 /// A mean over seeds with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,6 +156,17 @@ fn ranks(values: Vec<f64>) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_interpolate_and_skip_nan() {
+        assert_eq!(median([3.0, 1.0, f64::NAN, 2.0]), Some(2.0));
+        assert_eq!(median([1.0, 2.0]), Some(1.5));
+        assert_eq!(quantile([0.0, 10.0], 0.25), Some(2.5));
+        assert_eq!(median([f64::NAN]), None);
+        assert_eq!(mean([]), None);
+        let losses: Vec<f64> = (1..=150).map(f64::from).collect();
+        assert_eq!((last_mean(&losses), last_mean(&losses[..3]), last_mean(&[])), (Some(100.5), Some(2.0), None));
+    }
 
     #[test]
     fn quantiles_are_those_of_the_tables() {

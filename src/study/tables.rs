@@ -4,10 +4,11 @@
 //! name. Empty cells are `None`. Floating-point numbers are written in the shortest form that reads back
 //! to the same bits, so a table loses nothing. Rows of Taylor optima and of activations are declared with what makes them.
 
-use crate::files::write_atomically;
+use crate::{files::write_atomically, loss::Loss, trace::TargetKind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -167,10 +168,61 @@ pub mod columns {
         &["layer", "neuron", "switches", "rank", "log_volume", "log_det", "active_fraction", "dead"];
 }
 
+/// How far a run, or one optimizer of it, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// It is being worked on, or the process ended without a word.
+    Running,
+    Complete,
+    /// Somebody asked for its end; it can be continued.
+    Interrupted,
+    /// Training diverged, as it always will.
+    Failed,
+}
+
+impl RunStatus {
+    /// The word for it in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            RunStatus::Running => "running",
+            RunStatus::Complete => "complete",
+            RunStatus::Interrupted => "interrupted",
+            RunStatus::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a run of a study ended: a point of a search, or a run of an exploration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialStatus {
+    Complete,
+    Diverged,
+}
+
 /// The version of `summary.json` that is written, and the newest that is read.
 pub const SUMMARY_FORMAT: u32 = 1;
 
 impl Summary {
+    /// Reads `summary.json` of a folder; `None` if there is none.
+    pub fn find(folder: &Path) -> Result<Option<Summary>, TableError> {
+        let path = folder.join("summary.json");
+        if path.exists() { Summary::read(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The optimizers of a folder of which nothing more is to be done.
+    pub fn final_optimizers(folder: &Path) -> Result<Vec<OptimizerSummary>, TableError> {
+        let known = Summary::find(folder)?.map(|summary| summary.optimizers).unwrap_or_default();
+        Ok(known.into_iter().filter(OptimizerSummary::is_final).collect())
+    }
+
     /// Reads a `summary.json`.
     pub fn read(path: &Path) -> Result<Summary, TableError> {
         let fail = |source: std::io::Error| TableError::Read { path: path.to_owned(), source: source.into() };
@@ -203,7 +255,10 @@ impl OptimizerSummary {
 
     /// Whether nothing more is to be done: it is complete, or diverged as it always will.
     pub fn is_final(&self) -> bool {
-        self.status == "complete" || self.status == "failed"
+        match self.status {
+            RunStatus::Complete | RunStatus::Failed => true,
+            RunStatus::Running | RunStatus::Interrupted => false,
+        }
     }
 }
 
@@ -221,13 +276,10 @@ pub struct Summary {
     /// Whether all learning rates were found by a search (`run --tuned`, and the built-in experiments as they are).
     #[serde(default)]
     pub searched_rates: bool,
-    /// `running`, `complete`, `interrupted` or `failed`.
-    pub status: String,
+    pub status: RunStatus,
     pub dataset: String,
-    /// `mse` or `cross_entropy`.
-    pub loss: String,
-    /// `input` or `label`.
-    pub target: String,
+    pub loss: Loss,
+    pub target: TargetKind,
     /// The comparator to show first: `ball`, unless only `unconstrained` was asked for.
     pub headline: Comparator,
     /// The layers as readable text, index = layer index, e.g. `dense 784 -> 50`, `relu`.
@@ -247,7 +299,7 @@ pub struct OptimizerSummary {
     /// All other keys of the optimizer, as the experiment or the trace has them; absent from version 0.1.0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,
-    pub status: String,
+    pub status: RunStatus,
     /// Why the optimizer stopped early, in words; empty otherwise.
     pub message: Option<String>,
     /// What was found out about a trace, a sentence each; absent for runs that were trained here.

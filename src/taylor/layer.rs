@@ -6,10 +6,10 @@
 use super::{
     Optimum,
     chain::{direct, output},
-    preconditioner::{KroneckerFactors, Preconditioners, solve_blocks},
-    prefixes::{self, Effort, PrefixObjective},
+    objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+    precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
+    prefixes::{self, Effort},
     regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
-    subspace::{Direction, Objective},
     unit::{Comparator, UnitId},
     units::UnitRecord,
     window::Window,
@@ -125,30 +125,25 @@ pub fn iterative_optima(
 struct TaylorObjective<'a> {
     windows: &'a Windows<'a>,
     blocks: Range<usize>,
-    prefixes: &'a [usize],
     /// For quadratic losses: value and gradient at `W^1`, summed over each prefix.
     terms: Vec<(f64, Vec<f64>)>,
-    /// Index of the prefix.
-    current: usize,
+    cursor: PrefixCursor,
     /// The outputs `[rows, outputs]` at which the Hessian of the loss is taken.
     moved: Vec<f32>,
 }
 
 impl<'a> TaylorObjective<'a> {
-    fn new(windows: &'a Windows<'a>, blocks: Range<usize>, prefixes: &'a [usize]) -> Self {
+    fn new(windows: &'a Windows<'a>, blocks: Range<usize>, prefixes: &[usize]) -> Self {
         let quadratic = windows.exact.loss().is_quadratic();
         let terms = if quadratic { windows.exact.linear_terms(prefixes, blocks.clone()) } else { Vec::new() };
-        Self { windows, blocks, prefixes, terms, current: 0, moved: Vec::new() }
-    }
-
-    fn scale(&self) -> f64 {
-        1.0 / (self.rounds() * self.windows.exact.batch()) as f64
+        let cursor = PrefixCursor::new(prefixes, windows.exact.batch());
+        Self { windows, blocks, terms, cursor, moved: Vec::new() }
     }
 
     /// For quadratic losses: value and gradient at a point, given its image under the curvature.
     fn at(&self, u: &[f64], image: &[f64]) -> (f64, Vec<f64>) {
         let scale = 1.0 / self.rounds() as f64;
-        let (constant, linear) = &self.terms[self.current];
+        let (constant, linear) = &self.terms[self.cursor.index()];
         let mut gradient: Vec<f64> = linear.iter().map(|v| v * scale).collect();
         let mut value = constant * scale;
         for ((g, u), h) in gradient.iter_mut().zip(u).zip(image) {
@@ -158,14 +153,15 @@ impl<'a> TaylorObjective<'a> {
         (value, gradient)
     }
 
-    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = &KroneckerFactors> {
-        blocks.map(|l| self.windows.preconditioners.factors(l, self.rounds()))
+    /// The lengths and preconditioners of some blocks.
+    fn factors(&self, blocks: Range<usize>) -> impl Iterator<Item = (usize, &BlockPreconditioner)> {
+        blocks.map(|l| self.windows.preconditioners.of(l, self.rounds())).map(|block| (block.len(), block))
     }
 }
 
 impl PrefixObjective for TaylorObjective<'_> {
-    fn select(&mut self, index: usize) {
-        self.current = index;
+    fn cursor(&mut self) -> &mut PrefixCursor {
+        &mut self.cursor
     }
 }
 
@@ -180,7 +176,7 @@ impl Objective for TaylorObjective<'_> {
     }
 
     fn rounds(&self) -> usize {
-        self.prefixes[self.current]
+        self.cursor.rounds()
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
@@ -192,7 +188,7 @@ impl Objective for TaylorObjective<'_> {
         if u.iter().all(|v| *v == 0.0) {
             return self.at(u, u);
         }
-        self.at(u, &exact.product(0..rounds, self.blocks.clone(), u, &[], self.scale()))
+        self.at(u, &exact.product(0..rounds, self.blocks.clone(), u, &[], self.cursor.scale()))
     }
 
     fn linearize(&mut self, u: &[f64]) {
@@ -207,11 +203,11 @@ impl Objective for TaylorObjective<'_> {
             return points.map(|u| self.evaluate(u));
         }
         let (rounds, blocks) = (self.rounds(), self.blocks.clone());
-        let mut images = self.windows.exact.products(0..rounds, blocks, &points, &[], self.scale()).into_iter();
+        let mut images = self.windows.exact.products(0..rounds, blocks, &points, &[], self.cursor.scale()).into_iter();
         points.map(|u| self.at(u, &images.next().expect("an image for every point")))
     }
 
-    fn trodden(&self, from: usize) -> Option<Vec<f64>> {
+    fn mean_displacement(&self, from: usize) -> Option<Vec<f64>> {
         let blocks = &self.windows.exact.network().blocks()[self.blocks.clone()];
         let span = blocks.first()?.offset..blocks.last()?.range().end;
         let states = self.windows.exact.states.get(from..self.rounds())?;
@@ -227,34 +223,35 @@ impl Objective for TaylorObjective<'_> {
         Some(mean)
     }
 
-    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+    fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
         let rounds = from..self.rounds();
-        self.windows.fast.products(rounds, self.blocks.clone(), directions, &self.moved, self.scale())
+        self.windows.fast.products(rounds, self.blocks.clone(), directions, &self.moved, self.cursor.scale())
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
+    fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
         let last = self.windows.exact.network().blocks().len() - 1;
         let eliminate = self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1;
         if !eliminate {
-            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(shift, r)).into();
+            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(multiplier, r))
+                .into();
         }
         // The output block is known exactly: the others move it along with them, and what is left to itself goes first.
         let hidden = self.blocks.start..last;
-        let output = self.windows.preconditioners.factors(last, self.rounds());
+        let output = self.windows.preconditioners.of(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
-        let moved = solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_beside_output(shift, r));
-        let alone = output.solve(shift, outer);
+        let moved = solve_blocks(self.factors(hidden.clone()), inner, |block, r| block.solve_schur(multiplier, r));
+        let alone = output.solve(multiplier, outer);
         if dot(&alone, outer) > dot(&moved, inner) {
             return vec![0.0; inner.len()].into_iter().chain(alone).collect::<Vec<_>>().into();
         }
-        let (rounds, scale, fast) = (0..self.rounds(), self.scale(), self.windows.fast);
+        let (rounds, scale, fast) = (0..self.rounds(), self.cursor.scale(), self.windows.fast);
         // Of length 1, in the range of `f32` whatever the residual.
         let length = norm(&moved).max(f64::MIN_POSITIVE);
         let mut direction: Vec<f32> = moved.iter().map(|v| (v / length) as f32).collect();
         let known = fast.output_image(rounds.clone(), hidden, &direction, scale);
         let rest: Vec<f64> = outer.iter().zip(&known.image).map(|(r, i)| r / length - f64::from(*i)).collect();
-        direction.extend(convert::<f64, f32>(&output.solve(shift, &rest)));
+        direction.extend(convert::<f64, f32>(&output.solve(multiplier, &rest)));
         let image = fast.product_with(rounds, self.blocks.clone(), &direction, &known, scale);
-        Direction { vector: convert(&direction), image: Some(image) }
+        Direction { vector: convert(&direction), product: Some(image) }
     }
 }

@@ -9,10 +9,10 @@
 
 use super::{
     Comparison, Optimum, StopReason,
-    certificate::certify,
-    quadratic::{Hessian, Quadratic},
+    certificate::Certificate,
     regret::{ClosedForm, RegretSettings, UnitResult},
     room::gathered_rows,
+    solve::{Hessian, Quadratic},
     unit::UnitId,
     units::UnitRecord,
     window::Window,
@@ -25,7 +25,7 @@ use crate::{
         dense::{Factor, affine, append_inputs, curvature_factors},
         gram::{GramScratch, WeightedGram},
         matmul,
-        real::{convert_into, dot, norm},
+        real::{convert_into, dot},
     },
     loss::Loss,
     network::{Block, Network},
@@ -330,8 +330,6 @@ impl<T: Real> LayerSums<T> {
 const MAX_STEPS: usize = 60;
 /// A step is not made shorter than this part of Newton's: then rounding hides the descent.
 const SHORTEST: f64 = 1e-10;
-/// An unconstrained search of a loss without minimizer ends at this multiple of the displacement.
-pub const FAR: f64 = 1000.0;
 
 /// What [`optima`] tells `Work::tick` of, for all these prefixes.
 pub fn work(network: &Network, prefixes: &[usize], settings: &RegretSettings) -> usize {
@@ -543,7 +541,7 @@ impl<'a> LayerProblem<'a> {
                 let bend = hessian.apply(point);
                 let linear: Vec<f64> = at.gradient.iter().zip(&bend).map(|(g, b)| g - b).collect();
                 let quadratic = Quadratic { hessian: &hessian, linear: &linear, constant: 0.0 };
-                let ball = Comparison { radius: Some(search_radius(&comparisons[*p])), ..comparisons[*p] };
+                let ball = Comparison { radius: comparisons[*p].search_radius(false), ..comparisons[*p] };
                 let target = (0.01 * gap).max(0.1 * tolerance);
                 let (model, _) = quadratic.minimize(ball, target, None);
                 model.displacement.iter().zip(point).map(|(v, u)| v - u).collect()
@@ -587,18 +585,13 @@ impl<'a> LayerProblem<'a> {
     }
 }
 
-/// Where a neuron is searched. A separable problem has no minimizer: its ball is so large that it does not matter otherwise.
-fn search_radius(comparison: &Comparison) -> f64 {
-    comparison.radius.unwrap_or(FAR * comparison.displacement)
-}
-
 impl Descent {
     /// Certifies the point and finds out whether more work would help.
     fn goes_on(&mut self, comparison: &Comparison, tolerance: f64) -> bool {
-        self.gap = certify(comparison, &self.point, self.at.value, &self.at.gradient);
+        self.gap = Certificate::at(comparison, &self.point, self.at.value, &self.at.gradient).gap();
         if self.gap <= tolerance {
             self.stop = Some(StopReason::Converged);
-        } else if comparison.radius.is_none() && norm(&self.point) >= 0.999 * search_radius(comparison) {
+        } else if comparison.is_at_cap(&self.point) {
             // On the far sphere: the search runs away, and its row says so.
             self.stop = Some(StopReason::AtInfinity);
         }

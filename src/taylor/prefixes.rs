@@ -2,9 +2,9 @@
 
 use super::{
     Optimum,
-    neuron::FAR,
+    objective::PrefixObjective,
     regret::{ClosedForm, RegretSettings},
-    subspace::{Objective, Search, Subspace, minimize},
+    solve::{Search, basis::Subspace},
     unit::Comparator,
     units::UnitRecord,
 };
@@ -15,12 +15,6 @@ use std::{
 
 /// Up to this many weights an iterative search is not limited by its budget of products.
 const SMALL: usize = 512;
-
-/// An objective that is the mean over the rounds of a prefix.
-pub trait PrefixObjective: Objective {
-    /// Makes the objective that of the prefix with this index.
-    fn select(&mut self, index: usize);
-}
 
 /// How far and how long to search.
 #[derive(Clone, Copy)]
@@ -74,11 +68,10 @@ pub fn optima(
                 comparison: settings.comparison(comparator, record.displacement),
                 tolerance: tolerance * record.mean_loss,
                 max_products: budget.of(index, done).max(small),
-                far: (!objective.is_quadratic()).then_some(FAR * record.displacement),
                 stop,
                 tick: &spent,
             };
-            let optimum = minimize(objective, search, &starts[c], &mut subspace);
+            let optimum = search.run(objective, &starts[c], &mut subspace);
             starts[c].clone_from(&optimum.displacement);
             budget.spend(optimum.iterations, *rounds);
             found.push((comparator, *rounds, optimum));

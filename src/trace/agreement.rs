@@ -9,7 +9,7 @@ pub const TOLERANCE: f64 = 1e-3;
 /// Single precision leaves less than this; more is worth a word.
 const USUAL: f64 = 1e-4;
 
-/// A recorded loss beside the recomputed one.
+/// A recorded loss and the recomputed one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
     /// Of the round, from 0.

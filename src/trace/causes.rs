@@ -257,7 +257,7 @@ impl<T: Real> Compared<'_, T> {
             ("labels are one too high: subtract 1", Box::new(|c, n| c.shifted_labels(n, -1))),
             ("labels are one too low: add 1", Box::new(|c, n| c.shifted_labels(n, 1))),
             (
-                "a softmax stands before the loss, which has one of its own: that network is none that can be analysed; train without it",
+                "a softmax stands before the loss, which has one of its own: such a network cannot be analysed; train without it",
                 Box::new(|c, n| c.after(n, Loss::CrossEntropy, softmax)),
             ),
             (
@@ -377,7 +377,7 @@ impl<T: Real> Compared<'_, T> {
                 return format!("{agreement}: were they computed in half precision or TF32? If so, {allow}");
             }
             format!(
-                "{agreement}, which is much beside what they differ by from round to round. Likely causes: dropout, noise or \
+                "{agreement}, which is much compared with how they differ from round to round. Likely causes: dropout, noise or \
                  augmentation, another activation than those of the list, inputs or rows in another order; or half \
                  precision. Compute a few losses in float32 where you trained: only if those agree, {allow}"
             )

@@ -48,7 +48,7 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest, TraceError> {
 fn decoded(bytes: &[u8]) -> Result<String, &'static str> {
     let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
         let units = bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair));
-        char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| "is no valid UTF-16; save it as UTF-8")
+        char::decode_utf16(units).collect::<Result<String, _>>().map_err(|_| "is not valid UTF-16; save it as UTF-8")
     };
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
@@ -59,7 +59,7 @@ fn decoded(bytes: &[u8]) -> Result<String, &'static str> {
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, &'static str> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "is no text in UTF-8; save it as UTF-8")
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "is not text in UTF-8; save it as UTF-8")
 }
 
 /// A whole number, also one that was written as `200.0`.
@@ -68,7 +68,7 @@ fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(float)
 }
 
-/// Refuses keys that nobody knows and values of the wrong kind; whole numbers become integers.
+/// Refuses unknown keys and values of the wrong kind; whole numbers become integers.
 fn tidy(keys: &mut Map<String, Value>) -> Result<(), String> {
     if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(format!("unknown key \"{unknown}\"{}", suggestion(unknown, KEYS)));
@@ -115,7 +115,7 @@ fn tidy_optimizer(keys: &mut Map<String, Value>) -> Result<(), String> {
         && !rate.as_f64().is_some_and(|rate| rate.is_finite() && rate >= 0.0)
     {
         return Err(format!(
-            "\"learning_rate\" of the optimizer is {rate}, which is no rate; write a number, 0.1, or leave it out"
+            "\"learning_rate\" of the optimizer is {rate}, which is not a rate; write a number, 0.1, or leave it out"
         ));
     }
     // A number or a switch in quotes would be shown, but not be understood.

@@ -39,6 +39,16 @@ pub enum TargetKind {
     Label,
 }
 
+impl TargetKind {
+    /// The word for it in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            TargetKind::Input => "input",
+            TargetKind::Label => "label",
+        }
+    }
+}
+
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

@@ -21,7 +21,7 @@ const AGREES: f64 = 1e-2;
 const DROWNED: f64 = 0.1;
 /// Updates that do not go down their gradients in this share of the rounds are worth a word.
 const DOWNHILL: f64 = 0.6;
-/// Less momentum than this is none.
+/// Momentum below this counts as none.
 const LEAST_MOMENTUM: f64 = 0.02;
 /// What is left of steps is explained if less than this share of its square remains.
 const SYSTEMATIC: f64 = 0.1;
@@ -191,7 +191,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Why states that never move are no trace.
+    /// Why states that never move are not a trace of training.
     pub fn unmoved(&self) -> Option<String> {
         self.never.then(|| {
             format!(
@@ -370,7 +370,7 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
     ))
 }
 
-/// Weight decay that is too weak to show in a single step: what is left of all steps beside their gradients lies along the weights.
+/// Weight decay that is too weak to show in a single step: what the gradients leave over of all steps lies along the weights.
 fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
     let sum = steps.iter().fold(Products::default(), |sum, step| sum.plus(*step));
     let rounding: f64 = steps.iter().map(error).sum();

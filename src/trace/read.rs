@@ -136,7 +136,7 @@ fn input_shape(manifest: &Manifest) -> Result<Shape, NetworkError> {
 }
 
 impl<T: Real> Trace<T> {
-    /// Ends the trace after so many rounds, and says why.
+    /// Ends the trace after `rounds` rounds, and says why.
     pub fn cut(&mut self, rounds: usize, why: String) {
         if rounds >= self.manifest.rounds {
             return;

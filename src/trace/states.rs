@@ -128,13 +128,13 @@ pub fn is_double(folder: &Path) -> Result<bool, TraceError> {
 
 fn damaged(path: &Path, reason: &str, whole: usize) -> TraceError {
     let reason = format!(
-        "{} is no whole safetensors file: {reason}; copy it again, or save it with safetensors.torch.save_file",
+        "{} is not a whole safetensors file: {reason}; copy it again, or save it with safetensors.torch.save_file",
         path.display()
     );
     TraceError::Shards { reason, whole }
 }
 
-/// Reads the states that the first `rounds` of all rounds need: so many, and one more if there is one.
+/// Reads the states that the first `rounds` of all rounds need: `rounds` of them, and the next one if there is one.
 ///
 /// # Errors
 /// If a shard is missing, damaged or of another network, or if there are fewer states, or more than all rounds need.
@@ -247,7 +247,7 @@ impl<T: Real> States<T> {
 fn types(path: &Path, tensors: &SafeTensors, names: &TensorNames) -> Result<(Stored, bool), TraceError> {
     let mut found: Vec<(Stored, &str)> = Vec::new();
     for name in names.blocks.iter().flat_map(BlockNames::all) {
-        // What is no number that weights could have is refused where it is decoded.
+        // Values that weights cannot have are refused where they are decoded.
         let stored = tensors.tensor(name).ok().and_then(|tensor| Stored::of(tensor.dtype()));
         found.extend(stored.map(|stored| (stored, name.as_str())));
     }

@@ -76,7 +76,7 @@ impl<T: Real> TraceWriter<T> {
         })
     }
 
-    /// Writes the inputs `[rows, features]` and, if given, labels beside the trace, so that it stands alone.
+    /// Writes the inputs `[rows, features]` and, if given, labels next to the weights, so that the trace needs no other files.
     pub fn write_data(&self, inputs: &[f32], features: usize, labels: Option<&[u32]>) -> io::Result<()> {
         let rows = inputs.len() / features;
         write_npy(&self.folder.join("inputs.npy"), &[rows as u64, features as u64], inputs)?;

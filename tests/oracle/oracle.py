@@ -98,15 +98,24 @@ def label(row):
 
 
 class Norms:
-    """Running maxima and sums of every unit: `of(unit)` gives displacement, largest gradient, sum of its squares."""
+    """Running maxima and sums of every unit: `of(unit)` gives displacement, largest gradient, sum of its squares.
+
+    `farthest(unit)` gives the largest displacement of a coordinate, `coordinates(unit)` the sum of the coordinates' norms
+    over the rounds, `sum_j |g_{1:N,j}|`.
+    """
 
     def __init__(self, start):
         self.start = start
         self.neurons = [np.zeros((3, len(w))) for w in start]
         self.layers = np.zeros((3, len(start)))
         self.network = np.zeros(3)
+        self.apart = [np.zeros_like(w) for w in start]
+        self.squares = [np.zeros_like(w) for w in start]
 
     def add(self, weights, gradient):
+        for apart, kept, w, w1, g in zip(self.apart, self.squares, weights, self.start, gradient):
+            np.maximum(apart, np.abs(w - w1), out=apart)
+            kept += g**2
         moved = [np.sum((w - w1) ** 2, 1) for w, w1 in zip(weights, self.start)]
         squares = [np.sum(g**2, 1) for g in gradient]
         for kept, m, g in zip(self.neurons, moved, squares):
@@ -123,11 +132,19 @@ class Norms:
 
     def snapshot(self):
         neurons, layers, network = [n.copy() for n in self.neurons], self.layers.copy(), self.network.copy()
+        farthest = [apart.max(1) for apart in self.apart]
+        coordinates = [np.sqrt(squares).sum(1) for squares in self.squares]
 
         def of(unit):
             scale, k, a = unit
             return network if scale == "network" else layers[:, k] if a is None else neurons[k][:, a]
 
+        def over(kept, unit, join):
+            scale, k, a = unit
+            return join([join(part) for part in kept]) if scale == "network" else join(kept[k]) if a is None else kept[k][a]
+
+        of.farthest = lambda unit: over(farthest, unit, np.max)
+        of.coordinates = lambda unit: over(coordinates, unit, np.sum)
         return of
 
 
@@ -209,6 +226,7 @@ class Oracle:
         problems = {u: problem(trace.loss, vector(u, start).size) for u in self.chosen}
         last = {u: max(r["rounds"] for r in rows) for u, rows in self.chosen.items()}
         prefixes = {row["rounds"] for row in self.regret}
+        self.find_displacements(start)
         analysed = set(self.analysed)
         self.losses, self.snapshots, self.doubts = [], {}, 0
         for n in range(1, trace.rounds + 1):
@@ -236,8 +254,22 @@ class Oracle:
         means = np.cumsum(self.losses[chosen]) / np.arange(1, len(chosen) + 1)
         self.mean = {n + 1: mean for n, mean in zip(chosen, means)}
 
+    def find_displacements(self, start):
+        """D_train: how far each unit moves in all the rounds of its rows. Its ball is the same for all its prefixes."""
+        longest = {}
+        for row in self.regret:
+            unit = unit_of(self.trace, row)
+            longest[unit] = max(row["rounds"], longest.get(unit, 0))
+        norms, snapshots = Norms(start), {}
+        still = [np.zeros_like(w) for w in start]
+        for n in range(1, max(longest.values()) + 1):
+            norms.add(self.trace.state(n - 1), still)
+            if n in longest.values():
+                snapshots[n] = norms.snapshot()
+        self.displacement = {unit: snapshots[n](unit)[0] for unit, n in longest.items()}
+
     def check_optimum(self, row, unit, exact):
-        displacement = self.snapshots[row["rounds"]](unit)[0]
+        displacement = self.displacement[unit]
         mean = np.mean(self.losses)
         ours, gap, where = row["taylor_optimum"], row["gap"], label(row)
         kind = f"optimum, {row['scale']}, {row['comparator']}"
@@ -245,7 +277,7 @@ class Oracle:
             radius = self.arguments.ball_factor * displacement
             self.report.check("distance <= rho", row["distance"] - radius, 1e-4 * radius + 1e-9, where)
         else:
-            radius = 2 * max(row["distance"], displacement)
+            radius = row["radius"]
         best, v = exact.best(radius)
         own = exact.bound(v, radius)
         rounding = self.arguments.tolerance if self.doubts else self.rounding
@@ -263,7 +295,8 @@ class Oracle:
         if n not in self.mean:
             self.report.check("prefix ends with an analysed round", np.inf, 1, where)
             return
-        displacement, gradient, squares = self.snapshots[n](unit_of(self.trace, row))
+        unit = unit_of(self.trace, row)
+        displacement, (_, gradient, squares) = self.displacement[unit], self.snapshots[n](unit)
         mean = self.mean[n]
         self.report.equal("mean_loss", row["mean_loss"], mean, 1e-5 * mean, where)
         difference = row["mean_loss"] - row["taylor_optimum"]
@@ -276,19 +309,29 @@ class Oracle:
         zinkevich = 1.5 * gradient * 2 * ball / np.sqrt(n)
         kind = f"bound_zinkevich, {row['comparator']}"
         self.report.equal(kind, row["bound_zinkevich"], zinkevich, 2e-3 * zinkevich + 1e-9, where)
+        if row["comparator"] == "ball":
+            self.report.equal("radius", row["radius"], ball, 1e-4 * ball + 1e-9, where)
+        else:
+            # A point that a search of another prefix found may be nearer than that of the row's own search.
+            least = 2 * max(row["distance"], displacement)
+            self.report.check("radius, unconstrained", least - row["radius"], 1e-4 * least + 1e-9, where)
 
         optimizer = self.trace.manifest["optimizer"]
-        plain = optimizer["name"] == "sgd" and not optimizer.get("momentum") and not optimizer.get("schedule")
+        name, eta = optimizer["name"], optimizer["learning_rate"]
+        constant = not optimizer.get("schedule")
         # A bound on the regret of all rounds says nothing certain about that of a sample.
-        if not plain or (self.sampled and n > self.analysed[0]):
-            self.report.equal("bound_sgd", row["bound_sgd"], None, 0, where)
-            return
-        eta = optimizer["learning_rate"]
-        bound = row["distance"] ** 2 / (2 * eta * n) + eta * squares / (2 * n)
-        self.report.equal("bound_sgd", row["bound_sgd"], bound, 2e-3 * bound + 1e-9, where)
-        if row["bound_sgd"] is not None:
-            excess = row["mean_regret"] - row["bound_sgd"]
-            self.report.check("regret <= bound_sgd", excess, 1e-9 + self.arguments.tolerance * mean, where)
+        whole = not (self.sampled and n > self.analysed[0])
+        sgd = adagrad = None
+        if name == "sgd" and constant and not optimizer.get("momentum") and whole:
+            sgd = row["distance"] ** 2 / (2 * eta * n) + eta * squares / (2 * n)
+        if name == "adagrad" and constant and whole:
+            far = self.snapshots[n].farthest(unit) + row["distance"]
+            adagrad = (far**2 / (2 * eta) + eta) * self.snapshots[n].coordinates(unit) / n
+        for kind, bound in (("bound_sgd", sgd), ("bound_adagrad", adagrad)):
+            self.report.equal(kind, row[kind], bound, 2e-3 * (bound or 0) + 1e-9, where)
+            if bound is not None and row[kind] is not None:
+                excess = row["mean_regret"] - row[kind]
+                self.report.check(f"regret <= {kind}", excess, 1e-9 + self.arguments.tolerance * mean, where)
 
     def check_losses(self):
         mean = self.losses.mean()
@@ -327,7 +370,7 @@ class Oracle:
             self.report.equal("dimension", row["dimension"], vector(unit, start).size, 0.5, where)
             self.report.equal("displacement", row["displacement"], displacement, 1e-4 * displacement + 1e-9, where)
             self.report.equal("gradient_bound", row["gradient_bound"], gradient, 1e-3 * gradient + 1e-12, where)
-            for name in ("mean_loss", "taylor_optimum", "mean_regret", "gap", "distance"):
+            for name in ("mean_loss", "taylor_optimum", "mean_regret", "gap", "distance", "radius"):
                 same = longest[key][name]
                 self.report.equal("units.csv = longest prefix", row[name], same, 1e-9 * abs(same) + 1e-300, where)
             slope, used = fitted_slope(points[key])

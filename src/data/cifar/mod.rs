@@ -33,7 +33,7 @@ const RECORDS: usize = 10_000;
 const CLASS_NAMES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The file beside the records that names the classes, one a line. It may be absent.
+/// The file next to the records that names the classes, one a line. It may be absent.
 const NAMES_FILE: &str = "batches.meta.txt";
 /// Ten short words; a larger file is another one.
 const MOST_NAMES_BYTES: u64 = 4096;
@@ -82,7 +82,7 @@ pub enum Fault {
     Io(io::Error),
     /// It has another length than its records.
     #[error(
-        "{found} bytes, but {records} records of {RECORD} bytes make {}; it is cut off, or no binary version of CIFAR-10",
+        "{found} bytes, but {records} records of {RECORD} bytes make {}; it is cut off, or not the binary version of CIFAR-10",
         .records * RECORD
     )]
     Size {
@@ -105,7 +105,7 @@ pub enum Fault {
         /// The number of names.
         found: usize,
     },
-    /// A file of the Python version is no pickle, or not one of data.
+    /// A file of the Python version is not a pickle, or not one of data.
     #[error("{0}")]
     Pickle(PickleFault),
     /// The dictionary in a file of the Python version lacks an entry.
@@ -116,7 +116,7 @@ pub enum Fault {
         /// The keys that there are.
         found: Vec<String>,
     },
-    /// The images in a file of the Python version are none.
+    /// The images in a file of the Python version are not an array of bytes.
     #[error(
         "\"data\" is {found}; images are a contiguous NumPy array of uint8 and shape [images, {pixels}], the values of a channel together"
     )]
@@ -126,8 +126,8 @@ pub enum Fault {
         /// The number of values of an image.
         pixels: usize,
     },
-    /// The labels in a file of the Python version are none.
-    #[error("\"labels\" are no list or array of whole numbers")]
+    /// The labels in a file of the Python version are not whole numbers.
+    #[error("\"labels\" is not a list or array of whole numbers")]
     Labels,
     /// Not one label for each image, in a file of the Python version.
     #[error("{labels} labels for {images} images")]

@@ -1,5 +1,5 @@
 //! The Python version of CIFAR-10: files of the same names without an ending, each a pickled dictionary with the images in `data`,
-//! `[images, 3072]`, and their classes in `labels`. The file `batches.meta` beside them names the classes.
+//! `[images, 3072]`, and their classes in `labels`. The file `batches.meta` next to them names the classes.
 //!
 //! Such files tell their own number of images, so any number is read.
 
@@ -10,7 +10,7 @@ use super::super::at::InFile;
 use super::super::pickle::{self, Array, Id, Pickle};
 use super::{CLASS_NAMES, CifarError, Fault, PIXELS};
 
-/// The file beside the batches that names the classes. It may be absent.
+/// The file next to the batches that names the classes. It may be absent.
 pub(super) const NAMES_FILE: &str = "batches.meta";
 
 /// Appends the images of one file: pixels divided by 255, and labels.
@@ -19,7 +19,7 @@ pub(super) fn read_batch(path: &Path, inputs: &mut Vec<f32>, labels: &mut Vec<u3
     parse_batch(&bytes, PIXELS, inputs, labels).map_err(|fault| fault.at(path))
 }
 
-/// The same from the bytes of a file whose images have so many pixels.
+/// The same from the bytes of a file whose images have `pixels` values each.
 pub(crate) fn parse_batch(
     bytes: &[u8],
     pixels: usize,
@@ -166,7 +166,7 @@ mod tests {
             (dictionary(&images, b"](K\x01e"), "1 labels for 2 images"),
             (dictionary(&images, b"](K\x01K\x0ae"), "record 1 (counted from 0) is 10"),
             (dictionary(&images, b"](K\x01J\xff\xff\xff\xffe"), "is -1"),
-            (dictionary(&images, b"U\x02ab"), "\"labels\" are no list"),
+            (dictionary(&images, b"U\x02ab"), "\"labels\" is not a list"),
             (dictionary(&bytes_array(&[3, 4], b"u1", &[7; 12]), b"]"), "shape [3, 4]"),
             (dictionary(&bytes_array(&[1, 3], b"f4", &[7; 12]), b"]"), "type f4"),
             (dictionary(&bytes_array(&[2, 6], b"u1", &[7; 11]), b"]"), "no whole NumPy array"),

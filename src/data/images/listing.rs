@@ -79,7 +79,7 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
     }
 }
 
-/// Says how many images lie beside the folders of the classes.
+/// Says how many images lie next to the folders of the classes.
 fn loose_images(folder: &Path) -> Option<String> {
     let files = entries(folder).unwrap_or_default();
     let images = files.iter().filter(|path| ENDINGS.contains(&&ending_of(path)[..]) && path.is_file()).count();

@@ -24,7 +24,7 @@ pub const PREFIX: &str = "images:";
 /// More values than a dataset in memory can have, by far: 16 GiB.
 const MOST_VALUES: usize = 1 << 32;
 
-/// A folder of images that is no dataset.
+/// A folder of images that is not a dataset.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImagesError {

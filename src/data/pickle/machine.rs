@@ -6,7 +6,7 @@ use std::collections::HashMap;
 /// The newest protocol that there is.
 const NEWEST_PROTOCOL: u8 = 5;
 
-/// More values than a file of arrays has, which has few beside its labels and names.
+/// More values than a file of arrays has, which has few besides its labels and names.
 const MOST_NODES: usize = 1 << 20;
 
 /// The functions and classes that NumPy's arrays are pickled with.
@@ -359,12 +359,12 @@ impl<'a> Machine<'a> {
                     Ok(text) => Node::Latin1(text),
                     Err(_) => return self.damaged("a text that is not UTF-8"),
                 },
-                _ => return self.damaged("bytes that are no text"),
+                _ => return self.damaged("bytes that are not text"),
             },
             (Function::Bytes, []) => Node::Bytes(b""),
             (Function::Bytes, &[bytes]) => match self.nodes[bytes] {
                 ref known @ (Node::Bytes(_) | Node::Latin1(_)) => known.clone(),
-                _ => return self.damaged("bytes that are none"),
+                _ => return self.damaged("bytes that are not bytes"),
             },
             _ => return self.damaged("a call with the wrong arguments"),
         };
@@ -374,7 +374,7 @@ impl<'a> Machine<'a> {
     /// Gives an array or a type of values the state that was pickled with it.
     fn build(&mut self) -> Result<(), PickleFault> {
         let (state, object) = (self.pop()?, self.top()?);
-        let Node::Tuple(state) = &self.nodes[state] else { return self.damaged("a state that is no tuple") };
+        let Node::Tuple(state) = &self.nodes[state] else { return self.damaged("a state that is not a tuple") };
         let changed = match (&self.nodes[object], &state[..]) {
             // A version comes first.
             (Node::Array(_), &[_, shape, dtype, columns, data]) => {

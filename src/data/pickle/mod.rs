@@ -60,7 +60,7 @@ pub type Id = usize;
 /// A value. Parts are numbers of other values.
 #[derive(Clone, Debug)]
 enum Node<'a> {
-    /// Something that files of arrays have, but nobody asks for: `None`, truth values, numbers with a point.
+    /// Something that files of arrays have and that is not needed: `None`, truth values, numbers with a point.
     Other,
     Int(i64),
     /// A text or bytes, as they are in the file.
@@ -172,7 +172,7 @@ impl<'a> Pickle<'a> {
         entries.iter().filter_map(|(key, _)| self.text(*key)).collect()
     }
 
-    /// A text, with `\u{fffd}` for what is none.
+    /// A text, with `\u{fffd}` for bytes that are not UTF-8.
     pub fn text(&self, id: Id) -> Option<String> {
         self.bytes(id).map(|bytes| match bytes {
             Bytes::Plain(bytes) => String::from_utf8_lossy(bytes).into_owned(),

@@ -7,7 +7,7 @@ use super::{
     svg::{Anchor, Rect, Stroke, Svg, Text},
 };
 
-/// The sample beside a legend text.
+/// The sample next to a legend text.
 #[derive(Clone, Debug)]
 pub enum Sample {
     /// A line with the series' marker on it.

@@ -12,7 +12,7 @@ pub const GRID: &str = "#e6e6e6";
 pub const FRAME: &str = "#8c8c8c";
 /// Behind everything.
 pub const PAPER: &str = "#ffffff";
-/// Behind strips beside a panel.
+/// Behind strips next to a panel.
 pub const STRIP: &str = "#f6f6f6";
 /// Bands in legends, where they have no series' colour.
 pub const BAND: &str = "#d4d4d4";

@@ -10,7 +10,7 @@ pub const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/Inter-SemiBold
 /// Why a figure could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
-    #[error("the figure is no valid SVG: {0}")]
+    #[error("the figure is not valid SVG: {0}")]
     Svg(#[from] usvg::Error),
     #[error("the figure is too large to render: {width} x {height} pixels")]
     Size { width: u32, height: u32 },

@@ -357,7 +357,7 @@ fn outline(points: &[(f64, f64)]) -> String {
     text
 }
 
-/// A coordinate with at most two decimals. A value that is no number would break the document: it becomes 0.
+/// A coordinate with at most two decimals. NaN would break the document: it becomes 0.
 pub fn pixels(value: f64) -> String {
     if !value.is_finite() {
         return "0".into();

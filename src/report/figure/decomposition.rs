@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     report::{
-        certified::Certified,
+        certified::{regret, share_in_words},
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
@@ -17,7 +17,7 @@ use crate::{
     },
     study::{
         numbers::{count, number},
-        tables::{RegretRow, Scale},
+        tables::{RegretRow, RunStatus, Scale},
     },
 };
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
     let last = all().map(|p| p.rounds).fold(1.0, f64::max);
     let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
     // A diverged optimizer must not flatten the others.
-    let failed = |column: &usize| context.series[*column].tables.summary.status == "failed";
+    let failed = |column: &usize| context.series[*column].tables.summary.status == RunStatus::Failed;
     let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
     let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
         .or_else(|| ceiling(data.iter().flatten()));
@@ -222,7 +222,7 @@ fn draw_panel(svg: &mut Svg, panel: &Panel, points: &[Point], hatches: &Hatches)
         true => "nothing certified".to_owned(),
         false => {
             let Part { loss, optimum, gap } = last.part;
-            format!("regret {}", Certified::regret(loss, optimum, gap).share(loss))
+            format!("regret {}", share_in_words(regret(loss, optimum, gap), loss))
         }
     };
     svg.label((frame.right() - 6.0, frame.y + 13.0), &text, Text::new(TICK, Anchor::End).colored(MUTED));

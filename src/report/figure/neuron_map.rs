@@ -24,7 +24,7 @@ use std::{
 const STEPS: usize = 24;
 /// Layers with more neurons show means of neighbouring ones.
 const MOST_CELLS: usize = 1600;
-/// Figures with more cells say nothing under the pointer, so that the page stays small.
+/// Figures with more cells have no hover texts, so that the page stays small.
 const MOST_TITLES: usize = 6000;
 /// Orange, as regret is elsewhere.
 const COLOR: (u8, u8, u8) = (213, 94, 0);
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(image_side(&without, 2), Some(8));
         let classifier: Vec<String> =
             ["dense 64 -> 32", "relu", "dense 32 -> 16"].into_iter().map(String::from).collect();
-        assert_eq!(image_side(&classifier, 2), None, "classes are no pixels");
+        assert_eq!(image_side(&classifier, 2), None, "classes are not pixels");
         let grid = Grid::of(64, 160.0, Some(8));
         assert_eq!((grid.columns, grid.corner(63)), (8, (112.0, 112.0)));
     }

@@ -307,7 +307,7 @@ fn draw_curve(svg: &mut Svg, series: &Series, panel: &Panel, curve: &Curve, lane
     // What a logarithmic axis cannot show lies below the frame, where it is cut.
     let at = |rounds: f64, value: f64| panel.at(rounds, value.max(panel.y.min / 10.0));
     panel.inside(svg, |svg| {
-        // A way up from below the axis is no interval.
+        // From below the axis upwards there is no interval to draw.
         let drawn = |pair: &&[Point]| pair.iter().any(Point::is_open) && pair.iter().all(|p| p.most >= panel.y.min);
         for pair in curve.points.windows(2).filter(drawn) {
             let [a, b] = [&pair[0], &pair[1]];

@@ -19,7 +19,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A direction's name and its cosine; the last one is no direction but the agreement of signs.
+/// A direction's name and its cosine; the last one is the agreement of signs instead of a direction.
 type Direction = (&'static str, fn(&SignRow) -> f64);
 
 const DIRECTIONS: [Direction; 5] = [

@@ -3,7 +3,7 @@
 use super::{Context, Figure, Series, lacking, sources};
 use crate::{
     report::{
-        certified::{Certified, at_most},
+        certified::{self, at_most, in_words, share_in_words},
         draw::{
             axis::Axis,
             legend::{self, Entry, Sample},
@@ -14,8 +14,9 @@ use crate::{
         },
     },
     study::{
+        enclosure::Enclosure,
         numbers::{count, number},
-        tables::{Comparator, FAR_COMPARATOR, Scale, UnitRow},
+        tables::{Comparator, FAR_COMPARATOR, RunStatus, Scale, UnitRow},
     },
 };
 
@@ -77,14 +78,14 @@ impl Part {
     pub fn optimum_in_words(&self) -> String {
         match self.nothing_certified() {
             true => format!("optimum at most {}", at_most(self.optimum)),
-            false => format!("optimum {}", Certified::optimum(self.optimum, self.gap).text()),
+            false => format!("optimum {}", in_words(Enclosure::certified(self.optimum, self.gap))),
         }
     }
 
     /// `regret 0.0224 to 0.0450 (30% to 63%)`.
     pub fn regret_in_words(&self) -> String {
-        let regret = Certified::regret(self.loss, self.optimum, self.gap);
-        format!("regret {} ({})", regret.text(), regret.share(self.loss))
+        let regret = certified::regret(self.loss, self.optimum, self.gap);
+        format!("regret {} ({})", in_words(regret), share_in_words(regret, self.loss))
     }
 
     /// Everything in one line, for the text under the pointer.
@@ -295,7 +296,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
     // A diverged optimizer must not flatten the others.
     let end = |part: Part| part.loss.max(part.optimum);
     let highest = parts().map(end).fold(0.0, f64::max);
-    let sound = rows.iter().filter(|row| row.series.tables.summary.status != "failed").flat_map(Row::parts);
+    let sound = rows.iter().filter(|row| row.series.tables.summary.status != RunStatus::Failed).flat_map(Row::parts);
     let sound = sound.map(end).fold(0.0, f64::max);
     let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
     // What is thinner than a pixel needs no legend.
@@ -331,7 +332,7 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
         .map(|most| axis.ticks(most))
         .find(|ticks| ticks.iter().map(|t| text_width(&t.label, TICK) + 16.0).sum::<f64>() < right - LEFT)
         .unwrap_or_default();
-    // Beside the bars alone: lines through the texts would be in the way.
+    // Only next to the bars, because lines through the texts would disturb.
     let mut beside: Vec<(f64, f64)> = Vec::new();
     let mut start = top;
     for (row, height) in rows.iter().zip(&heights) {
@@ -444,7 +445,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     if let Some((comparator, part, far)) = &row.second {
         y += 2.0;
         let far = if *far { ", far" } else { "" };
-        let regret = format!("regret {}", Certified::regret(part.loss, part.optimum, part.gap).text());
+        let regret = format!("regret {}", in_words(certified::regret(part.loss, part.optimum, part.gap)));
         let words = format!("{comparator}{far}: {}; {regret}", part.optimum_in_words());
         let title = format!("{what}, {comparator}{far}{}: {}", rounds_of(*comparator), part.in_words());
         svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(part.optimum_in_words(), "optimum at most 0.0600");
         assert_eq!(part.regret_in_words(), "regret 0.0200 to 0.0800 (25% to 100%)");
         let unknown = Part::new(0.08, 0.06, f64::NAN).unwrap();
-        assert!(unknown.nothing_certified(), "a gap that is no number certifies nothing");
+        assert!(unknown.nothing_certified(), "a gap of NaN certifies nothing");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
         numbers::display_name,
         results::mean,
         statistics::Interval,
+        tables::TrialStatus,
     },
 };
 
@@ -47,7 +48,7 @@ pub fn figures(study: &Exploration) -> Vec<Figure> {
 }
 
 fn complete(study: &Exploration, group: Group) -> impl Iterator<Item = &ExploreRow> {
-    study.rows.iter().filter(move |row| row.group == group && row.status == "complete")
+    study.rows.iter().filter(move |row| row.group == group && row.status == TrialStatus::Complete)
 }
 
 fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<String>) -> Figure {

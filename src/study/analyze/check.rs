@@ -1,14 +1,15 @@
 //! What is found out about traces before anything is written: whether they are good, whether they belong together,
 //! and what they are called.
 
-use super::{AnalyzeError, AnalyzeOptions};
+use super::options::AnalyzeOptions;
 use crate::{
     kernels::Real,
     network::Network,
     optim,
     study::{
+        error::{AnalyzeError, StudyError},
+        event::Event,
         inputs::{hash, hexadecimal},
-        run::{Event, StudyError},
         tables::is_off,
     },
     taylor::units::Displacements,
@@ -277,7 +278,7 @@ fn data_digest<T: Real>(trace: &Trace<T>) -> String {
 /// Fails unless two traces are of the same network, loss and data.
 fn belongs_to(first: &Checked, other: &Checked) -> Result<(), AnalyzeError> {
     let shape = |of: &Checked| format!("{} rows of {} values", of.rows, of.network.inputs());
-    let target = |of: &Checked| format!("\"{}\"", super::target(&of.manifest));
+    let target = |of: &Checked| format!("\"{}\"", of.manifest.target.name());
     let input = |of: &Checked| format!("{:?}", of.manifest.input);
     let data = |of: &Checked| format!("{} with SHA-256 {}...", shape(of), &of.data[..8]);
     type Value<'a> = &'a dyn Fn(&Checked) -> String;

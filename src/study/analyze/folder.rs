@@ -4,41 +4,19 @@
 //! One rename decides: as long as [`REPLACING`] is not there, the folder holds the analysis of its `experiment.toml`;
 //! once it is, all that the folder holds of another one is to be removed, and the analysis that it describes begins.
 
-use super::AnalyzeError;
 use crate::{
-    files::{is_partial, remove},
+    files::{remove, remove_folder},
     study::{
+        error::{AnalyzeError, StudyError},
         experiment::{ExplorationSection, RegretSection, Sections},
+        folder::{EXPERIMENT, FIGURES, PAGE, Purpose, REPLACING, entries, holds_something},
         lock::LOCK_FILE,
-        run::{StudyError, write},
+        write,
     },
 };
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::{Table, Value};
-
-const EXPERIMENT: &str = "experiment.toml";
-const SUMMARY: &str = "summary.json";
-const FIGURES: &str = "figures";
-/// The description of the analysis that replaces the one in the folder, until that is gone.
-const REPLACING: &str = "replacing.toml";
-
-/// The files of a run's folder.
-const FILES: [&str; 6] = [EXPERIMENT, SUMMARY, "environment.json", "report.html", REPLACING, LOCK_FILE];
-/// The files of an optimizer's folder.
-const TABLES: [&str; 11] = [
-    "rounds.csv",
-    "regret.csv",
-    "units.csv",
-    "novelty.csv",
-    "neurons.csv",
-    "pool_novelty.csv",
-    "pool_neurons.csv",
-    "probe.npy",
-    "timing.json",
-    "checkpoint.safetensors",
-    "optima.safetensors",
-];
 
 /// `experiment.toml` of an analysis: its traces and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,47 +106,23 @@ pub(super) fn look(out: &Path) -> Result<Found, StudyError> {
     if !out.exists() {
         return Ok(Found::Nothing);
     }
-    let foreign = |entry| StudyError::from(AnalyzeError::Foreign { path: out.to_owned(), entry });
     let replacing = out.join(REPLACING);
     let begins = replacing.exists();
     let path = if begins { replacing } else { out.join(EXPERIMENT) };
     let description = match std::fs::read_to_string(&path) {
-        // A file that is no TOML was not written by us.
-        Ok(text) => Some(text.parse::<Table>().map_err(|_| foreign(path.clone()))?),
+        // A file that is not TOML was not written by us.
+        Ok(text) => match text.parse::<Table>() {
+            Ok(table) => Some(table),
+            Err(_) => return Err(AnalyzeError::Foreign { path: out.to_owned(), entry: path }.into()),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(source) => return Err(fail(&path, source)),
     };
     if description.as_ref().is_some_and(|table| !table.contains_key("trace")) {
         return Err(AnalyzeError::Run { path: out.to_owned() }.into());
     }
-    let mut nothing = true;
-    for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {
-        let entry = entry.map_err(|source| fail(out, source))?;
-        let (name, path) = (entry.file_name(), entry.path());
-        if path.is_dir() {
-            if let Some(path) = foreign_file(&path, name == FIGURES)? {
-                return Err(foreign(path));
-            }
-        } else if !is_partial(&name) && FILES.iter().all(|file| name != *file) {
-            return Err(foreign(path));
-        }
-        nothing &= name == LOCK_FILE || is_partial(&name);
-    }
-    Ok(if nothing { Found::Nothing } else { Found::Analysis { description, begins } })
-}
-
-/// The first thing in a folder that is neither a picture (if it is that of the figures) nor a table of ours.
-fn foreign_file(folder: &Path, figures: bool) -> Result<Option<PathBuf>, StudyError> {
-    for entry in std::fs::read_dir(folder).map_err(|source| fail(folder, source))? {
-        let entry = entry.map_err(|source| fail(folder, source))?;
-        let (name, path) = (entry.file_name(), entry.path());
-        let picture = path.extension().is_some_and(|extension| extension == "svg" || extension == "png");
-        let ours = if figures { picture } else { TABLES.iter().any(|table| name == *table) };
-        if path.is_dir() || !(ours || is_partial(&name)) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
+    Purpose::Analysis.admit(out)?;
+    Ok(if holds_something(out)? { Found::Analysis { description, begins } } else { Found::Nothing })
 }
 
 /// How to go on with a folder.
@@ -204,30 +158,33 @@ pub(super) fn plan(
 
 /// Removes the page and its figures, which are of other tables than will be here.
 pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
-    remove(&out.join("report.html")).map_err(|source| fail(out, source))?;
+    remove(&out.join(PAGE)).map_err(|source| fail(out, source))?;
     let figures = out.join(FIGURES);
-    if figures.exists() { std::fs::remove_dir_all(&figures).map_err(|source| fail(&figures, source)) } else { Ok(()) }
+    remove_folder(&figures).map_err(|source| fail(&figures, source))
 }
 
 /// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page,
 /// which its tables can make again), or a folder in which `description` begins.
-pub(super) fn replace(
+pub(super) fn replace<R>(
     out: &Path,
     description: &Description,
-    begin: impl FnOnce() -> Result<(), StudyError>,
-) -> Result<(), StudyError> {
+    begin: impl FnOnce() -> Result<R, StudyError>,
+) -> Result<R, StudyError> {
     remove_page(out)?;
-    write(&out.join(REPLACING), description.to_toml().as_bytes())?;
-    for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {
-        let entry = entry.map_err(|source| fail(out, source))?;
-        let (name, path) = (entry.file_name(), entry.path());
-        if path.is_dir() {
-            std::fs::remove_dir_all(&path).map_err(|source| fail(&path, source))?;
+    write::file(&out.join(REPLACING), description.to_toml().as_bytes())?;
+    for path in entries(out)? {
+        let name = path.file_name().unwrap_or_default();
+        let removed = if path.is_dir() {
+            remove_folder(&path)
         } else if name != LOCK_FILE && name != REPLACING {
-            remove(&path).map_err(|source| fail(&path, source))?;
-        }
+            remove(&path)
+        } else {
+            Ok(())
+        };
+        removed.map_err(|source| fail(&path, source))?;
     }
-    write(&out.join(EXPERIMENT), description.to_toml().as_bytes())?;
-    begin()?;
-    remove(&out.join(REPLACING)).map_err(|source| fail(out, source))
+    write::file(&out.join(EXPERIMENT), description.to_toml().as_bytes())?;
+    let begun = begin()?;
+    remove(&out.join(REPLACING)).map_err(|source| fail(out, source))?;
+    Ok(begun)
 }

@@ -79,7 +79,7 @@ struct Rows {
     broken: u64,
     /// The solver's gap allows both.
     open: u64,
-    /// Regret or bound is no number.
+    /// Regret or bound is NaN.
     unknown: u64,
     /// The largest regret that a row can have, as a share of its bound.
     tightest: f64,
@@ -151,7 +151,7 @@ pub fn holds(run: &RunTables, bound: Bound, t: &Thresholds) -> Option<Claim> {
             text += &format!("; undecided in {}, where the solver's gap reaches beyond the bound", count(rows.open));
         }
         if rows.unknown > 0 {
-            text += &format!("; undecided in {}, where regret or bound is no number", count(rows.unknown));
+            text += &format!("; undecided in {}, where regret or bound is not a number", count(rows.unknown));
         }
         if rows.tightest > 0.0 {
             text += &format!(". The largest regret that the gaps allow is {} of its bound", percent(rows.tightest));

@@ -54,9 +54,9 @@ enum Kind {
     Open(Enclosure),
     /// The regret of the longest prefix is not positive: it is below every positive curve.
     NotPositive,
-    /// Too few prefixes for a slope: so many.
+    /// Too few prefixes for a slope: this many.
     Short(usize),
-    /// The regret is no number, or its prefixes are not in the tables.
+    /// The regret is NaN, or its prefixes are not in the tables.
     Unknown,
 }
 

@@ -109,7 +109,7 @@ fn comparable(pair: &Pair) -> Result<(Split, Split), String> {
     let (a, b) = splits.ok_or("the Taylor optimum of both was not measured at one scale")?;
     let unmeasured = a.unmeasured + b.unmeasured;
     if unmeasured > 0 {
-        return Err(format!("at {} scale {unmeasured} Taylor optima are no numbers", a.scale));
+        return Err(format!("at {} scale {unmeasured} Taylor optima are not numbers", a.scale));
     }
     let rounds = [pair.sgd, pair.other].map(|tables| {
         let units = tables.units_at(a.scale, headline);

@@ -25,11 +25,15 @@ pub mod losses;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    enclosure::{Enclosure, Holds},
-    numbers::{count, counted, display_name, known},
-    results::{OptimizerTables, RunTables},
-    tables::{Scale, Summary},
+use crate::{
+    loss::Loss,
+    study::{
+        enclosure::{Enclosure, Holds},
+        numbers::{count, counted, display_name, known},
+        results::{OptimizerTables, RunTables},
+        tables::{Scale, Summary},
+    },
+    trace::TargetKind,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -185,9 +189,9 @@ pub enum Task {
 impl Task {
     pub fn of(summary: &Summary) -> Task {
         let convolutional = summary.layers.iter().any(|layer| layer.starts_with("conv"));
-        match (summary.loss.as_str(), summary.target.as_str()) {
-            ("mse", "input") => Task::Autoencoder,
-            ("cross_entropy", _) if convolutional => Task::ConvolutionalClassifier,
+        match (summary.loss, summary.target) {
+            (Loss::Mse, TargetKind::Input) => Task::Autoencoder,
+            (Loss::CrossEntropy, _) if convolutional => Task::ConvolutionalClassifier,
             _ => Task::Other,
         }
     }

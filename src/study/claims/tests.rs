@@ -236,7 +236,7 @@ fn one_broken_bound_is_enough() {
     };
     assert_eq!(set(-2e-6, 0.0).verdict, Verdict::NotSupported);
     assert!(set(-2e-6, 0.0).measured.contains("broken in 1"));
-    // Rounding is forgiven, and a bound that is no number says nothing.
+    // Rounding is forgiven, and a bound of NaN says nothing.
     assert_eq!(set(-5e-7, 0.0).verdict, Verdict::Seen);
     assert_eq!(set(f64::NAN, 0.0).verdict, Verdict::Undecided);
     // A bound inside the interval of the regret is neither kept nor broken.

@@ -8,16 +8,20 @@
 //! No claim rests on a Taylor optimum. Novelty is that after the first step, which leaves the initialization and is by
 //! far the largest.
 
+pub use super::metrics::Column;
+
 use super::{
-    Exploration, ExploreRow, Group, STEERED, SignRow, UNSTEERED,
+    conditions::{STEERED, UNSTEERED},
     metrics::{FINE_FIRST, METRICS, Metric},
+    rows::{Exploration, ExploreRow, Group},
+    signs::SignRow,
 };
 use crate::study::{
     claims::{Claim, Verdict},
     enclosure::{Enclosure, Holds},
     numbers::{counted, display_name, percent},
-    results::mean,
-    statistics::{Interval, rank_correlation},
+    statistics::{Interval, mean, rank_correlation},
+    tables::TrialStatus,
 };
 use std::collections::BTreeSet;
 
@@ -63,17 +67,6 @@ impl Side {
             Side::Below => Side::Above,
         }
     }
-}
-
-/// What the numbers of a column are.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Column {
-    pub name: String,
-    /// `every epoch` or `fine`, or empty.
-    pub scale: &'static str,
-    pub unit: &'static str,
-    /// Numbers are shown as multiples of this unit.
-    pub factor: f64,
 }
 
 /// A claim with the intervals that it rests on, in the columns of its [`Findings`].
@@ -250,7 +243,7 @@ impl<'a> Judge<'a> {
 
     /// The runs of an optimizer over its rates from one seed that did not diverge.
     fn rates(&self, label: &str, seed: u64) -> Vec<&'a ExploreRow> {
-        let rows = self.study.rows.iter().filter(|row| row.group == Group::Rate && row.status == "complete");
+        let rows = self.study.rows.iter().filter(|row| row.group == Group::Rate && row.status == TrialStatus::Complete);
         rows.filter(|row| row.optimizer == label && row.seed == seed).collect()
     }
 
@@ -404,7 +397,7 @@ impl<'a> Judge<'a> {
     fn sweep(&self) -> Option<Finding> {
         let rows = |seed: u64| {
             let rows = self.study.rows.iter().filter(move |row| row.group == Group::Epsilon && row.seed == seed);
-            rows.filter(|row| row.status == "complete")
+            rows.filter(|row| row.status == TrialStatus::Complete)
         };
         self.seeds.iter().any(|seed| rows(*seed).next().is_some()).then(|| {
             let cells = self.correlations(|metric, seed| {
@@ -538,7 +531,7 @@ mod tests {
             learning_rate: factor,
             seed,
             rounds: 10,
-            status: "complete".into(),
+            status: TrialStatus::Complete,
             train_loss: Some(loss),
             test_loss: Some(loss),
             distance: Some(distance),
@@ -607,7 +600,7 @@ mod tests {
     fn a_seed_without_a_run_leaves_the_claim_undecided() {
         let mut study = study(1.0);
         let row = study.rows.iter_mut().find(|row| row.optimizer == "sgd" && row.factor == Some(1.0)).unwrap();
-        row.status = "diverged".into();
+        row.status = TrialStatus::Diverged;
         assert_eq!(verdict_of(&study, "explores-more-rmsprop"), Verdict::Undecided);
     }
 
@@ -648,7 +641,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_once() {
         let mut study = study(1.0);
-        study.rows.iter_mut().filter(|row| row.seed == 3).for_each(|row| row.status = "diverged".into());
+        study.rows.iter_mut().filter(|row| row.seed == 3).for_each(|row| row.status = TrialStatus::Diverged);
         for claim in evaluate(&study) {
             assert_eq!(claim.measured.matches("not measured from every seed").count(), 1, "{claim:?}");
         }

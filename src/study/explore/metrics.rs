@@ -1,9 +1,9 @@
 //! The exploration metrics of a whole run, scaled so that networks and probe sets of other sizes compare.
 
-use super::{ExploreRow, claims::Column};
+use super::rows::ExploreRow;
 use crate::{
     activation::{Configurations, explore},
-    study::results::mean,
+    study::statistics::mean,
 };
 
 /// Means over configurations and neurons of the metrics of `docs/theory.md`, section 5.
@@ -41,6 +41,17 @@ impl Metrics {
             log_det: neurons.iter().map(|row| row.log_det).sum::<f64>() / count,
         }
     }
+}
+
+/// What the numbers of a column are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// `every epoch` or `fine`, or empty.
+    pub scale: &'static str,
+    pub unit: &'static str,
+    /// Numbers are shown as multiples of this unit.
+    pub factor: f64,
 }
 
 /// A metric at a time scale, as tables, figures and claims name it.

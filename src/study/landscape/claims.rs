@@ -3,7 +3,10 @@
 //! Every sample is a network from its own seed on a segment of its own, so intervals are over samples. Nothing is
 //! trained and no rate is chosen. The rule of verdicts is that of the exploration study.
 
-use super::{LandscapeTables, rows::GrowthRow};
+use super::{
+    LandscapeTables,
+    rows::{AutocorrelationRow, GrowthRow, Origin},
+};
 use crate::study::{
     claims::{Claim, Verdict},
     explore::claims::{Side, verdict},
@@ -29,7 +32,7 @@ pub fn evaluate(tables: &LandscapeTables) -> Vec<Claim> {
 
 /// The counts of constructed networks are exact, so there is no interval.
 fn tents_double(rows: &[GrowthRow]) -> Option<Claim> {
-    let tents: Vec<&GrowthRow> = rows.iter().filter(|row| row.network == "tent").collect();
+    let tents: Vec<&GrowthRow> = rows.iter().filter(|row| row.network == Origin::Tent).collect();
     let deepest = tents.iter().map(|row| row.depth).max()?;
     let expected = |row: &GrowthRow| 2f64.powi(row.depth as i32) - 1.0;
     let wrong = tents.iter().filter(|row| row.mean_kinks != expected(row)).count();
@@ -78,7 +81,7 @@ fn conclude(
 }
 
 fn deeper_has_more_kinks(rows: &[GrowthRow]) -> Option<Claim> {
-    let random: Vec<&GrowthRow> = rows.iter().filter(|row| row.network == "random").collect();
+    let random: Vec<&GrowthRow> = rows.iter().filter(|row| row.network == Origin::Random).collect();
     let samples = random.iter().map(|row| row.samples).min()?;
     let mean = |row: &GrowthRow| Some((row.mean_kinks, row.deviation? / (row.samples as f64).sqrt()));
     let pairs = random.windows(2).filter(|pair| pair[0].width == pair[1].width && pair[0].depth < pair[1].depth);
@@ -104,8 +107,8 @@ fn deeper_forgets_sooner(tables: &LandscapeTables) -> Option<Claim> {
     let rows = &tables.autocorrelation;
     let nearest = rows.iter().map(|row| row.lag).min_by(|a, b| (a - LAG).abs().total_cmp(&(b - LAG).abs()))?;
     let at: Vec<_> = rows.iter().filter(|row| row.lag == nearest).collect();
-    let samples = tables.growth.iter().filter(|row| row.network == "random").map(|row| row.samples).min()?;
-    let value = |row: &super::rows::AutocorrelationRow| Some((row.autocorrelation, row.standard_error?));
+    let samples = tables.growth.iter().filter(|row| row.network == Origin::Random).map(|row| row.samples).min()?;
+    let value = |row: &AutocorrelationRow| Some((row.autocorrelation, row.standard_error?));
     let found: Vec<(String, Option<Interval>)> = at
         .windows(2)
         .map(|pair| {
@@ -131,9 +134,10 @@ fn deeper_forgets_sooner(tables: &LandscapeTables) -> Option<Claim> {
 mod tests {
     use super::*;
     use crate::study::landscape::{
+        Along, What,
         growth::{GrowthSettings, find},
         results::rows,
-        rows::{AutocorrelationRow, Kind, LandscapeSummary, SegmentSummary},
+        rows::{Kind, LandscapeSummary, SegmentSummary},
     };
     use crate::train::Examples;
 
@@ -145,7 +149,7 @@ mod tests {
             dataset: String::new(),
             loss: String::new(),
             layers: Vec::new(),
-            along: String::new(),
+            along: What::Segment(Along::Input),
             parameter: String::new(),
             from: 0.0,
             to: 1.0,
@@ -197,7 +201,7 @@ mod tests {
         let kinks = of(&claims, "deeper-has-more-kinks");
         assert_eq!(kinks.verdict, Verdict::Supported, "{}", kinks.measured);
         assert!(kinks.measured.contains("width 16, 1 to 2 layers"), "{}", kinks.measured);
-        // Spreads as large as the means leave it open, and tables of before have none.
+        // Spreads as large as the means leave it open, and older tables have none.
         tables.growth.iter_mut().for_each(|row| row.deviation = row.deviation.map(|_| 40.0 * row.mean_kinks));
         assert_eq!(of(&evaluate(&tables), "deeper-has-more-kinks").verdict, Verdict::Undecided);
         tables.growth.iter_mut().for_each(|row| row.deviation = None);
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn autocorrelations_that_fall_with_depth_are_told_from_those_that_rise() {
         let growth = |depth| GrowthRow {
-            network: "random".into(),
+            network: Origin::Random,
             depth,
             width: 8,
             units: 8 * depth,

@@ -1,38 +1,23 @@
 //! The folder of a landscape: whether it may be had, and how one landscape takes the place of another.
 
-use super::{LandscapeError, SUMMARY, rows::LandscapeSummary};
+use super::{error::LandscapeError, rows::LandscapeSummary};
 use crate::{
-    files::{is_partial, remove},
+    files::remove,
     study::{
-        StudyError,
-        lock::{Destination, Held, LOCK_FILE},
+        error::StudyError,
+        folder::{Destination, FIGURES, Folder, Purpose, entries, holds_something, is_picture},
     },
 };
 use std::path::Path;
 
-/// The tables that a landscape may have.
-const TABLES: [&str; 8] = [
-    "kinks.csv",
-    "pieces.csv",
-    "steps.csv",
-    "updates.csv",
-    "regions.csv",
-    "growth.csv",
-    "autocorrelation.csv",
-    "functions.csv",
-];
-const PAGE: &str = "report.html";
-const FIGURES: &str = "figures";
+/// The file that says what the folder holds.
+pub(super) const SUMMARY: &str = "landscape.json";
 
-/// What was found, in a folder that is nobody else's until this is dropped.
+/// What was found, in a folder that no other process gets until this is dropped.
 #[derive(Debug)]
 pub struct Landscape {
     pub summary: LandscapeSummary,
-    pub folder: Held,
-}
-
-fn fail(path: &Path, source: std::io::Error) -> StudyError {
-    StudyError::Write { path: path.to_owned(), source }
+    pub folder: Folder,
 }
 
 /// Whether a landscape may go into the folder, without touching it.
@@ -41,45 +26,38 @@ fn fail(path: &Path, source: std::io::Error) -> StudyError {
 /// If it holds something else, or another landscape that may not be replaced.
 pub(super) fn admit(out: &Destination, overwrite: bool) -> Result<(), LandscapeError> {
     let Some(out) = out.folder().filter(|out| out.exists()) else { return Ok(()) };
-    let mut results = false;
-    for entry in std::fs::read_dir(out).map_err(|source| fail(out, source))? {
-        let name = entry.map_err(|source| fail(out, source))?.file_name();
-        if name == LOCK_FILE || is_partial(&name) {
-            continue;
-        }
-        if ![SUMMARY, PAGE, FIGURES].iter().chain(&TABLES).any(|ours| name == *ours) {
-            return Err(StudyError::NotEmpty { path: out.to_owned() }.into());
-        }
-        results = true;
+    Purpose::Landscape.admit(out)?;
+    if holds_something(out)? && !overwrite {
+        return Err(LandscapeError::Occupied { path: out.to_owned() });
     }
-    if results && !overwrite { Err(LandscapeError::Occupied { path: out.to_owned() }) } else { Ok(()) }
+    Ok(())
 }
 
 /// Takes the folder and removes what another landscape left in it.
 ///
 /// # Errors
 /// As [`admit`]; if another process has the folder, or it cannot be written.
-pub(super) fn take(out: &Destination, overwrite: bool, events: &mut dyn FnMut(&str)) -> Result<Held, LandscapeError> {
+pub(super) fn take(out: &Destination, overwrite: bool, events: &mut dyn FnMut(&str)) -> Result<Folder, LandscapeError> {
     admit(out, overwrite)?;
-    let held = out.take()?;
-    if let Some(text) = held.warning() {
+    let folder = Folder::open(out, Purpose::Landscape)?;
+    if let Some(text) = folder.warning() {
         events(&text);
     }
-    let folder = &held.path;
     // Another process may have been here meanwhile.
-    admit(&Destination::Folder(folder), overwrite)?;
-    for name in [SUMMARY, PAGE].iter().chain(&TABLES) {
-        let path = folder.join(name);
-        remove(&path).map_err(|source| fail(&path, source))?;
+    admit(&Destination::Folder(&folder.path), overwrite)?;
+    for name in Purpose::Landscape.files() {
+        folder.remove(name)?;
     }
-    let figures = folder.join(FIGURES);
-    if figures.exists() {
-        for entry in std::fs::read_dir(&figures).map_err(|source| fail(&figures, source))? {
-            let path = entry.map_err(|source| fail(&figures, source))?.path();
-            if path.extension().is_some_and(|extension| extension == "svg" || extension == "png") {
-                remove(&path).map_err(|source| fail(&path, source))?;
-            }
-        }
+    remove_pictures(&folder.path.join(FIGURES))?;
+    Ok(folder)
+}
+
+fn remove_pictures(figures: &Path) -> Result<(), StudyError> {
+    if !figures.exists() {
+        return Ok(());
     }
-    Ok(held)
+    for path in entries(figures)?.into_iter().filter(|path| is_picture(path)) {
+        remove(&path).map_err(|source| StudyError::Write { path, source })?;
+    }
+    Ok(())
 }

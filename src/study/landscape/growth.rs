@@ -2,14 +2,14 @@
 
 use super::{
     LandscapeError, Quantity,
-    rows::{AutocorrelationRow, FunctionRow, GrowthRow, columns},
+    rows::{AutocorrelationRow, FunctionRow, GrowthRow, Origin, columns},
 };
 use crate::{
     landscape::{
         Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, propagation::KINK_BYTES, tent,
     },
     network::{LayerSpec, Network, Rectifier, he_uniform},
-    study::{StudyError, results::mean, tables::write_rows},
+    study::{error::StudyError, statistics::mean, tables::write_rows},
     train::Examples,
 };
 use rayon::prelude::*;
@@ -130,9 +130,9 @@ fn find_within(
         let segment = Segment { input: &[0.0], step: Some(&[1.0]), from: 0.0, to: 1.0 };
         let path = Propagation::new(&network, &weights, None).within(limits).try_path(&segment)?;
         limits.give_back(path.bytes());
-        growth.push(growth_row("tent", depth, 2, &[path.kinks.len()]));
+        growth.push(growth_row(Origin::Tent, depth, 2, &[path.kinks.len()]));
         if depth == TENT_SHOWN {
-            functions.extend(function_rows("tent", (depth, 2), &path, 0));
+            functions.extend(function_rows(Origin::Tent, (depth, 2), &path, 0));
         }
     }
     let mut autocorrelations = Vec::new();
@@ -159,7 +159,7 @@ fn find_within(
                 .collect();
             let found = found?;
             let counts: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
-            growth.push(growth_row("random", depth, width, &counts));
+            growth.push(growth_row(Origin::Random, depth, width, &counts));
             if correlated {
                 let all: Vec<&Autocorrelation> = found.iter().filter_map(|(_, one)| one.as_ref()).collect();
                 let merged = |left_out: Option<usize>| {
@@ -182,7 +182,7 @@ fn find_within(
     for &shape in &settings.shown {
         let path =
             with_sample(data, shape, settings.seed, 0, limits, |propagation, segment| propagation.try_path(segment))?;
-        functions.extend(function_rows("random", shape, &path, 0));
+        functions.extend(function_rows(Origin::Random, shape, &path, 0));
     }
     Ok(Growth { growth, autocorrelations, functions })
 }
@@ -203,11 +203,11 @@ fn lags() -> Vec<f64> {
     (0..LAGS).map(|i| 0.5 * i as f64 / (LAGS - 1) as f64).collect()
 }
 
-fn growth_row(network: &str, depth: usize, width: usize, counts: &[usize]) -> GrowthRow {
+fn growth_row(network: Origin, depth: usize, width: usize, counts: &[usize]) -> GrowthRow {
     let mean_kinks = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
     let squares: f64 = counts.iter().map(|count| (*count as f64 - mean_kinks).powi(2)).sum();
     GrowthRow {
-        network: network.to_owned(),
+        network,
         depth,
         width,
         units: depth * width,
@@ -220,7 +220,7 @@ fn growth_row(network: &str, depth: usize, width: usize, counts: &[usize]) -> Gr
 }
 
 fn function_rows(
-    network: &str,
+    network: Origin,
     (depth, width): (usize, usize),
     path: &LandscapePath,
     output: usize,
@@ -232,7 +232,7 @@ fn function_rows(
         .map(|(p, ends)| {
             let (value, slope) = path.on(p, ends[0]);
             FunctionRow {
-                network: network.to_owned(),
+                network,
                 depth,
                 width,
                 from: ends[0],

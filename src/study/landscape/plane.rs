@@ -2,9 +2,11 @@
 
 use super::{
     LandscapeError, LandscapeOptions, Quantity, SUMMARY, Subject,
-    along::{Along, Findings, check_output, go_on, moving_weights},
+    along::input,
+    direction::{descent, moving_weights},
     folder::{Landscape, admit, take},
-    rows::{Kind, PlaneSummary, RegionRow, columns},
+    rows::{Findings, Kind, PlaneSummary, RegionRow, columns},
+    what::{Along, PlaneKind, What},
 };
 use crate::{
     kernels::real::{axpy, dot, norm},
@@ -13,56 +15,27 @@ use crate::{
         regions::RegionError, updates::target,
     },
     loss::Loss,
-    study::{StudyError, run::write_json, tables::write_rows},
+    study::{error::StudyError, tables::write_rows, write},
     train::{Examples, RoundEngine},
 };
-use std::{fmt, str::FromStr};
+use std::ops::Range;
 
-/// Which plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlaneKind {
-    /// Through three rows of the data.
-    Inputs([usize; 3]),
-    /// One layer's weights, against the gradients of two datapoints.
-    Layer(usize),
+/// Which plane, and which part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlaneOptions {
+    pub kind: PlaneKind,
+    /// Ranges of the plane's two coordinates.
+    pub ranges: [Option<(f64, f64)>; 2],
 }
-
-impl fmt::Display for PlaneKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PlaneKind::Inputs([a, b, c]) => write!(f, "plane {a},{b},{c}"),
-            PlaneKind::Layer(layer) => write!(f, "plane layer {layer}"),
-        }
-    }
-}
-
-impl FromStr for PlaneKind {
-    type Err = LandscapeError;
-
-    /// Parses `A,B,C` and `layer L`.
-    fn from_str(text: &str) -> Result<Self, LandscapeError> {
-        let fail = || LandscapeError::Value {
-            option: "plane",
-            value: text.to_owned(),
-            reason: "write three rows of the data, for example 0,1,2, or layer L".into(),
-        };
-        if let Some(layer) = text.strip_prefix("layer ") {
-            return layer.trim().parse().map(PlaneKind::Layer).map_err(|_| fail());
-        }
-        let rows: Vec<usize> =
-            text.split(',').map(|row| row.trim().parse()).collect::<Result<_, _>>().map_err(|_| fail())?;
-        rows.try_into().map(PlaneKind::Inputs).map_err(|_| fail())
-    }
-}
-
-/// Ranges of the plane's two coordinates.
-pub type Ranges = [Option<(f64, f64)>; 2];
 
 const REGIONS: Quantity =
     Quantity { what: "the regions of this plane", remedy: "choose a smaller part of it with --u and --v" };
 
 /// More regions than a picture can show.
 const MOST: usize = 200_000;
+
+/// Half the side of a picture of weights, as a share of their norm.
+const REACH: f64 = 0.1;
 
 /// An orthonormal basis of the plane and the coordinates of the points that span it.
 struct Basis {
@@ -85,84 +58,103 @@ impl Basis {
             corners: vec![[0.0, 0.0], [length, 0.0], [along, height]],
         })
     }
+    /// From the first of three rows of the data to the other two.
+    fn of_inputs(examples: &Examples<f64>, [a, b, c]: [usize; 3]) -> Option<Basis> {
+        let from = |row: usize| -> Vec<f64> {
+            input(examples, row).iter().zip(input(examples, a)).map(|(x, y)| x - y).collect()
+        };
+        Basis::new(&from(b), &from(c))
+    }
+
+    /// Against the gradients of two rows of the data in the weights `moving`.
+    fn of_gradients(subject: &Subject, weights: &[f64], rows: [usize; 2], moving: Range<usize>) -> Option<Basis> {
+        let examples = subject.examples();
+        let mut engine = RoundEngine::new(&subject.network, subject.loss, 1);
+        let [d, e] = rows.map(|row| descent(&mut engine, weights, &examples, &[row as u32], moving.clone()));
+        let mut basis = Basis::new(&d, &e)?;
+        // A gradient's length says nothing about distances.
+        let reach = REACH * norm(&weights[moving]).max(f64::MIN_POSITIVE);
+        basis.corners = vec![[-reach, -reach], [reach, reach]];
+        Some(basis)
+    }
 }
 
-/// Finds all regions on the plane, then writes its tables. `along`, `through` and `updates` of the options are not
-/// used.
+/// Finds all regions on the plane, then writes its tables.
 ///
 /// # Errors
 /// If something that was asked for does not exist, or the tables cannot be written.
 pub fn plane(
     options: &LandscapeOptions,
-    kind: PlaneKind,
-    ranges: Ranges,
+    PlaneOptions { kind, ranges: asked }: PlaneOptions,
     events: &mut dyn FnMut(&str),
 ) -> Result<Landscape, LandscapeError> {
     admit(&options.out, options.overwrite)?;
+    options.check_output()?;
     let subject = options.subject;
-    check_output(subject, options.output)?;
     let (round, weights) = subject.weights(options.optimizer, options.round, options.stop)?;
     let rows = kind.rows(options)?;
     let basis = kind.basis(subject, &weights, &rows)?;
-    let [u, v] = default_ranges(&basis.corners, ranges)?;
+    let [u, v] = ranges(&basis.corners, asked)?;
     let examples = subject.examples();
     let [d, e] = &basis.directions;
-    let plane = Plane {
-        weights: &weights,
-        input: input(&examples, rows[0]),
-        directions: match kind {
-            PlaneKind::Inputs(_) => Directions::Inputs([d, e]),
-            PlaneKind::Layer(_) => Directions::Weights([d, e]),
-        },
-        u,
-        v,
+    let directions = match kind {
+        PlaneKind::Inputs(_) => Directions::Inputs([d, e]),
+        PlaneKind::Layer(_) => Directions::Weights([d, e]),
     };
+    let plane = Plane { weights: &weights, input: input(&examples, rows[0]), directions, u, v };
     events("regions");
-    let limits = Limits::new(options.stop, options.memory);
-    let found = regions(&subject.network, &plane, MOST, &limits).map_err(|error| match error {
-        RegionError::Ended(why) => REGIONS.ended(why),
-        error => kind.fail(error.to_string()),
-    })?;
-    go_on(options)?;
+    let found = find(options, kind, &plane)?;
+    options.go_on()?;
     let output = options.output.unwrap_or_else(|| most_varied(&found));
     // The loss of an input on the way between datapoints is that with the first one's target.
     let table = table(subject.loss, target(&examples, rows[0]), &found, output);
     let start = Propagation::new(&subject.network, &weights, None).path(&Segment::at_rest(plane.input, 0.0, 0.0));
     let findings = Findings {
-        along: kind.to_string(),
+        along: What::Plane(kind),
         round,
-        parameter: match kind {
-            PlaneKind::Inputs(_) => "distance in the plane of the three inputs",
-            PlaneKind::Layer(_) => "distance in the plane of two gradients of the layer",
-        },
+        parameter: kind.parameter(),
         range: u,
         datapoints: rows,
         pieces: found.len(),
         method: "piecewise linear: polygons in closed form".to_owned(),
         output,
         start: start.at(0.0).0[output],
-        kind: Kind::Plane {
-            plane: PlaneSummary {
-                v_from: v.0,
-                v_to: v.1,
-                points: if matches!(kind, PlaneKind::Inputs(_)) { basis.corners } else { vec![[0.0, 0.0]] },
-            },
-        },
+        kind: Kind::Plane { plane: PlaneSummary { v_from: v.0, v_to: v.1, points: kind.points(basis) } },
     };
     let summary = findings.summary(options)?;
     let folder = take(&options.out, options.overwrite, events)?;
     write_rows(&folder.path.join("regions.csv"), columns::REGIONS, &table).map_err(StudyError::from)?;
-    write_json(&folder.path.join(SUMMARY), &summary)?;
+    write::json(&folder.path.join(SUMMARY), &summary)?;
     Ok(Landscape { summary, folder })
 }
 
-fn input<'a>(examples: &Examples<'a, f64>, row: usize) -> &'a [f64] {
-    &examples.inputs[row * examples.features..][..examples.features]
+fn find(options: &LandscapeOptions, kind: PlaneKind, plane: &Plane) -> Result<Vec<Region>, LandscapeError> {
+    let limits = Limits::new(options.stop, options.memory);
+    regions(&options.subject.network, plane, MOST, &limits).map_err(|error| match error {
+        RegionError::Ended(why) => REGIONS.ended(why),
+        error => kind.fail(error.to_string()),
+    })
 }
 
 impl PlaneKind {
     fn fail(self, reason: String) -> LandscapeError {
         LandscapeError::Value { option: "plane", value: self.to_string(), reason }
+    }
+
+    /// What the coordinates mean, in words.
+    fn parameter(self) -> &'static str {
+        match self {
+            PlaneKind::Inputs(_) => "distance in the plane of the three inputs",
+            PlaneKind::Layer(_) => "distance in the plane of two gradients of the layer",
+        }
+    }
+
+    /// The points that are marked: the three inputs, or the weights as they are.
+    fn points(self, basis: Basis) -> Vec<[f64; 2]> {
+        match self {
+            PlaneKind::Inputs(_) => basis.corners,
+            PlaneKind::Layer(_) => vec![[0.0, 0.0]],
+        }
     }
 
     /// The rows of the data that span the plane.
@@ -179,35 +171,19 @@ impl PlaneKind {
     }
 
     fn basis(self, subject: &Subject, weights: &[f64], rows: &[usize]) -> Result<Basis, LandscapeError> {
-        let examples = subject.examples();
-        let layer = match self {
-            PlaneKind::Inputs([a, b, c]) => {
-                let from = |row: usize| -> Vec<f64> {
-                    input(&examples, row).iter().zip(input(&examples, a)).map(|(x, y)| x - y).collect()
+        match self {
+            PlaneKind::Inputs(rows) => Basis::of_inputs(&subject.examples(), rows)
+                .ok_or_else(|| self.fail("the three rows lie on a line; take others".into())),
+            PlaneKind::Layer(layer) => {
+                let &[first, second] = rows else {
+                    let reason = "a plane of weights needs two datapoints, for example --datapoints 0..2";
+                    return Err(self.fail(reason.into()));
                 };
-                let basis = Basis::new(&from(b), &from(c));
-                return basis.ok_or_else(|| self.fail("the three rows lie on a line; take others".into()));
+                let moving = moving_weights(&subject.network, Along::Layer(layer))?;
+                let reason = "the two gradients are zero or lie on a line; take other --datapoints";
+                Basis::of_gradients(subject, weights, [first, second], moving).ok_or_else(|| self.fail(reason.into()))
             }
-            PlaneKind::Layer(layer) => layer,
-        };
-        let [first, second] = rows[..] else {
-            return Err(self.fail("a plane of weights needs two datapoints, for example --datapoints 0..2".into()));
-        };
-        let moving = moving_weights(&subject.network, Along::Layer(layer))?;
-        let mut engine = RoundEngine::new(&subject.network, subject.loss, 1);
-        let mut against = |row: usize| {
-            engine.compute(weights, &examples, &[row as u32]);
-            let mut step = vec![0.0; weights.len()];
-            step[moving.clone()].iter_mut().zip(&engine.gradient()[moving.clone()]).for_each(|(s, g)| *s = -g);
-            step
-        };
-        let (d, e) = (against(first), against(second));
-        let mut basis = Basis::new(&d, &e)
-            .ok_or_else(|| self.fail("the two gradients are zero or lie on a line; take other --datapoints".into()))?;
-        // A gradient's length says nothing about distances; a fifth of the weights' norm is a picture's size.
-        let reach = 0.1 * norm(&weights[moving]).max(f64::MIN_POSITIVE);
-        basis.corners = vec![[-reach, -reach], [reach, reach]];
-        Ok(basis)
+        }
     }
 }
 
@@ -228,7 +204,7 @@ fn table(loss: Loss, goal: Target, found: &[Region], output: usize) -> Vec<Regio
 }
 
 /// The ranges asked for, or a square around the points with some room.
-fn default_ranges(points: &[[f64; 2]], ranges: Ranges) -> Result<[(f64, f64); 2], LandscapeError> {
+fn ranges(points: &[[f64; 2]], asked: [Option<(f64, f64)>; 2]) -> Result<[(f64, f64); 2], LandscapeError> {
     let bounds = [0, 1].map(|k| {
         let of = || points.iter().map(|point| point[k]);
         (of().fold(f64::INFINITY, f64::min), of().fold(f64::NEG_INFINITY, f64::max))
@@ -237,7 +213,7 @@ fn default_ranges(points: &[[f64; 2]], ranges: Ranges) -> Result<[(f64, f64); 2]
     let mut found = [(0.0, 0.0); 2];
     for (k, (low, high)) in bounds.into_iter().enumerate() {
         let middle = 0.5 * (low + high);
-        let (from, to) = ranges[k].unwrap_or((middle - half, middle + half));
+        let (from, to) = asked[k].unwrap_or((middle - half, middle + half));
         if from >= to {
             return Err(LandscapeError::Value {
                 option: ["u", "v"][k],

@@ -1,6 +1,9 @@
 //! The rows of the landscape tables; one field is one column (`docs/formats.md`).
 
+use super::{LandscapeError, LandscapeOptions, what::What};
+use crate::landscape::ProfilePiece;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// `kinks.csv`: one kink of one datapoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +44,30 @@ pub struct PieceRow {
     pub output_slope_end: f64,
 }
 
-/// `steps.csv`: where the weights of a round lie beside the segment.
+impl From<&ProfilePiece> for PieceRow {
+    fn from(piece: &ProfilePiece) -> Self {
+        let ([loss, loss_end], [taylor, taylor_end]) = (piece.loss, piece.taylor);
+        let [output, output_end] = piece.output;
+        PieceRow {
+            from: piece.from,
+            to: piece.to,
+            loss: loss.value,
+            loss_end: loss_end.value,
+            slope: loss.slope,
+            slope_end: loss_end.slope,
+            taylor: taylor.value,
+            taylor_end: taylor_end.value,
+            taylor_slope: taylor.slope,
+            taylor_slope_end: taylor_end.slope,
+            output: output.value,
+            output_end: output_end.value,
+            output_slope: output.slope,
+            output_slope_end: output_end.slope,
+        }
+    }
+}
+
+/// `steps.csv`: where the weights of a round lie next to the segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
     /// The weights before this round's update.
@@ -77,11 +103,29 @@ pub struct UpdateRow {
     pub cosine: Option<f64>,
 }
 
+/// How the networks of `growth.csv` and `functions.csv` come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Constructed: a tent map composed with itself.
+    Tent,
+    /// He-uniform weights, zero biases.
+    Random,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Tent => "tent",
+            Origin::Random => "random",
+        })
+    }
+}
+
 /// `growth.csv`: kinks along a segment against the size of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GrowthRow {
-    /// `tent` (constructed) or `random` (He-uniform).
-    pub network: String,
+    pub network: Origin,
     /// Hidden layers.
     pub depth: usize,
     /// Units of each hidden layer.
@@ -114,7 +158,7 @@ pub struct AutocorrelationRow {
 /// `functions.csv`: one output of an example network along a segment, linear on each piece.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionRow {
-    pub network: String,
+    pub network: Origin,
     pub depth: usize,
     pub width: usize,
     pub from: f64,
@@ -135,8 +179,7 @@ pub struct LandscapeSummary {
     pub dataset: String,
     pub loss: String,
     pub layers: Vec<String>,
-    /// `input`, `neuron L.M`, `layer L`, `gradient` or `update N`; `plane A,B,C` or `plane layer L`.
-    pub along: String,
+    pub along: What,
     /// What the parameter means, in words.
     pub parameter: String,
     pub from: f64,
@@ -184,6 +227,44 @@ pub struct PlaneSummary {
     pub v_to: f64,
     /// The datapoints that span it, or the weights as they are.
     pub points: Vec<[f64; 2]>,
+}
+
+/// What `landscape.json` says apart from its subject.
+pub(super) struct Findings<'a> {
+    pub along: What,
+    pub round: Option<usize>,
+    pub parameter: &'a str,
+    pub range: (f64, f64),
+    pub datapoints: Vec<usize>,
+    pub pieces: usize,
+    pub method: String,
+    pub output: usize,
+    pub start: f64,
+    pub kind: Kind,
+}
+
+impl Findings<'_> {
+    pub fn summary(self, options: &LandscapeOptions) -> Result<LandscapeSummary, LandscapeError> {
+        let subject = options.subject;
+        Ok(LandscapeSummary {
+            format: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            subject: subject.describe(options.optimizer, self.round)?,
+            dataset: subject.dataset.clone(),
+            loss: subject.loss.name().to_owned(),
+            layers: subject.network.describe(),
+            along: self.along,
+            parameter: self.parameter.to_owned(),
+            from: self.range.0,
+            to: self.range.1,
+            datapoints: self.datapoints,
+            pieces: self.pieces,
+            method: self.method,
+            output: self.output,
+            start: self.start,
+            kind: self.kind,
+        })
+    }
 }
 
 /// `regions.csv`: one polygon of a plane, on which the network is affine.

@@ -1,20 +1,21 @@
 //! What a landscape is of: a run, an experiment, a trace or a weights file, with its data and the weights of its rounds.
 
-use super::LandscapeError;
+use super::error::LandscapeError;
 use crate::{
-    data::Minibatches,
     kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::{Network, read_weights},
     optim::OptimizerConfig,
     study::{
-        Experiment, StudyError,
-        experiment::{Precision, load, source},
+        error::StudyError,
+        experiment::{Experiment, Precision, load, source},
+        folder::EXPERIMENT,
         paths::dataset_name,
-        run::{initial_weights, read_summary, resolve, set_aside},
+        tables::Summary,
+        task::{PreparedRun, Task, examples_of},
     },
     trace::{self, ReadOptions, TargetKind, Trace, read::TraceTargets},
-    train::{Examples, Observer, Round, Training, train},
+    train::{Examples, Observer, Round},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,7 +98,7 @@ impl Subject {
     }
 
     fn of_run(dir: &Path, data: Option<&Path>) -> Result<Subject, LandscapeError> {
-        let config = dir.join("experiment.toml");
+        let config = dir.join(EXPERIMENT);
         if !config.exists() {
             return Err(LandscapeError::NoRun { path: dir.to_owned() });
         }
@@ -108,7 +109,7 @@ impl Subject {
         }
         let experiment = load(&name, &[])?;
         let mut subject = Subject::of_experiment(&experiment, data)?;
-        let done = read_summary(dir)?.map(|summary| summary.optimizers).unwrap_or_default();
+        let done = Summary::find(dir).map_err(StudyError::from)?.map(|summary| summary.optimizers).unwrap_or_default();
         for run in &mut subject.runs {
             // A run may have ended before its last planned round.
             run.rounds = done.iter().find(|o| o.label == run.label).map_or(run.rounds, |o| o.rounds);
@@ -158,8 +159,7 @@ impl Subject {
     /// # Errors
     /// If its data or network cannot be had.
     pub fn of_experiment(experiment: &Experiment, data: Option<&Path>) -> Result<Subject, LandscapeError> {
-        let (mut dataset, network) = resolve(experiment, data)?;
-        set_aside(experiment, &mut dataset)?;
+        let Task { dataset, network, .. } = Task::load(experiment, data, &mut |_| ())?;
         let batches = dataset.train.len() / experiment.training.batch_size;
         let runs = experiment.optimizer.iter().zip(experiment.labels()).map(|(config, label)| SubjectRun {
             label,
@@ -316,34 +316,17 @@ impl Subject {
         wanted: &BTreeSet<usize>,
         stop: &AtomicBool,
     ) -> Result<BTreeMap<usize, State>, LandscapeError> {
-        let (training, network) = (&experiment.training, &self.network);
         // The data came from `f32`, so that nothing is lost.
         let inputs: Vec<T> = convert(&self.inputs);
-        let features = network.inputs();
-        let examples = match training.target {
-            TargetKind::Input => Examples::autoencoder(&inputs, features),
-            TargetKind::Label => Examples::classifier(&inputs, features, &self.labels),
-        };
-        let minibatches =
-            Minibatches::new(examples.len(), training.batch_size, experiment.seed).map_err(StudyError::from)?;
-        let mut weights: Vec<T> = initial_weights(experiment, network, experiment.seed)?;
-        let planned = minibatches.rounds_per_epoch() * training.epochs;
-        let mut optimizer = config.build_for::<T>(network, planned).map_err(StudyError::from)?;
-        let task =
-            Training { network, loss: training.loss, examples, minibatches: &minibatches, epochs: training.epochs };
+        let examples = examples_of(experiment.training.target, &inputs, self.network.inputs(), &self.labels);
+        let mut run = PreparedRun::new(experiment, config, &self.network, examples, experiment.seed)?;
         let last = wanted.iter().next_back().copied().unwrap_or(1);
         let mut capture = Capture { wanted, found: BTreeMap::new() };
-        train(
-            &task,
-            &mut *optimizer,
-            &mut weights,
-            &mut [&mut capture],
-            |number, _, _| match number >= last || stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            },
-            |_, _| ControlFlow::Continue(()),
-        );
+        let each_round = |number: usize, _: usize, _: f64| {
+            let ended = number >= last || stop.load(Ordering::Relaxed);
+            if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        run.train(&mut [&mut capture], each_round, |_, _| ControlFlow::Continue(()));
         if stop.load(Ordering::Relaxed) { Err(LandscapeError::Stopped) } else { Ok(capture.found) }
     }
 }

@@ -1,5 +1,5 @@
-//! Direct solution of small layers under the mean squared error: `H` accumulated once over the window as a dense matrix,
-//! solved at each prefix.
+//! Direct solution of small layers under the mean squared error: `H = sum_i M_i (x) x_i x_i'` accumulated once over the window as a dense matrix,
+//! and solved at each prefix (`docs/theory.md`, section 4).
 
 use super::window::{Window, WindowRound};
 use crate::{
@@ -11,15 +11,18 @@ use crate::{
     },
     taylor::{
         Optimum,
-        quadratic::{Hessian, Quadratic},
         regret::{ClosedForm, RegretSettings},
+        solve::{Hessian, Quadratic},
         unit::Comparator,
         units::UnitRecord,
     },
 };
 use rayon::prelude::*;
 
-/// Direct solution of a small layer: `H = sum_i M_i (x) x_i x_i'` accumulated once over the window, solved at each prefix.
+/// Rounds whose rows are gathered before they are added to the matrix.
+const TOGETHER: usize = 32;
+
+/// The optima of layer `l` for the given prefixes.
 pub(crate) fn optima(
     window: &Window<f64>,
     l: usize,
@@ -28,46 +31,12 @@ pub(crate) fn optima(
     record: &dyn Fn(usize) -> UnitRecord,
     tick: &dyn Fn(usize),
 ) -> Vec<(Comparator, usize, Optimum)> {
-    let block = &window.network().blocks()[l];
-    let (units, width) = (block.units, block.width());
-    let pairs: Vec<(usize, usize)> = (0..units).flat_map(|a| (0..=a).map(move |b| (a, b))).collect();
     let terms = window.linear_terms(prefixes, l..l + 1);
-    let mut gram = WeightedGram::new(width, pairs.len());
-    let (mut x, mut m, mut scratch) = (Vec::new(), Vec::new(), GramScratch::default());
-    let dimension = units * width;
-    // The matrix of a prefix, given that of the prefix before.
-    let mut from = 0;
-    let mut accumulate = |rounds: usize| {
-        for start in (from..rounds).step_by(32) {
-            let end = (start + 32).min(rounds);
-            let rows = (end - start) * window.batch();
-            x.resize(rows * width, 0.0);
-            m.resize(rows * pairs.len(), 0.0);
-            let parts = x.par_chunks_mut(window.batch() * width).zip(m.par_chunks_mut(window.batch() * pairs.len()));
-            parts.enumerate().for_each(|(r, (x, m))| {
-                window.with_round(start + r, |round| row_curvatures(window, l, &round, x, m));
-            });
-            gram.accumulate(&x, &m, rows, &mut scratch);
-        }
-        from = rounds;
-        let scale = 1.0 / (rounds * window.batch()) as f64;
-        let mut matrix = Symmetric::zeros(dimension);
-        for ((a, b), part) in pairs.iter().zip(gram.matrices(scale)) {
-            // `b <= a`: the block lies on or above the diagonal.
-            for j in 0..width {
-                let (row, column) = (b * width + j, a * width);
-                let to = matrix.row_mut(row);
-                for k in if a == b { j } else { 0 }..width {
-                    to[column + k - row] = part.get(j, k);
-                }
-            }
-        }
-        matrix
-    };
+    let mut curvature = LayerCurvature::new(window, l);
     let comparators = settings.comparators.of(ClosedForm::Yes);
     let mut warm = vec![None; comparators.len()];
     let mut found = Vec::new();
-    let mut matrix = prefixes.first().map(|rounds| accumulate(*rounds));
+    let mut matrix = prefixes.first().map(|rounds| curvature.advance(*rounds));
     for (index, (rounds, (constant, linear))) in prefixes.iter().zip(&terms).enumerate() {
         let Some(current) = matrix.take() else { break };
         let record = record(*rounds);
@@ -82,7 +51,7 @@ pub(crate) fn optima(
             comparators.par_iter().zip(&warm).map(minimize).collect()
         };
         // A factorization takes one thread; the others see to the next prefix meanwhile.
-        let (solved, next) = rayon::join(solve, || prefixes.get(index + 1).map(|rounds| accumulate(*rounds)));
+        let (solved, next) = rayon::join(solve, || prefixes.get(index + 1).map(|rounds| curvature.advance(*rounds)));
         matrix = next;
         for ((comparator, warm), (optimum, shift)) in comparators.iter().zip(&mut warm).zip(solved) {
             *warm = Some(shift);
@@ -91,6 +60,74 @@ pub(crate) fn optima(
         tick(*rounds);
     }
     found
+}
+
+/// The curvature of a layer, summed over the first rounds of a window: one plane `[width, width]` for each pair of units `b <= a`, in the order of
+/// `a`.
+struct LayerCurvature<'a> {
+    window: &'a Window<'a, f64>,
+    l: usize,
+    units: usize,
+    width: usize,
+    gram: WeightedGram,
+    /// Rounds that have been added.
+    rounds: usize,
+    scratch: GramScratch<f64>,
+    /// `[rows, width]` and `[rows, pairs]` of the rounds that are added next.
+    x: Vec<f64>,
+    m: Vec<f64>,
+}
+
+impl<'a> LayerCurvature<'a> {
+    fn new(window: &'a Window<'a, f64>, l: usize) -> Self {
+        let block = &window.network().blocks()[l];
+        let (units, width) = (block.units, block.width());
+        let gram = WeightedGram::new(width, pairs(units));
+        Self { window, l, units, width, gram, rounds: 0, scratch: GramScratch::default(), x: Vec::new(), m: Vec::new() }
+    }
+
+    /// Goes on to the first `rounds` rounds; returns their mean curvature.
+    fn advance(&mut self, rounds: usize) -> Symmetric {
+        let (window, l) = (self.window, self.l);
+        let (width, pairs) = (self.width, pairs(self.units));
+        for start in (self.rounds..rounds).step_by(TOGETHER) {
+            let end = (start + TOGETHER).min(rounds);
+            let rows = (end - start) * window.batch();
+            self.x.resize(rows * width, 0.0);
+            self.m.resize(rows * pairs, 0.0);
+            let x = self.x.par_chunks_mut(window.batch() * width);
+            x.zip(self.m.par_chunks_mut(window.batch() * pairs)).enumerate().for_each(|(r, (x, m))| {
+                window.with_round(start + r, |round| row_curvatures(window, l, &round, x, m));
+            });
+            self.gram.accumulate(&self.x, &self.m, rows, &mut self.scratch);
+        }
+        self.rounds = rounds;
+        self.matrix()
+    }
+
+    /// The mean over the datapoints, `[units * width, units * width]`.
+    fn matrix(&self) -> Symmetric {
+        let (units, width) = (self.units, self.width);
+        let scale = 1.0 / (self.rounds * self.window.batch()) as f64;
+        let mut matrix = Symmetric::zeros(units * width);
+        let pairs = (0..units).flat_map(|a| (0..=a).map(move |b| (a, b)));
+        for ((a, b), part) in pairs.zip(self.gram.matrices(scale)) {
+            // `b <= a`: the part lies on or above the diagonal.
+            for j in 0..width {
+                let (row, column) = (b * width + j, a * width);
+                let to = matrix.row_mut(row);
+                for k in if a == b { j } else { 0 }..width {
+                    to[column + k - row] = part.get(j, k);
+                }
+            }
+        }
+        matrix
+    }
+}
+
+/// Number of pairs of units `b <= a`.
+fn pairs(units: usize) -> usize {
+    units * (units + 1) / 2
 }
 
 /// Per row of a round: the inputs with the constant 1 of the bias, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`.
@@ -119,9 +156,10 @@ fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &
             let (to, rest) = m.split_at_mut(a + 1);
             m = rest;
             // Half of the units are off.
-            match s[a] == 0.0 {
-                true => to.fill(0.0),
-                false => to.iter_mut().zip(row).zip(s).for_each(|((to, above), slope)| *to = s[a] * slope * above),
+            if s[a] == 0.0 {
+                to.fill(0.0);
+            } else {
+                to.iter_mut().zip(row).zip(s).for_each(|((to, above), slope)| *to = s[a] * slope * above);
             }
         }
     }

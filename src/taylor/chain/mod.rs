@@ -1,8 +1,18 @@
-//! Chains of dense layers, by fast paths: the linearized rounds ([`window`]), products with their curvature ([`product`]) and the layers that
-//! have a closed form (`docs/theory.md`, section 4).
+//! Chains of dense layers, by fast paths (`docs/theory.md`, section 4).
+//!
+//! - [`window`]: the linearized rounds that layer and network scale work on, in `group`s; `expansion`: values and gradients of their Taylor losses
+//! - [`product`]: products with the generalized Gauss-Newton matrix; `cursor`: tangents and cotangents of several directions through some rounds,
+//!   `stack`: how these directions lie
+//! - `output_weights`: the two ways that products treat the output block's weights, as they are or in `low_rank` bases
+//! - `output`, `direct`: layers with a closed form
 
+mod cursor;
 pub(crate) mod direct;
-pub(crate) mod frame;
+mod expansion;
+mod group;
+pub(crate) mod low_rank;
 pub(crate) mod output;
+mod output_weights;
 pub mod product;
+mod stack;
 pub mod window;

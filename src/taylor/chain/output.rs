@@ -9,8 +9,8 @@ use crate::{
     kernels::Symmetric,
     taylor::{
         Optimum,
-        quadratic::{Hessian, Quadratic},
         regret::{ClosedForm, RegretSettings},
+        solve::{Hessian, Quadratic},
         unit::Comparator,
         units::UnitRecord,
     },

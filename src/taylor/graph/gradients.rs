@@ -4,21 +4,23 @@
 //! as for a unit of a dense layer.
 
 use super::sample::{KeptSample, Sample, Shard};
-use crate::kernels::{
-    Real,
-    conv::{Cotangents, Scratch, filter_gradients},
-    passes::output_jacobians,
-    real::{axpy, convert, dot},
-};
-use crate::taylor::{
-    precondition::KroneckerFactors,
-    prefixes::PrefixObjective,
-    subspace::{Direction, Objective},
+use crate::{
+    kernels::{
+        conv::{Cotangents, Scratch, filter_gradients},
+        passes::output_jacobians,
+        vectorized,
+    },
+    num::{
+        Real, axpy, convert, dot,
+        pieces::{Cut, sum_in_pieces},
+    },
+    taylor::{
+        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+        precondition::KroneckerFactors,
+    },
 };
 use rayon::prelude::*;
-
-/// Pieces that sums over rows are split into; fixed, so that sums do not depend on the number of threads.
-const PIECES: usize = 16;
+use std::ops::Range;
 
 /// What one neuron's Taylor losses are made of.
 pub struct Gradients {
@@ -103,8 +105,7 @@ pub struct NeuronObjective<'a, T> {
     sample: &'a Sample<'a, T>,
     gradients: Gradients,
     preconditioner: &'a KroneckerFactors,
-    prefixes: &'a [usize],
-    current: usize,
+    cursor: PrefixCursor,
     /// The outputs at which the Hessian of the loss is taken.
     moved: Vec<f64>,
 }
@@ -114,9 +115,10 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         sample: &'a Sample<'a, T>,
         gradients: Gradients,
         preconditioner: &'a KroneckerFactors,
-        prefixes: &'a [usize],
+        prefixes: &[usize],
     ) -> Self {
-        Self { sample, gradients, preconditioner, prefixes, current: 0, moved: Vec::new() }
+        let cursor = PrefixCursor::new(prefixes, sample.batch);
+        Self { sample, gradients, preconditioner, cursor, moved: Vec::new() }
     }
 
     fn outputs(&self) -> usize {
@@ -128,7 +130,7 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
     /// The slopes are `[lines of the shard]`, for `G u` of the shard.
     fn accumulate(
         &self,
-        rounds: std::ops::Range<usize>,
+        rounds: Range<usize>,
         u: &[f64],
         slopes: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
     ) -> (f64, Vec<f64>) {
@@ -136,49 +138,36 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         let size = self.sample.batch.div_ceil(shards.max(1));
         let shard_rows = |shard: usize| size.min(self.sample.batch - shard * size);
         let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
-        let partial: Vec<(f64, Vec<f64>)> = all
-            .par_chunks(all.len().div_ceil(PIECES).max(1))
-            .with_max_len(1)
-            .map(|piece| {
-                let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
-                for (round, shard) in piece {
-                    let first = (round * self.sample.batch + shard * size) * outputs;
-                    let count = shard_rows(*shard) * outputs;
-                    let g = &self.gradients.values[first * width..(first + count) * width];
-                    crate::kernels::vectorized(
-                        #[inline(always)]
-                        || {
-                            s.clear();
-                            s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
-                        },
-                    );
-                    value += slopes(*round, *shard, first, &mut s);
-                    crate::kernels::vectorized(
-                        #[inline(always)]
-                        || {
-                            g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
-                        },
-                    );
-                }
-                (value, sum)
-            })
-            .collect();
-        let (mut value, mut sum) = (0.0, vec![0.0; width]);
-        for (v, part) in partial {
-            value += v;
-            sum.iter_mut().zip(&part).for_each(|(a, b)| *a += b);
-        }
-        (value, sum)
-    }
-
-    fn scale(&self) -> f64 {
-        1.0 / (self.rounds() * self.sample.batch) as f64
+        let sum = sum_in_pieces(all.len(), Cut::VECTORS, |piece| {
+            let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
+            for (round, shard) in &all[piece] {
+                let first = (round * self.sample.batch + shard * size) * outputs;
+                let count = shard_rows(*shard) * outputs;
+                let g = &self.gradients.values[first * width..(first + count) * width];
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        s.clear();
+                        s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
+                    },
+                );
+                value += slopes(*round, *shard, first, &mut s);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        g.chunks_exact(width).zip(&s).for_each(|(g, s)| axpy(*s, g, &mut sum));
+                    },
+                );
+            }
+            (value, sum)
+        });
+        sum.unwrap_or_else(|| (0.0, vec![0.0; width]))
     }
 }
 
 impl<T: Real> PrefixObjective for NeuronObjective<'_, T> {
-    fn select(&mut self, index: usize) {
-        self.current = index;
+    fn cursor(&mut self) -> &mut PrefixCursor {
+        &mut self.cursor
     }
 }
 
@@ -192,11 +181,11 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
     }
 
     fn rounds(&self) -> usize {
-        self.prefixes[self.current]
+        self.cursor.rounds()
     }
 
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
-        let scale = self.scale();
+        let scale = self.cursor.scale();
         let (value, gradient) = self.accumulate(0..self.rounds(), u, |round, shard, first, s| {
             let predicted: Vec<f64> = s.iter().zip(&self.gradients.start[first..]).map(|(s, f)| s + f).collect();
             self.sample.loss_of(round, shard, &predicted, scale, s)
@@ -213,8 +202,8 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         }
     }
 
-    fn images(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
-        let (scale, outputs) = (self.scale(), self.outputs());
+    fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+        let (scale, outputs) = (self.cursor.scale(), self.outputs());
         let image = |direction: &&[f32]| {
             let wide: Vec<f64> = convert(direction);
             let (_, image) = self.accumulate(from..self.rounds(), &wide, |_, _, first, s| {
@@ -227,7 +216,7 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         directions.iter().map(image).collect()
     }
 
-    fn precondition(&self, shift: f64, residual: &[f64]) -> Direction {
-        self.preconditioner.solve_row(shift, residual).into()
+    fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
+        self.preconditioner.solve_row(multiplier, residual).into()
     }
 }

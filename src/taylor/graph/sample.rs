@@ -5,16 +5,17 @@
 
 use crate::{
     kernels::{
-        Real,
         conv::Scratch,
         passes::{Tape, forward_with, jvp_with, vjp_with},
-        real::convert,
     },
     loss::{Loss, Targets},
     network::Network,
+    num::{
+        Real, convert,
+        pieces::{Cut, PartialSum, map_in_pieces},
+    },
     train::Examples,
 };
-use rayon::prelude::*;
 use std::{
     borrow::Cow,
     ops::Range,
@@ -23,8 +24,6 @@ use std::{
 
 /// Shards that the minibatch of a round is cut into.
 pub(crate) const SHARDS: usize = 8;
-/// Pieces that sums over shards are split into; fixed, so that sums do not depend on the number of threads.
-const PIECES: usize = 16;
 
 /// What moves: a range of blocks, and the part of the flat weights in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +85,14 @@ pub struct Expansion {
     pub outputs: Vec<f64>,
 }
 
+impl PartialSum for Expansion {
+    fn add(&mut self, next: Self) {
+        self.value += next.value;
+        self.gradient.add(next.gradient);
+        self.outputs.extend(next.outputs);
+    }
+}
+
 impl<'a, T: Real> Sample<'a, T> {
     pub fn rounds(&self) -> usize {
         self.states.len()
@@ -142,20 +149,17 @@ impl<'a, T: Real> Sample<'a, T> {
     ) -> Vec<R> {
         let shards = self.shards();
         let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
-        all.par_chunks(all.len().div_ceil(PIECES).max(1))
-            .with_max_len(1)
-            .map(|piece| {
-                let (mut buffers, mut result) = (Buffers::new(self.network), start());
-                let (mut weights, mut current) = (Vec::new(), usize::MAX);
-                for (round, shard) in piece {
-                    if current != *round {
-                        (weights, current) = (self.weights(*round), *round);
-                    }
-                    visit(*round, *shard, &weights, &mut buffers, &mut result);
+        map_in_pieces(all.len(), Cut::VECTORS, |piece| {
+            let (mut buffers, mut result) = (Buffers::new(self.network), start());
+            let (mut weights, mut current) = (Vec::new(), usize::MAX);
+            for (round, shard) in &all[piece] {
+                if current != *round {
+                    (weights, current) = (self.weights(*round), *round);
                 }
-                result
-            })
-            .collect()
+                visit(*round, *shard, &weights, &mut buffers, &mut result);
+            }
+            result
+        })
     }
 
     /// Keeps the linearization of all rounds in `f32`, and also in `f64`, where that takes no more than `memory` bytes.
@@ -253,11 +257,7 @@ impl<T: Real> KeptSample<'_, T> {
         };
         let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
         let mut total = start();
-        for piece in sample.pieces(0..rounds, start, visit) {
-            total.value += piece.value;
-            total.gradient.iter_mut().zip(&piece.gradient).for_each(|(sum, g)| *sum += g);
-            total.outputs.extend_from_slice(&piece.outputs);
-        }
+        sample.pieces(0..rounds, start, visit).into_iter().for_each(|piece| total.add(piece));
         total
     }
 
@@ -296,9 +296,8 @@ impl<T: Real> KeptSample<'_, T> {
             sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
         };
         let mut total = vec![0.0; direction.len()];
-        for piece in sample.pieces(rounds, || vec![0.0f32; direction.len()], visit) {
-            total.iter_mut().zip(&piece).for_each(|(sum, g)| *sum += *g);
-        }
+        let pieces = sample.pieces(rounds, || vec![0.0f32; direction.len()], visit);
+        pieces.into_iter().for_each(|piece| total.add(piece));
         total
     }
 }

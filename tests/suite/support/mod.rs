@@ -1,5 +1,6 @@
 //! Running the built program in a folder of its own, for the tests of its command line.
 
+pub mod random;
 pub mod trace;
 
 use std::{
@@ -135,6 +136,15 @@ impl Ended {
         self
     }
 
+    /// Asserts that the program ended by itself, in whatever way, and that nothing panicked.
+    #[track_caller]
+    pub fn ends_in_order(self) -> Self {
+        let Ended { stdout, stderr, .. } = &self;
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(matches!(self.code, Some(0..=2)), "{:?}, stdout:\n{stdout}\nstderr:\n{stderr}", self.code);
+        self
+    }
+
     /// Asserts that standard error has every one of `texts`.
     #[track_caller]
     pub fn says(self, texts: &[&str]) -> Self {
@@ -175,6 +185,7 @@ impl Workplace {
         command
     }
 
+    #[must_use = "look at the exit code, or for a panic: call `exits` or `ends_in_order`"]
     pub fn run(&self, arguments: &[&str]) -> Ended {
         let output = self.command(arguments).output().expect("the program starts");
         Ended {

@@ -12,7 +12,10 @@ use crate::{
         figure::{Figure, WIDTH},
     },
     study::{
-        landscape::{LandscapeTables, rows::FunctionRow},
+        landscape::{
+            LandscapeTables,
+            rows::{FunctionRow, Origin},
+        },
         numbers::counted,
     },
 };
@@ -24,8 +27,10 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     let texts: Vec<String> = examples
         .iter()
         .map(|rows| {
-            let what = if rows[0].network == "tent" { "tent map composed" } else { "random network" };
-            let noun = if rows[0].network == "tent" { "time" } else { "hidden layer" };
+            let (what, noun) = match rows[0].network {
+                Origin::Tent => ("tent map composed", "time"),
+                Origin::Random => ("random network", "hidden layer"),
+            };
             format!("{what}, {}: {}", counted(rows[0].depth, noun), counted(rows.len(), "piece"))
         })
         .collect();
@@ -53,11 +58,7 @@ fn picture(examples: &[&[FunctionRow]]) -> String {
     let mut svg = Svg::new("functions", WIDTH, top + function + 16.0 + gradient + 42.0);
     for (i, rows) in examples.iter().enumerate() {
         let x = left + i as f64 * (cell + gap);
-        let title = match rows[0].network.as_str() {
-            "tent" => format!("tent, {} layers", rows[0].depth),
-            _ if rows[0].depth == 1 => "random, 1 layer".to_owned(),
-            _ => format!("random, {} layers", rows[0].depth),
-        };
+        let title = format!("{}, {}", rows[0].network, counted(rows[0].depth, "layer"));
         let axis = Axis::linear(rows[0].from, rows[rows.len() - 1].to);
         let values: Vec<(f64, f64)> = rows.iter().flat_map(|r| [(r.from, r.value), (r.to, r.value_end)]).collect();
         let slopes: Vec<(f64, f64)> = rows.iter().flat_map(|r| [(r.from, r.slope), (r.to, r.slope)]).collect();

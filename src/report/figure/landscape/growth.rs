@@ -13,7 +13,10 @@ use crate::{
         figure::{Figure, WIDTH},
     },
     study::{
-        landscape::{LandscapeTables, rows::GrowthRow},
+        landscape::{
+            LandscapeTables,
+            rows::{GrowthRow, Origin},
+        },
         numbers::number,
         results::mean,
     },
@@ -43,15 +46,13 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
 
 /// Mean over the shapes of random networks.
 fn kinks_per_unit(rows: &[GrowthRow]) -> f64 {
-    mean(rows.iter().filter(|row| row.network != "tent").map(|row| row.mean_kinks / row.units as f64)).unwrap_or(0.0)
+    mean(rows.iter().filter(|row| row.network != Origin::Tent).map(|row| row.mean_kinks / row.units as f64))
+        .unwrap_or(0.0)
 }
 
 /// The name of the networks of one width.
 fn name(rows: &[GrowthRow]) -> String {
-    match rows[0].network.as_str() {
-        "tent" => "tent, 2 units per layer".to_owned(),
-        _ => format!("random, {} units per layer", rows[0].width),
-    }
+    format!("{}, {} units per layer", rows[0].network, rows[0].width)
 }
 
 fn picture(rows: &[GrowthRow]) -> String {
@@ -70,7 +71,7 @@ fn picture(rows: &[GrowthRow]) -> String {
     let left = Panel::new(Rect::new(66.0, top, 300.0, height), depth, Axis::log(0.8, 1.3 * most));
     left.draw(&mut svg, Labels { title: "kinks", x: "hidden layers", y: "kinks on the segment", ..Labels::default() });
     left.inside(&mut svg, |svg| {
-        for rows in series.iter().filter(|rows| rows[0].network != "tent") {
+        for rows in series.iter().filter(|rows| rows[0].network != Origin::Tent) {
             let line: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, guide * row.units as f64)).collect();
             left.curve(svg, &line, GUIDE);
         }
@@ -93,8 +94,12 @@ fn picture(rows: &[GrowthRow]) -> String {
         }
     });
     let per_unit = |row: &GrowthRow| row.mean_kinks / row.units as f64;
-    let random: Vec<(usize, &[GrowthRow])> =
-        series.iter().enumerate().filter(|(_, rows)| rows[0].network != "tent").map(|(i, rows)| (i, *rows)).collect();
+    let random: Vec<(usize, &[GrowthRow])> = series
+        .iter()
+        .enumerate()
+        .filter(|(_, rows)| rows[0].network != Origin::Tent)
+        .map(|(i, rows)| (i, *rows))
+        .collect();
     let highest = random.iter().flat_map(|(_, rows)| rows.iter().map(per_unit)).fold(0.0, f64::max);
     let right = Panel::new(Rect::new(438.0, top, 290.0, height), depth, Axis::from_zero(1.25 * highest));
     let labels =

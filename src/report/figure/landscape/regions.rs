@@ -14,7 +14,7 @@ use crate::{
     },
     study::{
         landscape::{
-            LandscapeTables,
+            LandscapeTables, PlaneKind, What,
             rows::{PlaneSummary, RegionRow},
         },
         numbers::{count, significant},
@@ -25,7 +25,7 @@ use std::fmt::Write;
 
 /// Steps of a colour ramp: each is one path of the file.
 const STEPS: usize = 40;
-/// More regions than this say nothing under the pointer, so that the page stays small.
+/// With more regions than this, they have no hover texts, so that the page stays small.
 const MOST_TITLES: usize = 1200;
 const SLOPE: (u8, u8, u8) = (213, 94, 0);
 const LOSS: (u8, u8, u8) = (0, 114, 178);
@@ -37,9 +37,9 @@ type Quantity = fn(&RegionRow) -> f64;
 /// Draws the regions twice: by slope and by loss.
 pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
     let summary = &tables.summary;
-    let points = match summary.along.strip_prefix("plane layer") {
-        Some(_) => "the weights as they are".to_owned(),
-        None => {
+    let points = match summary.along {
+        What::Plane(PlaneKind::Layer(_)) => "the weights as they are".to_owned(),
+        _ => {
             let rows: Vec<String> = summary.datapoints.iter().map(ToString::to_string).collect();
             format!("rows {} of the data", rows.join(", "))
         }

@@ -16,7 +16,7 @@ use crate::{
     },
     study::{
         landscape::{
-            LandscapeTables,
+            Along, LandscapeTables, What,
             rows::{PieceRow, SegmentSummary, StepRow},
         },
         numbers::{count, counted, number},
@@ -45,7 +45,7 @@ struct Shown {
 impl Shown {
     fn of(tables: &LandscapeTables, segment: &SegmentSummary) -> Shown {
         let summary = &tables.summary;
-        let along_input = summary.along == "input";
+        let along_input = summary.along == What::Segment(Along::Input);
         let ends = |row: &PieceRow| -> ([End; 2], [End; 2]) {
             if along_input {
                 let tangent = |t: f64| (t, summary.start + t * segment.start_slope, segment.start_slope);
@@ -80,7 +80,7 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
         && farthest > 0.0
     {
         notes.push(format!(
-            "The rounds' weights lie beside the segment, up to {} of its unit away: their losses (diamonds) need not \
+            "The rounds' weights lie off the segment, up to {} of its unit away: their losses (diamonds) need not \
              lie on the curve. Those beyond the frame are cut; steps.csv has all.",
             number(farthest)
         ));
@@ -90,8 +90,8 @@ pub fn draw(tables: &LandscapeTables, segment: &SegmentSummary) -> Figure {
     if by_layer.values().any(|kinks| *kinks as f64 * TICK_ROOM > WIDTH - LEFT - RIGHT) {
         notes.push("Rows with too many kinks for ticks show their density: the darker, the more kinks.".into());
     }
-    let what = match (summary.along.as_str(), summary.datapoints.len()) {
-        ("input", _) => format!("output {} of the network between two datapoints", summary.output),
+    let what = match (summary.along, summary.datapoints.len()) {
+        (What::Segment(Along::Input), _) => format!("output {} of the network between two datapoints", summary.output),
         (_, 1) => format!("the loss of datapoint {}", summary.datapoints[0]),
         (_, n) => format!("the mean loss of {}", counted(n, "datapoint")),
     };
@@ -173,7 +173,7 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
         panel.curve(svg, &approximation, TAYLOR);
         for step in &steps {
             let title = format!(
-                "weights of round {}: loss {}, {} beside the segment",
+                "weights of round {}: loss {}, {} off the segment",
                 count(step.round as u64),
                 number(step.loss),
                 number(step.distance)
@@ -216,7 +216,7 @@ fn origin(svg: &mut Svg, panel: &Panel) {
     }
 }
 
-/// Writes the rounds beside their markers: all of them, or none where some have no room.
+/// Writes the rounds next to their markers: all of them, or none if some have no room.
 fn label_steps(svg: &mut Svg, panel: &Panel, steps: &[&StepRow]) {
     let frame = panel.frame;
     let all = steps.iter().map(|step| (*step, panel.at(step.at, step.loss)));

@@ -1,0 +1,164 @@
+//! Consecutive rounds of a window with their tapes, one behind the other.
+//!
+//! What the rounds of a group share takes one large matrix product instead of one per round.
+
+use crate::{
+    kernels::{
+        columns::Columns,
+        passes::{Tape, forward},
+    },
+    network::{Block, Network},
+    num::{Real, convert},
+    train::Examples,
+};
+use std::{borrow::Cow, ops::Range};
+
+/// Consecutive rounds, linearized: `rows` below are those of all their minibatches, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Group<C> {
+    /// The first of the rounds, counted from 0.
+    pub(crate) first: usize,
+    pub(crate) rounds: usize,
+    /// `[rows, inputs]`, or empty if the inputs are kept by columns.
+    x: Vec<C>,
+    /// The inputs by columns, with the constant 1 of the bias, in blocks of [`Columns::ROWS`] rows, if they are mostly zero.
+    columns: Vec<Columns<C>>,
+    tape: Tape<C>,
+}
+
+/// Some of the rounds of a group.
+pub(crate) struct Span<'a, C> {
+    pub(crate) group: &'a Group<C>,
+    /// Counted from the group's first.
+    pub(crate) rounds: Range<usize>,
+}
+
+/// A single round of a group.
+pub(crate) struct GroupRound<'a, C: Clone> {
+    /// `[batch, inputs]`
+    pub(crate) x: Cow<'a, [C]>,
+    /// Without the outputs.
+    pub(crate) tape: Tape<C>,
+    /// `[batch, outputs]`
+    pub(crate) output: &'a [C],
+}
+
+/// The part of `values` that belongs to a range of `rounds` rounds.
+fn part<C>(values: &[C], range: Range<usize>, rounds: usize) -> &[C] {
+    let size = values.len() / rounds;
+    &values[range.start * size..range.end * size]
+}
+
+impl<C: Real> Group<C> {
+    /// Linearizes the rounds `range`, with weights `states` and minibatches `rows: [all rounds * batch]`.
+    pub(crate) fn linearize(
+        network: &Network,
+        examples: &Examples<C>,
+        batch: usize,
+        states: &[Vec<C>],
+        rows: &[u32],
+        range: Range<usize>,
+    ) -> Self {
+        let hidden = network.hidden_blocks().len();
+        let mut all = Tape { rows: 0, ..Tape::default() };
+        (all.hidden, all.slopes) = (vec![Vec::new(); hidden], vec![Vec::new(); hidden]);
+        all.output.reserve_exact(range.len() * batch * network.outputs());
+        let mut group = Self { first: range.start, rounds: range.len(), x: Vec::new(), columns: Vec::new(), tape: all };
+        group.x.reserve_exact(range.len() * batch * examples.features);
+        let (mut x, mut tape) = (Vec::new(), Tape::default());
+        for index in range {
+            examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
+            forward(network, &states[index], &x, batch, &mut tape);
+            group.append(&x, &tape);
+        }
+        group
+    }
+
+    fn append(&mut self, x: &[C], tape: &Tape<C>) {
+        let append = |to: &mut Vec<Vec<C>>, from: &[Vec<C>]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| to.extend_from_slice(from));
+        };
+        self.x.extend_from_slice(x);
+        append(&mut self.tape.hidden, &tape.hidden);
+        append(&mut self.tape.slopes, &tape.slopes);
+        self.tape.output.extend_from_slice(&tape.output);
+        self.tape.rows += tape.rows;
+    }
+
+    /// Keeps the inputs of the first block by columns, without their zeros.
+    pub(crate) fn by_columns(mut self, first: &Block) -> Self {
+        let x = std::mem::take(&mut self.x);
+        let blocks = x.chunks(Columns::<C>::ROWS * first.inputs);
+        self.columns = blocks.map(|x| Columns::new(x, first.inputs, first.bias)).collect();
+        self
+    }
+
+    pub(crate) fn is_by_columns(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// Datapoints of each round.
+    pub(crate) fn batch(&self) -> usize {
+        self.tape.rows / self.rounds
+    }
+
+    /// The inputs of block `l` in some of the rounds, `[rows, inputs of the block]`; for the first block only if they are not kept by columns.
+    pub(crate) fn inputs(&self, l: usize, rounds: Range<usize>) -> &[C] {
+        part(self.tape.input(l, &self.x), rounds, self.rounds)
+    }
+
+    /// The slopes of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.
+    pub(crate) fn slopes(&self, l: usize, rounds: Range<usize>) -> &[C] {
+        part(&self.tape.slopes[l], rounds, self.rounds)
+    }
+
+    /// The inputs of some of the rounds by columns: matrices, the rows of them that count, and where these lie among those asked for.
+    pub(crate) fn columns(
+        &self,
+        rounds: Range<usize>,
+    ) -> impl Iterator<Item = (&Columns<C>, Range<usize>, Range<usize>)> {
+        let rows = rounds.start * self.batch()..rounds.end * self.batch();
+        self.columns.iter().enumerate().filter_map(move |(b, columns)| {
+            let first = b * Columns::<C>::ROWS;
+            let (start, end) = (rows.start.max(first), rows.end.min(first + columns.rows()));
+            (start < end).then(|| (columns, start - first..end - first, start - rows.start..end - rows.start))
+        })
+    }
+
+    /// The `r`-th of the rounds.
+    pub(crate) fn round(&self, r: usize) -> GroupRound<'_, C> {
+        let own = |values: &[C]| part(values, r..r + 1, self.rounds).to_vec();
+        let parts = |all: &[Vec<C>]| all.iter().map(|values| own(values)).collect();
+        let tape = Tape {
+            rows: self.batch(),
+            hidden: parts(&self.tape.hidden),
+            slopes: parts(&self.tape.slopes),
+            ..Tape::default()
+        };
+        let mut x = Cow::Borrowed(part(&self.x, r..r + 1, self.rounds));
+        for (columns, rows, _) in self.columns(r..r + 1) {
+            columns.append_rows(rows, x.to_mut());
+        }
+        GroupRound { x, tape, output: part(&self.tape.output, r..r + 1, self.rounds) }
+    }
+}
+
+impl Group<f64> {
+    /// The same in single precision, without the outputs.
+    pub(crate) fn to_f32(&self) -> Group<f32> {
+        let Self { first, rounds, x, columns, tape } = self;
+        let narrow = |all: &[Vec<f64>]| all.iter().map(|values| convert(values)).collect();
+        Group {
+            first: *first,
+            rounds: *rounds,
+            x: convert(x),
+            columns: columns.iter().map(Columns::convert).collect(),
+            tape: Tape {
+                rows: tape.rows,
+                hidden: narrow(&tape.hidden),
+                slopes: narrow(&tape.slopes),
+                ..Tape::default()
+            },
+        }
+    }
+}
