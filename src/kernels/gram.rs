@@ -7,7 +7,7 @@
 
 use super::{Symmetric, View, matmul};
 use crate::num::{
-    Lanes, Real,
+    Lanes, Real, fast_paths,
     simd::{Simd, WithSimd, dispatch, fused, vectorized},
 };
 use rayon::prelude::*;
@@ -126,7 +126,7 @@ impl WeightedGram {
         }
         stripes.into_par_iter().with_max_len(1).for_each(|(t1, mut stripe)| {
             let pairs = (t1..tiles).map(|t2| inputs.meetings(t1, t2)).sum::<usize>();
-            if pairs as f64 > DENSE * (rows * (tiles - t1)) as f64 {
+            if !fast_paths() || pairs as f64 > DENSE * (rows * (tiles - t1)) as f64 {
                 inputs.add_dense(t1..tiles, &mut stripe);
             } else {
                 inputs.add_sparse(t1..tiles, &mut stripe);

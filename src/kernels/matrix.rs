@@ -1,7 +1,7 @@
 //! Strided matrix views and their product, on the `gemm` crate or without copies.
 
 use super::skinny::{self, Start};
-use crate::num::Real;
+use crate::num::{Real, fast_paths};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -128,7 +128,7 @@ pub fn matmul<T: Real>(out: &mut [T], out_stride: usize, lhs: View<T>, rhs: View
         }
         return;
     }
-    if rhs.col_stride == 1 && NARROW.contains(&n) && m.max(k) <= SMALL {
+    if fast_paths() && rhs.col_stride == 1 && NARROW.contains(&n) && m.max(k) <= SMALL {
         return skinny::sum_of_products(
             out,
             out_stride,

@@ -11,6 +11,7 @@
 
 pub use pulp::{Simd, WithSimd};
 
+use super::fast_paths;
 use pulp::Arch;
 use std::sync::OnceLock;
 
@@ -55,7 +56,7 @@ fn chosen() -> Arch {
         return forced;
     }
     static CHOSEN: OnceLock<Arch> = OnceLock::new();
-    *CHOSEN.get_or_init(Arch::new)
+    *CHOSEN.get_or_init(|| if fast_paths() { Arch::new() } else { Arch::Scalar })
 }
 
 /// Whether [`dispatch`] takes AVX-512, and the machine has its instructions that count bits, too.

@@ -474,7 +474,7 @@ impl<T: Real> Persist for Analysis<T> {
         if let Some(activations) = &mut self.activations {
             store.part("activations", |store| activations.persist(store))?;
         }
-        UnitResult::persist(&mut self.results, store, "results")?;
+        store.record_list("results", &mut self.results, UnitResult::blank)?;
         for phase in STREAMED {
             let mut seconds = self.clock.0.get(phase).copied().unwrap_or_default();
             store.number(&format!("seconds.{phase}"), &mut seconds)?;

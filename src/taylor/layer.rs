@@ -16,12 +16,9 @@ use super::{
     work::{Halted, Work},
 };
 use crate::{
-    kernels::{
-        SHARE,
-        real::{convert, dot, norm},
-    },
     loss::Loss,
     network::Network,
+    num::{convert, dot, fast_paths, norm, pieces::CHUNK},
 };
 use rayon::prelude::*;
 use std::{ops::Range, sync::atomic::AtomicBool, time::Instant};
@@ -56,7 +53,7 @@ impl Windows<'_> {
 /// layer of any size and others that are small.
 pub(super) fn closed_form(network: &Network, loss: Loss, l: usize) -> ClosedForm {
     let blocks = network.blocks();
-    let solvable = l + 1 == blocks.len() || blocks[l].range().len() <= DIRECT_WEIGHTS;
+    let solvable = fast_paths() && (l + 1 == blocks.len() || blocks[l].range().len() <= DIRECT_WEIGHTS);
     if loss.is_quadratic() && !network.has_convolutions() && solvable { ClosedForm::Yes } else { ClosedForm::No }
 }
 
@@ -212,8 +209,8 @@ impl Objective for TaylorObjective<'_> {
         let span = blocks.first()?.offset..blocks.last()?.range().end;
         let states = self.windows.exact.states.get(from..self.rounds())?;
         let mut mean = vec![0.0; span.len()];
-        mean.par_chunks_mut(SHARE).enumerate().for_each(|(s, mean)| {
-            let start = span.start + s * SHARE;
+        mean.par_chunks_mut(CHUNK).enumerate().for_each(|(s, mean)| {
+            let start = span.start + s * CHUNK;
             let own = start..start + mean.len();
             for state in states {
                 let moved = state[own.clone()].iter().zip(&self.windows.exact.initial()[own.clone()]);

@@ -303,8 +303,7 @@ impl<T: Real> Persist for NeuronStream<T> {
 impl<T: Real> LayerSums<T> {
     /// `buffered` rows are waiting. They are kept as they are: adding them earlier would round the sums differently.
     fn persist(&mut self, store: &mut Store, buffered: usize) -> Result<(), StoreError> {
-        // Checkpoints that have them as `gram` have them in another order.
-        store.values("sums", self.gram.sums_mut())?;
+        store.values("gram", self.gram.sums_mut())?;
         store.values("linear", &mut self.linear)?;
         store.values("constant", &mut self.constant)?;
         let widths = [self.gram.width(), self.gram.planes(), self.selected.len()];
@@ -316,13 +315,7 @@ impl<T: Real> LayerSums<T> {
                 return Err(store.malformed(name, format!("has no {buffered} rows of {width} values")));
             }
         }
-        // A shift that there is not yet is no number.
-        let mut warm: Vec<f64> = self.warm.iter().flatten().map(|shift| shift.unwrap_or(f64::NAN)).collect();
-        store.values("warm", &mut warm)?;
-        for (shifts, found) in self.warm.iter_mut().zip(warm.as_chunks().0) {
-            *shifts = found.map(|shift| (!shift.is_nan()).then_some(shift));
-        }
-        Ok(())
+        store.fields("warm", self.warm.as_flattened_mut())
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     units::UnitRecord,
 };
 use crate::{
-    checkpoint::{Store, StoreError},
+    checkpoint::{Record, Store, StoreError},
     loss::Loss,
     network::Network,
 };
@@ -220,68 +220,44 @@ impl UnitResult {
     }
 }
 
-const SCALES: [Scale; 3] = [Scale::Network, Scale::Layer, Scale::Neuron];
 const COMPARATORS: [Comparator; 2] = [Comparator::Unconstrained, Comparator::Ball];
 
 impl UnitResult {
-    /// Numbers in its row of a checkpoint.
-    const NUMBERS: usize = Self::OWN + UnitRecord::NUMBERS;
-    const OWN: usize = 12;
-
-    pub(super) fn to_numbers(&self) -> [f64; Self::NUMBERS] {
-        let place = |found: Option<usize>| found.map_or(-1.0, |at| at as f64);
-        let mut numbers = [0.0; Self::NUMBERS];
-        numbers[..Self::OWN].copy_from_slice(&[
-            place(SCALES.iter().position(|scale| *scale == self.unit.scale)),
-            place(self.unit.layer),
-            place(self.unit.neuron),
-            place(COMPARATORS.iter().position(|comparator| *comparator == self.comparator)),
-            self.dimension as f64,
-            self.taylor_optimum,
-            self.gap,
-            f64::from(u8::from(self.attained)),
-            self.iterations as f64,
-            self.distance,
-            self.radius,
-            self.start,
-        ]);
-        numbers[Self::OWN..].copy_from_slice(&self.record.to_numbers());
-        numbers
-    }
-
-    /// `None` if the scale or the comparator is none.
-    fn from_numbers(numbers: &[f64; Self::NUMBERS]) -> Option<Self> {
-        let place = |number: f64| (number >= 0.0).then_some(number as usize);
-        let (head, record) = numbers.split_at(Self::OWN);
-        Some(Self {
-            unit: UnitId { scale: *SCALES.get(place(head[0])?)?, layer: place(head[1]), neuron: place(head[2]) },
-            comparator: *COMPARATORS.get(place(head[3])?)?,
-            dimension: head[4] as usize,
-            record: UnitRecord::from_numbers(record.try_into().ok()?),
-            taylor_optimum: head[5],
-            gap: head[6],
-            attained: head[7] != 0.0,
-            iterations: head[8] as usize,
-            distance: head[9],
-            radius: head[10],
-            start: head[11],
-        })
-    }
-
-    /// `None` if that is no list of results.
-    pub(super) fn all_from_numbers(numbers: &[f64]) -> Option<Vec<UnitResult>> {
-        let (rows, rest) = numbers.as_chunks();
-        rows.iter().map(UnitResult::from_numbers).collect::<Option<_>>().filter(|_| rest.is_empty())
-    }
-
-    /// Hands a list of results over to a checkpoint, or takes it from there.
-    pub fn persist(results: &mut Vec<UnitResult>, store: &mut Store, name: &str) -> Result<(), StoreError> {
-        let mut numbers: Vec<f64> = results.iter().flat_map(UnitResult::to_numbers).collect();
-        store.list(name, &mut numbers)?;
-        if store.is_reading() {
-            *results = UnitResult::all_from_numbers(&numbers)
-                .ok_or_else(|| store.malformed(name, "has a row that is no result of a unit"))?;
+    /// What reading one from a checkpoint begins with.
+    pub(crate) fn blank() -> Self {
+        Self {
+            unit: UnitId::NETWORK,
+            comparator: Comparator::Ball,
+            dimension: 0,
+            record: UnitRecord::default(),
+            taylor_optimum: 0.0,
+            gap: 0.0,
+            attained: false,
+            iterations: 0,
+            distance: 0.0,
+            radius: 0.0,
+            start: 0.0,
         }
+    }
+}
+
+impl Record for UnitResult {
+    fn persist(results: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
+        store.column("scale", results, |result| &mut result.unit.scale)?;
+        store.column("layer", results, |result| &mut result.unit.layer)?;
+        store.column("neuron", results, |result| &mut result.unit.neuron)?;
+        store.column("comparator", results, |result| &mut result.comparator)?;
+        store.column("dimension", results, |result| &mut result.dimension)?;
+        store.column("taylor_optimum", results, |result| &mut result.taylor_optimum)?;
+        store.column("gap", results, |result| &mut result.gap)?;
+        store.column("attained", results, |result| &mut result.attained)?;
+        store.column("iterations", results, |result| &mut result.iterations)?;
+        store.column("distance", results, |result| &mut result.distance)?;
+        store.column("radius", results, |result| &mut result.radius)?;
+        store.column("start", results, |result| &mut result.start)?;
+        let mut records: Vec<UnitRecord> = results.iter().map(|result| result.record).collect();
+        store.records("record", &mut records)?;
+        results.iter_mut().zip(records).for_each(|(result, record)| result.record = record);
         Ok(())
     }
 }

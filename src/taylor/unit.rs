@@ -1,6 +1,7 @@
 //! The vocabulary of Taylor optima: scales, units and comparators (`docs/theory.md`, sections 2 and 3), and the rows of the tables that
 //! tell of them.
 
+use crate::checkpoint::Choice;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -21,6 +22,14 @@ pub enum Comparator {
     Unconstrained,
     /// The best weights in the ball around the initial weights with radius `factor * displacement`.
     Ball,
+}
+
+impl Choice for Scale {
+    const ALL: &'static [Self] = &[Self::Network, Self::Layer, Self::Neuron];
+}
+
+impl Choice for Comparator {
+    const ALL: &'static [Self] = &[Self::Unconstrained, Self::Ball];
 }
 
 impl fmt::Display for Scale {

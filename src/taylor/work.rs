@@ -110,15 +110,20 @@ impl<'a> Work<'a> {
 }
 
 impl Persist for Found {
+    /// All results are one list, with the number of those of each piece next to it.
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let numbers = |results: &Vec<UnitResult>| results.iter().flat_map(UnitResult::to_numbers).collect();
-        let mut table: BTreeMap<String, Vec<f64>> =
-            self.0.iter().map(|(name, results)| (name.clone(), numbers(results))).collect();
-        store.table(&mut table)?;
-        for (name, numbers) in table {
-            let results = UnitResult::all_from_numbers(&numbers)
-                .ok_or_else(|| store.malformed(&name, "has a row that is no result of a unit"))?;
-            self.0.insert(name, results);
+        let mut counts: BTreeMap<String, Vec<u64>> =
+            self.0.iter().map(|(name, results)| (name.clone(), vec![results.len() as u64])).collect();
+        store.part("pieces", |store| store.table(&mut counts))?;
+        let mut all: Vec<UnitResult> = self.0.values().flatten().cloned().collect();
+        store.record_list("results", &mut all, UnitResult::blank)?;
+        let mut rest = all.into_iter();
+        for (name, count) in counts {
+            let count = count.iter().sum::<u64>() as usize;
+            if count > rest.len() {
+                return Err(store.malformed("pieces", "have more results than there are"));
+            }
+            self.0.insert(name, rest.by_ref().take(count).collect());
         }
         Ok(())
     }

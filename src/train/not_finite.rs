@@ -1,7 +1,11 @@
 //! Where numbers stopped being finite.
 
 use super::Part;
-use crate::{kernels::Real, network::Network};
+use crate::{
+    checkpoint::{Choice, Persist, Store, StoreError},
+    network::Network,
+    num::Real,
+};
 use std::fmt;
 
 /// What was not finite first, in the order in which a round computes.
@@ -52,19 +56,17 @@ impl NotFinite {
             None => found(Quantity::Loss, None),
         }
     }
+}
 
-    /// Numbers for a checkpoint.
-    pub fn to_numbers(self) -> [u64; 3] {
-        [self.round as u64, self.quantity as u64, self.layer.map_or(u64::MAX, |layer| layer as u64)]
-    }
+impl Choice for Quantity {
+    const ALL: &'static [Self] = &[Self::Weights, Self::Activations, Self::Loss, Self::Gradient];
+}
 
-    /// `None` if they are of no [`NotFinite`].
-    pub fn from_numbers([round, quantity, layer]: [u64; 3]) -> Option<Self> {
-        use Quantity::{Activations, Gradient, Loss, Weights};
-        let all = [Weights, Activations, Loss, Gradient];
-        let quantity = *all.iter().find(|known| **known as u64 == quantity)?;
-        let layer = (layer != u64::MAX).then_some(usize::try_from(layer).ok()?);
-        Some(Self { round: usize::try_from(round).ok()?, quantity, layer })
+impl Persist for NotFinite {
+    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        store.count("round", &mut self.round)?;
+        store.value("quantity", &mut self.quantity)?;
+        store.value("layer", &mut self.layer)
     }
 }
 

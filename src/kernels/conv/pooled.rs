@@ -14,7 +14,7 @@ use crate::{
         sparse::{Entry, Rows, SLACK, combine_rows},
     },
     network::{Block, Pool},
-    num::Real,
+    num::{Real, fast_paths},
 };
 use std::ops::Range;
 
@@ -24,7 +24,9 @@ const POSITIONS: usize = 64;
 /// The pool and its winners if going through them is less work than a dense product.
 pub(super) fn if_worthwhile<'a, T>(block: &'a Block, gate: &Gate<'a, T>) -> Option<(&'a Pool, &'a [u8])> {
     match (gate, &block.pool) {
-        (Gate::Winners(winners), Some(pool)) if 3 * pool.output.positions() <= pool.input.positions() => {
+        (Gate::Winners(winners), Some(pool))
+            if fast_paths() && 3 * pool.output.positions() <= pool.input.positions() =>
+        {
             Some((pool, winners))
         }
         _ => None,

@@ -9,11 +9,11 @@ use super::{
     low_rank::{self, LowRankWeights},
 };
 use crate::{
-    kernels::{View, columns::SPARSE, dense::append_inputs, matmul, passes::Tape},
+    kernels::{View, csc::SPARSE, dense::append_inputs, matmul, passes::Tape},
     loss::{Loss, Targets},
     network::{Block, Network},
     num::{
-        Real, convert,
+        Real, convert, fast_paths,
         pieces::{Cut, sum_in_pieces},
     },
     train::Examples,
@@ -278,7 +278,8 @@ fn linearize<C: Real>(
 ) -> Vec<Group<C>> {
     let per_group = GROUP_ROWS.div_ceil(batch).max(1);
     let first = &network.blocks()[0];
-    let by_columns = network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(examples, rows);
+    let by_columns =
+        network.blocks().len() > 1 && first.convolution().is_none() && fast_paths() && mostly_zero(examples, rows);
     let group = |g: usize| {
         let range = g * per_group..states.len().min((g + 1) * per_group);
         let group = Group::linearize(network, examples, batch, states, rows, range);

@@ -3,7 +3,7 @@
 use super::transform::{PLANES, POINTS};
 use crate::{
     network::{Block, Convolution},
-    num::Real,
+    num::{Real, fast_paths},
 };
 
 /// Elements of a block's planes, about.
@@ -34,7 +34,7 @@ impl Tiling {
 
     /// Of a convolution of `images` that is less work by transforms.
     pub(in super::super) fn if_worthwhile<T: Real>(block: &Block, c: &Convolution, images: usize) -> Option<Self> {
-        let tiling = Self::new(c).filter(|_| may_round_more::<T>())?;
+        let tiling = Self::new(c).filter(|_| may_round_more::<T>() && fast_paths())?;
         let large = c.input.channels >= FEWEST && block.units >= FEWEST && images * tiling.count() >= TILES;
         let fewer = 2 * tiling.count() * PLANES <= c.output.positions() * c.kernel * c.kernel;
         (large && fewer).then_some(tiling)
