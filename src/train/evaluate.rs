@@ -8,8 +8,8 @@ use crate::{
     },
     loss::{Loss, Targets},
     network::Network,
+    num::pieces::{Cut, map_in_pieces_with},
 };
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mean loss, and the fraction of rows whose largest output is their label.
@@ -40,27 +40,23 @@ pub fn evaluate_until<T: Real>(
 ) -> Option<Evaluation> {
     let (count, outputs) = (examples.len(), network.outputs());
     let chunk = if network.has_convolutions() { CONVOLUTION_CHUNK } else { CHUNK };
-    let pieces: Option<Vec<(f64, usize)>> = (0..count.div_ceil(chunk))
-        .into_par_iter()
-        .map_init(Tape::default, |tape, piece| {
-            if stop.load(Ordering::Relaxed) {
-                return None;
+    let pieces = map_in_pieces_with(count, Cut::Every(chunk), Tape::default, |tape, rows| {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
+        forward(network, weights, x, rows.len(), tape);
+        let targets = examples.targets.rows(rows, examples.target_width);
+        let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
+        let right = match targets {
+            Targets::Values(_) => 0,
+            Targets::Labels(labels) => {
+                tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
             }
-            let rows = piece * chunk..count.min((piece + 1) * chunk);
-            let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
-            forward(network, weights, x, rows.len(), tape);
-            let targets = examples.targets.rows(rows, examples.target_width);
-            let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
-            let right = match targets {
-                Targets::Values(_) => 0,
-                Targets::Labels(labels) => {
-                    tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
-                }
-            };
-            Some((sum, right))
-        })
-        .collect();
-    let pieces = pieces?;
+        };
+        Some((sum, right))
+    });
+    let pieces: Vec<(f64, usize)> = pieces.into_iter().collect::<Option<_>>()?;
     let total: f64 = pieces.iter().map(|(sum, _)| sum).sum();
     let right: usize = pieces.iter().map(|(_, right)| right).sum();
     let accuracy = matches!(examples.targets, Targets::Labels(_)).then_some(right as f64 / count.max(1) as f64);
