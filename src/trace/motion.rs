@@ -340,12 +340,19 @@ fn least_squares(sum: &Products, regressors: &[Regressor]) -> (Vec<f64>, f64) {
     (x, sum.dd - explained)
 }
 
+/// The sums over all steps.
+fn total(steps: &[Products]) -> Products {
+    let mut sum = Products::default();
+    steps.iter().for_each(|step| sum.add(*step));
+    sum
+}
+
 /// Momentum, weight decay or both, if they explain the steps: least squares of all steps on the gradients, the steps before and
 /// the weights.
 fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
     // The first step has none before it.
     let rest = steps.get(1..)?;
-    let sum = rest.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let sum = total(rest);
     let rounding: f64 = rest.iter().map(error).sum();
     let solve = |regressors: &[Regressor]| {
         let (x, left) = least_squares(&sum, regressors);
@@ -372,7 +379,7 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
 
 /// Weight decay that is too weak to show in a single step: what the gradients leave over of all steps lies along the weights.
 fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
-    let sum = steps.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let sum = total(steps);
     let rounding: f64 = steps.iter().map(error).sum();
     let (_, left_alone) = least_squares(&sum, &[Gradient]);
     let (x, left) = least_squares(&sum, &[Gradient, Weights]);
