@@ -119,11 +119,11 @@ impl Persist for Found {
         store.record_list("results", &mut all, UnitResult::blank)?;
         let mut rest = all.into_iter();
         for (name, count) in counts {
-            let count = count.iter().sum::<u64>() as usize;
-            if count > rest.len() {
-                return Err(store.malformed("pieces", "have more results than there are"));
-            }
-            self.0.insert(name, rest.by_ref().take(count).collect());
+            let own: Vec<UnitResult> = match count[..] {
+                [count] if count <= rest.len() as u64 => rest.by_ref().take(count as usize).collect(),
+                _ => return Err(store.malformed(&name, format!("has no {count:?} of {} results", rest.len()))),
+            };
+            self.0.insert(name, own);
         }
         Ok(())
     }
