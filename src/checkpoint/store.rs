@@ -1,6 +1,5 @@
 //! What a state is handed to: the same calls write it and read it.
 
-use super::{Field, Record};
 use crate::num::Scalar;
 use safetensors::SafeTensors;
 use std::{
@@ -27,6 +26,27 @@ pub trait Persist {
     /// # Errors
     /// If the disk fails, or what is read does not fit. What was read by then is in place, so `self` is of no use.
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError>;
+}
+
+/// A value of a record.
+pub trait Field: Copy {
+    /// Stands where a value is absent.
+    const BLANK: Self;
+
+    /// Hands over the field of all records, a value each.
+    ///
+    /// # Errors
+    /// If the disk fails, or what is read does not fit.
+    fn persist(values: &mut [Self], name: &str, store: &mut Store) -> Result<(), StoreError>;
+}
+
+/// What has a row in a list: it lists its fields, each with [`Store::column`].
+pub trait Record: Sized {
+    /// Hands over every field of the records.
+    ///
+    /// # Errors
+    /// If the disk fails, or what is read does not fit.
+    fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError>;
 }
 
 /// Where a state goes to, or comes from.

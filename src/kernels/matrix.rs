@@ -1,89 +1,12 @@
-//! Strided matrix views and their product, on the `gemm` crate or without copies.
+//! Products of matrices, on the `gemm` crate or without copies.
 
-use super::skinny::{self, Start};
+use super::{
+    View,
+    skinny::{self, Start},
+};
 use crate::num::{Real, fast_paths};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// A borrowed matrix of `rows x cols` with element `(i, j)` at `i * row_stride + j * col_stride`.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a, T> {
-    pub(super) data: &'a [T],
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    pub(super) row_stride: usize,
-    pub(super) col_stride: usize,
-}
-
-impl<'a, T> View<'a, T> {
-    /// A contiguous row-major matrix.
-    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// A row-major matrix whose rows start `row_stride` elements apart.
-    ///
-    /// # Panics
-    /// If `data` is too short for the shape.
-    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(
-            rows == 0 || cols == 0 || (rows - 1) * row_stride + cols <= data.len(),
-            "a {rows}x{cols} view with row stride {row_stride} does not fit in {} elements",
-            data.len()
-        );
-        Self { data, rows, cols, row_stride, col_stride: 1 }
-    }
-
-    /// The transpose, without copying.
-    pub fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-
-    /// The elements, row by row.
-    pub fn to_vec(self) -> Vec<T>
-    where
-        T: Copy,
-    {
-        let at = |i: usize, j: usize| self.data[i * self.row_stride + j * self.col_stride];
-        (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| at(i, j))).collect()
-    }
-
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// A row of a row-major matrix.
-    ///
-    /// # Panics
-    /// If there is no such row, or it is not contiguous.
-    pub fn row(&self, i: usize) -> &'a [T] {
-        assert!(
-            i < self.rows && self.col_stride == 1,
-            "row {i} of {} with columns {} apart",
-            self.rows,
-            self.col_stride
-        );
-        &self.data[i * self.row_stride..][..self.cols]
-    }
-
-    /// Some of the rows, without copying.
-    ///
-    /// # Panics
-    /// If there are no such rows.
-    pub fn rows(self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
-        let data = self.data.get(range.start * self.row_stride..).unwrap_or_default();
-        Self { data, rows: range.len(), ..self }
-    }
-
-    /// Some of the columns, without copying.
-    ///
-    /// # Panics
-    /// If there are no such columns.
-    pub fn columns(self, range: Range<usize>) -> Self {
-        self.t().rows(range).t()
-    }
-}
 
 /// Columns of products that go without copies of their operands; fewer would waste vectors.
 const NARROW: Range<usize> = 8..129;
@@ -215,11 +138,5 @@ mod tests {
                 assert!(plain.iter().zip(&copied).all(|(a, b)| (a - b).abs() < 1e-12), "{m} {k} {n}");
             }
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "does not fit")]
-    fn a_view_larger_than_its_slice_is_refused() {
-        View::new(&[0.0; 5], 2, 3);
     }
 }

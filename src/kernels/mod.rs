@@ -4,7 +4,7 @@
 //! Nothing here knows of datasets, optimizers or files. All kernels run on the calling thread unless they say
 //! otherwise; callers split the work, in a way that does not depend on the number of threads.
 //!
-//! - [`matrix`]: strided matrix views and their product; [`skinny`]: products with few rows, without the copies of a general product
+//! - [`view`]: strided views of matrices; [`matrix`]: their product; [`skinny`]: products with few rows, without the copies of a general product
 //! - [`symmetric`]: symmetric matrices in half the memory
 //! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
 //! - [`dense`]: dense blocks, and curvature factors of a stack of them
@@ -25,6 +25,7 @@ pub mod passes;
 pub mod skinny;
 pub mod sparse;
 pub mod symmetric;
+pub mod view;
 
 pub use crate::num::{
     self as real, Real,
@@ -32,8 +33,9 @@ pub use crate::num::{
     vectorized,
 };
 pub use csc as columns;
-pub use matrix::{View, matmul, matmul_shared};
+pub use matrix::{matmul, matmul_shared};
 pub use symmetric::Symmetric;
+pub use view::View;
 
 /// The former names of what [`skinny`] has.
 pub mod few {
