@@ -2,14 +2,8 @@
 //!
 //!     cargo run --release --example own_observer
 
-use std::{error::Error, ops::ControlFlow};
-use taylorscope::{
-    data::{self, Minibatches},
-    loss::Loss,
-    network::{LayerSpec, Network, Rectifier, he_uniform},
-    optim::OptimizerConfig,
-    train::{Examples, Observer, Round, Training, train},
-};
+use std::error::Error;
+use taylorscope::prelude::*;
 
 /// How sparse the hidden layers are on the minibatches, and how much the gradient turns from round to round.
 #[derive(Default)]
@@ -45,20 +39,20 @@ impl Observer<f32> for Watch {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let digits = data::load("digits", None)?;
-    let relu = LayerSpec::Rectifier(Rectifier::Relu);
-    let layers = [LayerSpec::dense(32), relu, LayerSpec::dense(digits.classes)];
+    let layers = [LayerSpec::dense(32), LayerSpec::relu(), LayerSpec::dense(digits.classes)];
     let network = Network::new(digits.train.features(), &layers)?;
-    let minibatches = Minibatches::new(digits.train.len(), 50, 0)?;
     let examples = Examples::classifier(&digits.train.inputs, digits.train.features(), &digits.train.labels);
 
     for (name, rate) in [("sgd", 0.1), ("rmsprop", 0.003), ("adam", 0.003)] {
-        let mut optimizer = OptimizerConfig::named(name, Some(rate))?.build::<f32>(&network)?;
-        let mut weights: Vec<f32> = he_uniform(&network, 0);
         let mut watch = Watch::default();
-        let loss = Loss::CrossEntropy;
-        let training = Training { network: &network, loss, examples, minibatches: &minibatches, epochs: 10 };
-        let go_on = |_, _, _| ControlFlow::Continue(());
-        train(&training, &mut *optimizer, &mut weights, &mut [&mut watch], go_on, |_, _| ControlFlow::Continue(()));
+        Study::new(&network, Loss::CrossEntropy, examples)
+            .registered(OptimizerConfig::named(name, Some(rate))?)
+            .observer(&mut watch)
+            .batch_size(50)
+            // Neither regret nor exploration: only what the observer sees.
+            .scales(&[])
+            .probe(0, None)
+            .run()?;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (active, cosine) = (mean(&watch.active), mean(&watch.cosines));
         println!("{name:<8} {active:.3} of the hidden units active, cosine of successive gradients {cosine:+.3}");

@@ -103,7 +103,7 @@ fn size([channels, height, width]: [usize; 3]) -> String {
 
 /// Why a dataset has no files to download.
 fn at_hand(name: &str) -> &'static str {
-    if name.starts_with(data::images::PREFIX) { "is a folder of your own" } else { "is embedded in the program" }
+    if name.starts_with(data::IMAGES) { "is a folder of your own" } else { "is embedded in the program" }
 }
 
 /// How often a download looks for signals.

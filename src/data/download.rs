@@ -5,8 +5,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http::{HeaderMap, StatusCode, header};
+use super::transfer::{self, NoResponse, Request, Response, Tool};
 
 /// How a download went wrong.
 #[derive(Debug)]
@@ -18,6 +17,8 @@ pub(super) enum Setback {
     Busy,
     /// The partial file cannot be written; another server would not help.
     Disk(io::Error),
+    /// No program that downloads is on this machine.
+    NoTool,
 }
 
 impl Setback {
@@ -26,30 +27,31 @@ impl Setback {
     }
 }
 
-/// A client for the server of `url`.
+impl From<NoResponse> for Setback {
+    fn from(none: NoResponse) -> Self {
+        match none {
+            NoResponse::NoTool => Self::NoTool,
+            NoResponse::Failed(reason) => Self::mirror(reason),
+        }
+    }
+}
+
+/// Downloads with the first of `tools` that is there.
 ///
 /// It waits up to `connect_timeout` for a connection, and up to the longer of the two times for the
 /// answer to begin; no silence after that may exceed `stall_timeout`, but a slow download that goes
 /// on may take its time.
-pub(super) fn agent(url: &str, connect_timeout: Duration, stall_timeout: Duration) -> Agent {
-    let config = Agent::config_builder()
-        .user_agent(concat!("taylorscope/", env!("CARGO_PKG_VERSION")))
-        // The files are packed already, and a range of bytes must be a range of the file.
-        .accept_encoding("identity")
-        // Statuses are told apart below.
-        .http_status_as_error(false)
-        .timeout_resolve(Some(connect_timeout))
-        .timeout_connect(Some(connect_timeout))
-        .timeout_recv_response(Some(connect_timeout.max(stall_timeout)))
-        .timeout_per_read(Some(stall_timeout));
-    // A proxy would look for the loopback address on its own machine.
-    let config = if is_loopback(url) { config.proxy(None) } else { config };
-    config.build().into()
+pub(super) struct Client {
+    pub tools: &'static [Tool],
+    pub connect_timeout: Duration,
+    pub stall_timeout: Duration,
 }
 
-fn is_loopback(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    ["127.", "localhost:", "localhost/", "[::1]"].iter().any(|loopback| host.starts_with(loopback))
+impl Client {
+    fn get(&self, url: &str, start: u64) -> Result<Response, Setback> {
+        let Client { tools, connect_timeout, stall_timeout } = *self;
+        Ok(transfer::send(tools, &Request { url, start, connect_timeout, stall_timeout })?)
+    }
 }
 
 /// Downloads `url` into `partial`, after the bytes that `partial` has already if the server can
@@ -57,7 +59,7 @@ fn is_loopback(url: &str) -> bool {
 ///
 /// Gives whether the file was continued. Refuses to store more than `most_bytes`.
 pub(super) fn download(
-    agent: &Agent,
+    client: &Client,
     url: &str,
     partial: &Path,
     most_bytes: u64,
@@ -76,25 +78,21 @@ pub(super) fn download(
         start = 0;
     }
     let (mut body, total) = loop {
-        let mut request = agent.get(url);
-        if start > 0 {
-            request = request.header(header::RANGE, format!("bytes={start}-"));
-        }
-        let response = request.call().map_err(|error| Setback::mirror(error.to_string()))?;
-        let (head, body) = response.into_parts();
-        match head.status {
-            StatusCode::OK => {
+        let response = client.get(url, start)?;
+        match response.status {
+            200 => {
                 start = 0;
-                break (body, body_length(&head.headers));
+                let total = body_length(&response);
+                break (response.body, total);
             }
-            StatusCode::PARTIAL_CONTENT if start > 0 => match content_range(&head.headers) {
-                Some((first, total)) if first == start => break (body, total),
+            206 if start > 0 => match response.header("content-range").and_then(content_range) {
+                Some((first, total)) if first == start => break (response.body, total),
                 // Not the bytes asked for: the whole file is safer.
                 _ => start = 0,
             },
             // The file there is not longer than what is here, so that must be of another file.
-            StatusCode::RANGE_NOT_SATISFIABLE if start > 0 => start = 0,
-            status => return Err(Setback::mirror(format!("the server answered {status}"))),
+            416 if start > 0 => start = 0,
+            _ => return Err(Setback::mirror(format!("the server answered {}", response.status_line))),
         }
     };
     if total.is_some_and(|total| total > most_bytes) {
@@ -104,7 +102,7 @@ pub(super) fn download(
     file.set_len(start).map_err(Setback::Disk)?;
     file.seek(SeekFrom::Start(start)).map_err(Setback::Disk)?;
     let extent = Extent { start, total, most_bytes };
-    copy(body.as_reader(), &mut file, extent, received)?;
+    copy(&mut body, &mut file, extent, received)?;
     file.sync_all().map_err(Setback::Disk)?;
     Ok(start > 0)
 }
@@ -163,16 +161,14 @@ fn too_large(most_bytes: u64) -> Setback {
     Setback::mirror(format!("the file is larger than {most_bytes} bytes, so it is not the published one"))
 }
 
-fn body_length(headers: &HeaderMap) -> Option<u64> {
-    let text = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
-    text.trim().parse().ok()
+fn body_length(response: &Response) -> Option<u64> {
+    response.header("content-length")?.parse().ok()
 }
 
 /// The first byte and, unless the server left it open, the length of the whole file, from
 /// `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110, section 14.4).
-fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
     Some((first.trim().parse().ok()?, total.trim().parse().ok()))
 }
@@ -188,8 +184,16 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    const fn client(tools: &'static [Tool], stall_timeout: Duration) -> Client {
+        Client { tools, connect_timeout: Duration::from_secs(5), stall_timeout }
+    }
+
+    const CURL: Client = client(&[Tool::Curl], Duration::from_secs(5));
+    const WGET: Client = client(&[Tool::Wget], Duration::from_secs(5));
+
     /// Downloads from a server that answers as told, after `there` bytes of an earlier attempt.
     fn attempt(
+        client: &Client,
         there: &[u8],
         most_bytes: u64,
         answer: impl Fn(&Request) -> Reply + Send + 'static,
@@ -199,7 +203,7 @@ mod tests {
         fs::write(&partial, there).unwrap();
         let server = TestServer::start(answer);
         let url = server.url("/file");
-        let outcome = download(&agent(&url, 5 * SECOND, 5 * SECOND), &url, &partial, most_bytes, &mut |_, _| {});
+        let outcome = download(client, &url, &partial, most_bytes, &mut |_, _| {});
         (outcome, fs::read(&partial).unwrap(), server.requests())
     }
 
@@ -212,17 +216,19 @@ mod tests {
 
     #[test]
     fn a_fresh_download_asks_for_the_whole_file() {
-        let (outcome, bytes, requests) = attempt(b"", 100, |_| Reply::ok(b"content"));
-        assert!(!outcome.unwrap());
-        assert_eq!(bytes, b"content");
-        assert_eq!(requests.len(), 1);
-        assert_eq!(requests[0].range_start, None);
+        for client in [&CURL, &WGET] {
+            let (outcome, bytes, requests) = attempt(client, b"", 100, |_| Reply::ok(b"content"));
+            assert!(!outcome.unwrap());
+            assert_eq!(bytes, b"content");
+            assert_eq!(requests.len(), 1);
+            assert_eq!(requests[0].range_start, None);
+        }
     }
 
     #[test]
     fn a_broken_download_is_continued_by_a_range() {
         let (outcome, bytes, requests) =
-            attempt(b"con", 100, |request| Reply::range(b"content", request.range_start.unwrap()));
+            attempt(&CURL, b"con", 100, |request| Reply::range(b"content", request.range_start.unwrap()));
         assert!(outcome.unwrap());
         assert_eq!(bytes, b"content");
         assert_eq!(requests[0].range_start, Some(3));
@@ -230,15 +236,17 @@ mod tests {
 
     #[test]
     fn a_server_without_ranges_sends_the_file_from_the_start() {
-        let (outcome, bytes, _) = attempt(b"longer than the file", 100, |_| Reply::ok(b"content"));
-        assert!(!outcome.unwrap());
-        assert_eq!(bytes, b"content");
+        for client in [&CURL, &WGET] {
+            let (outcome, bytes, _) = attempt(client, b"longer than the file", 100, |_| Reply::ok(b"content"));
+            assert!(!outcome.unwrap());
+            assert_eq!(bytes, b"content");
+        }
     }
 
     #[test]
     fn a_range_that_cannot_be_had_starts_again() {
         for refusal in [Reply::status(416), Reply::range(b"content", 1)] {
-            let (outcome, bytes, requests) = attempt(b"conte", 100, move |request| match request.range_start {
+            let (outcome, bytes, requests) = attempt(&CURL, b"conte", 100, move |request| match request.range_start {
                 Some(_) => refusal.clone(),
                 None => Reply::ok(b"content"),
             });
@@ -250,17 +258,19 @@ mod tests {
 
     #[test]
     fn what_came_before_the_break_is_kept() {
-        let (outcome, bytes, _) = attempt(b"", 100, |_| Reply::ok(b"content").cut_after(4));
-        let (reason, gained) = reason(outcome);
-        assert!(reason.contains("broke off after 4 of 7 bytes"), "{reason}");
-        assert_eq!(gained, 4);
-        assert_eq!(bytes, b"cont");
+        for client in [&CURL, &WGET] {
+            let (outcome, bytes, _) = attempt(client, b"", 100, |_| Reply::ok(b"content").cut_after(4));
+            let (reason, gained) = reason(outcome);
+            assert!(reason.contains("broke off after 4 of 7 bytes"), "{reason}");
+            assert_eq!(gained, 4);
+            assert_eq!(bytes, b"cont");
+        }
     }
 
     #[test]
     fn other_statuses_are_setbacks_and_leave_the_partial_file_alone() {
-        for status in [403, 404, 500, 503] {
-            let (outcome, bytes, _) = attempt(b"con", 100, move |_| Reply::status(status));
+        for (status, client) in [(403, &CURL), (404, &CURL), (500, &CURL), (503, &CURL), (404, &WGET), (503, &WGET)] {
+            let (outcome, bytes, _) = attempt(client, b"con", 100, move |_| Reply::status(status));
             let (reason, gained) = reason(outcome);
             assert!(reason.contains(&status.to_string()), "{reason}");
             assert_eq!((gained, &bytes[..]), (0, &b"con"[..]));
@@ -269,19 +279,21 @@ mod tests {
 
     #[test]
     fn nothing_beyond_the_limit_is_stored() {
-        let (outcome, bytes, _) = attempt(b"", 6, |_| Reply::ok(b"content"));
-        assert!(reason(outcome).0.contains("larger than 6 bytes"));
-        assert!(bytes.is_empty());
-        // Nor if the server keeps the length to itself.
-        let (outcome, bytes, _) = attempt(b"", 6, |_| Reply::ok(b"content").without_length());
-        assert!(reason(outcome).0.contains("larger than 6 bytes"));
-        assert!(bytes.is_empty());
+        for client in [&CURL, &WGET] {
+            let (outcome, bytes, _) = attempt(client, b"", 6, |_| Reply::ok(b"content"));
+            assert!(reason(outcome).0.contains("larger than 6 bytes"));
+            assert!(bytes.is_empty());
+            // Nor if the server keeps the length to itself.
+            let (outcome, bytes, _) = attempt(client, b"", 6, |_| Reply::ok(b"content").without_length());
+            assert!(reason(outcome).0.contains("larger than 6 bytes"));
+            assert!(bytes.is_empty());
+        }
     }
 
     #[test]
     fn a_body_shorter_than_announced_is_no_success() {
-        // The client library sees to announced lengths of bodies, but not to the length of the
-        // whole file, which a range may announce alone.
+        // curl sees to announced lengths of bodies, but not to the length of the whole file, which a
+        // range may announce alone.
         let mut file = tempfile::tempfile().unwrap();
         let extent = Extent { start: 3, total: Some(7), most_bytes: 100 };
         let outcome = copy(&b"ten"[..], &mut file, extent, &mut |_, _| {});
@@ -290,13 +302,53 @@ mod tests {
 
     #[test]
     fn a_silent_server_is_given_up() {
-        let server = TestServer::start(|_| Reply::ok(b"content").cut_after(2).then_silence());
-        let url = server.url("/file");
+        for tools in [&[Tool::Curl], &[Tool::Wget]] {
+            let server = TestServer::start(|_| Reply::ok(b"content").cut_after(2).then_silence());
+            let folder = TempDir::new().unwrap();
+            let partial = folder.path().join("file.part");
+            let outcome = download(&client(tools, SECOND / 5), &server.url("/file"), &partial, 100, &mut |_, _| {});
+            let (reason, gained) = reason(outcome);
+            assert!(reason.contains("silent for 0.2 s"), "{reason}");
+            assert_eq!(gained, 2);
+            assert_eq!(fs::read(&partial).unwrap(), b"co");
+        }
+    }
+
+    #[test]
+    fn redirections_are_followed() {
+        for client in [&CURL, &WGET] {
+            let (outcome, bytes, requests) = attempt(client, b"", 100, |request| match request.path.as_str() {
+                "/file" => Reply::moved("/elsewhere"),
+                _ => Reply::ok(b"content"),
+            });
+            assert!(!outcome.unwrap());
+            assert_eq!((&bytes[..], requests.len()), (&b"content"[..], 2));
+        }
+    }
+
+    #[test]
+    fn only_servers_are_asked() {
         let folder = TempDir::new().unwrap();
-        let partial = folder.path().join("file.part");
-        let outcome = download(&agent(&url, SECOND, SECOND / 5), &url, &partial, 100, &mut |_, _| {});
-        assert_eq!(reason(outcome).1, 2);
-        assert_eq!(fs::read(&partial).unwrap(), b"co");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "content").unwrap();
+        let (url, partial) = (format!("file://{}", secret.display()), folder.path().join("file.part"));
+        for client in [&CURL, &WGET] {
+            reason(download(client, &url, &partial, 100, &mut |_, _| {}));
+            assert!(fs::read(&partial).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_machine_without_tools_is_told_apart() {
+        let folder = TempDir::new().unwrap();
+        let outcome = download(
+            &client(&[], SECOND),
+            "http://127.0.0.1:9/file",
+            &folder.path().join("file.part"),
+            9,
+            &mut |_, _| {},
+        );
+        assert!(matches!(outcome, Err(Setback::NoTool)), "{outcome:?}");
     }
 
     #[test]
@@ -305,46 +357,28 @@ mod tests {
         let partial = folder.path().join("file.part");
         let other = File::create(&partial).unwrap();
         other.lock().unwrap();
-        let url = "http://127.0.0.1:9/file";
-        let outcome = download(&agent(url, SECOND, SECOND), url, &partial, 9, &mut |_, _| {});
+        let outcome = download(&CURL, "http://127.0.0.1:9/file", &partial, 9, &mut |_, _| {});
         assert!(matches!(outcome, Err(Setback::Busy)), "{outcome:?}");
     }
 
     #[test]
     fn progress_counts_the_bytes_already_there() {
         let server = TestServer::start(|_| Reply::range(b"content", 3));
-        let url = server.url("/file");
         let folder = TempDir::new().unwrap();
         let partial = folder.path().join("file.part");
         fs::write(&partial, b"con").unwrap();
         let mut seen = Vec::new();
-        let agent = agent(&url, SECOND, SECOND);
-        download(&agent, &url, &partial, 9, &mut |at, of| seen.push((at, of))).unwrap();
+        download(&CURL, &server.url("/file"), &partial, 9, &mut |at, of| seen.push((at, of))).unwrap();
         assert_eq!(seen.first(), Some(&(3, Some(7))));
         assert_eq!(seen.last(), Some(&(7, Some(7))));
     }
 
     #[test]
-    fn loopback_addresses_are_recognized() {
-        for url in ["http://127.0.0.1:80/a", "http://localhost/a", "http://localhost:1/", "http://[::1]:1/"] {
-            assert!(is_loopback(url), "{url}");
-        }
-        for url in ["https://example.org/127.0.0.1", "http://localhost.example/", ""] {
-            assert!(!is_loopback(url), "{url}");
-        }
-    }
-
-    #[test]
     fn content_ranges_are_parsed_with_care() {
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_RANGE, text.parse().unwrap());
-            content_range(&headers)
-        };
-        assert_eq!(parse("bytes 3-6/7"), Some((3, Some(7))));
-        assert_eq!(parse("bytes 3-6/*"), Some((3, None)));
+        assert_eq!(content_range("bytes 3-6/7"), Some((3, Some(7))));
+        assert_eq!(content_range("bytes 3-6/*"), Some((3, None)));
         for malformed in ["", "bytes", "bytes */7", "bytes 3/7", "items 3-6/7", "bytes -1-2/3"] {
-            assert_eq!(parse(malformed), None, "{malformed}");
+            assert_eq!(content_range(malformed), None, "{malformed}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Downloading the files of a dataset and checking them, now or later.
+//! Downloading the files of a dataset.
 //!
 //! Each file is taken from the first mirror that gives the published bytes. It is written under
 //! the name `FILE.part` and gets its own name only after its checksum was found right, so a file
@@ -7,14 +7,16 @@
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{env, fs};
 
 use thiserror::Error;
 
 use super::checksum::Verdict;
-use super::download::{self, Setback};
-use super::layout::{self, Version};
+use super::download::{Client, Setback, download};
+use super::layout;
 use super::remote::{Remote, RemoteFile};
+use super::transfer::Tool;
+use super::verify::{check, trouble_at};
 use super::{DataError, archive, folders, source_of};
 
 /// The environment variable that replaces the mirrors.
@@ -152,6 +154,20 @@ pub enum FetchError {
         /// The partial file.
         path: PathBuf,
     },
+    /// No program that downloads is on this machine.
+    #[error(
+        "neither curl nor wget, which fetch files, is on this machine: install one of them, or get {url} in another way \
+         and put it into {} as {file}",
+        .folder.display()
+    )]
+    NoTool {
+        /// The name of the file.
+        file: String,
+        /// Where it is published.
+        url: String,
+        /// The folder it was meant for.
+        folder: PathBuf,
+    },
 }
 
 fn list_failures(failures: &[MirrorFailure]) -> String {
@@ -246,11 +262,12 @@ fn fetch_file(
     if partial.is_file() && check(file, &partial)? == Verdict::Intact {
         return finish(name, &partial, path, progress);
     }
+    let FetchOptions { connect_timeout, stall_timeout, .. } = *options;
+    let client = Client { tools: Tool::ALL, connect_timeout, stall_timeout };
     for url in options.urls(remote, name) {
-        let agent = download::agent(&url, options.connect_timeout, options.stall_timeout);
         for _ in 0..options.attempts.max(1) {
             progress(Progress::Started { file: name, url: &url });
-            let outcome = download::download(&agent, &url, &partial, file.most_bytes, &mut |bytes, total| {
+            let outcome = download(&client, &url, &partial, file.most_bytes, &mut |bytes, total| {
                 progress(Progress::Received { file: name, bytes, total });
             });
             let (reason, again) = match outcome {
@@ -265,6 +282,11 @@ fn fetch_file(
                 Err(Setback::Mirror { reason, gained }) => (reason, gained > 0),
                 Err(Setback::Busy) => return Err(FetchError::Busy { path: partial }.into()),
                 Err(Setback::Disk(error)) => return Err(trouble_at(&partial)(error)),
+                Err(Setback::NoTool) => {
+                    remove_if_empty(&partial);
+                    let folder = folder.to_owned();
+                    return Err(FetchError::NoTool { file: name.to_owned(), url, folder }.into());
+                }
             };
             let failure = MirrorFailure { url: url.clone(), reason };
             progress(Progress::Failed { file: name, failure: &failure });
@@ -274,11 +296,15 @@ fn fetch_file(
             }
         }
     }
-    // Nothing to continue: leave no trace. If it cannot be removed, it does no harm.
-    if fs::metadata(&partial).is_ok_and(|metadata| metadata.len() == 0) {
-        let _ = fs::remove_file(&partial);
-    }
+    remove_if_empty(&partial);
     Err(FetchError::Mirrors { file: name.to_owned(), folder: folder.to_owned(), failures }.into())
+}
+
+/// Leaves no trace of a download that brought nothing to continue. If the file cannot be removed, it does no harm.
+fn remove_if_empty(partial: &Path) {
+    if fs::metadata(partial).is_ok_and(|metadata| metadata.len() == 0) {
+        let _ = fs::remove_file(partial);
+    }
 }
 
 /// Gives a checked file its own name, at one stroke.
@@ -293,10 +319,6 @@ fn finish(
     Ok(path)
 }
 
-fn check(file: &RemoteFile, path: &Path) -> Result<Verdict, DataError> {
-    file.checksum.check(path).map_err(trouble_at(path))
-}
-
 fn describe(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Differs { expected, found } => {
@@ -304,53 +326,6 @@ fn describe(verdict: &Verdict) -> String {
         }
         _ => "not the published file: it is not packed".to_owned(),
     }
-}
-
-fn trouble_at(path: &Path) -> impl Fn(io::Error) -> DataError {
-    let path = path.to_owned();
-    move |error| DataError::Io { path: path.clone(), error }
-}
-
-/// What [`verify`] found out about one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileReport {
-    /// The name as published.
-    pub file: String,
-    /// Where it is, if it is.
-    pub path: Option<PathBuf>,
-    /// How it compares with the published one.
-    pub verdict: Verdict,
-}
-
-/// Compares the files that [`load`](super::load) would use with the published checksums: one
-/// report a file. There are no reports for the embedded `digits` and for `images:DIR`, which are read through instead.
-///
-/// # Errors
-///
-/// If the name is unknown, or if there are no files or they cannot be read. Damaged and missing
-/// files are findings, not errors.
-pub fn verify(name: &str, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
-    match source_of(name)?.remote() {
-        None => super::load(name, dir).map(|_| Vec::new()),
-        Some(remote) => verify_files(remote, dir),
-    }
-}
-
-fn verify_files(remote: &Remote, dir: Option<&Path>) -> Result<Vec<FileReport>, DataError> {
-    let found = folders::locate(remote, dir)?;
-    let names = layout::names(remote, found.version);
-    let verdict = |file: &RemoteFile, path: &Option<PathBuf>| match (path, found.version) {
-        (Some(path), Version::Published) => check(file, path),
-        (Some(_), Version::Other) => Ok(Verdict::NotComparable),
-        (None, _) => Ok(Verdict::Missing),
-    };
-    let files = remote.files.iter().zip(names).zip(&found.files);
-    files
-        .map(|((file, names), path)| {
-            let verdict = verdict(file, path)?;
-            Ok(FileReport { file: names[0].to_owned(), path: path.clone(), verdict })
-        })
-        .collect()
 }
 
 #[cfg(test)]

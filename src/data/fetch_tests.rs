@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::super::archive::tests::tar_gz;
 use super::super::checksum::{Checksum, digest};
 use super::super::test_server::{Reply, Request, TestServer};
+use super::super::verify::{verify, verify_files};
 use super::*;
 
 const ONE: &[u8] = b"the content of the first file";

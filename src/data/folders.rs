@@ -41,6 +41,7 @@ fn cache_dir_given(variable: impl Fn(&str) -> Option<OsString>, windows: bool) -
 }
 
 /// The folder that [`fetch`](super::fetch()) puts the files of dataset `name` in.
+#[cfg(feature = "download")]
 pub(super) fn download_folder(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
     Ok(match dir {
         Some(dir) => dir.join(name),

@@ -101,6 +101,7 @@ pub(super) fn children(folder: &Path) -> Vec<PathBuf> {
 
 /// The first of the `names` that is a file in `folder`; or a file of such a name spelled with other capitals, dots or hyphens; or one in
 /// a folder of such a name, as some archives unpack.
+#[cfg(any(test, feature = "download"))]
 pub(super) fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     find_among(&children(folder), folder, names)
 }

@@ -5,9 +5,9 @@
 //! - [`load`] gives a [`Dataset`] by name, one of [`NAMES`]; its two halves are [`Split`]s.
 //! - [`Split::new`] and [`check_inputs`] refuse arrays that no training run could survive.
 //! - [`Minibatches`] decides which rows each round sees, reproducibly.
-//! - [`fetch`] downloads the files of a dataset, [`verify`] checks them again, and
+//! - `fetch` (feature `download`) downloads the files of a dataset, [`verify`] checks them again, and
 //!   [`cache_dir`] says where they are kept.
-//! - [`idx`] reads the file format of the MNIST family, [`cifar`] that of CIFAR-10, [`images`] folders of PNG and JPEG
+//! - [`idx`] reads the file format of the MNIST family, [`cifar`] that of CIFAR-10, `images` folders of PNG and JPEG
 //!   files; [`digits`] is the embedded dataset.
 //!
 //! ```
@@ -17,28 +17,39 @@
 //! # Ok::<(), taylorscope::data::DataError>(())
 //! ```
 
+#[cfg(feature = "download")]
 pub(crate) mod archive;
 mod at;
 mod checksum;
 pub mod cifar;
 pub mod digits;
+#[cfg(feature = "download")]
 mod download;
+#[cfg(feature = "images")]
 mod exif;
+#[cfg(feature = "download")]
 mod fetch;
 mod folders;
 mod hints;
 pub mod idx;
+#[cfg(feature = "images")]
 pub mod images;
 mod layout;
 mod minibatches;
 mod mnist;
 mod pickle;
+#[cfg(feature = "images")]
 pub mod picture;
+// Without downloads, mirrors and archives are known but not used.
+#[cfg_attr(not(feature = "download"), allow(dead_code))]
 mod remote;
 mod split;
 mod standardize;
-#[cfg(test)]
+#[cfg(all(test, feature = "download"))]
 mod test_server;
+#[cfg(feature = "download")]
+mod transfer;
+mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,15 +58,21 @@ use thiserror::Error;
 
 use remote::Remote;
 
+#[cfg(feature = "download")]
 pub use archive::{ArchiveError, ArchiveFault};
 pub use at::At;
 pub use checksum::Verdict;
-pub use fetch::{FetchError, FetchOptions, FileReport, MirrorFailure, Progress, fetch, verify};
+#[cfg(feature = "download")]
+pub use fetch::{FetchError, FetchOptions, MirrorFailure, Progress, fetch};
 pub use folders::cache_dir;
 pub use minibatches::{MinibatchError, Minibatches, Rounds};
 pub use pickle::PickleFault;
 pub use split::{ArrayError, Split, check_inputs};
 pub use standardize::Standardization;
+pub use verify::{FileReport, verify};
+
+/// What the names of datasets of the user's own images begin with; the folder follows.
+pub const IMAGES: &str = "images:";
 
 /// The datasets that [`load`] knows by name, in the order in which they are listed to users.
 pub const NAMES: &[&str] = &[digits::NAME, mnist::MNIST.name, mnist::FASHION_MNIST.name, cifar::CIFAR10.name];
@@ -63,7 +80,7 @@ pub const NAMES: &[&str] = &[digits::NAME, mnist::MNIST.name, mnist::FASHION_MNI
 /// A classification dataset in memory, split into a training and a test part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// One of [`NAMES`], or [`images::PREFIX`] and a folder.
+    /// One of [`NAMES`], or [`IMAGES`] and a folder.
     pub name: String,
     /// The shape of one row of `train.inputs` and `test.inputs`, such as `[784]`.
     pub shape: Vec<usize>,
@@ -86,10 +103,10 @@ pub struct Dataset {
 
 /// Loads a dataset by name, with inputs scaled to `[0, 1]`.
 ///
-/// `digits` is embedded and needs no files. `images:DIR` reads the user's own images ([`images`]) from `DIR` and from
+/// `digits` is embedded and needs no files. `images:DIR` reads the user's own images (with the feature `images`) from `DIR` and from
 /// nowhere else. The files of the others are looked for in `dir`, then in the cache folder ([`cache_dir`]): there in a folder
 /// named after the dataset, however it is spelled (`mnist`, `MNIST/raw`, `cifar-10-batches-py`), then in the folder itself.
-/// They come from one folder, and from the first of the two places which has any of them. Nothing is downloaded here: [`fetch`] does
+/// They come from one folder, and from the first of the two places which has any of them. Nothing is downloaded here: `fetch` does
 /// that. Rows are channel-major: `[channels, height, width]`.
 ///
 /// The files are checked for their form (sizes, counts, label range), not against checksums:
@@ -103,7 +120,10 @@ pub fn load(name: &str, dir: Option<&Path>) -> Result<Dataset, DataError> {
         Source::Embedded => digits::load(),
         Source::Idx(remote) => mnist::load(remote, dir),
         Source::Cifar => cifar::load(dir),
+        #[cfg(feature = "images")]
         Source::Images(folder) => images::load(name, &folder),
+        #[cfg(not(feature = "images"))]
+        Source::Images(folder) => Err(DataError::WithoutImages { folder }),
     }
 }
 
@@ -138,7 +158,7 @@ fn source_of(name: &str) -> Result<Source, DataError> {
     if name == cifar::CIFAR10.name {
         return Ok(Source::Cifar);
     }
-    if let Some(folder) = name.strip_prefix(images::PREFIX).filter(|folder| !folder.is_empty()) {
+    if let Some(folder) = name.strip_prefix(IMAGES).filter(|folder| !folder.is_empty()) {
         return Ok(Source::Images(PathBuf::from(folder)));
     }
     [&mnist::MNIST, &mnist::FASHION_MNIST]
@@ -242,9 +262,18 @@ pub enum DataError {
         fault: cifar::CifarError,
     },
     /// A folder of images is not a dataset.
+    #[cfg(feature = "images")]
     #[error(transparent)]
     Images(#[from] images::ImagesError),
+    /// The library was built without the feature that reads images.
+    #[cfg(not(feature = "images"))]
+    #[error("{} cannot be read: taylorscope was built without its feature \"images\"", .folder.display())]
+    WithoutImages {
+        /// The folder with the images.
+        folder: PathBuf,
+    },
     /// A downloaded archive does not give its files.
+    #[cfg(feature = "download")]
     #[error("{0}; remove it and fetch it again")]
     Archive(ArchiveError),
     /// The images have another size than those of the named dataset.
@@ -280,18 +309,34 @@ pub enum DataError {
     #[error(transparent)]
     Array(#[from] ArrayError),
     /// A download failed.
+    #[cfg(feature = "download")]
     #[error(transparent)]
     Fetch(#[from] FetchError),
 }
 
+#[cfg(feature = "download")]
 impl From<ArchiveError> for DataError {
     fn from(error: ArchiveError) -> Self {
         Self::Archive(error)
     }
 }
 
+impl DataError {
+    /// Whether the name of the dataset, or the user's own folder behind it, is what is wrong.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            DataError::UnknownName { .. } => true,
+            #[cfg(feature = "images")]
+            DataError::Images(_) => true,
+            #[cfg(not(feature = "images"))]
+            DataError::WithoutImages { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 fn advise_name(suggestion: &Option<&'static str>) -> String {
-    let known = format!("{}, {}DIR", NAMES.join(", "), images::PREFIX);
+    let known = format!("{}, {}DIR", NAMES.join(", "), IMAGES);
     match suggestion {
         Some(name) => format!("did you mean {name:?}? (known: {known})"),
         None => format!("choose one of {known}"),

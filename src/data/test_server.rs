@@ -55,6 +55,13 @@ impl Reply {
         reply
     }
 
+    /// Sends the client to another path.
+    pub fn moved(path: &str) -> Self {
+        let mut reply = Self::status(302);
+        reply.headers.push(format!("Location: {path}"));
+        reply
+    }
+
     /// Closes the connection after `count` bytes of the body.
     pub fn cut_after(mut self, count: usize) -> Self {
         self.sent = count;

@@ -124,6 +124,11 @@ fn unknown(name: &str) -> String {
 }
 
 impl LayerSpec {
+    /// The rectifier of plain rectifier networks.
+    pub const fn relu() -> Self {
+        LayerSpec::Rectifier(Rectifier::Relu)
+    }
+
     /// A dense layer with biases.
     pub const fn dense(units: usize) -> Self {
         LayerSpec::Dense { units, bias: true }

@@ -33,7 +33,7 @@ use std::{
 };
 
 /// Pixels of a PNG for one pixel of its SVG.
-const PNG_SCALE: f32 = 2.0;
+const PNG_SCALE: f64 = 2.0;
 
 /// The files of a report.
 #[derive(Clone, Debug, PartialEq)]

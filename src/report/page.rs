@@ -2,7 +2,7 @@
 
 use super::{
     advice,
-    draw::png::{REGULAR, SEMIBOLD},
+    draw::font::{REGULAR, SEMIBOLD},
     embed::{EXCERPT, Embedded},
     figure::{Context, Figure},
     glossary::{TERMS, Term, linked},

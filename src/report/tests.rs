@@ -1,6 +1,6 @@
 //! The whole report on synthetic runs: it renders, says what is missing, and is the same twice.
 
-use super::draw::palette;
+use super::draw::{palette, svg::Svg};
 use super::sample::{self, Kind};
 use super::*;
 use crate::study::tables::{Comparator, Summary, UnitRow, columns, read_rows, write_rows};
@@ -266,7 +266,7 @@ fn the_figure_of_the_first_screen_is_picked_by_its_name() {
     let figure = |id: &'static str| Figure {
         id,
         heading: "heading",
-        svg: Ok("<svg xmlns=\"http://www.w3.org/2000/svg\"/>".into()),
+        svg: Ok(Svg::new(id, 1.0, 1.0).finish("a figure")),
         caption: "The regret.".into(),
         notes: Vec::new(),
         sources: vec!["sgd/rounds.csv".into()],

@@ -83,6 +83,9 @@ impl StudyError {
         if let StudyError::Analyze(error) = self {
             return error.is_usage();
         }
+        if let StudyError::Data(error) = self {
+            return error.is_usage();
+        }
         matches!(
             self,
             StudyError::Network(_)
@@ -99,7 +102,6 @@ impl StudyError {
                 | StudyError::InUse { .. }
                 | StudyError::NoTrace { .. }
                 | StudyError::Memory { .. }
-                | StudyError::Data(DataError::UnknownName { .. } | DataError::Images(_))
         )
     }
 }

@@ -6,6 +6,7 @@
 //! - [`differences`]: how an experiment differs from that of a folder, and `continued`: a run that is asked for more; `further`: what
 //!   its training goes on from; `inputs`: checksums of what it reads; `paths`: where that lies; `state`: what
 //!   checkpoints have; [`labels`]: what its optimizers are called
+//! - [`builder`]: optimizers of your own, trained and measured in memory
 //! - [`analysis`]: what is measured of one run; `relay`: what it tells on the way
 //! - [`tables`] and [`results`]: the result files, written and read; [`enclosure`]: what their certificates leave open;
 //!   [`claims`]: what they say about the paper
@@ -19,6 +20,7 @@ pub mod allowance;
 pub mod analysis;
 pub mod analyze;
 pub mod budget;
+pub mod builder;
 mod campaign;
 pub mod claims;
 mod context;

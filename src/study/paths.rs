@@ -1,6 +1,6 @@
 //! Paths in experiments: what they are relative to, and what of them results tell.
 
-use crate::data::images::PREFIX;
+use crate::data::IMAGES as PREFIX;
 use std::path::Path;
 use toml::{Table, Value};
 

@@ -1,9 +1,11 @@
 //! Arrays of numbers in `.npy` files, of any type, byte order and memory order.
 
-use super::error::{TraceError, malformed, read_bytes};
+use super::{
+    error::{TraceError, malformed, read_bytes},
+    npy::{self, Header, Kind},
+};
 use half::f16;
-use npyz::{DType, NpyFile, Order, TypeChar};
-use std::{io, path::Path};
+use std::path::Path;
 
 /// An array as it lies in a file, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,64 +47,64 @@ pub fn squeezed(shape: &[usize]) -> Vec<usize> {
 /// If the file cannot be read, is cut off, or holds anything but real numbers.
 pub fn read_npy(path: &Path) -> Result<Array, TraceError> {
     let bytes = read_bytes(path)?;
-    let broken = |e: io::Error| malformed(path, format!("not a readable .npy file: {e}; save it with numpy.save"));
-    if !has_whole_header(&bytes) {
-        return Err(malformed(path, "not a readable .npy file: it ends within its header; save it with numpy.save"));
-    }
-    let file = NpyFile::new(&bytes[..]).map_err(broken)?;
-    let shape: Vec<usize> = file.shape().iter().map(|d| *d as usize).collect();
-    let size = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
-    if size.is_none_or(|size| size > bytes.len()) {
+    let broken = |why: String| malformed(path, format!("not a readable .npy file: {why}; save it with numpy.save"));
+    let (header, data) = npy::read(&bytes).map_err(broken)?;
+    let Header { kind, columns_first, shape } = header;
+    let size = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).filter(|size| *size <= bytes.len());
+    let Some(size) = size else {
         return Err(malformed(path, format!("declares shape {shape:?}, more than the file holds; save it again")));
-    }
-    let columns_first = file.order() == Order::Fortran;
-    let (values, truths) = numbers(file).map_err(|unread| match unread {
-        Unread::Type(reason) => malformed(path, reason),
-        Unread::Io(error) => broken(error),
-    })?;
-    let values = if columns_first { row_major(&shape, &values) } else { values };
-    Ok(Array { shape, values, truths })
-}
-
-enum Unread {
-    Type(String),
-    Io(io::Error),
-}
-
-/// The values in the order of the file, and whether they were true and false.
-fn numbers(file: NpyFile<&[u8]>) -> Result<(Vec<f64>, bool), Unread> {
-    fn all<V: npyz::Deserialize>(file: NpyFile<&[u8]>, to: impl Fn(V) -> f64) -> Result<Vec<f64>, Unread> {
-        let data = file.data::<V>().map_err(|e| Unread::Io(io::Error::other(e)))?;
-        data.map(|v| v.map(&to)).collect::<io::Result<_>>().map_err(Unread::Io)
-    }
-    let dtype = file.dtype();
-    let DType::Plain(plain) = &dtype else {
-        return Err(Unread::Type("is not a plain array of numbers; save one array of floats or integers".to_owned()));
     };
-    let values = match (plain.type_char(), plain.size_field()) {
-        (TypeChar::Float, 2) => all::<f16>(file, f64::from),
-        (TypeChar::Float, 4) => all::<f32>(file, f64::from),
-        (TypeChar::Float, 8) => all::<f64>(file, |v| v),
-        (TypeChar::Int, 8) => all::<i64>(file, |v| v as f64),
-        (TypeChar::Int, 4) => all::<i32>(file, f64::from),
-        (TypeChar::Int, 2) => all::<i16>(file, f64::from),
-        (TypeChar::Int, 1) => all::<i8>(file, f64::from),
-        (TypeChar::Uint, 8) => all::<u64>(file, |v| v as f64),
-        (TypeChar::Uint, 4) => all::<u32>(file, f64::from),
-        (TypeChar::Uint, 2) => all::<u16>(file, f64::from),
-        (TypeChar::Uint, 1) => all::<u8>(file, f64::from),
-        (TypeChar::Bool, _) => return Ok((all::<bool>(file, |v| f64::from(u8::from(v)))?, true)),
-        (TypeChar::Object, _) => {
-            let reason = "holds Python objects, as arrays of rows of several lengths do; all minibatches of a trace have one \
-                          size: leave the short ones out of weights, batches and losses alike";
-            return Err(Unread::Type(reason.to_owned()));
+    let Some(kind) = kind else {
+        return Err(malformed(path, "is not a plain array of numbers; save one array of floats or integers"));
+    };
+    let number = number(kind).map_err(|reason| malformed(path, reason))?;
+    let Some(data) = size.checked_mul(kind.size).and_then(|length| data.get(..length)) else {
+        return Err(broken(format!("it ends before the last of its {size} values")));
+    };
+    let values: Vec<f64> = data.chunks_exact(kind.size).map(number).collect();
+    let values = if columns_first { row_major(&shape, &values) } else { values };
+    Ok(Array { shape, values, truths: kind.letter == 'b' })
+}
+
+/// What the bytes of a value mean, or why they are not a number.
+fn number(kind: Kind) -> Result<fn(&[u8]) -> f64, String> {
+    /// For either byte order.
+    macro_rules! number {
+        ($type:ty, $to:expr) => {
+            if kind.big_endian {
+                (|bytes| $to(<$type>::from_be_bytes(of(bytes)))) as fn(&[u8]) -> f64
+            } else {
+                |bytes| $to(<$type>::from_le_bytes(of(bytes)))
+            }
+        };
+    }
+    fn of<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().expect("as many bytes as the type has")
+    }
+    Ok(match (kind.letter, kind.size) {
+        ('f', 2) => number!(f16, f64::from),
+        ('f', 4) => number!(f32, f64::from),
+        ('f', 8) => number!(f64, f64::from),
+        ('i', 8) => number!(i64, (|value: i64| value as f64)),
+        ('i', 4) => number!(i32, f64::from),
+        ('i', 2) => number!(i16, f64::from),
+        ('i', 1) => number!(i8, f64::from),
+        ('u', 8) => number!(u64, (|value: u64| value as f64)),
+        ('u', 4) => number!(u32, f64::from),
+        ('u', 2) => number!(u16, f64::from),
+        ('u', 1) => number!(u8, f64::from),
+        ('b', 1) => |bytes| f64::from(u8::from(bytes[0] != 0)),
+        ('O', _) => {
+            return Err(
+                "holds Python objects, as arrays of rows of several lengths do; all minibatches of a trace have one \
+                        size: leave the short ones out of weights, batches and losses alike"
+                    .to_owned(),
+            );
         }
         _ => {
-            let reason = format!("has type {plain}; save it as float32, float64 or an integer type, with astype");
-            return Err(Unread::Type(reason));
+            return Err(format!("has type {}; save it as float32, float64 or an integer type, with astype", kind.text));
         }
-    }?;
-    Ok((values, false))
+    })
 }
 
 /// Row-major values from column-major ones.
@@ -124,17 +126,6 @@ fn row_major(shape: &[usize], values: &[f64]) -> Vec<f64> {
         }
     }
     out
-}
-
-/// Whether the header of a `.npy` file is there, as long as its length field says (NumPy's format, versions 1 to 3). The reader takes
-/// memory for that length before it looks.
-fn has_whole_header(bytes: &[u8]) -> bool {
-    let length = match bytes.get(6..12) {
-        Some([1, _, low, high, ..]) => 10 + usize::from(u16::from_le_bytes([*low, *high])),
-        Some([2..=u8::MAX, _, a, b, c, d]) => 12 + u32::from_le_bytes([*a, *b, *c, *d]) as usize,
-        _ => return false,
-    };
-    length <= bytes.len()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod error;
 mod examples;
 pub mod manifest;
 pub mod motion;
+mod npy;
 pub mod read;
 pub mod replay;
 pub mod states;

@@ -1,6 +1,9 @@
 //! Writing a trace while training runs.
 
-use super::{FORMAT, Manifest, TargetKind};
+use super::{
+    FORMAT, Manifest, TargetKind,
+    npy::{self, Element},
+};
 use crate::{
     checkpoint::{Persist, Store, StoreError},
     data::Dataset,
@@ -11,7 +14,6 @@ use crate::{
     optim::OptimizerConfig,
     train::{Observer, Round},
 };
-use npyz::WriterBuilder;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -180,10 +182,6 @@ impl<T: Real> Persist for TraceWriter<T> {
 }
 
 /// Writes an array of any shape as a `.npy` file, atomically.
-pub fn write_npy<V: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], values: &[V]) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd()?;
-    writer.extend(values.iter().copied())?;
-    writer.finish()?;
-    write_atomically(path, &bytes)
+pub fn write_npy<V: Element>(path: &Path, shape: &[u64], values: &[V]) -> io::Result<()> {
+    write_atomically(path, &npy::file(shape, values))
 }

@@ -425,6 +425,18 @@ fn a_signal_ends_a_download_at_once_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn a_machine_without_curl_and_wget_is_told_what_to_do() {
+    let workplace = Workplace::new();
+    let mut command = workplace.command(&["data", "fetch", "mnist", "--data", "data"]);
+    let output = command.env("PATH", workplace.path("empty")).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let ended =
+        Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }.exits(1);
+    ended.says(&["neither curl nor wget", "https://", "data/mnist as train-images-idx3-ubyte.gz"]);
+    assert_eq!(fs::read_dir(workplace.path("data/mnist")).unwrap().count(), 0);
+}
+
+#[test]
 fn notes_on_the_data_reach_every_command_that_trains() {
     let workplace = Workplace::new();
     put_classes(&workplace, "pets");

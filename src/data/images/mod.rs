@@ -18,8 +18,7 @@ use super::picture::{Header, PictureError, decode, read_header};
 use super::{DataError, Dataset, Split};
 use listing::{HELD_OUT, IN_FOLDERS, Labelled, Listing, list};
 
-/// What the names of such datasets begin with; the folder follows.
-pub const PREFIX: &str = "images:";
+pub use super::IMAGES as PREFIX;
 
 /// More values than a dataset in memory can have, by far: 16 GiB.
 const MOST_VALUES: usize = 1 << 32;

@@ -4,11 +4,15 @@
 //! depend on nothing but the tables, in an embedded font. Writing SVG directly gives all three in few lines.
 
 pub mod axis;
+pub mod font;
 pub mod legend;
 pub mod letters;
+pub mod mark;
 pub mod marker;
 pub mod palette;
 pub mod panel;
 pub mod png;
+mod raster;
+mod stroke;
 pub mod style;
 pub mod svg;

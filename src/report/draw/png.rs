@@ -1,72 +1,136 @@
-//! SVG to PNG with the embedded font, so that the result does not depend on the machine's fonts.
+//! Figures as PNG files, with the embedded font, so that the result does not depend on the machine's fonts.
 
-use resvg::{tiny_skia, usvg};
-use std::sync::Arc;
-
-/// The embedded fonts (subsets of Inter; licence in `assets/fonts`).
-pub const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/Inter-Regular.otf");
-pub const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/Inter-SemiBold.otf");
+use super::{
+    font::{Font, REGULAR, SEMIBOLD},
+    mark::{Contour, Form, Join, Line, Mark, Paint, hex},
+    palette::PAPER,
+    raster::Canvas,
+    stroke::covered,
+    svg::{Anchor, Drawing},
+};
 
 /// Why a figure could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
-    #[error("the figure is not valid SVG: {0}")]
-    Svg(#[from] usvg::Error),
     #[error("the figure is too large to render: {width} x {height} pixels")]
-    Size { width: u32, height: u32 },
+    Size { width: f64, height: f64 },
     #[error("the picture could not be encoded: {0}")]
-    Encode(String),
+    Encode(#[from] png::EncodingError),
 }
 
-/// Renders SVG figures; loads the fonts once.
+/// Larger pictures are refused.
+const MOST_PIXELS: f64 = 1e8;
+
+/// Renders figures; reads the fonts once.
 pub struct Renderer {
-    options: usvg::Options<'static>,
+    regular: Font,
+    semibold: Font,
 }
 
 impl Default for Renderer {
     fn default() -> Renderer {
-        let mut options = usvg::Options { font_family: "Inter".into(), ..usvg::Options::default() };
-        let fonts = Arc::make_mut(&mut options.fontdb);
-        fonts.load_font_data(REGULAR.to_vec());
-        fonts.load_font_data(SEMIBOLD.to_vec());
-        Renderer { options }
+        Renderer { regular: Font::new(REGULAR), semibold: Font::new(SEMIBOLD) }
     }
 }
 
 impl Renderer {
     /// The figure as PNG, `scale` pixels for one pixel of the SVG.
-    pub fn png(&self, svg: &str, scale: f32) -> Result<Vec<u8>, PngError> {
-        let tree = usvg::Tree::from_str(svg, &self.options)?;
-        let (width, height) = (tree.size().width() * scale, tree.size().height() * scale);
-        let (width, height) = (width.ceil() as u32, height.ceil() as u32);
-        let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or(PngError::Size { width, height })?;
-        resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
-        pixels.encode_png().map_err(|e| PngError::Encode(e.to_string()))
+    pub fn png(&self, drawing: &Drawing, scale: f64) -> Result<Vec<u8>, PngError> {
+        let (width, height) = ((drawing.width * scale).ceil(), (drawing.height * scale).ceil());
+        if !(width >= 1.0 && height >= 1.0 && width * height <= MOST_PIXELS) {
+            return Err(PngError::Size { width, height });
+        }
+        let mut canvas = Canvas::new(width as usize, height as usize, scale);
+        drawing.marks.iter().for_each(|mark| self.draw(&mut canvas, mark));
+        encode(&canvas)
     }
+
+    fn draw(&self, canvas: &mut Canvas, mark: &Mark) {
+        match &mark.form {
+            Form::Area { contours, fill, line } => {
+                if let Some(fill) = fill {
+                    canvas.fill(contours, fill, mark.clip);
+                }
+                if let Some(line) = line {
+                    canvas.fill(&covered(contours, line), &Paint::Solid(line.color, line.opacity), mark.clip);
+                }
+            }
+            Form::Text { at, text, size, anchor, bold, color, rotate, halo } => {
+                let font = if *bold { &self.semibold } else { &self.regular };
+                let share = match anchor {
+                    Anchor::Start => 0.0,
+                    Anchor::Middle => 0.5,
+                    Anchor::End => 1.0,
+                };
+                let mut letters = font.outline(text, *size);
+                place(&mut letters, -share * font.width(text, *size), *rotate, *at);
+                if let (Some(width), Some(color)) = (*halo, hex(PAPER)) {
+                    let line = Line { color, opacity: 1.0, width, dash: Vec::new(), join: Join::Round };
+                    canvas.fill(&covered(&letters, &line), &Paint::Solid(color, 1.0), mark.clip);
+                }
+                canvas.fill(&letters, &Paint::Solid(*color, 1.0), mark.clip);
+            }
+        }
+    }
+}
+
+/// Moves contours by `shift` to the right, then turns them by `degrees` clockwise around the origin, then moves them to `at`.
+fn place(contours: &mut [Contour], shift: f64, degrees: f64, at: (f64, f64)) {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    for (x, y) in contours.iter_mut().flat_map(|contour| &mut contour.points) {
+        let moved = *x + shift;
+        (*x, *y) = (at.0 + moved * cos - *y * sin, at.1 + moved * sin + *y * cos);
+    }
+}
+
+fn encode(canvas: &Canvas) -> Result<Vec<u8>, PngError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, canvas.width as u32, canvas.height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    // Flat areas and few colours: filters, which help photographs, would make the file larger.
+    encoder.set_filter(png::Filter::NoFilter);
+    encoder.write_header()?.write_image_data(&canvas.pixels)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::draw::letters::text_width;
+    use crate::report::draw::svg::{Rect, Stroke, Svg, Text};
 
     #[test]
-    fn estimated_text_widths_match_the_font() {
-        let renderer = Renderer::default();
-        for text in ["average regret, loss per round", "RMSProp (lr 0.003)", "1,234 rounds N", "10⁻³"] {
-            let svg = format!(
-                r#"<svg xmlns="http://www.w3.org/2000/svg" width="900" height="100">
-<text x="0" y="50" font-size="40" font-family="Inter">{text}</text></svg>"#
-            );
-            let tree = usvg::Tree::from_str(&svg, &renderer.options).unwrap();
-            let measured = f64::from(tree.root().layer_bounding_box().width());
-            let estimated = text_width(text, 40.0);
-            assert!((measured / estimated - 1.0).abs() < 0.06, "{text}: {measured} against {estimated}");
-        }
+    fn every_kind_of_mark_is_drawn_where_it_is() {
+        let mut svg = Svg::new("t", 60.0, 40.0);
+        let hatch = svg.hatch("#0000ff");
+        svg.rect(Rect::new(0.0, 0.0, 10.0, 10.0), "#ff0000", None);
+        svg.rect(Rect::new(10.0, 0.0, 10.0, 10.0), &hatch, None);
+        svg.line((20.0, 5.0), (40.0, 5.0), Stroke::solid("#00ff00", 10.0).dashed("10 10"));
+        svg.clipped(Rect::new(40.0, 0.0, 10.0, 40.0), |svg| {
+            svg.polyline(&[(30.0, 5.0), (60.0, 5.0)], Stroke::solid("#00ff00", 10.0));
+        });
+        svg.unseen(|svg| svg.cell("M0 20h60v20h-60Z", "nothing to see"));
+        svg.filled("#ff00ff", |svg| svg.cell("M0 30h10v10h-10Z", "something"));
+        svg.text((30.0, 38.0), "I", Text::new(20.0, Anchor::Middle).bold());
+        let bytes = Renderer::default().png(&svg.finish("a test"), 1.0).unwrap();
+
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height), (60, 40));
+        let at = |x: usize, y: usize| <[u8; 3]>::try_from(&pixels[3 * (60 * y + x)..][..3]).unwrap();
+        assert_eq!(at(5, 5), [255, 0, 0]);
+        let blues: Vec<u8> = (10..20).map(|x| at(x, 5)[0]).collect();
+        assert!(blues.iter().any(|red| *red < 40) && blues.iter().any(|red| *red > 180), "{blues:?}");
+        assert_eq!((at(25, 5), at(35, 5)), ([0, 255, 0], [255; 3]), "a dash and a gap");
+        assert_eq!((at(45, 5), at(55, 5)), ([0, 255, 0], [255; 3]), "within the clip and outside");
+        assert_eq!((at(5, 25), at(5, 35)), ([255; 3], [255, 0, 255]));
+        assert!(at(30, 30)[0] < 60 && at(22, 30) == [255; 3], "a letter in the middle");
     }
 
     #[test]
-    fn broken_svg_is_an_error() {
-        assert!(matches!(Renderer::default().png("<svg", 1.0), Err(PngError::Svg(_))));
+    fn pictures_without_end_are_refused() {
+        let drawing = Svg::new("t", 1e9, 1e9).finish("");
+        assert!(matches!(Renderer::default().png(&drawing, 2.0), Err(PngError::Size { .. })));
     }
 }

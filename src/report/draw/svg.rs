@@ -1,7 +1,14 @@
-//! SVG primitives written to a string, with coordinates rounded to a hundredth of a pixel.
+//! SVG primitives written to a string, with coordinates rounded to a hundredth of a pixel, and recorded as shapes for
+//! pictures of pixels.
 
-use super::palette::{FONT, INK, PAPER};
-use std::fmt::Write;
+use super::{
+    mark::{self, Contour, Form, Join, Line, Mark, Paint, Point, hex},
+    palette::{FONT, INK, PAPER},
+};
+use std::{
+    fmt::{self, Write},
+    ops::Deref,
+};
 
 /// A rectangle in pixels, `y` downwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +66,11 @@ impl<'a> Stroke<'a> {
         }
         text
     }
+
+    fn line(&self, join: Join) -> Option<Line> {
+        let dash = self.dash.split_whitespace().filter_map(|length| length.parse().ok()).collect();
+        Some(Line { color: hex(self.color)?, opacity: self.opacity, width: self.width, dash, join })
+    }
 }
 
 /// Where a text is anchored.
@@ -100,6 +112,33 @@ impl<'a> Text<'a> {
     }
 }
 
+/// A finished figure: reads as its SVG document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawing {
+    pub width: f64,
+    pub height: f64,
+    svg: String,
+    /// The same as shapes, from back to front.
+    pub marks: Vec<Mark>,
+}
+
+impl Deref for Drawing {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.svg
+    }
+}
+
+impl fmt::Display for Drawing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+/// How thick the halo of a label is, on both sides of its lines together.
+const HALO: f64 = 4.0;
+
 /// An SVG document in the making.
 pub struct Svg {
     /// Prefix of every id in the document, so that many of them can stand in one page.
@@ -109,11 +148,28 @@ pub struct Svg {
     definitions: String,
     body: String,
     ids: usize,
+    marks: Vec<Mark>,
+    /// Patterns and gradients by their ids.
+    paints: Vec<(String, Paint)>,
+    clip: Option<Rect>,
+    /// The fill of shapes that name none; `None` where they are not seen.
+    inherited: Option<Paint>,
 }
 
 impl Svg {
     pub fn new(id: &str, width: f64, height: f64) -> Svg {
-        Svg { id: id.into(), width, height, definitions: String::new(), body: String::new(), ids: 0 }
+        Svg {
+            id: id.into(),
+            width,
+            height,
+            definitions: String::new(),
+            body: String::new(),
+            ids: 0,
+            marks: Vec::new(),
+            paints: Vec::new(),
+            clip: None,
+            inherited: None,
+        }
     }
 
     /// Sets the height, where it is known only at the end.
@@ -122,10 +178,16 @@ impl Svg {
     }
 
     /// The finished document; `title` is what a screen reader says.
-    pub fn finish(self, title: &str) -> String {
-        let Svg { id, width, height, definitions, body, .. } = self;
-        let (width, height) = (pixels(width), pixels(height));
-        let definitions = if definitions.is_empty() { definitions } else { format!("<defs>\n{definitions}</defs>\n") };
+    pub fn finish(self, title: &str) -> Drawing {
+        let svg = self.document(title);
+        Drawing { width: self.width, height: self.height, svg, marks: self.marks }
+    }
+
+    fn document(&self, title: &str) -> String {
+        let Svg { id, definitions, body, .. } = self;
+        let (width, height) = (pixels(self.width), pixels(self.height));
+        let definitions =
+            if definitions.is_empty() { String::new() } else { format!("<defs>\n{definitions}</defs>\n") };
         format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"
  role="img" aria-labelledby="{id}-title" font-family="{FONT}">
@@ -137,7 +199,27 @@ impl Svg {
         )
     }
 
+    fn record(&mut self, form: Form) {
+        self.marks.push(Mark { form, clip: self.clip });
+    }
+
+    fn record_area(&mut self, contours: Vec<Contour>, fill: Option<Paint>, line: Option<Line>) {
+        if fill.is_some() || line.is_some() {
+            self.record(Form::Area { contours, fill, line });
+        }
+    }
+
+    /// What `fill` refers to: a colour, or what [`Svg::hatch`] and [`Svg::gradient`] return.
+    fn paint(&self, fill: &str, opacity: f64) -> Option<Paint> {
+        let defined = || {
+            let id = fill.strip_prefix("url(#")?.strip_suffix(')')?;
+            Some(self.paints.iter().find(|(known, _)| known == id)?.1.clone())
+        };
+        hex(fill).map(|color| Paint::Solid(color, opacity)).or_else(defined)
+    }
+
     pub fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: Stroke) {
+        self.record_area(vec![contour(&[from, to], false)], None, stroke.line(Join::Miter));
         let _ = writeln!(
             self.body,
             r#"<line x1="{}" y1="{}" x2="{}" y2="{}"{}/>"#,
@@ -154,6 +236,7 @@ impl Svg {
         if points.len() < 2 {
             return;
         }
+        self.record_area(vec![contour(points, false)], None, stroke.line(Join::Round));
         let _ = writeln!(
             self.body,
             r#"<path d="{}" fill="none" stroke-linejoin="round"{}/>"#,
@@ -166,21 +249,26 @@ impl Svg {
         if points.len() < 3 {
             return;
         }
+        self.record_area(vec![contour(points, true)], self.paint(fill, opacity), None);
         let _ =
             writeln!(self.body, r#"<path d="{}Z" fill="{fill}" fill-opacity="{}"/>"#, outline(points), pixels(opacity));
     }
 
     /// A path of raw SVG commands, filled.
     pub fn area(&mut self, commands: &str, fill: &str) {
+        self.record_area(mark::contours(commands), self.paint(fill, 1.0), None);
         let _ = writeln!(self.body, r#"<path d="{commands}" fill="{fill}"/>"#);
     }
 
     /// A path of raw SVG commands, stroked and filled.
     pub fn shape(&mut self, commands: &str, fill: &str, stroke: Stroke) {
+        self.record_area(mark::contours(commands), self.paint(fill, 1.0), stroke.line(Join::Miter));
         let _ = writeln!(self.body, r#"<path d="{commands}" fill="{fill}"{}/>"#, stroke.attributes());
     }
 
     pub fn rect(&mut self, rect: Rect, fill: &str, stroke: Option<Stroke>) {
+        let line = stroke.and_then(|stroke| stroke.line(Join::Miter));
+        self.record_area(vec![contour(&Contour::rect(rect).points, true)], self.paint(fill, 1.0), line);
         let _ = writeln!(
             self.body,
             r#"<rect x="{}" y="{}" width="{}" height="{}" fill="{fill}"{}/>"#,
@@ -193,6 +281,19 @@ impl Svg {
     }
 
     pub fn text(&mut self, at: (f64, f64), text: &str, style: Text) {
+        self.record_text(at, text, style, None);
+        self.write_text(at, text, style);
+    }
+
+    fn record_text(&mut self, at: (f64, f64), text: &str, style: Text, halo: Option<f64>) {
+        if let Some(color) = hex(style.color) {
+            let Text { size, anchor, bold, rotate, .. } = style;
+            let (at, text) = (finite(at), text.to_owned());
+            self.record(Form::Text { at, text, size, anchor, bold, color, rotate, halo });
+        }
+    }
+
+    fn write_text(&mut self, at: (f64, f64), text: &str, style: Text) {
         let (x, y) = (pixels(at.0), pixels(at.1));
         let anchor = match style.anchor {
             Anchor::Start => "",
@@ -226,14 +327,16 @@ impl Svg {
         let _ = writeln!(
             self.body,
             r##"<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}"
- fill="{PAPER}" stroke="{PAPER}" stroke-width="4" stroke-linejoin="round">{}</text>"##,
+ fill="{PAPER}" stroke="{PAPER}" stroke-width="{HALO}" stroke-linejoin="round">{}</text>"##,
             escape(text)
         );
-        self.text(at, text, style);
+        self.record_text(at, text, style, Some(HALO));
+        self.write_text(at, text, style);
     }
 
-    /// Draws `content` clipped to `rect`.
+    /// Draws `content` clipped to `rect`, which lies in the clip around it if there is one.
     pub fn clipped(&mut self, rect: Rect, content: impl FnOnce(&mut Svg)) {
+        let around = self.clip.replace(rect);
         let id = self.fresh_id();
         let _ = writeln!(
             self.definitions,
@@ -246,6 +349,7 @@ impl Svg {
         let _ = writeln!(self.body, r#"<g clip-path="url(#{id})">"#);
         content(self);
         self.body.push_str("</g>\n");
+        self.clip = around;
     }
 
     /// Draws `content` with a text that appears under the pointer.
@@ -273,9 +377,11 @@ impl Svg {
 
     /// Draws `content` unseen: areas that only answer to the pointer.
     pub fn unseen(&mut self, content: impl FnOnce(&mut Svg)) {
+        let around = self.inherited.take();
         self.body.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">\n");
         content(self);
         self.body.push_str("</g>\n");
+        self.inherited = around;
     }
 
     /// Draws `content` so that the pointer looks through it.
@@ -306,14 +412,20 @@ impl Svg {
 
     /// A path of raw SVG commands with its text, filled like the group around it.
     pub fn cell(&mut self, commands: &str, title: &str) {
+        if let Some(fill) = self.inherited.clone() {
+            self.record_area(mark::contours(commands), Some(fill), None);
+        }
         let _ = writeln!(self.body, r#"<path d="{commands}"><title>{}</title></path>"#, escape(title));
     }
 
     /// Draws `content` with `fill` wherever it names none.
     pub fn filled(&mut self, fill: &str, content: impl FnOnce(&mut Svg)) {
+        let fill_within = self.paint(fill, 1.0);
+        let around = std::mem::replace(&mut self.inherited, fill_within);
         let _ = writeln!(self.body, r#"<g fill="{fill}">"#);
         content(self);
         self.body.push_str("</g>\n");
+        self.inherited = around;
     }
 
     /// A diagonal hatch in `color`; returns the fill that refers to it.
@@ -326,7 +438,7 @@ impl Svg {
 <line x1="0" y1="0" x2="0" y2="5" stroke="{color}" stroke-width="2.4"/>
 </pattern>"#
         );
-        format!("url(#{id})")
+        self.define(id, hex(color).map(Paint::Hatch))
     }
 
     /// A vertical gradient through `colors`, bottom to top; returns the fill that refers to it.
@@ -338,13 +450,31 @@ impl Svg {
             let _ = write!(self.definitions, r#"<stop offset="{offset}" stop-color="{color}"/>"#);
         }
         self.definitions.push_str("</linearGradient>\n");
-        format!("url(#{id})")
+        let colors: Vec<_> = colors.iter().filter_map(|color| hex(color)).collect();
+        self.define(id, (!colors.is_empty()).then_some(Paint::Gradient(colors)))
+    }
+
+    /// Remembers a paint; returns the fill that refers to it.
+    fn define(&mut self, id: String, paint: Option<Paint>) -> String {
+        let fill = format!("url(#{id})");
+        self.paints.extend(paint.map(|paint| (id, paint)));
+        fill
     }
 
     fn fresh_id(&mut self) -> String {
         self.ids += 1;
         format!("{}-{}", self.id, self.ids)
     }
+}
+
+/// The point, with 0 for what is not finite, as [`pixels`] writes it.
+fn finite((x, y): Point) -> Point {
+    let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
+    (finite(x), finite(y))
+}
+
+fn contour(points: &[Point], closed: bool) -> Contour {
+    Contour { points: points.iter().map(|point| finite(*point)).collect(), closed }
 }
 
 /// `M x y L x y ...` through the points.

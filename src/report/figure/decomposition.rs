@@ -12,7 +12,7 @@ use crate::{
             legend::{self, Entry, Sample},
             palette::{INK, MUTED, OPTIMUM, REGRET},
             panel::{LABEL, Labels, Panel, TICK},
-            svg::{Anchor, Rect, Stroke, Svg, Text},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
         },
     },
     study::{
@@ -98,7 +98,7 @@ fn ceiling<'a>(curves: impl Iterator<Item = &'a Vec<Point>>) -> Option<f64> {
     curves.filter_map(of).max_by(f64::total_cmp)
 }
 
-fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> String {
+fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> Drawing {
     let columns = context.series.len();
     let width = WIDTH.max(80.0 + 150.0 * columns as f64);
     let data: Vec<Vec<Vec<Point>>> = rows
@@ -322,7 +322,7 @@ mod tests {
         Point { rounds, part: Part::new(loss, optimum, gap).unwrap() }
     }
 
-    fn drawn(points: &[Point]) -> String {
+    fn drawn(points: &[Point]) -> Drawing {
         let panel = Panel::new(Rect::new(0.0, 0.0, 100.0, 100.0), Axis::linear(0.0, 100.0), Axis::linear(0.0, 1.0));
         let mut svg = Svg::new("x", 100.0, 100.0);
         let hatches = Hatches::new(&mut svg);

@@ -6,7 +6,7 @@ use crate::{
         axis::Axis,
         legend,
         panel::{LABEL, Labels, Panel},
-        svg::{Anchor, Rect, Svg, Text},
+        svg::{Anchor, Drawing, Rect, Svg, Text},
     },
     study::{
         numbers::{count, number, percent},
@@ -42,7 +42,7 @@ pub fn draw(context: &Context) -> Figure {
     Figure { id: "exploration", heading: "Exploration", svg, caption, notes, sources }
 }
 
-fn picture(series: &[Series], notes: &mut Vec<String>) -> String {
+fn picture(series: &[Series], notes: &mut Vec<String>) -> Drawing {
     let entries = series_entries(series);
     let top = legend::height(&entries, WIDTH - 20.0) + 36.0;
     let (height, width) = (200.0, 158.0);

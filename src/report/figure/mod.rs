@@ -15,7 +15,7 @@ pub mod study;
 pub mod training;
 pub mod tuning;
 
-use super::draw::{legend::Entry, style::SeriesStyle};
+use super::draw::{legend::Entry, style::SeriesStyle, svg::Drawing};
 use crate::study::{
     numbers::display_name,
     results::{OptimizerTables, RunTables},
@@ -33,7 +33,7 @@ pub struct Figure {
     pub id: &'static str,
     pub heading: &'static str,
     /// `Err` says why the figure could not be drawn.
-    pub svg: Result<String, String>,
+    pub svg: Result<Drawing, String>,
     pub caption: String,
     /// What a reader must know to not be misled: values outside the frame, missing tables.
     pub notes: Vec<String>,

@@ -7,7 +7,7 @@ use crate::{
         letters::fitted,
         palette::{DEAD, FRAME, MUTED, PAPER, UNSOLVED, ramp},
         panel::{LABEL, TICK},
-        svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
     },
     study::{
         numbers::{count, counted, percent},
@@ -132,7 +132,7 @@ impl Grid {
     }
 }
 
-fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> String {
+fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Drawing {
     let optimizers = context.series.len();
     let (label, bar, gap) = (84.0, 58.0, 30.0);
     let block = ((WIDTH - label - bar) / optimizers as f64 - gap).clamp(60.0, 190.0);

@@ -10,7 +10,7 @@ use crate::{
         legend::{self, Entry, Sample},
         palette::{BAND, MUTED},
         panel::{LABEL, Panel},
-        svg::{Anchor, Rect, Stroke, Svg, Text},
+        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
     },
     study::{
         numbers::{count, number},
@@ -76,7 +76,7 @@ fn curve(context: &Context, series: &Series, layer: usize) -> Curve {
     curve
 }
 
-fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> String {
+fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Drawing {
     let columns = context.series.len();
     let width = WIDTH.max(76.0 + 150.0 * columns as f64);
     // A curve for one series, and empty ones for the others.

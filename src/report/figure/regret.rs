@@ -10,7 +10,7 @@ use crate::{
         letters::text_width,
         palette::{BAND, FRAME, MUTED, STRIP},
         panel::{LABEL, Labels, Panel, TICK, cells},
-        svg::{Anchor, Rect, Stroke, Svg, Text},
+        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
     },
     study::{
         numbers::{count, number, percent},
@@ -186,7 +186,7 @@ pub(super) fn axes(plots: &[&Plot], notes: &mut Vec<String>) -> Axes {
     Axes { x: Axis::log(first, last).whole(), y, hidden: below + tiny }
 }
 
-fn picture(context: &Context, network: Option<&Plot>, layers: &[Plot], notes: &mut Vec<String>) -> String {
+fn picture(context: &Context, network: Option<&Plot>, layers: &[Plot], notes: &mut Vec<String>) -> Drawing {
     let plots: Vec<&Plot> = network.into_iter().chain(layers).collect();
     let axes = axes(&plots, notes);
     let strip = if axes.hidden > 0 { LANE * context.series.len() as f64 + 6.0 } else { 0.0 };

@@ -9,7 +9,7 @@ use crate::{
         palette::{INK, ramp},
         panel::{LABEL, Labels, Panel, TICK, cells},
         style::SeriesStyle,
-        svg::{Anchor, Rect, Svg, Text},
+        svg::{Anchor, Drawing, Rect, Svg, Text},
     },
     study::{
         explore::{Exploration, claims::labels, signs::SignRow},
@@ -56,7 +56,7 @@ pub fn draw(study: &Exploration) -> Figure {
     Figure { id: "signs", heading: "RMS normalization as sign", svg, caption, notes: Vec::new(), sources }
 }
 
-fn picture(study: &Exploration, labels: &[String]) -> String {
+fn picture(study: &Exploration, labels: &[String]) -> Drawing {
     let layers: Vec<usize> = study.signs.iter().map(|row| row.layer).collect::<BTreeSet<_>>().into_iter().collect();
     let entries: Vec<Entry> = DIRECTIONS
         .iter()

@@ -10,7 +10,7 @@ use crate::{
             letters::{fitted, text_width},
             palette::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
             panel::{LABEL, TICK},
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
     },
     study::{
@@ -285,7 +285,7 @@ const SECOND: f64 = 7.0;
 const THIN: f64 = 7.0;
 const LINE: f64 = 16.0;
 
-fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<String, String> {
+fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<Drawing, String> {
     let parts =
         || rows.iter().flat_map(Row::parts).chain(layers.iter().flat_map(|l| l.parts.iter().flatten().copied()));
     if parts().next().is_none() {

@@ -9,7 +9,7 @@ use crate::{
         palette::MUTED,
         panel::{LABEL, Labels, Panel, cells},
         style::SeriesStyle,
-        svg::{Anchor, Stroke, Svg, Text},
+        svg::{Anchor, Drawing, Stroke, Svg, Text},
     },
     study::{
         explore::{
@@ -51,7 +51,7 @@ fn complete(study: &Exploration, group: Group) -> impl Iterator<Item = &ExploreR
     study.rows.iter().filter(move |row| row.group == group && row.status == TrialStatus::Complete)
 }
 
-fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<String>) -> Figure {
+fn figure(id: &'static str, heading: &'static str, caption: String, svg: Option<Drawing>) -> Figure {
     let svg = svg.ok_or_else(|| "no run of the study has what it shows".to_owned());
     Figure { id, heading, svg, caption, notes: Vec::new(), sources: vec!["explore.csv".to_owned()] }
 }
@@ -181,7 +181,7 @@ fn settings(trace: &Trace, abscissa: &Abscissa, metric: &Metric) -> Vec<Setting>
 
 /// Panels of metrics against something, in two columns: a line per trace through the means of its settings, with their
 /// ranges.
-fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<String> {
+fn panels(id: &str, traces: &[Trace], abscissa: &Abscissa, metrics: &[Metric], name: &str) -> Option<Drawing> {
     let all = |metric: &Metric| traces.iter().flat_map(|trace| settings(trace, abscissa, metric)).collect::<Vec<_>>();
     if metrics.iter().any(|metric| all(metric).is_empty()) {
         return None;

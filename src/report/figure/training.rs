@@ -6,7 +6,7 @@ use crate::{
         axis::Axis,
         legend::{self, Entry, Sample},
         panel::{Labels, Panel},
-        svg::{Rect, Svg},
+        svg::{Drawing, Rect, Svg},
     },
     study::{
         numbers::{count, number},
@@ -65,7 +65,7 @@ fn has_accuracy(series: &[Series]) -> bool {
     series.iter().flat_map(|s| &s.tables.epochs).any(|row| row.train_accuracy.or(row.test_accuracy).is_some())
 }
 
-fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> String {
+fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing {
     let mut entries = series_entries(series);
     let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
     if with_epochs {

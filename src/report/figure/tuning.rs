@@ -7,7 +7,7 @@ use crate::{
         legend::{self, Entry, Sample},
         panel::{Labels, Panel},
         style::SeriesStyle,
-        svg::{Rect, Stroke, Svg},
+        svg::{Drawing, Rect, Stroke, Svg},
     },
     study::{
         numbers::{display_name, number, setting},
@@ -74,7 +74,7 @@ fn rates(points: &[TuneRow], label: &str) -> Vec<Rate> {
         .collect()
 }
 
-fn picture(search: &Search, least: f64, notes: &mut Vec<String>) -> String {
+fn picture(search: &Search, least: f64, notes: &mut Vec<String>) -> Drawing {
     let styles: Vec<SeriesStyle> = (0..search.tuned.len()).map(SeriesStyle::of).collect();
     let mut entries: Vec<Entry> = search
         .tuned

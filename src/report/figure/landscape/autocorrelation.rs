@@ -8,7 +8,7 @@ use crate::{
             legend::{self, Entry, Sample},
             palette::{BLUE, INK, MUTED, ramp},
             panel::{Labels, Panel, TICK},
-            svg::{Anchor, Rect, Stroke, Svg, Text},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
         },
         figure::{Figure, WIDTH},
     },
@@ -38,7 +38,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     }
 }
 
-fn picture(rows: &[AutocorrelationRow]) -> String {
+fn picture(rows: &[AutocorrelationRow]) -> Drawing {
     let depths: Vec<&[AutocorrelationRow]> = rows.chunk_by(|a, b| a.depth == b.depth).collect();
     let colors: Vec<String> = (0..depths.len())
         .map(|i| ramp((0, 114, 178), 0.35 + 0.65 * i as f64 / (depths.len() - 1).max(1) as f64))

@@ -7,7 +7,7 @@ use crate::{
             axis::Axis,
             palette::{BLUE, VERMILION},
             panel::{Labels, Panel},
-            svg::{Rect, Stroke, Svg},
+            svg::{Drawing, Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
@@ -51,7 +51,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     }
 }
 
-fn picture(examples: &[&[FunctionRow]]) -> String {
+fn picture(examples: &[&[FunctionRow]]) -> Drawing {
     let (left, gap, top) = (52.0, 48.0, 26.0);
     let cell = (WIDTH - left - 12.0 - gap * (examples.len() as f64 - 1.0)) / examples.len() as f64;
     let (function, gradient) = (140.0, 110.0);

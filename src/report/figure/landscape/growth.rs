@@ -8,7 +8,7 @@ use crate::{
             palette::MUTED,
             panel::{Labels, Panel},
             style::SeriesStyle,
-            svg::{Rect, Stroke, Svg},
+            svg::{Drawing, Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
@@ -55,7 +55,7 @@ fn name(rows: &[GrowthRow]) -> String {
     format!("{}, {} units per layer", rows[0].network, rows[0].width)
 }
 
-fn picture(rows: &[GrowthRow]) -> String {
+fn picture(rows: &[GrowthRow]) -> Drawing {
     let guide = kinks_per_unit(rows);
     let series: Vec<&[GrowthRow]> = rows.chunk_by(|a, b| (&a.network, a.width) == (&b.network, b.width)).collect();
     let mut entries: Vec<Entry> =

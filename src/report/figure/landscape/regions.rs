@@ -8,7 +8,7 @@ use crate::{
             palette::{FRAME, INK, MUTED, PAPER, ramp},
             panel::{LABEL, Labels, Panel, TICK},
             style::SeriesStyle,
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
@@ -65,7 +65,7 @@ pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
     }
 }
 
-fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> String {
+fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> Drawing {
     let summary = &tables.summary;
     let polygons: Vec<Vec<(f64, f64)>> = tables.regions.iter().map(corners).collect();
     let x = Axis::linear(summary.from, summary.to);

@@ -10,7 +10,7 @@ use crate::{
             palette::{BLUE, FRAME, GREEN, INK, MUTED, PAPER, VERMILION},
             panel::{LABEL, Labels, Panel, TICK},
             style::SeriesStyle,
-            svg::{Anchor, Rect, Stroke, Svg, Text, pixels},
+            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
         },
         figure::{Figure, WIDTH},
     },
@@ -127,7 +127,7 @@ fn cubic([a, b]: [End; 2], most: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn picture(tables: &LandscapeTables, shown: &Shown) -> String {
+fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
     let summary = &tables.summary;
     let inside = |step: &&StepRow| step.at >= summary.from && step.at <= summary.to;
     let steps: Vec<&StepRow> = tables.steps.iter().filter(inside).collect();

@@ -8,7 +8,7 @@ use crate::{
             palette::{FRAME, MUTED},
             panel::{Labels, Panel},
             style::SeriesStyle,
-            svg::{Rect, Stroke, Svg},
+            svg::{Drawing, Rect, Stroke, Svg},
         },
         figure::{Figure, WIDTH},
     },
@@ -76,7 +76,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     }
 }
 
-fn picture(rows: &[UpdateRow]) -> String {
+fn picture(rows: &[UpdateRow]) -> Drawing {
     let series: Vec<(SeriesStyle, &[UpdateRow])> = rows
         .chunk_by(|a, b| a.optimizer == b.optimizer)
         .enumerate()
