@@ -11,7 +11,7 @@ use super::group::Group;
 use crate::{
     kernels::{View, dense::matrix, matmul},
     network::Block,
-    num::{Real, convert, dot, norm},
+    num::{Real, convert, dot, fast_paths, norm},
     taylor::solve::orthogonalize,
 };
 use rand::{Rng, SeedableRng};
