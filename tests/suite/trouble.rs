@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use taylorscope::{
+    checkpoint::{self, Identity},
     data::Minibatches,
     kernels::Real,
     loss::Loss,
@@ -272,7 +273,13 @@ fn steps_that_explode_end_where_they_stop_being_numbers() {
             // The layer whose numbers were the first to overflow is named.
             assert_eq!((what.round, what.quantity), (done + 1, Quantity::Activations), "{what}");
             assert!(what.layer.is_some() && what.to_string().contains("layer"), "{what}");
-            assert_eq!(NotFinite::from_numbers(what.to_numbers()), Some(what));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ending");
+            let (identity, mut own) = (Identity::new(), what);
+            checkpoint::save(&path, &identity, &mut own).unwrap();
+            let mut found = NotFinite { round: 0, quantity: Quantity::Loss, layer: None };
+            assert!(checkpoint::load(&path, &identity, &mut found).unwrap());
+            assert_eq!(found, what);
         }
         assert!(losses.iter().all(|loss| loss.is_finite()) && !losses.is_empty());
         let (tables, _) = analysis.complete(&examples, &mut Work::to_the_end(), |_| ());
