@@ -10,6 +10,9 @@ use std::{
 /// Bytes that are converted at once.
 const PIECE: usize = 1 << 16;
 
+/// A record takes at most this many times the bytes of its fields, so that little of a file makes little of memory.
+const LARGEST_RECORD: usize = 16;
+
 /// Why a state could not go through a [`Store`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -199,11 +202,15 @@ impl Store<'_> {
     ) -> Result<(), StoreError> {
         if let Direction::Read(tensors) = &self.direction {
             let inside = format!("{}{name}.", self.prefix);
-            let fields = tensors.iter().filter(|(name, _)| name.starts_with(&inside));
+            let fields = || tensors.iter().filter(|(name, _)| name.starts_with(&inside)).map(|(_, tensor)| tensor);
             // Every field has a value per record, or is refused when it is read.
-            let count = fields.map(|(_, tensor)| tensor.shape().iter().product()).min();
+            let count = fields().map(|tensor| tensor.shape().iter().product()).min().unwrap_or(0);
+            let bytes: usize = fields().map(|tensor| tensor.data().len()).sum();
+            if count.saturating_mul(size_of::<R>()) > LARGEST_RECORD.saturating_mul(bytes) {
+                return Err(self.malformed(name, "lacks most of its fields"));
+            }
             records.clear();
-            records.resize_with(count.unwrap_or(0), blank);
+            records.resize_with(count, blank);
         }
         self.records(name, records)
     }

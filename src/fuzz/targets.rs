@@ -237,6 +237,9 @@ fn write_corpus() {
     let mut window = WindowRecorder::new(vec![1, 2, 3]);
     (window.states, window.rows, window.losses) = (vec![vec![1.0, 2.0]; 2], vec![0, 1, 2, 3], vec![0.1, 0.2]);
     state.window = Some(window);
+    let mut work = crate::taylor::Work::to_the_end();
+    work.piece("network", || vec![crate::taylor::regret::UnitResult::blank()]).unwrap();
+    state.found = work.into_found();
     let identity = Identity::from([("experiment".to_owned(), "fuzz".to_owned())]);
     checkpoint::save(&path, &identity, &mut state).unwrap();
     put("checkpoint", "state.safetensors", &written());
