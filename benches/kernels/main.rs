@@ -12,14 +12,15 @@ use taylorscope::{
         View,
         bits::{gram, words},
         conv::{self, Scratch, Term},
-        dense::{self, Factor, curvature_factors},
+        dense,
+        factor::Factor,
         gate::{self, Gate},
         gram::{GramScratch, WeightedGram},
         matmul,
-        passes::{Tape, forward, vjp},
     },
     loss::Loss,
     network::{Block, LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
+    passes::{Passes, Point, Tape, curvature_factors},
 };
 
 /// As in the program itself.
@@ -77,34 +78,38 @@ fn forward_pass(bencher: Bencher) {
     let network = autoencoder();
     let (weights, x, mut tape) = (he_uniform::<f32>(&network, 0), numbers(ROWS * 784), Tape::default());
     let work = 2 * ROWS * network.parameters();
-    bencher.counter(flops(work)).bench_local(|| forward(&network, &weights, black_box(&x), ROWS, &mut tape));
+    let mut passes = Passes::new();
+    bencher.counter(flops(work)).bench_local(|| {
+        passes.forward(&network, &weights, black_box(&x), ROWS, &mut tape, |_, _, _| ());
+    });
 }
 
 #[divan::bench]
 fn backward_pass(bencher: Bencher) {
     let network = autoencoder();
-    let (weights, x, mut tape) = (he_uniform::<f32>(&network, 0), numbers(ROWS * 784), Tape::default());
-    forward(&network, &weights, &x, ROWS, &mut tape);
-    let blocks = network.blocks().len();
-    let mut deltas = vec![Vec::new(); blocks];
-    deltas[blocks - 1] = numbers(ROWS * 784);
+    let (weights, x) = (he_uniform::<f32>(&network, 0), numbers(ROWS * 784));
+    let tape = Tape::record(&network, &weights, &x, ROWS);
+    let (blocks, mut passes) = (network.blocks().len(), Passes::new());
+    *passes.output_cotangent(&network) = numbers(ROWS * 784);
     let mut gradient = vec![0.0; network.parameters()];
     let work = 2 * ROWS * (2 * network.parameters() - network.blocks()[0].range().len());
     bencher.counter(flops(work)).bench_local(|| {
-        vjp(&network, &weights, black_box(&x), &tape, &mut deltas, 0..blocks, &mut gradient);
+        let at = Point { network: &network, weights: &weights, x: black_box(&x), tape: &tape };
+        passes.vjp(&at, 0..blocks, &mut gradient);
     });
 }
 
 #[divan::bench]
 fn curvature(bencher: Bencher) {
     let network = autoencoder();
-    let (weights, x, mut tape) = (he_uniform::<f32>(&network, 0), numbers(ROWS * 784), Tape::default());
-    forward(&network, &weights, &x, ROWS, &mut tape);
+    let (weights, x) = (he_uniform::<f32>(&network, 0), numbers(ROWS * 784));
+    let tape = Tape::record(&network, &weights, &x, ROWS);
     let mut storage = Vec::new();
     let top: Factor<f32> = Loss::Mse.hessian_factor(&tape.output, network.outputs(), &mut storage);
     let mut q = Vec::new();
     bencher.bench_local(|| {
-        curvature_factors(&network, &weights, black_box(&tape), top, 0, true, |l, factor| {
+        let at = Point { network: &network, weights: &weights, x: &x, tape: black_box(&tape) };
+        curvature_factors(&at, top, 0, true, |l, factor| {
             factor.diagonal(ROWS, network.blocks()[l].units, &mut q);
         });
     });
@@ -169,7 +174,7 @@ fn rectifier_and_pool(bencher: Bencher) {
     let a = numbers(block.activations());
     let (mut out, mut winners) = (vec![0.0; block.features_out()], vec![0u8; block.features_out()]);
     bencher.counter(BytesCount::of_slice(&a)).bench_local(|| {
-        gate::max_pool(block, pool, black_box(&a), &mut out, &mut winners);
+        gate::max_pool(block.rectifier, pool, black_box(&a), &mut out, &mut winners);
     });
 }
 
@@ -180,9 +185,9 @@ fn cotangent_through_the_pool(bencher: Bencher) {
     let pool = block.pool.as_ref().expect("the block ends in one");
     let a = numbers(block.activations());
     let (mut out, mut winners) = (vec![0.0; block.features_out()], vec![0u8; block.features_out()]);
-    gate::max_pool(block, pool, &a, &mut out, &mut winners);
+    gate::max_pool(block.rectifier, pool, &a, &mut out, &mut winners);
     let mut delta = vec![0.0; block.activations()];
     bencher.counter(BytesCount::of_slice(&delta)).bench_local(|| {
-        gate::pull(block, Gate::Winners(&winners), black_box(&out), &mut delta);
+        gate::pull(&block.activation(), Gate::Winners(&winners), black_box(&out), &mut delta);
     });
 }

@@ -10,13 +10,11 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::Path;
 use taylorscope::{
-    kernels::{
-        dense::{Factor, curvature_factors},
-        passes::{Tape, forward},
-    },
+    kernels::factor::Factor,
     loss::Loss,
     network::{Network, he_uniform},
     optim::OptimizerConfig,
+    passes::{Linearization, curvature_factors},
     study::{
         analysis::{Analysis, AnalysisSettings},
         tables::{Comparator, Scale},
@@ -79,16 +77,16 @@ pub fn serve(folder: &Path) -> Result<()> {
 /// Per block the sum over its weights of the Gauss-Newton diagonal of the first round, `mean_i q_i |x_i|^2` summed over neurons.
 fn diagonal(network: &Network, digits: &Digits) -> Vec<f64> {
     let weights: Vec<f32> = he_uniform(network, 0);
-    let (mut x, mut tape, mut storage) = (Vec::new(), Tape::default(), Vec::new());
+    let (mut x, mut storage) = (Vec::new(), Vec::new());
     digits.examples().gather_inputs(&digits.order(1), &mut x);
-    forward(network, &weights, &x, BATCH, &mut tape);
-    let top: Factor<f32> = Loss::Mse.hessian_factor(&tape.output, network.outputs(), &mut storage);
+    let here = Linearization::new(network, &weights, &x);
+    let top: Factor<f32> = Loss::Mse.hessian_factor(here.output(), network.outputs(), &mut storage);
     let mut sums = vec![0.0; network.blocks().len()];
-    curvature_factors(network, &weights, &tape, top, 0, true, |l, factor| {
+    curvature_factors(&here.point(), top, 0, true, |l, factor| {
         let block = &network.blocks()[l];
         let mut q = Vec::new();
         factor.diagonal(BATCH, block.units, &mut q);
-        let inputs = tape.input(l, &x).chunks_exact(block.inputs);
+        let inputs = here.tape().input(block, &x).chunks_exact(block.inputs);
         let row = |(q, x): (&[f32], &[f32])| {
             let square = 1.0 + x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
             square * q.iter().map(|v| f64::from(*v)).sum::<f64>()

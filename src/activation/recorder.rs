@@ -2,22 +2,18 @@
 
 use crate::{
     checkpoint::{Persist, Store, StoreError},
-    kernels::{
-        Real,
-        bits::words,
-        conv::Scratch,
-        gate::winning_place,
-        passes::{Tape, forward_with},
-    },
+    kernels::{bits::words, gate::winning_place},
     network::{Block, Network, Pool},
+    num::Real,
+    passes::{Passes, Tape},
     train::{Observer, Round},
 };
 use rayon::prelude::*;
 
 /// Datapoints per piece of work; a multiple of 64, so that pieces fill whole words.
 const PIECE: usize = 256;
-/// The same for networks with convolutions, whose activations take more room.
-const CONVOLUTION_PIECE: usize = 64;
+/// The same for other networks than dense chains: the activations of convolutions take more room.
+const GRAPH_PIECE: usize = 64;
 
 /// The rows of the probe set: `count` evenly spaced rows of `len` (all, if there are fewer).
 pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
@@ -98,6 +94,8 @@ impl Configurations {
 }
 
 /// Records the configuration after every `every` updates, at the start and at the end.
+///
+/// Recorded are the neurons of blocks. A rectifier behind a sum of several values belongs to no neuron, and is not recorded.
 pub struct ActivationRecorder<T> {
     network: Network,
     probe: Vec<T>,
@@ -111,7 +109,7 @@ pub struct ActivationRecorder<T> {
 /// Buffers of a thread.
 struct Buffers<T> {
     tape: Tape<T>,
-    scratch: Scratch<T>,
+    passes: Passes<T>,
 }
 
 impl<T: Real> ActivationRecorder<T> {
@@ -131,7 +129,7 @@ impl<T: Real> ActivationRecorder<T> {
     pub fn with_winners(mut self) -> Self {
         let of_block = |block: &Block| {
             let pool = block.max_pool()?;
-            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.size * pool.size);
+            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.places());
             Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests: false }))
         };
         let channels = self.network.hidden_blocks().iter().filter_map(of_block).flatten().collect();
@@ -160,20 +158,18 @@ impl<T: Real> ActivationRecorder<T> {
         let (network, features) = (&self.network, self.network.inputs());
         let datapoints = self.configurations.datapoints;
         let hidden = network.hidden_blocks();
-        let size = if network.has_convolutions() { CONVOLUTION_PIECE } else { PIECE };
+        let size = if network.is_dense_chain() { PIECE } else { GRAPH_PIECE };
         let with_winners = self.winners.is_some();
         let pieces: Vec<[Vec<Packer>; 2]> = (0..datapoints.div_ceil(size))
             .into_par_iter()
             .map_init(
-                || Buffers { tape: Tape::default(), scratch: Scratch::default() },
-                |Buffers { tape, scratch }, piece| {
+                || Buffers { tape: Tape::default(), passes: Passes::new() },
+                |Buffers { tape, passes }, piece| {
                     let rows = piece * size..datapoints.min((piece + 1) * size);
                     let x = &self.probe[rows.start * features..rows.end * features];
                     let mut packers: Vec<Packer> = hidden.iter().map(|block| Packer::new(block.units)).collect();
                     let positive = |a: &T| *a > T::ZERO;
-                    forward_with(network, weights, x, rows.len(), tape, scratch, |l, _, a| {
-                        packers[l].push(a, positive)
-                    });
+                    passes.forward(network, weights, x, rows.len(), tape, |l, _, a| packers[l].push(a, positive));
                     packers.iter_mut().for_each(Packer::flush);
                     let winners = if with_winners { pack_winners(network, tape) } else { Vec::new() };
                     [packers, winners]
@@ -190,12 +186,12 @@ impl<T: Real> ActivationRecorder<T> {
 
 /// The winners on a tape, one-hot, pool by pool.
 fn pack_winners<T: Real>(network: &Network, tape: &Tape<T>) -> Vec<Packer> {
-    let pools = network.hidden_blocks().iter().zip(&tape.winners).filter_map(|(b, codes)| Some((b.max_pool()?, codes)));
+    let pools = network.hidden_blocks().iter().filter_map(|b| Some((b.max_pool()?, &tape.winners[b.node])));
     let pack = |(pool, codes): (&Pool, &Vec<u8>)| {
         let channels = pool.output.channels;
         let mut packer = Packer::new(channels);
         for window in codes.chunks_exact(channels) {
-            for place in 0..pool.size * pool.size {
+            for place in 0..pool.places() {
                 packer.push(window, |code| winning_place(pool, *code) == place);
             }
         }
@@ -325,9 +321,8 @@ mod tests {
             assert_eq!(all.neurons[1], Neuron { layer: 2, neuron: 1, positions: windows * windows * 4, rests: false });
             assert_eq!(all.len_bits(), (datapoints * units * windows * windows * 4) as u64);
             assert_eq!(recorder.configurations.neurons.len(), units, "the winners are no neurons");
-            let (mut tape, mut scratch) = (Tape::default(), Scratch::default());
             let mut checked = 0;
-            forward_with(&network, &weights, &probe, datapoints, &mut tape, &mut scratch, |_, row, a| {
+            Passes::new().forward(&network, &weights, &probe, datapoints, &mut Tape::default(), |_, row, a| {
                 for at in 0..units * windows * windows {
                     let (channel, y, x) = (at % units, at / units / windows, at / units % windows);
                     let won = winner(a, side, units, channel, (y, x), stride);

@@ -22,7 +22,8 @@ use std::{
 };
 use store::{Direction, Entry};
 
-/// The version of the format that is written, and the only one that is read: 1 was that of version 0.1.0.
+/// The version of the format that is written, and the one that is read.
+/// Format 1, of version 0.1.0, kept its records in another way; it is refused.
 pub const FORMAT: u32 = 2;
 
 /// A checkpoint that cannot be written or used.
@@ -35,13 +36,12 @@ pub enum CheckpointError {
     #[error("{path} has format {found}, but this version reads format {FORMAT}; get a newer taylorscope")]
     Newer { path: PathBuf, found: String },
     #[error(
-        "{path} has format {found}, which is that of an older taylorscope; continue with that one, or remove the file to begin its \
-         optimizer anew"
+        "{path} has format {found} of an earlier version, which this one does not read; remove it to begin its optimizer anew"
     )]
     Older { path: PathBuf, found: String },
     #[error("{path} is of another {what}; remove it to begin its optimizer anew")]
     Other { path: PathBuf, what: String },
-    #[error("{path} is no usable checkpoint: {reason}; remove it to begin its optimizer anew")]
+    #[error("{path} is not a usable checkpoint: {reason}; remove it to begin its optimizer anew")]
     Malformed { path: PathBuf, reason: String },
 }
 
@@ -125,7 +125,7 @@ impl Saved {
     }
 }
 
-/// Reads a state. Whether there was one: a file that does not exist is no error.
+/// Reads a state. Whether there was one: a file that does not exist is not an error.
 pub fn load(path: &Path, identity: &Identity, state: &mut dyn Persist) -> Result<bool, CheckpointError> {
     let saved = Saved::open(path)?;
     saved.as_ref().map_or(Ok(()), |saved| saved.restore(identity, state))?;
@@ -148,8 +148,8 @@ fn parse_identity(path: &Path, bytes: &[u8]) -> Result<Identity, CheckpointError
         None => Err(malformed("it has no format".into())),
         Some(found) => match found.parse::<u32>() {
             Ok(0) | Err(_) => Err(malformed(format!("its format is \"{found}\""))),
-            Ok(1..FORMAT) => Err(CheckpointError::Older { path: path.to_owned(), found }),
             Ok(FORMAT) => Ok(identity),
+            Ok(..FORMAT) => Err(CheckpointError::Older { path: path.to_owned(), found }),
             Ok(_) => Err(CheckpointError::Newer { path: path.to_owned(), found }),
         },
     }

@@ -134,7 +134,7 @@ impl Store<'_> {
                 *rows = found.chunks_exact(width).map(<[V]>::to_vec).collect();
             }
             Some(found) => {
-                return Err(self.malformed(name, format!("{} values are no rows of {width}", found.len())));
+                return Err(self.malformed(name, format!("{} values do not divide into rows of {width}", found.len())));
             }
             None => self.write(name, &rows.iter().map(|row| &row[..]).collect::<Vec<_>>())?,
         }

@@ -95,21 +95,21 @@ fn a_state_comes_back_bit_for_bit() {
 }
 
 #[test]
-fn states_of_others_and_of_other_formats_are_refused() {
+fn states_of_others_and_of_other_versions_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     save(&path, &identity("a"), &mut state()).unwrap();
     let error = load(&path, &identity("b"), &mut State::default()).unwrap_err().to_string();
     assert!(error.contains("another experiment") && error.contains("remove it"), "{error}");
     let bytes = std::fs::read(&path).unwrap();
-    let own = format!("\"format\":\"{FORMAT}\"").into_bytes();
-    let at = bytes.windows(own.len()).position(|window| window == own).unwrap();
-    for (format, words) in [(b'9', ["format 9", "get a newer"]), (b'1', ["format 1", "an older taylorscope"])] {
-        let mut changed = bytes.clone();
-        changed[at + own.len() - 2] = format;
-        std::fs::write(&path, changed).unwrap();
+    let length = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..length]).unwrap();
+    for (format, reason) in [(FORMAT + 1, "newer"), (FORMAT - 1, "earlier")] {
+        let other = header.replace(&format!("\"format\":\"{FORMAT}\""), &format!("\"format\":\"{format}\""));
+        assert_ne!(other, header);
+        std::fs::write(&path, [&bytes[..8], other.as_bytes(), &bytes[length..]].concat()).unwrap();
         let error = load(&path, &identity("a"), &mut State::default()).unwrap_err().to_string();
-        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(error.contains(&format!("format {format}")) && error.contains(reason), "{error}");
     }
 }
 

@@ -1,15 +1,17 @@
-//! What stands between the pre-activations of a convolution and its output: a rectifier and a pool.
+//! What stands between the pre-activations of a block and its output, or behind a sum: a rectifier and a pool.
 //!
 //! Both only select and scale, so the linearization of a max-pool with the rectifier before it is one byte per output: the place of the
 //! winner in its window, in row-major order, and which slope the rectifier has there. All functions take one image at a time:
 //! pre-activations `a: [positions, units]` and outputs `[output positions, units]`.
 
 use super::Real;
-use crate::network::{Block, Pool, Rectifier};
+use crate::network::{Activation, Block, Pool, Rectifier};
 
 /// What the tape keeps of a block's rectifier and pool, for linear passes.
 #[derive(Clone, Copy, Debug)]
 pub enum Gate<'a, T> {
+    /// There is neither rectifier nor pool.
+    Identity,
     /// `s'(a)`, of every pre-activation.
     Slopes(&'a [T]),
     /// For a max-pool, per output: `winner + size * size * side`, where `side` is 0, 1 or 2 if the winner is positive (or there is no
@@ -19,18 +21,22 @@ pub enum Gate<'a, T> {
 
 /// The place in the window, in row-major order, that a code of [`Gate::Winners`] names.
 pub fn winning_place(pool: &Pool, code: u8) -> usize {
-    usize::from(code) % (pool.size * pool.size)
+    usize::from(code) % pool.places()
 }
 
 impl<T> Gate<'_, T> {
+    /// The gate of one datapoint of several, with `before` values before it and `behind` values behind it each.
+    pub fn part(&self, row: usize, before: usize, behind: usize) -> Self {
+        match self {
+            Gate::Identity => Gate::Identity,
+            Gate::Slopes(slopes) => Gate::Slopes(&slopes[row * before..(row + 1) * before]),
+            Gate::Winners(winners) => Gate::Winners(&winners[row * behind..(row + 1) * behind]),
+        }
+    }
+
     /// The gate of one datapoint of several.
     pub fn row(&self, row: usize, block: &Block) -> Self {
-        match self {
-            Gate::Slopes(slopes) => Gate::Slopes(&slopes[row * block.activations()..(row + 1) * block.activations()]),
-            Gate::Winners(winners) => {
-                Gate::Winners(&winners[row * block.features_out()..(row + 1) * block.features_out()])
-            }
-        }
+        self.part(row, block.activations(), block.features_out())
     }
 }
 
@@ -42,29 +48,13 @@ pub(super) fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
     }
 }
 
-/// Calls `visit(place in the window, output position, pre-activation position)` for every output position of a pool and every place in
-/// its window, the places of an output position one after the other.
-#[inline(always)]
-fn each_place(pool: &Pool, mut visit: impl FnMut(usize, usize, usize)) {
-    for y in 0..pool.output.height {
-        for x in 0..pool.output.width {
-            for i in 0..pool.size {
-                for j in 0..pool.size {
-                    let from = (y * pool.stride + i) * pool.input.width + x * pool.stride + j;
-                    visit(i * pool.size + j, y * pool.output.width + x, from);
-                }
-            }
-        }
-    }
-}
-
 /// Output and max-pool winners of one image.
-pub fn max_pool<T: Real>(block: &Block, pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8]) {
-    let [_, negative, zero] = sides::<T>(block.rectifier);
+pub fn max_pool<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8]) {
+    let [_, negative, zero] = sides::<T>(rectifier);
     // Without branches, or there will be no vectors.
     crate::kernels::vectorized(
         #[inline(always)]
-        || match block.rectifier {
+        || match rectifier {
             None => select(pool, a, out, winners, |a| (a, 0)),
             // The side of a winner at 0 has the same slope as that of a negative one.
             Some(Rectifier::Relu) => select(pool, a, out, winners, move |a| {
@@ -94,12 +84,11 @@ const CHANNELS: usize = 64;
 
 #[inline(always)]
 fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit: impl Fn(T) -> (T, u32)) {
-    let (units, places) = (pool.input.channels, (pool.size * pool.size) as u32);
+    let (units, places) = (pool.input.channels, pool.places() as u32);
     // Codes as wide as single-precision numbers, so that a comparison selects both.
     let (mut best, mut codes) = ([T::ZERO; CHANNELS], [0; CHANNELS]);
     for (at, (out, winners)) in out.chunks_exact_mut(units).zip(winners.chunks_exact_mut(units)).enumerate() {
-        let (y, x) = (at / pool.output.width, at % pool.output.width);
-        let window = &a[(y * pool.input.width + x) * pool.stride * units..];
+        let window = &a[pool.corner(at) * units..];
         let chunks = out.chunks_mut(CHANNELS).zip(winners.chunks_mut(CHANNELS));
         for (chunk, (out, winners)) in chunks.enumerate() {
             let (best, codes) = (&mut best[..out.len()], &mut codes[..out.len()]);
@@ -121,23 +110,41 @@ fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit
     }
 }
 
-/// Output and slopes of one image, without a max-pool.
-pub fn rectify<T: Real>(block: &Block, a: &[T], out: &mut [T], slopes: &mut [T]) {
+/// `s'(a)` of every pre-activation.
+fn slopes_of<T: Real>(rectifier: Option<Rectifier>, a: &[T], slopes: &mut [T]) {
     crate::kernels::vectorized(
         #[inline(always)]
-        || match block.rectifier {
+        || match rectifier {
             Some(rectifier) => rectifier.derivatives(a, slopes),
             None => slopes.fill(T::ONE),
         },
     );
-    push(block, Gate::Slopes(slopes), a, out);
+}
+
+/// Output and slopes of one image, without a max-pool.
+pub fn rectify<T: Real>(activation: &Activation, a: &[T], out: &mut [T], slopes: &mut [T]) {
+    slopes_of(activation.rectifier, a, slopes);
+    push(activation, Gate::Slopes(slopes), a, out);
+}
+
+/// Output and slopes where there is no pool; `values` are pre-activations before and outputs after.
+pub fn rectify_in_place<T: Real>(rectifier: Option<Rectifier>, values: &mut [T], slopes: &mut [T]) {
+    let Some(rectifier) = rectifier else { return slopes.fill(T::ONE) };
+    crate::kernels::vectorized(
+        #[inline(always)]
+        || {
+            rectifier.derivatives(values, slopes);
+            values.iter_mut().zip(slopes.iter()).for_each(|(a, slope)| *a *= *slope);
+        },
+    );
 }
 
 /// `out = G a` for one image, with `G` the derivative of the output in the pre-activations: forward mode, and also the value itself.
-pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
+pub fn push<T: Real>(activation: &Activation, gate: Gate<T>, a: &[T], out: &mut [T]) {
     crate::kernels::vectorized(
         #[inline(always)]
-        || match (gate, &block.pool) {
+        || match (gate, &activation.pool) {
+            (Gate::Identity, _) => out.copy_from_slice(a),
             (Gate::Slopes(slopes), None) => {
                 for ((out, a), slope) in out.iter_mut().zip(a).zip(slopes) {
                     *out = *a * *slope;
@@ -145,9 +152,9 @@ pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64(pool.places() as f64);
                 out.fill(T::ZERO);
-                each_place(pool, |_, to, from| {
+                pool.each_place(|to, _, from| {
                     let out = &mut out[to * units..][..units];
                     let values = a[from * units..][..units].iter().zip(&slopes[from * units..][..units]);
                     for (out, (a, slope)) in out.iter_mut().zip(values) {
@@ -159,8 +166,8 @@ pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
             (Gate::Winners(winners), Some(pool)) => {
                 let units = pool.input.channels;
                 out.fill(T::ZERO);
-                each_side(block, pool, |side, slope: T| {
-                    each_place(pool, |place, to, from| {
+                each_side(activation.rectifier, pool, |side, slope: T| {
+                    pool.each_place(|to, place, from| {
                         let code = place as u8 + side;
                         let out = &mut out[to * units..][..units];
                         let values = a[from * units..][..units].iter().zip(&winners[to * units..][..units]);
@@ -176,10 +183,11 @@ pub fn push<T: Real>(block: &Block, gate: Gate<T>, a: &[T], out: &mut [T]) {
 }
 
 /// `delta = G' cotangent` for one image: the cotangent of the pre-activations from that of the output.
-pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut [T]) {
+pub fn pull<T: Real>(activation: &Activation, gate: Gate<T>, cotangent: &[T], delta: &mut [T]) {
     crate::kernels::vectorized(
         #[inline(always)]
-        || match (gate, &block.pool) {
+        || match (gate, &activation.pool) {
+            (Gate::Identity, _) => delta.copy_from_slice(cotangent),
             (Gate::Slopes(slopes), None) => {
                 for ((delta, g), slope) in delta.iter_mut().zip(cotangent).zip(slopes) {
                     *delta = *g * *slope;
@@ -187,9 +195,9 @@ pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut 
             }
             (Gate::Slopes(slopes), Some(pool)) => {
                 let units = pool.input.channels;
-                let share = T::ONE / T::from_f64((pool.size * pool.size) as f64);
+                let share = T::ONE / T::from_f64(pool.places() as f64);
                 delta.fill(T::ZERO);
-                each_place(pool, |_, to, from| {
+                pool.each_place(|to, _, from| {
                     let delta = &mut delta[from * units..][..units];
                     for (delta, g) in delta.iter_mut().zip(&cotangent[to * units..][..units]) {
                         *delta += *g * share;
@@ -200,8 +208,8 @@ pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut 
             (Gate::Winners(winners), Some(pool)) => {
                 let units = pool.input.channels;
                 delta.fill(T::ZERO);
-                each_side(block, pool, |side, slope: T| {
-                    each_place(pool, |place, to, from| {
+                each_side(activation.rectifier, pool, |side, slope: T| {
+                    pool.each_place(|to, place, from| {
                         let code = place as u8 + side;
                         let delta = &mut delta[from * units..][..units];
                         let values = cotangent[to * units..][..units].iter().zip(&winners[to * units..][..units]);
@@ -218,13 +226,13 @@ pub fn pull<T: Real>(block: &Block, gate: Gate<T>, cotangent: &[T], delta: &mut 
 
 /// Calls `visit` with the offset of the codes and the slope of every side that lets something through.
 #[inline(always)]
-fn each_side<T: Real>(block: &Block, pool: &Pool, mut visit: impl FnMut(u8, T)) {
-    let places = (pool.size * pool.size) as u8;
-    let used = match block.rectifier {
+fn each_side<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, mut visit: impl FnMut(u8, T)) {
+    let places = pool.places() as u8;
+    let used = match rectifier {
         None | Some(Rectifier::Relu) => 1,
         Some(_) => 3,
     };
-    for (side, slope) in sides::<T>(block.rectifier).into_iter().enumerate().take(used) {
+    for (side, slope) in sides::<T>(rectifier).into_iter().enumerate().take(used) {
         visit(places * side as u8, slope);
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! - [`view`]: strided views of matrices; [`matrix`]: their product; [`skinny`]: products with few rows, without the copies of a general product
 //! - [`symmetric`]: symmetric matrices in half the memory
-//! - [`passes`]: forward with tape, VJP, JVP and output Jacobians of a network
-//! - [`dense`]: dense blocks, and curvature factors of a stack of them
+//! - [`block`]: what a block does, dense or convolution; [`crate::passes`] walks the network with it
+//! - [`dense`]: dense blocks; [`factor`]: square roots of curvatures
 //! - [`conv`]: convolutions, by the fastest of three methods; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
 //!   which is all that a backward pass through a max-pool needs
 //! - [`csc`]: products with inputs that are mostly zero
@@ -15,13 +15,14 @@
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
 pub mod bits;
+pub mod block;
 pub mod conv;
 pub mod csc;
 pub mod dense;
+pub mod factor;
 pub mod gate;
 pub mod gram;
 pub mod matrix;
-pub mod passes;
 pub mod skinny;
 pub mod sparse;
 pub mod symmetric;

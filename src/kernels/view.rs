@@ -41,8 +41,32 @@ impl<'a, T> View<'a, T> {
     where
         T: Copy,
     {
-        let at = |i: usize, j: usize| self.data[i * self.row_stride + j * self.col_stride];
-        (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| at(i, j))).collect()
+        let Some(first) = self.data.first() else { return Vec::new() };
+        let mut out = vec![*first; self.rows * self.cols];
+        self.copy_to(&mut out);
+        out
+    }
+
+    /// Writes the elements, row by row, to the beginning of `out`.
+    ///
+    /// In square tiles, so that a transpose jumps from line to line of memory within the cache.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn copy_to(self, out: &mut [T])
+    where
+        T: Copy,
+    {
+        const SIDE: usize = 16;
+        for i0 in (0..self.rows).step_by(SIDE) {
+            for j0 in (0..self.cols).step_by(SIDE) {
+                for i in i0..self.rows.min(i0 + SIDE) {
+                    for j in j0..self.cols.min(j0 + SIDE) {
+                        out[i * self.cols + j] = self.data[i * self.row_stride + j * self.col_stride];
+                    }
+                }
+            }
+        }
     }
 
     pub fn cols(&self) -> usize {
@@ -85,6 +109,19 @@ impl<'a, T> View<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_are_copied_row_by_row() {
+        // More than two tiles each way; views of some of the columns.
+        let (rows, cols, stride) = (35, 19, 23);
+        let data: Vec<usize> = (0..rows * stride).collect();
+        let view = View::strided(&data, rows, cols, stride);
+        let expected: Vec<usize> = (0..rows).flat_map(|i| (0..cols).map(move |j| i * stride + j)).collect();
+        assert_eq!(view.to_vec(), expected);
+        let transposed: Vec<usize> = (0..cols).flat_map(|j| (0..rows).map(move |i| i * stride + j)).collect();
+        assert_eq!(view.t().to_vec(), transposed);
+        assert!(View::new(&data, 0, 3).to_vec().is_empty() && View::<usize>::new(&[], 2, 0).to_vec().is_empty());
+    }
 
     #[test]
     #[should_panic(expected = "does not fit")]

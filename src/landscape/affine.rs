@@ -2,12 +2,9 @@
 
 use super::Pieces;
 use crate::{
-    kernels::{
-        conv::{self, Scratch, Term},
-        dense,
-        real::norm,
-    },
+    kernels::block::{self, Scratch, Term},
     network::Block,
+    num::norm,
 };
 use std::borrow::Cow;
 
@@ -106,12 +103,7 @@ impl<'a> Affine<'a> {
     fn map(&self, weights: &[f64], x: &[f64], count: usize, bias: bool) -> Vec<f64> {
         let (block, width) = (self.block, self.width());
         let mut out = vec![0.0; count * width];
-        match block.convolution() {
-            None => dense::affine_with(block, weights, x, count, &mut out, bias),
-            Some(c) => conv::apply(block, c, &[Term { weights, x, bias }], count, &mut Scratch::default(), |row, a| {
-                out[row * width..(row + 1) * width].copy_from_slice(a);
-            }),
-        }
+        block::linear(block, Term { weights, x, bias }, count, &mut Scratch::default(), &mut out);
         out
     }
 

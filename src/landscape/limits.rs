@@ -16,6 +16,8 @@ pub enum Ended {
     Stopped,
     #[error("what was found takes more than {allowed} bytes")]
     Memory { allowed: usize },
+    #[error("the network branches and sums; kinks are found in layers that stand one behind the other alone")]
+    NotAChain,
 }
 
 /// Counts what is kept, and hears when to stop. All work on one landscape shares one of these.

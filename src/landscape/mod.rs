@@ -3,6 +3,7 @@
 //! A rectifier network is piecewise linear in its input, in the weights of one layer and in those of one neuron; along a
 //! segment in all weights it is piecewise polynomial, of degree at most its depth (`docs/theory.md`, section 6).
 //!
+//! - [`kink`]: where the function changes its piece
 //! - [`propagation`]: from a network and a segment to kinks and pieces, layer by layer
 //! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
 //! - [`pieces`]: the representation that is propagated; [`affine`], [`rectifier`] and [`pool`]: what each
@@ -14,6 +15,7 @@
 //! - [`limits`]: how much memory all of this may take, and when it ends early
 
 pub mod affine;
+pub mod kink;
 pub mod limits;
 pub mod path;
 pub mod pieces;
@@ -27,11 +29,12 @@ pub mod shatter;
 pub mod tent;
 pub mod updates;
 
+pub use kink::{Change, Kink};
 pub use limits::{Ended, Limits};
 pub use path::{Path, Target};
 pub use pieces::Pieces;
 pub use profile::{Datapoint, Profile, ProfilePiece, profile};
-pub use propagation::{Change, Kink, Propagation, Segment};
+pub use propagation::{Propagation, Segment};
 pub use regions::{Directions, Plane, Region, regions};
 pub use shatter::Autocorrelation;
 pub use tent::tent;

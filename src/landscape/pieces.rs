@@ -1,5 +1,10 @@
 //! Consecutive pieces of a segment, with one layer's units as polynomials on each.
 
+use super::Ended;
+
+/// Gets pieces of a layer, those of a segment in order.
+pub type Next<'a> = &'a mut dyn FnMut(Pieces) -> Result<(), Ended>;
+
 /// Consecutive intervals of the segment's parameter `t`, and on each of them every unit of a layer as a polynomial.
 ///
 /// On piece `p` unit `u` is `sum_k plane(k)[p, u] (t - bounds[p])^k`: the polynomials are anchored at the left ends of

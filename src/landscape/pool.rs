@@ -2,7 +2,8 @@
 
 use super::{
     Ended, Pieces,
-    propagation::{Change, Kink, Next},
+    kink::{Change, Kink},
+    pieces::Next,
     roots::{RootFinder, SignChanges},
 };
 use crate::network::Pool;
@@ -95,7 +96,7 @@ impl<'a> MaxPool<'a> {
     /// # Errors
     /// That of `next`.
     pub fn apply(&mut self, x: &Pieces, most: usize, kink: &mut dyn FnMut(Kink), next: Next) -> Result<(), Ended> {
-        let (width, places) = (self.pool.output.len(), self.pool.size * self.pool.size);
+        let (width, places) = (self.pool.output.len(), self.pool.places());
         let sources = sources(self.pool);
         let mut out = Pieces::empty(x.bounds()[0], width, x.degree());
         // Where the winner of an output changes on a piece: place on it, output, new winner.
@@ -193,20 +194,13 @@ fn leads_throughout(x: &Pieces, p: usize, from: &[usize], place: usize, length: 
 
 /// For each output (`[windows, channels]`) and place in its window the value that stands there.
 pub(super) fn sources(pool: &Pool) -> Vec<usize> {
-    let (input, output) = (pool.input, pool.output);
-    let mut sources = Vec::with_capacity(output.len() * pool.size * pool.size);
-    for y in 0..output.height {
-        for x in 0..output.width {
-            for channel in 0..output.channels {
-                for i in 0..pool.size {
-                    for j in 0..pool.size {
-                        let position = (y * pool.stride + i) * input.width + x * pool.stride + j;
-                        sources.push(position * input.channels + channel);
-                    }
-                }
-            }
+    let (channels, places) = (pool.input.channels, pool.places());
+    let mut sources = vec![0; pool.output.len() * places];
+    pool.each_place(|window, place, position| {
+        for channel in 0..channels {
+            sources[(window * channels + channel) * places + place] = position * channels + channel;
         }
-    }
+    });
     sources
 }
 
@@ -226,7 +220,7 @@ fn push(
 
 /// An average pool: the mean of every window, on the same pieces.
 pub fn average(pool: &Pool, x: &Pieces) -> Pieces {
-    let (sources, places) = (sources(pool), pool.size * pool.size);
+    let (sources, places) = (sources(pool), pool.places());
     let planes = x.planes().iter().map(|plane| mean(plane, x.width(), &sources, places)).collect();
     x.with_planes(pool.output.len(), planes)
 }

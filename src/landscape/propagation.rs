@@ -9,39 +9,17 @@
 use super::{
     Ended, Limits, Path, Pieces,
     affine::Affine,
+    kink::{KINK_BYTES, Kink},
+    pieces::Next,
     pool::{self, MaxPool},
     rectifier::Rectify,
 };
 use crate::{
-    kernels::passes::{channels_last, reordered},
     network::{Network, Pool, Pooling},
+    passes::data,
 };
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
-
-/// What happens at a kink to the unit that causes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// A rectifier's pre-activation becomes positive.
-    On,
-    /// A rectifier's pre-activation ceases to be positive.
-    Off,
-    /// The largest value of a pooling window is at another place, in row-major order.
-    Winner { from: usize, to: usize },
-}
-
-/// A point of the segment where one unit changes its state.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Kink {
-    /// The segment's parameter.
-    pub at: f64,
-    /// The layer with the unit's weights, or the pool, as an index in the layer list.
-    pub layer: usize,
-    /// The value of that layer: `position * neurons + neuron`, where dense layers have one position; of a pool
-    /// `window * channels + channel`.
-    pub unit: usize,
-    pub change: Change,
-}
 
 /// One datapoint's way: the input `x + t v` for `from <= t <= to`.
 #[derive(Clone, Copy, Debug)]
@@ -82,9 +60,6 @@ enum Stage<'a> {
     MaxPool(MaxPool<'a>),
     AveragePool(&'a Pool),
 }
-
-/// Gets pieces of a layer, those of a segment in order.
-pub type Next<'a> = &'a mut dyn FnMut(Pieces) -> Result<(), Ended>;
 
 /// A batch of a wider layer may have so many times the values of others.
 const WIDER: usize = 4;
@@ -139,9 +114,6 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Bytes that are counted for a kink; its vector may have twice the room that it needs.
-pub const KINK_BYTES: usize = 2 * size_of::<Kink>();
-
 static NO_LIMITS: Limits<'static> = Limits::none();
 
 impl<'a> Propagation<'a> {
@@ -167,19 +139,21 @@ impl<'a> Propagation<'a> {
     /// Kinks and outputs along a segment.
     ///
     /// # Panics
-    /// If the input does not have the network's length, or the range is empty or not finite; or where limits end it.
+    /// If the input does not have the network's length, or the range is empty or not finite; where limits end it; or if the network is no
+    /// chain.
     pub fn path(&self, segment: &Segment) -> Path {
-        self.try_path(segment).expect("no limits are set")
+        self.try_path(segment).expect("no limits are set, and the network is a chain")
     }
 
     /// Kinks and outputs along a segment. Their bytes stay counted.
     ///
     /// # Errors
-    /// If the limits are reached.
+    /// If the limits are reached, or the network is no chain.
     ///
     /// # Panics
     /// If the input does not have the network's length, or the range is empty or not finite.
     pub fn try_path(&self, segment: &Segment) -> Result<Path, Ended> {
+        self.check_chain()?;
         let way = Way::new(self.limits);
         let mut outputs: Option<Pieces> = None;
         advance(&mut self.stages(segment), self.start(segment), &way, &mut |next| {
@@ -198,7 +172,9 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks(&self, segment: &Segment) -> Vec<Kink> {
-        self.kinks_together(std::slice::from_ref(segment)).expect("no limits are set").swap_remove(0)
+        self.kinks_together(std::slice::from_ref(segment))
+            .expect("no limits are set, and the network is a chain")
+            .swap_remove(0)
     }
 
     /// The kinks of many segments, side by side on all threads.
@@ -206,13 +182,13 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::path`].
     pub fn kinks_of(&self, segments: &[Segment]) -> Vec<Vec<Kink>> {
-        self.try_kinks_of(segments).expect("no limits are set")
+        self.try_kinks_of(segments).expect("no limits are set, and the network is a chain")
     }
 
     /// The kinks of many segments, side by side on all threads. Their bytes stay counted.
     ///
     /// # Errors
-    /// If the limits are reached.
+    /// If the limits are reached, or the network is no chain.
     ///
     /// # Panics
     /// As [`Propagation::try_path`].
@@ -228,6 +204,7 @@ impl<'a> Propagation<'a> {
 
     /// The kinks of segments that all move, or all rest: layer by layer, so that a layer is one matrix product for all of them.
     fn kinks_together(&self, segments: &[Segment]) -> Result<Vec<Vec<Kink>>, Ended> {
+        self.check_chain()?;
         let without_outputs = |segment| {
             let mut stages = self.stages(segment);
             while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
@@ -273,6 +250,11 @@ impl<'a> Propagation<'a> {
         Ok(ways.into_iter().map(Way::into_kinks).collect())
     }
 
+    /// Pieces are taken from each layer to the next one, and nowhere else.
+    fn check_chain(&self) -> Result<(), Ended> {
+        if self.network.is_chain() { Ok(()) } else { Err(Ended::NotAChain) }
+    }
+
     fn stages(&self, segment: &Segment) -> Vec<Stage<'_>> {
         let merge = MERGE * (segment.to - segment.from);
         let mut stages = Vec::new();
@@ -282,7 +264,7 @@ impl<'a> Propagation<'a> {
                 stages.push(Stage::Rectify(Rectify::new(rectifier, block.layer, merge)));
             }
             if let Some(pool) = &block.pool {
-                let layer = block.layer + 1 + usize::from(block.rectifier.is_some());
+                let layer = block.pool_layer();
                 stages.push(match pool.pooling {
                     Pooling::Max => Stage::MaxPool(MaxPool::new(pool, layer, merge)),
                     Pooling::Average => Stage::AveragePool(pool),
@@ -308,10 +290,9 @@ impl<'a> Propagation<'a> {
 }
 
 /// A datapoint in the order in which the network's first layer takes it.
-pub(super) fn in_network_order(network: &Network, data: &[f64]) -> Vec<f64> {
-    let Some(image) = reordered(network) else { return data.to_vec() };
+pub(super) fn in_network_order(network: &Network, values: &[f64]) -> Vec<f64> {
     let mut out = Vec::new();
-    channels_last(image, data, &mut out);
+    data::in_network_order(network, values, &mut out);
     out
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     Ended, Pieces,
-    propagation::{Change, Kink, Next},
+    kink::{Change, Kink},
+    pieces::Next,
     roots::{RootFinder, SignChanges},
 };
 use crate::network::Rectifier;

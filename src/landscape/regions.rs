@@ -63,7 +63,7 @@ impl Region {
 /// A plane on which the network is not piecewise linear.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
-    #[error("the weights of several layers move, so the regions are no polygons; choose directions within one layer")]
+    #[error("the weights of several layers move, so the regions are not polygons; choose directions within one layer")]
     SeveralLayers,
     #[error("there are more than {most} regions; choose a smaller range")]
     TooMany { most: usize },
@@ -161,7 +161,7 @@ impl Search<'_> {
                 self.advance(rest, Layer { polygons: layer.polygons, width: affine.width(), planes })
             }
             Stage::AveragePool(pool) => {
-                let (sources, places) = (sources(pool), pool.size * pool.size);
+                let (sources, places) = (sources(pool), pool.places());
                 let planes = layer.planes.map(|plane| mean(&plane, layer.width, &sources, places));
                 self.advance(rest, Layer { polygons: layer.polygons, width: pool.output.len(), planes })
             }
@@ -189,11 +189,14 @@ impl Search<'_> {
 /// All regions of the network on a rectangle of the plane, at most `most` of them.
 ///
 /// # Errors
-/// If weights of several layers move, there are more regions, or the limits are reached.
+/// If weights of several layers move, there are more regions, the limits are reached, or the network is no chain.
 ///
 /// # Panics
 /// If a vector does not have the network's length.
 pub fn regions(network: &Network, plane: &Plane, most: usize, limits: &Limits) -> Result<Vec<Region>, RegionError> {
+    if !network.is_chain() {
+        return Err(Ended::NotAChain.into());
+    }
     let (steps, moving) = match plane.directions {
         Directions::Inputs(_) => ([None, None], 0),
         Directions::Weights(steps) => (steps.map(Some), moving_block(network, steps)?),
@@ -263,7 +266,7 @@ impl Search<'_> {
 
     /// Cuts every polygon where two places of a window share its largest value, and keeps the largest.
     fn max_pool(&mut self, rest: &[Stage], layer: &Layer, pool: &Pool) -> Result<(), RegionError> {
-        let (sources, places, width) = (sources(pool), pool.size * pool.size, pool.output.len());
+        let (sources, places, width) = (sources(pool), pool.places(), pool.output.len());
         let (mut out, at_once, near) = (Layer::empty(width), self.at_once(layer.width), self.near);
         for (p, polygon) in layer.polygons.iter().enumerate() {
             let lines =

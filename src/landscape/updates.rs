@@ -1,13 +1,13 @@
 //! What an optimizer's update crosses: kinks per datapoint, and the decrease that the Taylor loss predicted.
 
 use super::{
-    Change, Datapoint, Ended, Limits, Path, Propagation, Segment, Target, path::loss_along, profile::tangent,
-    propagation::KINK_BYTES,
+    Change, Datapoint, Ended, Limits, Path, Propagation, Segment, Target, kink::KINK_BYTES, path::loss_along,
+    profile::tangent,
 };
 use crate::{
-    kernels::real::{dot, norm},
     loss::{Loss, Targets},
     network::Network,
+    num::{dot, norm},
     train::{Examples, RoundEngine},
 };
 use rayon::prelude::*;

@@ -173,6 +173,37 @@ impl Pool {
         let output = Image { channels: input.channels, height, width };
         Some(Self { pooling, input, output, size, stride })
     }
+
+    /// Places in a window.
+    pub fn places(&self) -> usize {
+        self.size * self.size
+    }
+
+    /// The position of the first place of a window, which is an output position.
+    #[inline(always)]
+    pub fn corner(&self, window: usize) -> usize {
+        let (y, x) = (window / self.output.width, window % self.output.width);
+        (y * self.input.width + x) * self.stride
+    }
+
+    /// How far, in positions, a place of a window is behind the first one; places are in row-major order.
+    #[inline(always)]
+    pub fn offset(&self, place: usize) -> usize {
+        place / self.size * self.input.width + place % self.size
+    }
+
+    /// Calls `visit(window, place in the window, position)` for every window and every place in it, the places of a window one after the other.
+    #[inline(always)]
+    pub fn each_place(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        for window in 0..self.output.positions() {
+            let corner = self.corner(window);
+            for i in 0..self.size {
+                for j in 0..self.size {
+                    visit(window, i * self.size + j, corner + i * self.input.width + j);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{
     layers::{LayerSpec, Rectifier, no_bias},
+    node::{Activation, Node, Operation, Source},
     shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;
@@ -41,6 +42,10 @@ pub struct Block {
     pub rectifier: Option<Rectifier>,
     /// The pool behind a convolution (and its rectifier), if there is one.
     pub pool: Option<Pool>,
+    /// The node that computes it.
+    pub node: usize,
+    /// Where its input comes from.
+    pub source: Source,
 }
 
 impl Block {
@@ -68,9 +73,19 @@ impl Block {
         }
     }
 
+    /// The rectifier and the pool behind it.
+    pub fn activation(&self) -> Activation {
+        Activation { rectifier: self.rectifier, pool: self.pool }
+    }
+
     /// The max-pool behind it, if there is one.
     pub fn max_pool(&self) -> Option<&Pool> {
         self.pool.as_ref().filter(|pool| pool.pooling == Pooling::Max)
+    }
+
+    /// Says which node computes the block, and from what.
+    pub(super) fn place(&mut self, node: usize, source: Source) {
+        (self.node, self.source) = (node, source);
     }
 
     /// Index of the pool behind it in the layer list, where there is one.
@@ -108,7 +123,9 @@ impl Block {
     }
 }
 
-/// A checked stack of layers: every shape fits and the output is linear.
+/// A checked network: every shape fits and the output is linear.
+///
+/// Most networks are a list of layers, one behind the other ([`Network::new`]); a [`super::Graph`] makes those that branch and sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     input: Shape,
@@ -116,6 +133,8 @@ pub struct Network {
     /// The shape behind each layer.
     shapes: Vec<Shape>,
     blocks: Vec<Block>,
+    /// Each behind those that it takes its inputs from; the last one gives the output.
+    nodes: Vec<Node>,
 }
 
 /// A layer list that makes no network.
@@ -125,7 +144,7 @@ pub enum NetworkError {
     NoDenseLayer,
     #[error("the network has no inputs; the dataset gives the input size")]
     NoInputs,
-    #[error("the input shape {sizes:?} is none: write [features] or [channels, height, width], each at least 1")]
+    #[error("{sizes:?} is not a valid input shape: write [features] or [channels, height, width], each at least 1")]
     InputShape { sizes: Vec<usize> },
     #[error(
         "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer or a convolution, one at most"
@@ -162,6 +181,52 @@ pub enum NetworkError {
         "the network ends with {outputs} outputs, but {what} needs {needed}; change the last layer to {{ dense = {needed} }}"
     )]
     Outputs { outputs: usize, needed: usize, what: String },
+    #[error("layer {layer} sums nothing; give it the values to sum")]
+    EmptySum { layer: usize },
+    #[error("layer {layer} sums values of {one} and {other}; they must have the same shape")]
+    SumShapes { layer: usize, one: Shape, other: Shape },
+    #[error(
+        "layer {layer} sums {shape} features, some of which are images that were flattened and so lie in another order; sum images \
+         before they are flattened"
+    )]
+    SumOrder { layer: usize, shape: Shape },
+    #[error("nothing takes the value of layer {layer}; leave the layer out, or use what it gives")]
+    Unused { layer: usize },
+    #[error("the output, layer {layer} must be a dense layer that no other layer takes a value from")]
+    GraphOutput { layer: usize },
+    #[error("the network is no list of layers, which {what} needs")]
+    NotAList { what: &'static str },
+}
+
+/// The blocks of a network, as their weights lie one after the other in the flat vector.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layout {
+    pub(super) blocks: Vec<Block>,
+    end: usize,
+}
+
+impl Layout {
+    /// Adds a block and returns its index.
+    pub(super) fn push(
+        &mut self,
+        layer: usize,
+        inputs: usize,
+        (units, bias): (usize, bool),
+        map: LinearMap,
+    ) -> Result<usize, NetworkError> {
+        let fits = |size: usize| size < 1 << 40;
+        let width = inputs.checked_add(usize::from(bias));
+        let weights = width.and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
+        let end = weights.and_then(|w| self.end.checked_add(w)).filter(|end| fits(*end));
+        let (rectifier, pool, node, source) = (None, None, 0, Source::Data);
+        let block = Block { layer, inputs, units, bias, offset: self.end, map, rectifier, pool, node, source };
+        let (Some(end), true) = (end, fits(block.positions().saturating_mul(units))) else {
+            return Err(NetworkError::TooLarge { layer, inputs, units });
+        };
+        self.end = end;
+        self.blocks.push(block);
+        Ok(self.blocks.len() - 1)
+    }
 }
 
 /// Checks layers one after the other.
@@ -169,8 +234,7 @@ struct Builder<'a> {
     input: Shape,
     layers: &'a [LayerSpec],
     shapes: Vec<Shape>,
-    blocks: Vec<Block>,
-    end: usize,
+    layout: Layout,
 }
 
 impl Builder<'_> {
@@ -197,33 +261,12 @@ impl Builder<'_> {
         }
     }
 
-    /// Adds a block whose datapoints have `activations` pre-activations.
-    fn push(
-        &mut self,
-        layer: usize,
-        inputs: usize,
-        (units, bias): (usize, bool),
-        map: LinearMap,
-    ) -> Result<(), NetworkError> {
-        let fits = |size: usize| size < 1 << 40;
-        let width = inputs.checked_add(usize::from(bias));
-        let weights = width.and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
-        let end = weights.and_then(|w| self.end.checked_add(w)).filter(|end| fits(*end));
-        let block = Block { layer, inputs, units, bias, offset: self.end, map, rectifier: None, pool: None };
-        let (Some(end), true) = (end, fits(block.positions().saturating_mul(units))) else {
-            return Err(NetworkError::TooLarge { layer, inputs, units });
-        };
-        self.end = end;
-        self.blocks.push(block);
-        Ok(())
-    }
-
     /// The block that a rectifier or pool in the next layer stands behind, or where it stands instead.
     fn behind(&mut self) -> Result<&mut Block, &'static str> {
         match self.shapes.len().checked_sub(1).map(|last| self.layers[last]) {
             None => Err("before the first layer with weights"),
             Some(LayerSpec::Flatten) => Err("behind \"flatten\""),
-            Some(_) => self.blocks.last_mut().ok_or("before the first layer with weights"),
+            Some(_) => self.layout.blocks.last_mut().ok_or("before the first layer with weights"),
         }
     }
 
@@ -245,7 +288,7 @@ impl Builder<'_> {
                     Some(Shape::Image(image)) => Some(*image),
                     _ => None,
                 };
-                self.push(index, inputs, (units, bias), LinearMap::Dense { flattened })?;
+                self.layout.push(index, inputs, (units, bias), LinearMap::Dense { flattened })?;
                 Shape::Features(units)
             }
             LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
@@ -255,7 +298,7 @@ impl Builder<'_> {
                     let trail = self.trail();
                     return Err(NetworkError::Kernel { layer: index, text: text(), image, largest, trail });
                 };
-                self.push(index, convolution.patch(), (maps, bias), LinearMap::Convolution(convolution))?;
+                self.layout.push(index, convolution.patch(), (maps, bias), LinearMap::Convolution(convolution))?;
                 Shape::Image(convolution.output)
             }
             LayerSpec::Rectifier(rectifier) => {
@@ -290,6 +333,26 @@ impl Builder<'_> {
     }
 }
 
+/// A node for each block, one behind the other.
+fn chain(input: Shape, blocks: &mut [Block]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::with_capacity(blocks.len());
+    for (l, block) in blocks.iter_mut().enumerate() {
+        let source = match (l, &block.map, input) {
+            (1.., ..) => Source::Node(l - 1),
+            (0, LinearMap::Convolution(_), Shape::Image(image)) if image.channels > 1 => Source::Image,
+            _ => Source::Data,
+        };
+        block.place(l, source);
+        let shape = match (&block.pool, &block.map) {
+            (Some(pool), _) => Shape::Image(pool.output),
+            (None, LinearMap::Convolution(c)) => Shape::Image(c.output),
+            (None, LinearMap::Dense { .. }) => Shape::Features(block.units),
+        };
+        nodes.push(Node { layer: block.layer, operation: Operation::Block(l), inputs: vec![source], shape });
+    }
+    nodes
+}
+
 impl Network {
     /// Checks the layers and lays the weights out. `input` is a number of features or an [`Image`].
     pub fn new(input: impl Into<Shape>, layers: &[LayerSpec]) -> Result<Self, NetworkError> {
@@ -297,11 +360,11 @@ impl Network {
         if input.is_empty() {
             return Err(NetworkError::NoInputs);
         }
-        let mut builder = Builder { input, layers, shapes: Vec::new(), blocks: Vec::new(), end: 0 };
+        let mut builder = Builder { input, layers, shapes: Vec::new(), layout: Layout::default() };
         for index in 0..layers.len() {
             builder.add(index)?;
         }
-        let (output, Builder { shapes, blocks, .. }) = (builder.at(), builder);
+        let (output, Builder { shapes, layout: Layout { mut blocks, .. }, .. }) = (builder.at(), builder);
         let last = blocks.last().ok_or(NetworkError::NoDenseLayer)?;
         if let Shape::Image(image) = output {
             return Err(NetworkError::ImageOutput { image });
@@ -313,7 +376,13 @@ impl Network {
             let text = layers.last().map(ToString::to_string).unwrap_or_default();
             return Err(NetworkError::RectifiedOutput { text });
         }
-        Ok(Self { input, layers: layers.to_vec(), shapes, blocks })
+        let nodes = chain(input, &mut blocks);
+        Ok(Self { input, layers: layers.to_vec(), shapes, blocks, nodes })
+    }
+
+    /// What a [`super::Graph`] has checked.
+    pub(super) fn from_graph(input: Shape, blocks: Vec<Block>, nodes: Vec<Node>) -> Self {
+        Self { input, layers: Vec::new(), shapes: Vec::new(), blocks, nodes }
     }
 
     /// Input features.
@@ -328,12 +397,35 @@ impl Network {
 
     /// Output coordinates.
     pub fn outputs(&self) -> usize {
-        self.blocks[self.blocks.len() - 1].units
+        self.output_block().units
     }
 
-    /// The layer list as written in the experiment file.
+    /// Index of the block that gives the output.
+    pub fn output_index(&self) -> usize {
+        self.blocks.len() - 1
+    }
+
+    /// The block that gives the output: dense, with nothing behind it.
+    pub fn output_block(&self) -> &Block {
+        &self.blocks[self.output_index()]
+    }
+
+    /// The nodes, each behind those that it takes its inputs from; the last one gives the output.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The layer list as written in the experiment file; empty if the network is no list ([`Network::list`]).
     pub fn layers(&self) -> &[LayerSpec] {
         &self.layers
+    }
+
+    /// The layer list, for what works on lists alone.
+    ///
+    /// # Errors
+    /// If the network was made by a [`super::Graph`]; `what` says what needs a list.
+    pub fn list(&self, what: &'static str) -> Result<&[LayerSpec], NetworkError> {
+        if self.layers.is_empty() { Err(NetworkError::NotAList { what }) } else { Ok(&self.layers) }
     }
 
     /// The layers that have weights.
@@ -343,7 +435,7 @@ impl Network {
 
     /// All blocks but the output's.
     pub fn hidden_blocks(&self) -> &[Block] {
-        &self.blocks[..self.blocks.len() - 1]
+        &self.blocks[..self.output_index()]
     }
 
     /// The places of each hidden block's neurons in a list of all hidden neurons.
@@ -356,9 +448,17 @@ impl Network {
         self.hidden_blocks().iter().map(place).collect()
     }
 
-    /// Whether any layer is a convolution.
-    pub fn has_convolutions(&self) -> bool {
-        self.blocks.iter().any(|b| b.convolution().is_some())
+    /// Whether the network is blocks one behind the other, as every list of layers is.
+    pub fn is_chain(&self) -> bool {
+        let own = |(l, node): (usize, &Node)| {
+            node.operation == Operation::Block(l) && (l == 0 || node.inputs == [Source::Node(l - 1)])
+        };
+        self.nodes.iter().enumerate().all(own)
+    }
+
+    /// Whether the network is dense layers one behind the other, each with its rectifier: what the fast paths of the analysis take.
+    pub fn is_dense_chain(&self) -> bool {
+        self.is_chain() && self.blocks.iter().all(|block| block.convolution().is_none())
     }
 
     /// Length of the flat weight vector.
@@ -366,7 +466,7 @@ impl Network {
         self.blocks[self.blocks.len() - 1].range().end
     }
 
-    /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`.
+    /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`; none if the network is no list.
     pub fn describe(&self) -> Vec<String> {
         let before = std::iter::once(&self.input).chain(&self.shapes);
         self.layers

@@ -1,13 +1,14 @@
 //! The exact linearization of a network at given weights and data.
 
+use super::{Passes, Point, Tape};
 use crate::{
     kernels::{
-        Real, View,
-        conv::Scratch,
-        gate, matmul,
-        passes::{Tape, forward, jvp, jvp_input, output_jacobians, vjp, vjp_input},
+        View,
+        block::{self, Scratch},
+        matmul,
     },
     network::Network,
+    num::Real,
 };
 
 /// A network at given weights and datapoints, with everything needed for linear passes.
@@ -44,9 +45,13 @@ impl<'a, T: Real> Linearization<'a, T> {
     pub fn new(network: &'a Network, weights: &'a [T], x: &'a [T]) -> Self {
         assert_eq!(weights.len(), network.parameters(), "the weights have the network's length");
         assert!(x.len().is_multiple_of(network.inputs()), "the data have whole rows");
-        let mut tape = Tape::default();
-        forward(network, weights, x, x.len() / network.inputs(), &mut tape);
+        let tape = Tape::record(network, weights, x, x.len() / network.inputs());
         Self { network, weights, x, tape }
+    }
+
+    /// For passes with buffers to reuse.
+    pub fn point(&self) -> Point<'_, T> {
+        Point { network: self.network, weights: self.weights, x: self.x, tape: &self.tape }
     }
 
     /// Number of datapoints `n`.
@@ -66,44 +71,34 @@ impl<'a, T: Real> Linearization<'a, T> {
 
     /// `J d: [n, K]`, the derivative of the output as the weights move along `direction`.
     pub fn jvp(&self, direction: &[T]) -> Vec<T> {
-        jvp(self.network, self.weights, self.x, &self.tape, direction, 0..self.network.blocks().len())
+        Passes::new().jvp(&self.point(), direction, 0..self.network.blocks().len())
     }
 
     /// The derivative of the output `[n, K]` as the data move along `dx: [n, inputs]`.
     pub fn jvp_input(&self, dx: &[T]) -> Vec<T> {
-        jvp_input(self.network, self.weights, &self.tape, dx)
+        Passes::new().jvp_input(&self.point(), dx)
     }
 
     /// `J' c`, the gradient of `<cotangent, output>` in the weights, for `cotangent: [n, K]`.
     pub fn vjp(&self, cotangent: &[T]) -> Vec<T> {
-        let count = self.network.blocks().len();
-        let (mut deltas, mut gradient) = (vec![Vec::new(); count], vec![T::ZERO; self.weights.len()]);
-        deltas[count - 1] = cotangent.to_vec();
-        vjp(self.network, self.weights, self.x, &self.tape, &mut deltas, 0..count, &mut gradient);
+        let (mut passes, mut gradient) = (Passes::new(), vec![T::ZERO; self.weights.len()]);
+        passes.output_cotangent(self.network).extend_from_slice(cotangent);
+        passes.vjp(&self.point(), 0..self.network.blocks().len(), &mut gradient);
         gradient
     }
 
     /// The gradient of `<cotangent, output>` in the data, `[n, inputs]`.
     pub fn vjp_input(&self, cotangent: &[T]) -> Vec<T> {
-        vjp_input(self.network, self.weights, &self.tape, cotangent)
+        Passes::new().vjp_input(&self.point(), cotangent)
     }
 
     /// `J_l = d output / d a_l: [n, K, pre-activations]`, the output Jacobian in the pre-activations of block `l`.
     pub fn jacobian(&self, l: usize) -> Vec<T> {
-        let (block, outputs) = (&self.network.blocks()[l], self.network.outputs());
         let mut jacobian = Vec::new();
-        output_jacobians(self.network, self.weights, &self.tape, l, &mut Scratch::default(), |at, cotangents| {
-            if at > l {
-                return;
-            }
-            if block.convolution().is_none() {
-                return jacobian.extend_from_slice(cotangents);
-            }
-            jacobian.resize(self.rows() * outputs * block.activations(), T::ZERO);
-            let lines =
-                cotangents.chunks_exact(block.features_out()).zip(jacobian.chunks_exact_mut(block.activations()));
-            for (at, (cotangent, line)) in lines.enumerate() {
-                gate::pull(block, self.tape.gate(l).row(at / outputs, block), cotangent, line);
+        Passes::new().output_jacobians(&self.point(), l, |at, cotangents| {
+            if at == l {
+                let block = &self.network.blocks()[l];
+                jacobian = block::pre_activation_cotangents(block, cotangents, &mut Scratch::default());
             }
         });
         jacobian

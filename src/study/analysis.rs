@@ -96,6 +96,8 @@ pub enum Stage<'a> {
 pub struct AnalysisTables {
     pub regret: Vec<RegretRow>,
     pub units: Vec<UnitRow>,
+    /// What `regret` comes of: the optima as the solvers found them, with the reasons why they stopped.
+    pub found: Vec<UnitResult>,
     pub novelty: Vec<NoveltyRow>,
     pub neurons: Vec<NeuronRow>,
     /// The same of the winners of max-pools, if they were recorded.
@@ -216,6 +218,7 @@ impl<T: Real> Analysis<T> {
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             out.halted = self.solve_window(examples, work, progress).is_err();
         }
+        out.found.clone_from(&self.results);
         free_bounds::tighten(&mut self.results);
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         self.explore(work, &mut out, progress);
@@ -276,7 +279,7 @@ impl<T: Real> Analysis<T> {
             }
         };
         let batch = self.settings.batch;
-        let dense = !self.network.has_convolutions();
+        let dense = self.network.is_dense_chain();
         let kept: usize = self.window.states.iter().map(|state| size_of_val(&state[..])).sum();
         let whole = whole_window_bytes(&self.network, self.loss, settings, (rounds, batch), examples.inputs.len());
         let fits = dense && whole.saturating_add(kept) <= self.settings.memory;

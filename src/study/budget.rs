@@ -16,7 +16,7 @@ pub fn observed_bytes(network: &Network, loss: Loss, settings: &RegretSettings, 
     let needs_window =
         settings.has(Scale::Layer) || settings.has(Scale::Network) || (settings.has(Scale::Neuron) && !streams);
     let rounds = if needs_window { settings.sampled(settings.window.min(planned)).len() } else { 0 };
-    let last = network.blocks().len() - 1;
+    let last = network.output_index();
     let sums = network.blocks().iter().enumerate().map(|(l, block)| {
         // Half of each symmetric matrix; all neurons of the output layer share one.
         let planes = if l == last { 1 } else { settings.selected(block.units).len() };
@@ -31,7 +31,7 @@ pub fn observed_bytes(network: &Network, loss: Loss, settings: &RegretSettings, 
 pub fn window_bytes(network: &Network, loss: Loss, rounds: usize, batch: usize) -> usize {
     let hidden: usize = network.hidden_blocks().iter().map(|block| block.features_out()).sum();
     let row = network.inputs() + 2 * hidden + network.outputs();
-    let output = &network.blocks()[network.blocks().len() - 1];
+    let output = network.output_block();
     let squares = if loss.is_quadratic() { 2 * output.width() * output.width() + frame::numbers(output) } else { 0 };
     let values = network.parameters() + batch * row + squares;
     rounds.saturating_mul(values).saturating_mul(size_of::<f64>() + size_of::<f32>())
@@ -47,7 +47,7 @@ pub fn whole_window_bytes(
     inputs: usize,
 ) -> usize {
     let wide = (inputs + rounds * network.parameters()) * size_of::<f64>();
-    let basis = room::basis_bytes(network, settings, room::whole_basis(settings));
+    let basis = room::basis_bytes(network, settings, room::whole_basis(settings.max_products));
     let search = room::least_search_bytes(network, settings, batch).saturating_add(basis);
     // Vectors that grow, and what is at work on a few rounds.
     let more = 4;

@@ -47,7 +47,7 @@ pub enum StudyError {
     #[error("{path} holds no experiment that could be continued ({source}); choose another folder with --out")]
     Unreadable { path: PathBuf, source: Box<ExperimentError> },
     #[error(
-        "{path} holds a run that was to take the place of the one beside it: {differences}; repeat what it was begun with, or remove \
+        "{path} holds a run that was to take the place of the one next to it: {differences}; repeat what it was begun with, or remove \
          that folder"
     )]
     Unfinished { path: PathBuf, differences: String },
@@ -113,7 +113,7 @@ pub enum AnalyzeError {
     InTrace { path: PathBuf, source: Box<TraceError> },
     #[error("{path} has changed since it was checked; begin again when it is complete")]
     Changed { path: PathBuf },
-    #[error("{path} is no trace: {reason}")]
+    #[error("{path} is not a trace: {reason}")]
     NoTrace { path: PathBuf, reason: String },
     #[error("{path} is named twice")]
     Twice { path: PathBuf },

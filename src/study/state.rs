@@ -5,11 +5,11 @@ use super::{
     tables::{EpochRow, ValidationRow},
 };
 use crate::{
-    checkpoint::{Choice, Persist, Record, Store, StoreError},
-    num::Real,
+    checkpoint::{Persist, Store, StoreError},
+    kernels::Real,
     optim::Optimizer,
     trace::TraceWriter,
-    train::{Ending, NotFinite, Quantity},
+    train::{Ending, NotFinite},
 };
 
 /// Everything that changes from round to round.
@@ -68,72 +68,59 @@ impl Log {
     /// What does not depend on how fast the machine was.
     pub fn persist_results(&mut self, store: &mut Store) -> Result<(), StoreError> {
         store.list("losses", &mut self.losses)?;
-        store.record_list("epochs", &mut self.epochs, EpochRow::default)?;
-        store.record_list("validation", &mut self.validation, ValidationRow::default)?;
-        store.part("ending", |store| persist_ending(&mut self.ending, store))
-    }
-}
-
-/// The kinds of [`Ending`] after which nobody trains any more.
-#[derive(Clone, Copy, PartialEq)]
-enum Ended {
-    Complete,
-    Reached,
-    Diverged,
-}
-
-impl Choice for Ended {
-    const ALL: &'static [Self] = &[Self::Complete, Self::Reached, Self::Diverged];
-}
-
-fn persist_ending(ending: &mut Option<Ending>, store: &mut Store) -> Result<(), StoreError> {
-    let mut kind = match ending {
-        None | Some(Ending::Stopped { .. }) => None,
-        Some(Ending::Complete) => Some(Ended::Complete),
-        Some(Ending::Reached { .. }) => Some(Ended::Reached),
-        Some(Ending::Diverged(_)) => Some(Ended::Diverged),
-    };
-    store.value("kind", &mut kind)?;
-    let Some(kind) = kind else {
-        if store.is_reading() {
-            *ending = None;
+        // An accuracy that does not exist is no number.
+        let absent = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        let present = |value: f64| (!value.is_nan()).then_some(value);
+        let mut epochs: Vec<f64> = self
+            .epochs
+            .iter()
+            .flat_map(|row| {
+                let accuracies = [absent(row.train_accuracy), absent(row.test_accuracy)];
+                [row.learning_rate, row.train_loss, row.test_loss, accuracies[0], accuracies[1]]
+            })
+            .collect();
+        store.list("epochs", &mut epochs)?;
+        let mut validation: Vec<f64> =
+            self.validation.iter().flat_map(|row| [row.validation_loss, absent(row.validation_accuracy)]).collect();
+        store.list("validation", &mut validation)?;
+        let mut ending = match self.ending {
+            None | Some(Ending::Stopped { .. }) => [0; 4],
+            Some(Ending::Complete) => [1, 0, 0, 0],
+            Some(Ending::Reached { epoch }) => [2, epoch as u64, 0, 0],
+            Some(Ending::Diverged(what)) => {
+                let [round, quantity, layer] = what.to_numbers();
+                [3, round, quantity, layer]
+            }
+        };
+        store.values("ending", &mut ending)?;
+        if !store.is_reading() {
+            return Ok(());
         }
-        return Ok(());
-    };
-    let found = match kind {
-        Ended::Complete => Ending::Complete,
-        Ended::Reached => {
-            let mut epoch = if let Some(Ending::Reached { epoch }) = ending { *epoch } else { 0 };
-            store.count("epoch", &mut epoch)?;
-            Ending::Reached { epoch }
-        }
-        Ended::Diverged => {
-            let blank = NotFinite { round: 0, quantity: Quantity::Loss, layer: None };
-            let mut what = if let Some(Ending::Diverged(what)) = ending { *what } else { blank };
-            what.persist(store)?;
-            Ending::Diverged(what)
-        }
-    };
-    *ending = Some(found);
-    Ok(())
-}
-
-impl Record for EpochRow {
-    fn persist(rows: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
-        store.column("epoch", rows, |row| &mut row.epoch)?;
-        store.column("learning_rate", rows, |row| &mut row.learning_rate)?;
-        store.column("train_loss", rows, |row| &mut row.train_loss)?;
-        store.column("test_loss", rows, |row| &mut row.test_loss)?;
-        store.column("train_accuracy", rows, |row| &mut row.train_accuracy)?;
-        store.column("test_accuracy", rows, |row| &mut row.test_accuracy)
-    }
-}
-
-impl Record for ValidationRow {
-    fn persist(rows: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
-        store.column("epoch", rows, |row| &mut row.epoch)?;
-        store.column("validation_loss", rows, |row| &mut row.validation_loss)?;
-        store.column("validation_accuracy", rows, |row| &mut row.validation_accuracy)
+        self.ending = match ending {
+            [0, ..] => None,
+            [1, ..] => Some(Ending::Complete),
+            [2, epoch, ..] => Some(Ending::Reached { epoch: epoch as usize }),
+            [3, what @ ..] => NotFinite::from_numbers(what).map(Ending::Diverged),
+            _ => return Err(store.malformed("ending", "is none")),
+        };
+        let rows = epochs.as_chunks().0.iter().enumerate();
+        let row = |(at, [learning_rate, train_loss, test_loss, train, test]): (usize, &[f64; 5])| EpochRow {
+            epoch: at + 1,
+            learning_rate: *learning_rate,
+            train_loss: *train_loss,
+            test_loss: *test_loss,
+            train_accuracy: present(*train),
+            test_accuracy: present(*test),
+        };
+        self.epochs = rows.map(row).collect();
+        let rows = validation.as_chunks().0.iter().enumerate();
+        let row = |(at, [loss, accuracy]): (usize, &[f64; 2])| ValidationRow {
+            epoch: at + 1,
+            validation_loss: *loss,
+            validation_accuracy: present(*accuracy),
+        };
+        self.validation = rows.map(row).collect();
+        Ok(())
     }
 }
 

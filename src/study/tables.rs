@@ -28,7 +28,7 @@ pub struct RoundRow {
 }
 
 /// `epochs.csv`: losses and accuracies after each epoch (accuracies are empty for autoencoders).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     pub epoch: usize,
     pub learning_rate: f64,
@@ -39,7 +39,7 @@ pub struct EpochRow {
 }
 
 /// `validation.csv`: the same on the rows set aside for validation, if there are any.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationRow {
     pub epoch: usize,
     pub validation_loss: f64,

@@ -24,12 +24,20 @@ pub enum Comparator {
     Ball,
 }
 
+impl Scale {
+    pub const ALL: [Self; 3] = [Self::Network, Self::Layer, Self::Neuron];
+}
+
+impl Comparator {
+    pub const ALL: [Self; 2] = [Self::Unconstrained, Self::Ball];
+}
+
 impl Choice for Scale {
-    const ALL: &'static [Self] = &[Self::Network, Self::Layer, Self::Neuron];
+    const ALL: &'static [Self] = &Scale::ALL;
 }
 
 impl Choice for Comparator {
-    const ALL: &'static [Self] = &[Self::Unconstrained, Self::Ball];
+    const ALL: &'static [Self] = &Comparator::ALL;
 }
 
 impl fmt::Display for Scale {

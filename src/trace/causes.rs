@@ -3,17 +3,15 @@
 
 use super::{
     TargetKind,
-    agreement::Pair,
     motion::Findings,
+    pair::Pair,
     read::{Trace, TraceTargets},
 };
 use crate::{
-    kernels::{
-        Real,
-        passes::{Tape, forward},
-    },
     loss::{Loss, Targets},
     network::{Block, Network, Shape, tensor_names::list},
+    num::Real,
+    passes::Tape,
     text::{nearest, rounds},
 };
 
@@ -423,8 +421,7 @@ impl<T: Real> Compared<'_, T> {
     }
 
     fn outputs(&self, weights: &[T], inputs: &[T]) -> Vec<f64> {
-        let mut tape = Tape::default();
-        forward(self.network, weights, inputs, inputs.len() / self.network.inputs(), &mut tape);
+        let tape = Tape::record(self.network, weights, inputs, inputs.len() / self.network.inputs());
         tape.output.iter().map(|f| f.to_f64()).collect()
     }
 

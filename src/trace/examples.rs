@@ -4,7 +4,6 @@ use super::{
     Manifest, TargetKind,
     array::{Array, read_npy, squeezed},
     error::{TraceError, malformed},
-    read::TraceTargets,
 };
 use crate::{
     data,
@@ -13,6 +12,17 @@ use crate::{
     network::{LayerSpec, Network},
 };
 use std::path::Path;
+
+/// What a trace's outputs are compared with.
+#[derive(Clone, Debug)]
+pub enum TraceTargets<T> {
+    /// The inputs themselves.
+    Inputs,
+    /// `[rows, outputs]`.
+    Values(Vec<T>),
+    /// `[rows]`.
+    Labels(Vec<u32>),
+}
 
 /// Inputs and targets, and where they came from.
 pub(super) struct Data<T> {

@@ -14,6 +14,7 @@ mod examples;
 pub mod manifest;
 pub mod motion;
 mod npy;
+mod pair;
 pub mod read;
 pub mod replay;
 pub mod states;

@@ -15,6 +15,8 @@ use crate::{
 };
 use std::path::Path;
 
+pub use super::examples::TraceTargets;
+
 /// A trace in memory.
 #[derive(Clone, Debug)]
 pub struct Trace<T> {
@@ -42,17 +44,6 @@ pub struct Trace<T> {
     /// Rounds that the manifest declares, and why those that are here are fewer, if training broke down.
     pub declared: usize,
     pub cuts: Vec<String>,
-}
-
-/// What a trace's outputs are compared with.
-#[derive(Clone, Debug)]
-pub enum TraceTargets<T> {
-    /// The inputs themselves.
-    Inputs,
-    /// `[rows, outputs]`.
-    Values(Vec<T>),
-    /// `[rows]`.
-    Labels(Vec<u32>),
 }
 
 /// How to read a trace.

@@ -83,7 +83,7 @@ fn rounding<T: Real>(engine: &RoundEngine<T>, loss: Loss) -> f64 {
     let (mut most, mut slope) = (0.0f64, 0.0);
     for part in engine.parts() {
         most = part.tape.output.iter().fold(most, |most, f| most.max(f.to_f64().abs()));
-        slope += part.deltas.last().map_or(0.0, |delta| delta.iter().map(|d| d.to_f64().abs()).sum());
+        slope += part.delta(engine.network().output_block()).iter().map(|d| d.to_f64().abs()).sum::<f64>();
     }
     let error = SPACINGS * SPACING * most;
     let logarithm = if loss == Loss::CrossEntropy { 4.0 * SPACING } else { 0.0 };

@@ -47,6 +47,7 @@ impl<T: Real> TraceWriter<T> {
         optimizer: &OptimizerConfig,
         dataset: &Dataset,
     ) -> io::Result<Self> {
+        let layers = network.list("a trace's manifest").map_err(io::Error::other)?.to_vec();
         std::fs::create_dir_all(folder)?;
         let to_map = |value: serde_json::Value| match value {
             serde_json::Value::Object(map) => map,
@@ -55,7 +56,7 @@ impl<T: Real> TraceWriter<T> {
         let manifest = Manifest {
             format: FORMAT,
             input: network.input().sizes(),
-            layers: network.layers().to_vec(),
+            layers,
             loss,
             target,
             rounds: 0,

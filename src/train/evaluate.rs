@@ -2,13 +2,13 @@
 
 use super::Examples;
 use crate::{
-    kernels::{
-        Real,
-        passes::{Tape, forward},
-    },
     loss::{Loss, Targets},
     network::Network,
-    num::pieces::{Cut, map_in_pieces_with},
+    num::{
+        Real,
+        pieces::{Cut, map_in_pieces_with},
+    },
+    passes::{Passes, Tape},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,8 +22,8 @@ pub struct Evaluation {
 
 /// Rows per piece of work; fixed, so the sums do not depend on the number of threads.
 const CHUNK: usize = 500;
-/// The same for networks with convolutions, whose activations take more room.
-const CONVOLUTION_CHUNK: usize = 100;
+/// The same for other networks than dense chains: the activations of convolutions take more room.
+const GRAPH_CHUNK: usize = 100;
 
 /// Evaluates all rows of `examples`.
 pub fn evaluate<T: Real>(network: &Network, loss: Loss, weights: &[T], examples: &Examples<T>) -> Evaluation {
@@ -39,13 +39,14 @@ pub fn evaluate_until<T: Real>(
     stop: &AtomicBool,
 ) -> Option<Evaluation> {
     let (count, outputs) = (examples.len(), network.outputs());
-    let chunk = if network.has_convolutions() { CONVOLUTION_CHUNK } else { CHUNK };
-    let pieces = map_in_pieces_with(count, Cut::Every(chunk), Tape::default, |tape, rows| {
+    let chunk = if network.is_dense_chain() { CHUNK } else { GRAPH_CHUNK };
+    let buffers = || (Passes::new(), Tape::default());
+    let pieces = map_in_pieces_with(count, Cut::Every(chunk), buffers, |(passes, tape), rows| {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
         let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
-        forward(network, weights, x, rows.len(), tape);
+        passes.forward(network, weights, x, rows.len(), tape, |_, _, _| ());
         let targets = examples.targets.rows(rows, examples.target_width);
         let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
         let right = match targets {

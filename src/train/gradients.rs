@@ -3,36 +3,26 @@
 
 use super::{Examples, Part, RoundEngine};
 use crate::{
-    kernels::{
-        Real,
-        conv::{self, Cotangents, Scratch},
-        dense::accumulate_outer,
-    },
+    kernels::block::{self, Scratch},
     loss::Loss,
-    network::{Block, Convolution, Network},
+    network::Network,
+    num::Real,
 };
 use rayon::prelude::*;
 
 /// `out = sum_d g_d^2`, coordinatewise, over the examples `d` of a computed minibatch (`docs/theory.md`, section 5).
 ///
-/// `g_d` is the gradient of the example's share `l_d / B` of the mean loss. It is never formed: a dense layer has
-/// `g_d = delta_d x_d'`, so the sum is `(delta^2)' (x^2)` with squares taken elementwise, as large as a gradient. A filter of a
-/// convolution has `g_d` a sum over positions, whose square is no sum of squares: there the block's `g_d` are formed, one
-/// at a time in one buffer.
+/// `g_d` is the gradient of the example's share `l_d / B` of the mean loss.
 pub fn sum_of_squared_gradients<T: Real>(network: &Network, parts: &[Part<T>], out: &mut [T]) {
     let sums: Vec<Vec<T>> = parts
         .par_iter()
         .with_max_len(1)
         .map(|part| {
-            let mut sum = vec![T::ZERO; out.len()];
-            let rows = part.rows.len();
-            for (l, block) in network.blocks().iter().enumerate() {
-                if let Some(convolution) = block.convolution() {
-                    add_squares_of_filters(block, convolution, part, l, &mut sum[block.range()]);
-                    continue;
-                }
-                let (delta, x) = (squared(&part.deltas[l]), squared(part.tape.input(l, &part.x)));
-                accumulate_outer(block, &delta, &x, rows, &mut sum[block.range()]);
+            let (mut sum, mut scratch) = (vec![T::ZERO; out.len()], Scratch::default());
+            for block in network.blocks() {
+                let (cotangents, x) = (part.cotangents(block), part.tape.input(block, &part.x));
+                let (rows, sum) = (part.rows.len(), &mut sum[block.range()]);
+                block::add_squared_gradients(block, cotangents, x, rows, sum, &mut scratch);
             }
             sum
         })
@@ -41,22 +31,6 @@ pub fn sum_of_squared_gradients<T: Real>(network: &Network, parts: &[Part<T>], o
     for sum in sums {
         out.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
     }
-}
-
-/// Adds the squares of the examples' gradients of a convolution, example by example.
-fn add_squares_of_filters<T: Real>(block: &Block, convolution: &Convolution, part: &Part<T>, l: usize, sum: &mut [T]) {
-    let inputs = part.tape.input(l, &part.x).chunks_exact(block.features_in());
-    let (mut gradient, mut scratch) = (vec![T::ZERO; sum.len()], Scratch::default());
-    for (row, (x, delta)) in inputs.zip(part.deltas[l].chunks_exact(block.features_out())).enumerate() {
-        let cotangents = Cotangents { values: delta, lines: 1, gate: part.tape.gate(l).row(row, block) };
-        gradient.fill(T::ZERO);
-        conv::backward(block, convolution, cotangents, 1, Some((x, &mut gradient)), None, &mut scratch);
-        sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += *g * *g);
-    }
-}
-
-fn squared<T: Real>(values: &[T]) -> Vec<T> {
-    values.iter().map(|v| *v * *v).collect()
 }
 
 /// Rows per piece of the full gradient; fixed, so the sums do not depend on the number of threads.

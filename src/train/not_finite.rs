@@ -2,8 +2,7 @@
 
 use super::Part;
 use crate::{
-    checkpoint::{Choice, Persist, Store, StoreError},
-    network::Network,
+    network::{Network, Source},
     num::Real,
 };
 use std::fmt;
@@ -41,13 +40,9 @@ impl NotFinite {
         if let Some(block) = blocks.iter().find(|block| broken(&weights[block.range()])) {
             return found(Quantity::Weights, Some(block.layer));
         }
-        for (l, block) in blocks.iter().enumerate() {
-            let is_broken = |part: &Part<T>| match l + 1 < blocks.len() {
-                true => broken(part.tape.input(l + 1, &part.x)),
-                false => broken(&part.tape.output),
-            };
-            if parts.iter().any(is_broken) {
-                return found(Quantity::Activations, Some(block.layer));
+        for (n, node) in network.nodes().iter().enumerate() {
+            if parts.iter().any(|part| broken(part.tape.value(Source::Node(n), &part.x))) {
+                return found(Quantity::Activations, Some(node.layer));
             }
         }
         // A sum of squares may overflow where no term does.
@@ -56,17 +51,19 @@ impl NotFinite {
             None => found(Quantity::Loss, None),
         }
     }
-}
 
-impl Choice for Quantity {
-    const ALL: &'static [Self] = &[Self::Weights, Self::Activations, Self::Loss, Self::Gradient];
-}
+    /// Numbers for a checkpoint.
+    pub fn to_numbers(self) -> [u64; 3] {
+        [self.round as u64, self.quantity as u64, self.layer.map_or(u64::MAX, |layer| layer as u64)]
+    }
 
-impl Persist for NotFinite {
-    fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        store.count("round", &mut self.round)?;
-        store.value("quantity", &mut self.quantity)?;
-        store.value("layer", &mut self.layer)
+    /// `None` if they are of no [`NotFinite`].
+    pub fn from_numbers([round, quantity, layer]: [u64; 3]) -> Option<Self> {
+        use Quantity::{Activations, Gradient, Loss, Weights};
+        let all = [Weights, Activations, Loss, Gradient];
+        let quantity = *all.iter().find(|known| **known as u64 == quantity)?;
+        let layer = (layer != u64::MAX).then_some(usize::try_from(layer).ok()?);
+        Some(Self { round: usize::try_from(round).ok()?, quantity, layer })
     }
 }
 

@@ -2,14 +2,15 @@
 
 use crate::{
     kernels::{
-        Real, SHARE,
-        conv::Scratch,
+        SHARE,
+        block::Cotangents,
         dense::{RowShare, outer_of_shares},
         in_a_row,
-        passes::{Tape, forward_with, vjp_with},
     },
     loss::{Loss, Targets},
-    network::Network,
+    network::{Block, Network},
+    num::Real,
+    passes::{Passes, Point, Tape},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -17,9 +18,9 @@ use std::ops::Range;
 /// The minibatch is computed in this many parts side by side: small products gain nothing from threads inside
 /// them. The number is fixed, so results do not depend on the number of threads.
 const PARTS: usize = 2;
-/// The same for networks with convolutions, whose parts are large enough to be more of them.
-const CONVOLUTION_PARTS: usize = 8;
-/// Coordinates of the gradient of a dense network that a task computes, for all parts.
+/// The same for other networks than dense chains: the parts of convolutions are large enough to be more of them.
+const GRAPH_PARTS: usize = 8;
+/// Coordinates of the gradient of a dense chain that a task computes, for all parts.
 const PIECE: usize = 1 << 13;
 
 /// Inputs and targets that rounds draw rows from.
@@ -92,18 +93,26 @@ pub struct Part<T> {
     values: Vec<T>,
     labels: Vec<u32>,
     pub tape: Tape<T>,
-    /// The derivatives of the *minibatch mean* loss: `deltas[l]: [rows, units]` in the pre-activations of a dense block `l`,
-    /// `[rows, features out]` in the output of a convolution.
-    pub deltas: Vec<Vec<T>>,
+    /// Holds the derivatives of the *minibatch mean* loss.
+    passes: Passes<T>,
     gradient: Vec<T>,
     loss: f64,
-    scratch: Scratch<T>,
 }
 
 impl<T: Real> Part<T> {
+    /// The derivative of the *minibatch mean* loss in what a block gives, behind its rectifier and pool, `[rows, features out]`.
+    pub fn cotangents(&self, block: &Block) -> Cotangents<'_, T> {
+        Cotangents { values: self.passes.cotangent(block), lines: 1, gate: self.tape.gate(block) }
+    }
+
+    /// The derivative of the minibatch mean loss in the pre-activations of a *dense* block, `[rows, units]`.
+    pub fn delta(&self, block: &Block) -> &[T] {
+        self.passes.delta(block)
+    }
+
     /// What the gradient of a dense block takes of this part.
-    fn share(&self, l: usize) -> RowShare<'_, T> {
-        RowShare { delta: &self.deltas[l], x: self.tape.input(l, &self.x), rows: self.rows.len() }
+    fn share(&self, block: &Block) -> RowShare<'_, T> {
+        RowShare { delta: self.delta(block), x: self.tape.input(block, &self.x), rows: self.rows.len() }
     }
 }
 
@@ -131,16 +140,16 @@ pub struct RoundEngine<'a, T> {
     loss: Loss,
     batch: usize,
     parts: Vec<Part<T>>,
-    /// Of a dense network: consecutive units (block, units of the block) whose gradients are computed together.
+    /// Of a dense chain: consecutive units (block, units of the block) whose gradients are computed together.
     pieces: Vec<Vec<(usize, Range<usize>)>>,
     gradient: Vec<T>,
     mean_loss: f64,
 }
 
-/// Cuts the units of a dense network into pieces of about [`PIECE`] coordinates; none if there are convolutions.
+/// Cuts the units of a dense chain into pieces of about [`PIECE`] coordinates; none of other networks.
 fn pieces(network: &Network) -> Vec<Vec<(usize, Range<usize>)>> {
     let (mut pieces, mut piece, mut size) = (Vec::new(), Vec::new(), 0);
-    if network.has_convolutions() {
+    if !network.is_dense_chain() {
         return pieces;
     }
     for (l, block) in network.blocks().iter().enumerate() {
@@ -165,13 +174,12 @@ fn pieces(network: &Network) -> Vec<Vec<(usize, Range<usize>)>> {
 
 impl<'a, T: Real> RoundEngine<'a, T> {
     pub fn new(network: &'a Network, loss: Loss, batch: usize) -> Self {
-        let parts = if network.has_convolutions() { CONVOLUTION_PARTS } else { PARTS };
+        let parts = if network.is_dense_chain() { PARTS } else { GRAPH_PARTS };
         let size = batch.div_ceil(parts).max(1);
         let pieces = pieces(network);
         let part = |start: usize| Part {
             rows: start..batch.min(start + size),
-            deltas: vec![Vec::new(); network.blocks().len()],
-            // A dense network's gradient is computed for all parts at once.
+            // A dense chain's gradient is computed for all parts at once.
             gradient: if pieces.is_empty() { vec![T::ZERO; network.parameters()] } else { Vec::new() },
             ..Part::default()
         };
@@ -187,7 +195,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         self.parts.par_iter_mut().with_max_len(1).for_each(|part| {
             let rows = &rows[part.rows.clone()];
             examples.gather_inputs(rows, &mut part.x);
-            forward_with(network, weights, &part.x, rows.len(), &mut part.tape, &mut part.scratch, |_, _, _| ());
+            part.passes.forward(network, weights, &part.x, rows.len(), &mut part.tape, |_, _, _| ());
             let same = examples.targets_are_inputs();
             if !same {
                 examples.gather_targets(rows, &mut part.values, &mut part.labels);
@@ -197,12 +205,11 @@ impl<'a, T: Real> RoundEngine<'a, T> {
                 Targets::Labels(_) => Targets::Labels(&part.labels),
             };
             let outputs = network.outputs();
-            let last = part.deltas.len() - 1;
-            part.loss = loss.value_gradient(&part.tape.output, outputs, targets, scale, &mut part.deltas[last]);
+            let cotangent = part.passes.output_cotangent(network);
+            part.loss = loss.value_gradient(&part.tape.output, outputs, targets, scale, cotangent);
             part.gradient.fill(T::ZERO);
             let own = if part.gradient.is_empty() { 0..0 } else { 0..network.blocks().len() };
-            let Part { x, tape, deltas, gradient, scratch, .. } = part;
-            vjp_with(network, weights, x, tape, deltas, own, gradient, scratch);
+            part.passes.vjp(&Point { network, weights, x: &part.x, tape: &part.tape }, own, &mut part.gradient);
         });
         self.mean_loss = self.parts.iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
         if self.pieces.is_empty() {
@@ -229,11 +236,11 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         });
     }
 
-    /// The gradient of a dense network from the parts' inputs and cotangents, piece by piece.
+    /// The gradient of a dense chain from the parts' inputs and cotangents, piece by piece.
     fn compute_gradient(&mut self) {
         let (blocks, parts) = (self.network.blocks(), &self.parts);
         let shares: Vec<Vec<RowShare<T>>> =
-            (0..blocks.len()).map(|l| parts.iter().map(|part| part.share(l)).collect()).collect();
+            blocks.iter().map(|block| parts.iter().map(|part| part.share(block)).collect()).collect();
         let mut rest = &mut self.gradient[..];
         let mut tasks = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
@@ -251,6 +258,10 @@ impl<'a, T: Real> RoundEngine<'a, T> {
         });
     }
 
+    pub fn network(&self) -> &'a Network {
+        self.network
+    }
+
     /// Mean loss of the last computed round.
     pub fn loss(&self) -> f64 {
         self.mean_loss
@@ -263,7 +274,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
 
     pub fn gradient_is_finite(&self) -> bool {
         // A sum is finite only if all terms are (or the squares overflow, which is divergence as well).
-        crate::kernels::real::sum_of_squares(&self.gradient).is_finite()
+        crate::num::sum_of_squares(&self.gradient).is_finite()
     }
 
     /// The minibatch of the last computed round in consecutive shares, with their tapes and cotangents.

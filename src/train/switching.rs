@@ -2,13 +2,10 @@
 
 use super::Part;
 use crate::{
-    kernels::{
-        Real,
-        bits::pack,
-        conv::Scratch,
-        passes::{Tape, forward_with},
-    },
+    kernels::bits::pack,
     network::Network,
+    num::Real,
+    passes::{Passes, Tape},
 };
 use rayon::prelude::*;
 
@@ -22,7 +19,7 @@ pub struct Switching<'a, T> {
 #[derive(Default)]
 struct States<T> {
     tape: Tape<T>,
-    scratch: Scratch<T>,
+    passes: Passes<T>,
     /// Per datapoint and hidden block, in the order of the pass: which pre-activations `[positions, units]` are positive.
     before: Vec<Vec<u64>>,
     /// Datapoints and positions at which each hidden neuron switched.
@@ -31,7 +28,7 @@ struct States<T> {
 
 impl<T: Real> States<T> {
     fn forward(&mut self, network: &Network, weights: &[T], part: &Part<T>, visit: impl FnMut(usize, usize, &[T])) {
-        forward_with(network, weights, &part.x, part.rows.len(), &mut self.tape, &mut self.scratch, visit);
+        self.passes.forward(network, weights, &part.x, part.rows.len(), &mut self.tape, visit);
     }
 }
 

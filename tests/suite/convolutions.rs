@@ -1,15 +1,16 @@
-//! Convolutional networks against PyTorch's numbers (`tests/oracle/make_convolutions.py` wrote them) in PyTorch's names and order of axes,
-//! and against the plain engine.
+//! Convolutional networks and networks that are graphs: the former against PyTorch's numbers (`tests/oracle/make_convolutions.py` wrote them) in PyTorch's names and order of axes,
+//! and both against the plain engine.
 
-use crate::common::{Numbers, assert_close, convolutional_problems, loss_hessian, plain::Plain};
+use crate::common::{
+    Numbers, Problem, assert_close, convolutional_problems, graphs::graph_problems, loss_hessian, plain::Plain,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 use taylorscope::{
     kernels::{
         Real,
-        conv::{Cotangents, Scratch, filter_gradients},
-        passes::{Tape, forward, jvp, jvp_input, output_jacobians, vjp, vjp_input},
+        block::{Scratch, neuron_gradients},
         real::convert,
     },
     loss::{Loss, Targets},
@@ -17,7 +18,7 @@ use taylorscope::{
         LayerSpec, Network, Shape,
         weights::{encode_states, stack_states},
     },
-    passes::Linearization,
+    passes::{Linearization, Passes},
 };
 
 /// Sums of at most a few hundred terms of order one in `f64`.
@@ -100,7 +101,7 @@ impl Case {
     }
 }
 
-fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
+fn passes_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
     let network = case.network();
     let rows = case.inputs.len() / network.inputs();
     let close = |what: &str, found: &[T], expected: &[f64]| {
@@ -108,35 +109,26 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
         assert_close(&what, &convert::<T, f64>(found), expected, tolerance);
     };
     let (weights, x): (Vec<T>, Vec<T>) = (convert(&case.flat(&case.weights)), convert(&case.inputs));
-    let mut tape = Tape::default();
-    forward(&network, &weights, &x, rows, &mut tape);
-    close("outputs", &tape.output, &case.outputs);
+    let here = Linearization::new(&network, &weights, &x);
+    close("outputs", here.output(), &case.outputs);
     let (loss, cotangent) = case.cotangent(&network);
     assert_close(&case.name, &[loss], &[case.loss], EXACT);
     let cotangent: Vec<T> = convert(&cotangent);
-    let count = network.blocks().len();
-    let mut deltas = vec![Vec::new(); count];
-    deltas[count - 1] = cotangent.clone();
-    let mut gradient = vec![T::ZERO; network.parameters()];
-    vjp(&network, &weights, &x, &tape, &mut deltas, 0..count, &mut gradient);
-    for (name, found) in case.tensors(&convert(&gradient)) {
+    for (name, found) in case.tensors(&convert(&here.vjp(&cotangent))) {
         close(&format!("gradient of {name}"), &convert(&found), &case.gradients[&name]);
     }
-    close("input gradient", &vjp_input(&network, &weights, &tape, &cotangent), &case.input_gradient);
-    let direction: Vec<T> = convert(&case.flat(&case.direction));
-    close("tangent", &jvp(&network, &weights, &x, &tape, &direction, 0..count), &case.tangent);
-    let dx: Vec<T> = convert(&case.input_direction);
-    close("input tangent", &jvp_input(&network, &weights, &tape, &dx), &case.input_tangent);
+    close("input gradient", &here.vjp_input(&cotangent), &case.input_gradient);
+    close("tangent", &here.jvp(&convert(&case.flat(&case.direction))), &case.tangent);
+    close("input tangent", &here.jvp_input(&convert(&case.input_direction)), &case.input_tangent);
 
     // The Jacobian in the first filter of the first convolution.
     let block = &network.blocks()[0];
     let c = block.convolution().expect("the first block is a convolution");
-    let mut found = vec![T::ZERO; rows * network.outputs() * block.width()];
-    let mut scratch = Scratch::default();
-    output_jacobians(&network, &weights, &tape, 0, &mut Scratch::default(), |l, jacobian| {
+    let mut found = Vec::new();
+    Passes::new().output_jacobians(&here.point(), 0, |l, cotangents| {
         if l == 0 {
-            let cotangents = Cotangents { values: jacobian, lines: network.outputs(), gate: tape.gate(0) };
-            filter_gradients(block, c, cotangents, tape.input(0, &x), rows, &[0], &mut scratch, &mut found);
+            let input = here.tape().input(block, &x);
+            found = neuron_gradients(block, cotangents, input, rows, &[0], &mut Scratch::default());
         }
     });
     // From [kernel, channels] to PyTorch's [channels, kernel].
@@ -151,35 +143,10 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
 }
 
 #[test]
-fn the_kernels_have_pytorchs_numbers() {
+fn the_passes_have_pytorchs_numbers() {
     for case in cases() {
-        kernels_agree_with_pytorch::<f64>(&case, EXACT);
-        kernels_agree_with_pytorch::<f32>(&case, SINGLE);
-    }
-}
-
-fn linearization_agrees_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
-    let network = case.network();
-    let close = |what: &str, found: &[T], expected: &[f64]| {
-        assert_close(&format!("{} {}, {what}", T::NAME, case.name), &convert::<T, f64>(found), expected, tolerance);
-    };
-    let (weights, x): (Vec<T>, Vec<T>) = (convert(&case.flat(&case.weights)), convert(&case.inputs));
-    let at = Linearization::new(&network, &weights, &x);
-    close("outputs", at.output(), &case.outputs);
-    let cotangent: Vec<T> = convert(&case.cotangent(&network).1);
-    for (name, found) in case.tensors(&convert(&at.vjp(&cotangent))) {
-        close(&format!("gradient of {name}"), &convert(&found), &case.gradients[&name]);
-    }
-    close("input gradient", &at.vjp_input(&cotangent), &case.input_gradient);
-    close("tangent", &at.jvp(&convert(&case.flat(&case.direction))), &case.tangent);
-    close("input tangent", &at.jvp_input(&convert(&case.input_direction)), &case.input_tangent);
-}
-
-#[test]
-fn the_linearization_has_pytorchs_numbers() {
-    for case in cases() {
-        linearization_agrees_with_pytorch::<f64>(&case, EXACT);
-        linearization_agrees_with_pytorch::<f32>(&case, SINGLE);
+        passes_agree_with_pytorch::<f64>(&case, EXACT);
+        passes_agree_with_pytorch::<f32>(&case, SINGLE);
     }
 }
 
@@ -204,8 +171,13 @@ fn the_plain_engine_has_pytorchs_numbers() {
     }
 }
 
+/// Convolutional networks, and networks that branch and sum, dense and convolutional.
+fn problems() -> Vec<Problem> {
+    [convolutional_problems(), graph_problems()].concat()
+}
+
 fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
-    for (seed, problem) in convolutional_problems().into_iter().enumerate() {
+    for (seed, problem) in problems().into_iter().enumerate() {
         let close = |what: &str, found: &[T], expected: &[f64]| {
             let what = format!("{} {}, {what}", T::NAME, problem.name);
             assert_close(&what, &convert::<T, f64>(found), expected, tolerance);
@@ -214,7 +186,7 @@ fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
         let blocks = network.blocks();
         let (weights, x): (Vec<T>, Vec<T>) = (convert(&problem.weights), problem.inputs_as());
         let here = Linearization::new(network, &weights, &x);
-        let tape = here.tape();
+        let mut passes = Passes::new();
         let plain = Plain::new(network, &convert(&weights), &convert(&x));
         close("output", here.output(), &plain.output());
         // Numbers that f32 has exactly.
@@ -226,7 +198,7 @@ fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
                 let mut some = vec![0.0; direction.len()];
                 let span = blocks[start].offset..blocks[end - 1].range().end;
                 some[span.clone()].copy_from_slice(&direction[span]);
-                let moved = jvp(network, &weights, &x, tape, &convert::<f64, T>(&direction), start..end);
+                let moved = passes.jvp(&here.point(), &convert::<f64, T>(&direction), start..end);
                 close("jvp", &moved, &plain.jvp(&some, &vec![0.0; dx.len()]));
             }
         }
@@ -241,21 +213,19 @@ fn kernels_agree_with_the_plain_engine<T: Real>(tolerance: f64) {
         for (l, block) in blocks.iter().enumerate() {
             close("output Jacobian", &here.jacobian(l), &plain.jacobian(l));
             close("curvature", &here.curvature(l, &convert(&hessians)), &plain.curvature(l, &hessians));
-            // The gradient of every output in every filter.
-            let Some(c) = block.convolution() else { continue };
-            let filters: Vec<usize> = (0..block.units).collect();
-            let mut found = vec![T::ZERO; block.units * rows * outputs * block.width()];
-            output_jacobians(network, &weights, tape, l, &mut Scratch::default(), |at, values| {
+            // The gradient of every output in every neuron.
+            let neurons: Vec<usize> = (0..block.units).collect();
+            let mut found = Vec::new();
+            passes.output_jacobians(&here.point(), l, |at, cotangents| {
                 if at == l {
-                    let cotangents = Cotangents { values, lines: outputs, gate: tape.gate(l) };
-                    let (x, scratch) = (tape.input(l, &x), &mut Scratch::default());
-                    filter_gradients(block, c, cotangents, x, rows, &filters, scratch, &mut found);
+                    let (x, scratch) = (here.tape().input(block, &x), &mut Scratch::default());
+                    found = neuron_gradients(block, cotangents, x, rows, &neurons, scratch);
                 }
             });
             for (f, found) in found.chunks(rows * outputs * block.width()).enumerate() {
                 let lines = jacobian.chunks(network.parameters());
                 let expected: Vec<f64> = lines.flat_map(|line| &line[block.neuron(f)]).copied().collect();
-                close("Jacobian in a filter", found, &expected);
+                close("Jacobian in a neuron", found, &expected);
             }
         }
     }
@@ -273,29 +243,28 @@ fn the_kernels_agree_with_the_plain_engine_in_single_precision() {
 
 #[test]
 fn forward_and_backward_passes_are_adjoint() {
-    for (seed, problem) in convolutional_problems().into_iter().enumerate() {
+    for (seed, problem) in problems().into_iter().enumerate() {
         let (network, rows) = (&problem.network, problem.rows);
         let count = network.blocks().len();
-        let tape = problem.tape(&problem.weights);
+        let here = Linearization::new(network, &problem.weights, &problem.inputs);
+        let (at, mut passes) = (here.point(), Passes::new());
         let mut numbers = Numbers::new(20 + seed as u64);
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         for start in 0..count {
             for end in start + 1..=count {
                 let direction = numbers.vector(network.parameters());
                 let cotangent = numbers.vector(rows * network.outputs());
-                let moved = jvp(network, &problem.weights, &problem.inputs, &tape, &direction, start..end);
-                let mut deltas = vec![Vec::new(); count];
-                deltas[count - 1].clone_from(&cotangent);
+                let moved = passes.jvp(&at, &direction, start..end);
                 let mut gradient = vec![0.0; network.parameters()];
-                vjp(network, &problem.weights, &problem.inputs, &tape, &mut deltas, start..end, &mut gradient);
+                passes.output_cotangent(network).clone_from(&cotangent);
+                passes.vjp(&at, start..end, &mut gradient);
                 let (left, right) = (dot(&moved, &cotangent), dot(&gradient, &direction));
                 let what = format!("{}, blocks {start}..{end}", problem.name);
                 assert_close(&what, &[left], &[right], EXACT);
             }
         }
         let (dx, cotangent) = (numbers.vector(rows * network.inputs()), numbers.vector(rows * network.outputs()));
-        let moved = jvp_input(network, &problem.weights, &tape, &dx);
-        let pulled = vjp_input(network, &problem.weights, &tape, &cotangent);
+        let (moved, pulled) = (passes.jvp_input(&at, &dx), passes.vjp_input(&at, &cotangent));
         assert_close(problem.name, &[dot(&moved, &cotangent)], &[dot(&pulled, &dx)], EXACT);
     }
 }

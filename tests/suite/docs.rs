@@ -104,6 +104,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo test --release", "it is what runs this test"),
     ("cargo test --release --test suite crash:: -- --ignored", "an hour; a part of it runs with every test"),
     ("cargo test --release --test suite experiments:: -- --ignored", "minutes; a part of it runs with every test"),
+    ("python tests/oracle/selftest.py", "minutes; a part of it runs in .ci/python"),
     ("EXECUTIONS=10000000 cargo test --release --lib fuzz:: -- --ignored --nocapture", "as long as one likes"),
     ("taylorscope reproduce fig5 --full", "an hour; it is `explore`, which runs, on MNIST"),
     ("taylorscope reproduce fig5 --full --quick", "two minutes; it is `explore`, which runs"),

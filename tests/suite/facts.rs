@@ -5,9 +5,10 @@ use crate::common::{
     problems, units, without_biases,
 };
 use taylorscope::{
-    kernels::{dense::curvature_factors, passes::jvp, real::convert},
+    kernels::real::convert,
     loss::Loss,
     network::Network,
+    passes::{Linearization, Passes, curvature_factors},
     taylor::sample::{Moving, Sample},
 };
 
@@ -26,14 +27,12 @@ fn the_value_at_the_weights_is_the_loss() {
         assert_close(problem.name, &[loss], &[problem.plain_loss(&outputs)], EXACT);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let taylor = problem.taylor_loss(&problem.weights, &unit, part(&problem.weights, &unit));
             assert_close(&what, &[taylor], &[loss], EXACT);
-            if problem.network.has_convolutions() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             // A window knows layers and the network; a neuron is a part of its layer.
             let width = problem.network.blocks()[unit.blocks.clone()].iter().map(|b| b.range().len()).sum();
             let (value, _, predicted) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
@@ -51,7 +50,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
         let slopes = problem.plain_slopes(&outputs);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let forward_mode: Vec<f64> = problem
@@ -60,9 +59,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
                 .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
                 .collect();
             assert_close(&what, &forward_mode, part(&backprop, &unit), EXACT);
-            if problem.network.has_convolutions() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             let base = problem.network.blocks()[unit.blocks.start].offset;
             let width = problem.network.blocks()[unit.blocks.end - 1].range().end - base;
             let (_, gradient, _) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
@@ -383,12 +380,12 @@ fn samples_have_the_values_gradients_and_curvatures_of_their_rounds() {
 #[test]
 fn the_curvature_of_a_neuron_is_a_weighted_gram_matrix() {
     for problem in problems() {
-        let tape = problem.tape(&problem.weights);
-        let blocks = problem.network.blocks();
+        let here = Linearization::new(&problem.network, &problem.weights, &problem.inputs);
+        let (tape, blocks) = (here.tape(), problem.network.blocks());
         let mut storage = Vec::new();
         let top = problem.loss.hessian_factor(&tape.output, problem.network.outputs(), &mut storage);
         let mut q: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
-        curvature_factors(&problem.network, &problem.weights, &tape, top, 0, true, |l, factor| {
+        curvature_factors(&here.point(), top, 0, true, |l, factor| {
             factor.diagonal(problem.rows, blocks[l].units, &mut q[l]);
         });
         let neurons = units(&problem.network).into_iter().filter(|u| u.name.contains("neuron"));
@@ -400,7 +397,7 @@ fn the_curvature_of_a_neuron_is_a_weighted_gram_matrix() {
             let width = block.width();
             let mut found = vec![0.0; width * width];
             for i in 0..problem.rows {
-                let mut x = tape.input(l, &problem.inputs)[i * block.inputs..(i + 1) * block.inputs].to_vec();
+                let mut x = tape.input(block, &problem.inputs)[i * block.inputs..(i + 1) * block.inputs].to_vec();
                 x.resize(width, 1.0);
                 for (at, sum) in found.iter_mut().enumerate() {
                     *sum += q[l][i * block.units + neuron] * x[at / width] * x[at % width] / problem.rows as f64;
@@ -467,31 +464,31 @@ fn products_of_inputs_mostly_zero_are_differences_of_gradients() {
 #[test]
 fn only_the_blocks_that_move_count() {
     for problem in all_problems() {
-        let tape = problem.tape(&problem.weights);
+        let here = Linearization::new(&problem.network, &problem.weights, &problem.inputs);
         let mut numbers = Numbers::new(900);
         let direction = numbers.vector(problem.network.parameters());
         let all = 0..problem.network.blocks().len();
-        let whole = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, all.clone());
+        let whole = here.jvp(&direction);
         let mut sum = vec![0.0; whole.len()];
         for l in all {
-            let part = jvp(&problem.network, &problem.weights, &problem.inputs, &tape, &direction, l..l + 1);
+            let part = Passes::new().jvp(&here.point(), &direction, l..l + 1);
             sum.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
         }
         assert_close(problem.name, &sum, &whole, EXACT);
     }
 }
 
-/// With many outputs, the output block's weights go by frames: exact windows have what frames leave out, windows for searches do not.
+/// With many outputs, the output block's weights go by low-rank bases: exact windows have the residuals too, windows for searches do not.
 #[test]
-fn products_in_frames_are_those_of_the_weights() {
+fn products_in_low_rank_bases_are_those_of_the_weights() {
     let with = network(7, &[(6, RELU), (4, LEAKY)], 60);
-    products_in_frames(&without_biases(&with, 1));
-    products_in_frames(&with);
+    products_in_low_rank_bases(&without_biases(&with, 1));
+    products_in_low_rank_bases(&with);
 }
 
-fn products_in_frames(network: &Network) {
+fn products_in_low_rank_bases(network: &Network) {
     let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
-    // Training along two directions with a little noise, over two frames and a part of one.
+    // Training along two directions with a little noise, over two bases and a part of one.
     let mut numbers = Numbers::new(31);
     let ways = [0, 1].map(|_| numbers.vector(network.parameters()));
     let states: Vec<Vec<f64>> = (0..70)
@@ -503,10 +500,10 @@ fn products_in_frames(network: &Network) {
         .collect();
     let rows = problem.repeated_rows(70);
     let plain = problem.window(&states, &rows);
-    let mut framed = plain.clone();
-    framed.find_low_rank();
-    assert_eq!(framed.low_rank_rounds(), 70);
-    let (narrow, narrow_framed) = (plain.to_f32(), framed.to_f32());
+    let mut low_rank = plain.clone();
+    low_rank.find_low_rank();
+    assert_eq!(low_rank.low_rank_rounds(), 70);
+    let (narrow, narrow_low_rank) = (plain.to_f32(), low_rank.to_f32());
     for (rounds, blocks) in [(0..70, 0..3), (0..40, 1..3), (35..70, 0..3), (0..70, 0..2), (50..51, 2..3)] {
         let all = network.blocks();
         let length = all[blocks.end - 1].range().end - all[blocks.start].offset;
@@ -516,9 +513,9 @@ fn products_in_frames(network: &Network) {
         let short: Vec<&[f32]> = short.iter().map(|d| &d[..]).collect();
         let scale = 1.0 / (rounds.len() * problem.rows) as f64;
         let expected = plain.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
-        let exact = framed.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
+        let exact = low_rank.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
         let single = narrow.products(rounds.clone(), blocks.clone(), &short, &[], scale);
-        let search = narrow_framed.products(rounds.clone(), blocks.clone(), &short, &[], scale);
+        let search = narrow_low_rank.products(rounds.clone(), blocks.clone(), &short, &[], scale);
         for (d, expected) in expected.iter().enumerate() {
             let what = format!("rounds {rounds:?}, blocks {blocks:?}, direction {d}");
             assert_close(&what, &exact[d], expected, 1e-10);
@@ -529,8 +526,8 @@ fn products_in_frames(network: &Network) {
         if blocks.len() > 1 && blocks.end == all.len() {
             let hidden = blocks.start..blocks.end - 1;
             let known = short[0][..all[blocks.end - 1].offset - all[blocks.start].offset].to_vec();
-            let known = narrow_framed.output_image(rounds.clone(), hidden, &known, scale);
-            let product = narrow_framed.product_with(rounds.clone(), blocks.clone(), short[0], &known, scale);
+            let known = narrow_low_rank.output_image(rounds.clone(), hidden, &known, scale);
+            let product = narrow_low_rank.product_with(rounds.clone(), blocks.clone(), short[0], &known, scale);
             assert_close("in two steps", &convert(&product), &convert(&search[0]), 1e-5);
         }
     }
@@ -538,7 +535,7 @@ fn products_in_frames(network: &Network) {
 
 /// Weights that have too little in common are left as they are.
 #[test]
-fn weights_without_a_frame_are_multiplied_as_they_are() {
+fn weights_without_a_basis_are_multiplied_as_they_are() {
     let network = network(7, &[(6, RELU), (4, LEAKY)], 60);
     let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
     let states = problem.states(33, 3);
@@ -548,5 +545,5 @@ fn weights_without_a_frame_are_multiplied_as_they_are() {
     let expected = window.product(0..33, 0..3, &direction, &[], 0.1);
     window.find_low_rank();
     assert_eq!(window.low_rank_rounds(), 1, "only the last, of a single round");
-    assert_close("without frames", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
+    assert_close("without bases", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
 }

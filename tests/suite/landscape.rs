@@ -3,16 +3,13 @@
 use crate::common::Numbers;
 use rayon::prelude::*;
 use taylorscope::{
-    kernels::{
-        conv::Scratch,
-        passes::{Tape, forward, forward_with, jvp},
-    },
     landscape::{
-        Change, Datapoint, Directions, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
+        Change, Datapoint, Directions, Ended, Kink, Limits, Path, Plane, Propagation, Region, Segment, Target, profile,
         propagation::MERGE, regions, updates::measure,
     },
     loss::Loss,
     network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
+    passes::{Linearization, Passes, Tape},
     train::{Examples, RoundEngine},
 };
 
@@ -136,10 +133,27 @@ struct State {
     value: Value,
 }
 
+/// What is carried from layer to layer alone would be wrong where a network branches.
+#[test]
+fn networks_that_branch_are_refused() {
+    let network = crate::common::graphs::residual();
+    let weights: Vec<f64> = he_uniform(&network, 1);
+    let (input, step) = ([0.5, -1.0, 0.25, 2.0], [1.0, 0.0, 0.0, 0.0]);
+    let limits = Limits::none();
+    let propagation = Propagation::new(&network, &weights, None).within(&limits);
+    let segment = Segment { input: &input, step: Some(&step), from: 0.0, to: 1.0 };
+    assert_eq!(propagation.try_path(&segment).unwrap_err(), Ended::NotAChain);
+    assert_eq!(propagation.try_kinks_of(&[segment]).unwrap_err(), Ended::NotAChain);
+    let directions = Directions::Inputs([&step, &input]);
+    let plane = Plane { weights: &weights, input: &input, directions, u: (0.0, 1.0), v: (0.0, 1.0) };
+    let refused = regions(&network, &plane, 100, &limits).unwrap_err().to_string();
+    assert!(refused.contains("branches"), "{refused}");
+}
+
 /// States and outputs from the pre-activations of the forward pass.
 fn states_of(network: &Network, weights: &[f64], input: &[f64]) -> (Vec<State>, Vec<f64>) {
     let (mut states, mut tape) = (Vec::new(), Tape::default());
-    forward_with(network, weights, input, 1, &mut tape, &mut Scratch::default(), |l, _, a| {
+    Passes::new().forward(network, weights, input, 1, &mut tape, |l, _, a| {
         let block = &network.blocks()[l];
         let mut z = a.to_vec();
         let mut layer = block.layer;
@@ -533,28 +547,24 @@ fn profiles_are_means_over_datapoints_and_their_taylor_losses() {
     let mean_loss = |outputs: &[f64]| -> f64 {
         outputs.chunks(4).flat_map(|f| f.iter().zip(&y).map(|(f, y)| (f - y).powi(2) / 4.0)).sum::<f64>() / 21.0
     };
-    let outputs = |weights: &[f64]| {
-        let mut tape = Tape::default();
-        forward(&case.network, weights, &x, 21, &mut tape);
-        tape
-    };
+    let outputs = |weights: &[f64]| Linearization::new(&case.network, weights, &x).output().to_vec();
     let start = outputs(&case.weights);
-    let slope = jvp(&case.network, &case.weights, &x, &start, step, 0..3);
+    let slope = Linearization::new(&case.network, &case.weights, &x).jvp(step);
     for piece in &found.pieces {
         for (end, t) in [piece.from, piece.to].into_iter().enumerate() {
-            assert!((piece.loss[end].value - mean_loss(&outputs(&along(t)).output)).abs() < 1e-11);
-            let linear: Vec<f64> = start.output.iter().zip(&slope).map(|(f, d)| f + t * d).collect();
+            assert!((piece.loss[end].value - mean_loss(&outputs(&along(t)))).abs() < 1e-11);
+            let linear: Vec<f64> = start.iter().zip(&slope).map(|(f, d)| f + t * d).collect();
             assert!((piece.taylor[end].value - mean_loss(&linear)).abs() < 1e-11);
         }
         // The cubic of the ends is what figures draw.
         let (h, middle) = (piece.to - piece.from, 0.5 * (piece.from + piece.to));
         let [a, b] = piece.loss;
         let drawn = 0.5 * (a.value + b.value) + h * (a.slope - b.slope) / 8.0;
-        assert!((drawn - mean_loss(&outputs(&along(middle)).output)).abs() < 1e-6);
+        assert!((drawn - mean_loss(&outputs(&along(middle)))).abs() < 1e-6);
     }
     assert!(found.pieces.windows(2).all(|two| two[0].to == two[1].from));
     assert_eq!((found.pieces[0].from, found.pieces[found.pieces.len() - 1].to), (-0.4, 0.7));
-    assert!((found.start.value - start.output[2]).abs() < 1e-13 && (found.start.slope - slope[2]).abs() < 1e-13);
+    assert!((found.start.value - start[2]).abs() < 1e-13 && (found.start.slope - slope[2]).abs() < 1e-13);
     assert!(found.kinks.len() > 20 && found.kinks.is_sorted_by(|a, b| a.1.at <= b.1.at));
     for (datapoint, kink) in &found.kinks {
         let own = propagation.kinks(&Segment::at_rest(&inputs[*datapoint], -0.4, 0.7));
@@ -588,13 +598,9 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
         assert!((found.first_order - before_loss - product(&g, &step)).abs() < 1e-12);
 
         let x: Vec<f64> = rows.iter().flat_map(|row| inputs[4 * *row as usize..][..4].to_vec()).collect();
-        let tape_at = |weights: &[f64]| {
-            let mut tape = Tape::default();
-            forward(&case.network, weights, &x, rows.len(), &mut tape);
-            tape
-        };
-        let (start, end) = (tape_at(&case.weights), tape_at(&after));
-        let slope = jvp(&case.network, &case.weights, &x, &start, &step, 0..3);
+        let here = Linearization::new(&case.network, &case.weights, &x);
+        let (start, end) = (here.tape(), Tape::record(&case.network, &after, &x, rows.len()));
+        let slope = here.jvp(&step);
         let squares: f64 =
             start.output.iter().zip(&slope).zip(&x).map(|((f, d), y)| (f + d - y).powi(2)).sum::<f64>() / 20.0;
         assert!((found.taylor - squares).abs() < 1e-12);

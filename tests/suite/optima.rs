@@ -2,7 +2,8 @@
 //! a singular value decomposition (mean squared error) or by Newton's method on the Lagrangian (cross-entropy).
 
 use crate::common::{
-    Goal, Numbers, Problem, Special, Unit, loss_hessian, network, units, weights, without_biases, without_biases_of,
+    Goal, Numbers, Problem, Special, Unit, assert_close, graphs, loss_hessian, network, plain::Plain, units, weights,
+    without_biases, without_biases_of,
 };
 use faer::{
     Mat, MatRef, Side,
@@ -193,6 +194,43 @@ const IMAGES: &[OnImages] = &[
     },
 ];
 
+/// Networks that branch and sum, with the rest as above.
+const GRAPHS: &[(fn() -> Network, Case)] = &[
+    (
+        graphs::residual,
+        Case {
+            name: "residual, sgd",
+            shape: (4, &[], 2),
+            goal: Goal::Values,
+            special: Special::Nothing,
+            batch: 4,
+            optimizer: ("sgd", 0.1),
+        },
+    ),
+    (
+        graphs::nested,
+        Case {
+            name: "nested residuals, classifier, adam",
+            shape: (3, &[], 2),
+            goal: Goal::Labels,
+            special: Special::Nothing,
+            batch: 3,
+            optimizer: ("adam", 0.02),
+        },
+    ),
+    (
+        graphs::residual_images,
+        Case {
+            name: "residual convolutions, momentum",
+            shape: (32, &[], 3),
+            goal: Goal::Values,
+            special: Special::Nothing,
+            batch: 3,
+            optimizer: ("momentum", 0.01),
+        },
+    ),
+];
+
 /// A recorded run with everything that the solvers are given.
 struct Run {
     name: &'static str,
@@ -268,7 +306,7 @@ impl Run {
         let mut watch = Watch {
             tracker: UnitTracker::new(&network, PREFIXES.iter().copied()),
             window: WindowRecorder::new((1..=rounds).collect()),
-            stream: (loss == Loss::Mse && !network.has_convolutions())
+            stream: (loss == Loss::Mse && network.is_dense_chain())
                 .then(|| NeuronStream::new(&network, loss, settings, case.batch)),
             settings: settings.clone(),
             streamed: Vec::new(),
@@ -318,6 +356,21 @@ impl Run {
             (Some(l), Some(a)) => format!("block {l}, neuron {a}"),
         };
         units(&self.network).into_iter().find(|u| u.name == name).expect("the unit exists")
+    }
+
+    /// That the reference's Jacobians, in the weights of the whole network, are those of the plain engine.
+    fn has_plain_jacobians(&self) {
+        let (width, outputs) = (self.network.parameters(), self.network.outputs());
+        let explicit = self.explicit(UnitId { scale: Scale::Network, layer: None, neuron: None }, 3);
+        let mut expected = Vec::new();
+        for (state, rows) in self.window.states[..3].iter().zip(self.window.rows.chunks(self.batch)) {
+            let mut x = Vec::new();
+            self.examples().gather_inputs(rows, &mut x);
+            expected.extend(Plain::new(&self.network, state, &x).weight_jacobian());
+        }
+        let found: Vec<f64> =
+            (0..3 * self.batch * outputs * width).map(|at| explicit.a[(at / width, at % width)]).collect();
+        assert_close(self.name, &found, &expected, 1e-12);
     }
 
     fn explicit(&self, id: UnitId, rounds: usize) -> Explicit {
@@ -699,7 +752,7 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
             check_results(&run, "subspace", &networks, &settings, tolerance);
 
             for block in run.network.blocks() {
-                let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
+                let id = UnitId::layer(block.layer);
                 for (comparator, iterative) in check_iterative(&run, &windows, id, &settings) {
                     let direct = layers
                         .iter()
@@ -717,7 +770,7 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
                     assert!(within(&iterative, &direct) && within(&direct, &iterative), "{what}");
                 }
             }
-            let id = UnitId { scale: Scale::Network, layer: None, neuron: None };
+            let id = UnitId::NETWORK;
             check_iterative(&run, &windows, id, &settings);
         }
     }
@@ -805,7 +858,7 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         let networks = whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
         check_results(&run, "subspace", &networks, &settings, settings.tolerance);
         for block in run.network.blocks() {
-            let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
+            let id = UnitId::layer(block.layer);
             check_iterative(&run, &windows, id, &settings);
         }
         // Balls always hold a minimizer.
@@ -833,6 +886,11 @@ fn optima_by_passes_are_those_of_the_dense_references() {
         runs.push(Run::of(network, &on.case, 60 + seed as u64, &settings));
     }
     runs.extend(Run::all(&CLASSIFIERS[..1], 40, &settings));
+    for (seed, (graph, case)) in GRAPHS.iter().enumerate() {
+        let run = Run::of(graph(), case, 80 + seed as u64, &settings);
+        run.has_plain_jacobians();
+        runs.push(run);
+    }
     for run in runs {
         let examples = run.examples();
         let sample = Sample {
@@ -871,7 +929,7 @@ fn the_reference_lies_below_random_points_of_its_ball() {
     let settings = both();
     for case in [&SQUARES[0], &SQUARES[2], &CLASSIFIERS[0]] {
         let run = Run::new(case, 7, &settings);
-        let id = UnitId { scale: Scale::Network, layer: None, neuron: None };
+        let id = UnitId::NETWORK;
         let explicit = run.explicit(id, 12);
         let mut numbers = Numbers::new(3);
         for radius in [0.1, 1.0, 5.0] {

@@ -19,5 +19,6 @@ mod winograd;
 
 pub use dispatch::{apply, backward};
 pub use plain::filter_gradients;
+pub(in crate::kernels) use types::at_least;
 pub use types::{Cotangents, Scratch, Term};
 pub use unfold::each_patch;

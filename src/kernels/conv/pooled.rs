@@ -94,12 +94,10 @@ impl<T: Real> Sparse<'_, T> {
     /// Calls `visit(position, unit, value)` for the entries of the output rows `pooled`; positions count from their first pre-activation row.
     #[inline(always)]
     fn each(&self, pooled: Range<usize>, mut visit: impl FnMut(usize, usize, T)) {
-        let (size, width) = (self.pool.size, self.pool.input.width);
+        let (count, width) = (self.pool.places(), self.pool.input.width);
         // Where the winner stands from the first position of its window, and the slope there, by its code.
-        let places = (0..size * size * self.slopes.len()).map(|code| {
-            let place = code % (size * size);
-            (place / size * width + place % size, self.slopes[code / (size * size)])
-        });
+        let places =
+            (0..count * self.slopes.len()).map(|code| (self.pool.offset(code % count), self.slopes[code / count]));
         let places: Vec<(usize, T)> = places.collect();
         for y in pooled.clone() {
             for x in 0..self.pool.output.width {

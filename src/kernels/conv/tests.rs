@@ -5,9 +5,9 @@ use super::{
     types::{Backward, Cotangents, Scratch},
 };
 use crate::{
-    kernels::passes::{Tape, forward},
     network::{Image, LayerSpec, Network, Pooling, Rectifier},
     num::simd::on_every_instruction_set,
+    passes::Tape,
 };
 
 fn numbers(count: usize, speed: f64) -> Vec<f64> {
@@ -35,12 +35,11 @@ fn pooled_and_plain_agree(rectifier: Option<Rectifier>, (size, stride): (usize, 
     let (block, weights) = (&network.blocks()[0], numbers(network.parameters(), 1.3));
     let c = block.convolution().unwrap();
     let x = numbers(rows * c.input.len(), 0.7);
-    let mut tape = Tape::default();
-    forward(&network, &weights, &x, rows, &mut tape);
-    let (pool, winners) = pooled::if_worthwhile(block, &tape.gate(0)).expect("few cotangents are not 0");
+    let tape = Tape::record(&network, &weights, &x, rows);
+    let (pool, winners) = pooled::if_worthwhile(block, &tape.gate(block)).expect("few cotangents are not 0");
     for lines in [1, 3] {
         let values = numbers(rows * lines * block.features_out(), 0.2);
-        let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+        let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
         let run = |method: &dyn Fn(Backward<f64>, &mut Scratch<f64>)| {
             let mut results = [vec![0.5; block.range().len()], vec![0.0; rows * lines * block.features_in()]];
             let [own, below] = &mut results;

@@ -2,6 +2,7 @@
 
 use crate::{
     kernels::{
+        View,
         gate::{Gate, pull},
         sparse::Entry,
     },
@@ -33,7 +34,7 @@ pub(super) struct Transformed<T> {
 }
 
 /// The first `len` elements of a buffer, grown if need be; they hold anything.
-pub(super) fn at_least<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+pub(in crate::kernels) fn at_least<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::ZERO);
     }
@@ -62,20 +63,8 @@ pub(super) fn biases<T: Real>(block: &Block, terms: &[Term<T>]) -> Vec<T> {
 
 /// The filters without bias as `[P, units]`, which products of many positions read fastest.
 pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>) {
-    // Squares of a cache line a side.
-    const SIDE: usize = 16;
-    let (units, width) = (block.units, block.width());
-    let weights = &weights[block.range()];
-    let out = at_least(out, units * block.inputs);
-    for j0 in (0..block.inputs).step_by(SIDE) {
-        for u0 in (0..units).step_by(SIDE) {
-            for j in j0..block.inputs.min(j0 + SIDE) {
-                for u in u0..units.min(u0 + SIDE) {
-                    out[j * units + u] = weights[u * width + j];
-                }
-            }
-        }
-    }
+    let filters = View::strided(&weights[block.range()], block.units, block.inputs, block.width());
+    filters.t().copy_to(at_least(out, block.units * block.inputs));
 }
 
 /// What a backward pass goes through.
@@ -92,7 +81,7 @@ impl<T: Real> Cotangents<'_, T> {
     /// Line `image` of all datapoints' lines, pulled back to the pre-activations: `delta: [positions, units]`.
     pub(super) fn pull(&self, block: &Block, image: usize, delta: &mut [T]) {
         let cotangent = &self.values[image * block.features_out()..][..block.features_out()];
-        pull(block, self.gate.row(image / self.lines, block), cotangent, delta);
+        pull(&block.activation(), self.gate.row(image / self.lines, block), cotangent, delta);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a figure consists of, as shapes: recorded by [`Svg`](super::svg::Svg) beside its text, for pictures of pixels.
 
-use super::svg::{Anchor, Rect};
+use super::geometry::{Anchor, Rect};
 use std::f64::consts::{FRAC_PI_2, PI};
 
 /// A point in pixels of the SVG, `y` downwards.

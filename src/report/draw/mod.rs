@@ -5,6 +5,7 @@
 
 pub mod axis;
 pub mod font;
+mod geometry;
 pub mod legend;
 pub mod letters;
 pub mod mark;

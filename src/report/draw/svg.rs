@@ -10,28 +10,7 @@ use std::{
     ops::Deref,
 };
 
-/// A rectangle in pixels, `y` downwards.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rect {
-    pub x: f64,
-    pub y: f64,
-    pub width: f64,
-    pub height: f64,
-}
-
-impl Rect {
-    pub fn new(x: f64, y: f64, width: f64, height: f64) -> Rect {
-        Rect { x, y, width, height }
-    }
-
-    pub fn right(&self) -> f64 {
-        self.x + self.width
-    }
-
-    pub fn bottom(&self) -> f64 {
-        self.y + self.height
-    }
-}
+pub use super::geometry::{Anchor, Rect};
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +50,6 @@ impl<'a> Stroke<'a> {
         let dash = self.dash.split_whitespace().filter_map(|length| length.parse().ok()).collect();
         Some(Line { color: hex(self.color)?, opacity: self.opacity, width: self.width, dash, join })
     }
-}
-
-/// Where a text is anchored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Anchor {
-    Start,
-    Middle,
-    End,
 }
 
 /// How a text is set.

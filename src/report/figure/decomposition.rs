@@ -1,7 +1,7 @@
 //! The running mean loss split into Taylor optimum and regret, per layer and optimizer.
 
 use super::{
-    Context, Figure, WIDTH,
+    Context, Figure, Series, WIDTH,
     split::{Hatches, Part},
 };
 use crate::{
@@ -98,99 +98,139 @@ fn ceiling<'a>(curves: impl Iterator<Item = &'a Vec<Point>>) -> Option<f64> {
     curves.filter_map(of).max_by(f64::total_cmp)
 }
 
-fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> Drawing {
-    let columns = context.series.len();
-    let width = WIDTH.max(80.0 + 150.0 * columns as f64);
-    let data: Vec<Vec<Vec<Point>>> = rows
-        .iter()
+/// The points of every row (a unit) and column (an optimizer).
+type Data = Vec<Vec<Vec<Point>>>;
+
+fn data_of(context: &Context, rows: &[Row]) -> Data {
+    rows.iter()
         .map(|row| {
             let of = |s| points(context.rows(s, row.scale).filter(|r| row.layer.is_none() || r.layer == row.layer));
             context.series.iter().map(of).collect()
         })
-        .collect();
-    let all = || data.iter().flatten().flatten();
-    let mut svg = Svg::new("decomposition", width, 0.0);
-    let hatches = Hatches::new(&mut svg);
+        .collect()
+}
+
+fn all(data: &Data) -> impl Iterator<Item = &Point> {
+    data.iter().flatten().flatten()
+}
+
+fn entries(data: &Data, hatches: &Hatches) -> Vec<Entry> {
     let mut entries = vec![
         Entry::new(Sample::Line(Stroke::solid(INK, 1.8)), "mean loss"),
         Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum"),
         Entry::new(Sample::Patch(REGRET.into()), "regret"),
     ];
-    if all().any(|p| p.part.least() > p.part.loss) {
+    if all(data).any(|p| p.part.least() > p.part.loss) {
         entries.push(Entry::new(Sample::Patch(hatches.negative.clone()), "negative regret (loss below the optimum)"));
     }
-    if all().any(|p| p.part.is_open()) {
+    if all(data).any(|p| p.part.is_open()) {
         entries.push(Entry::new(Sample::Patch(hatches.open.clone()), "not certified: optimum or regret"));
     }
-    let head = legend::height(&entries, width - 20.0);
-    legend::draw(&mut svg, (10.0, 4.0), width - 20.0, &entries);
-    let top = head + 52.0;
-    let (gap_x, gap_y) = (16.0, 30.0);
-    let cell_width = (width - 72.0 - gap_x * (columns as f64 - 1.0)) / columns as f64;
+    entries
+}
 
-    let last = all().map(|p| p.rounds).fold(1.0, f64::max);
-    let highest = all().map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
+/// The axis of losses, which leaves out those of the first rounds; a note says so.
+fn loss_axis(context: &Context, data: &Data, notes: &mut Vec<String>) -> Axis {
+    let columns = context.series.len();
+    let highest = all(data).map(|p| p.part.loss.max(p.part.optimum)).fold(0.0, f64::max);
     // A diverged optimizer must not flatten the others.
     let failed = |column: &usize| context.series[*column].tables.summary.status == RunStatus::Failed;
     let sound: Vec<usize> = (0..columns).filter(|column| !failed(column)).collect();
     let early = ceiling(data.iter().flat_map(|row| sound.iter().map(move |column| &row[*column])))
         .or_else(|| ceiling(data.iter().flatten()));
-    let y = Axis::from_zero((1.1 * early.unwrap_or(highest)).min(highest));
-    if highest > y.max {
+    let axis = Axis::from_zero((1.1 * early.unwrap_or(highest)).min(highest));
+    if highest > axis.max {
         let diverged = if sound.len() < columns { ", and of an optimizer that diverged" } else { "" };
         notes.push(format!(
             "Mean losses up to {} lie above the frames: those of the first rounds{diverged}.",
             number(highest)
         ));
     }
-    let x = Axis::linear(0.0, last).whole();
-    let mut corner = top;
-    for (i, (row, data)) in rows.iter().zip(&data).enumerate() {
-        let height = if row.scale == Scale::Network { 130.0 } else { 70.0 };
-        let bottom = i + 1 == rows.len();
-        for (column, (points, series)) in data.iter().zip(&context.series).enumerate() {
-            let frame = Rect::new(62.0 + column as f64 * (cell_width + gap_x), corner, cell_width, height);
-            let panel = Panel::new(frame, x, y);
-            svg.series(&series.name, |svg| {
-                if i == 0 {
-                    let at = (frame.x + frame.width / 2.0, head + 24.0);
-                    let style = Text::new(LABEL + 1.0, Anchor::Middle).bold().colored(series.style.color);
-                    svg.text(at, &series.name, style);
-                }
-                let labels = Labels {
-                    title: &row.title,
-                    x: if bottom { "rounds N" } else { "" },
-                    y: "",
-                    hide_x: !bottom,
-                    hide_y: column > 0,
-                };
-                panel.draw(svg, labels);
-                draw_panel(svg, &panel, points, &hatches);
-                let name =
-                    |point: &Point| format!("{}, {}, N = {}", series.name, row.title, count(point.rounds as u64));
-                answers(svg, &panel, points, name);
-            });
-        }
-        corner += height + gap_y;
-    }
-    let middle = 0.5 * (top + corner - gap_y);
-    svg.text((16.0, middle), "mean loss per round", Text::new(LABEL, Anchor::Middle).rotated(-90.0));
-    svg.resize(corner + 16.0);
+    axis
+}
+
+/// What a reader must know of the points.
+fn remarks(data: &Data) -> Vec<String> {
+    let mut notes = Vec::new();
     let most = data.iter().flatten().map(Vec::len).max().unwrap_or(0);
     if data.iter().flatten().any(|points| points.len() == 1) {
         notes.push("A bar instead of an area: only one prefix was analysed.".into());
     }
-    let hidden = all().filter(|p| p.part.nothing_certified()).count();
+    let hidden = all(data).filter(|p| p.part.nothing_certified()).count();
     if hidden > 0 && most > 1 {
         notes.push(format!(
             "At {} of {} points nothing is certified: the search ended before its bound said more than that losses \
              are not negative. Their optima are not drawn.",
             count(hidden as u64),
-            count(all().count() as u64)
+            count(all(data).count() as u64)
         ));
     }
-    notes.extend(unequal_windows(&data));
+    notes.extend(unequal_windows(data));
+    notes
+}
+
+/// Gaps between columns and between rows.
+const GAPS: (f64, f64) = (16.0, 30.0);
+
+fn picture(context: &Context, rows: &[Row], notes: &mut Vec<String>) -> Drawing {
+    let columns = context.series.len() as f64;
+    let width = WIDTH.max(80.0 + 150.0 * columns);
+    let data = data_of(context, rows);
+    let mut svg = Svg::new("decomposition", width, 0.0);
+    let hatches = Hatches::new(&mut svg);
+    let entries = entries(&data, &hatches);
+    let head = legend::height(&entries, width - 20.0);
+    legend::draw(&mut svg, (10.0, 4.0), width - 20.0, &entries);
+    let top = head + 52.0;
+    let cell = (width - 72.0 - GAPS.0 * (columns - 1.0)) / columns;
+    let last = all(&data).map(|p| p.rounds).fold(1.0, f64::max);
+    let axes = (Axis::linear(0.0, last).whole(), loss_axis(context, &data, notes));
+    let mut corner = top;
+    for (i, (row, data)) in rows.iter().zip(&data).enumerate() {
+        let height = if row.scale == Scale::Network { 130.0 } else { 70.0 };
+        for (column, (points, series)) in data.iter().zip(&context.series).enumerate() {
+            let frame = Rect::new(62.0 + column as f64 * (cell + GAPS.0), corner, cell, height);
+            let panel = Panel::new(frame, axes.0, axes.1);
+            let edges =
+                Edges { name_at: (i == 0).then_some(head + 24.0), left: column == 0, bottom: i + 1 == rows.len() };
+            svg.series(&series.name, |svg| cell_of(svg, &panel, row, series, points, &edges, &hatches));
+        }
+        corner += height + GAPS.1;
+    }
+    let middle = 0.5 * (top + corner - GAPS.1);
+    svg.text((16.0, middle), "mean loss per round", Text::new(LABEL, Anchor::Middle).rotated(-90.0));
+    svg.resize(corner + 16.0);
+    notes.extend(remarks(&data));
     svg.finish("Mean loss split into Taylor optimum and regret, one column per optimizer and one row per unit")
+}
+
+/// What a panel has at the edges of the figure.
+struct Edges {
+    /// The height at which the optimizer's name stands, above the first row.
+    name_at: Option<f64>,
+    left: bool,
+    bottom: bool,
+}
+
+/// The panel of one unit and one optimizer.
+fn cell_of(
+    svg: &mut Svg,
+    panel: &Panel,
+    row: &Row,
+    series: &Series,
+    points: &[Point],
+    edges: &Edges,
+    hatches: &Hatches,
+) {
+    if let Some(y) = edges.name_at {
+        let style = Text::new(LABEL + 1.0, Anchor::Middle).bold().colored(series.style.color);
+        svg.text((panel.frame.x + panel.frame.width / 2.0, y), &series.name, style);
+    }
+    let x = if edges.bottom { "rounds N" } else { "" };
+    panel.draw(svg, Labels { title: &row.title, x, y: "", hide_x: !edges.bottom, hide_y: !edges.left });
+    draw_panel(svg, panel, points, hatches);
+    let name = |point: &Point| format!("{}, {}, N = {}", series.name, row.title, count(point.rounds as u64));
+    answers(svg, panel, points, name);
 }
 
 /// A note when scales were analysed over different numbers of rounds.

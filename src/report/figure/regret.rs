@@ -13,6 +13,7 @@ use crate::{
         svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
     },
     study::{
+        claims::bounds::Bound,
         numbers::{count, number, percent},
         tables::{RegretRow, Scale},
     },
@@ -126,7 +127,7 @@ fn plot(context: &Context, title: String, scale: Scale, layer: Option<usize>) ->
         };
         // Other bounds are guarantees for other optimizers.
         let guarantee = |row: &RegretRow| {
-            let zinkevich = (series.tables.summary.name == "ogd").then_some(row.bound_zinkevich);
+            let zinkevich = (series.tables.summary.name == Bound::Zinkevich.optimizer()).then_some(row.bound_zinkevich);
             let bound = row.bound_sgd.or(row.bound_adagrad).or(zinkevich)?;
             (bound.is_finite() && bound > 0.0).then_some((row.rounds as f64, bound))
         };

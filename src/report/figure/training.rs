@@ -65,36 +65,22 @@ fn has_accuracy(series: &[Series]) -> bool {
     series.iter().flat_map(|s| &s.tables.epochs).any(|row| row.train_accuracy.or(row.test_accuracy).is_some())
 }
 
-fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing {
-    let mut entries = series_entries(series);
-    let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
-    if with_epochs {
-        entries.push(Entry::new(Sample::Filled, "training set"));
-        entries.push(Entry::new(Sample::Open, "test set (dashed)"));
-    }
-    let accuracy = has_accuracy(series);
-    let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
-    let (main_height, small_height) = (260.0, if accuracy { 105.0 } else { 260.0 });
-    let mut svg = Svg::new("training", WIDTH, top + main_height + 42.0);
-    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+/// The finite losses after epochs, on both sets.
+fn epoch_losses(series: &[Series]) -> impl Iterator<Item = f64> {
+    let rows = series.iter().flat_map(|s| &s.tables.epochs);
+    rows.flat_map(|row| [row.train_loss, row.test_loss]).filter(|loss| loss.is_finite())
+}
 
+/// The axis of losses and its highest value, which cuts off a training that diverges; notes say what is left out.
+fn loss_axis(series: &[Series], notes: &mut Vec<String>) -> (Axis, f64) {
     let losses =
         || series.iter().flat_map(|s| s.tables.rounds.iter().map(|row| row.loss)).filter(|loss| loss.is_finite());
-    let epoch_losses = || {
-        let rows = series.iter().flat_map(|s| &s.tables.epochs);
-        rows.flat_map(|row| [row.train_loss, row.test_loss]).filter(|loss| loss.is_finite())
-    };
     let first =
         series.iter().filter_map(|s| s.tables.rounds.first()).map(|row| row.loss).filter(|loss| loss.is_finite());
     let ceiling = CEILING * first.fold(0.0, f64::max);
-    let highest = losses().chain(epoch_losses()).fold(0.0, f64::max);
+    let highest = losses().chain(epoch_losses(series)).fold(0.0, f64::max);
     let (top_loss, cut) = if ceiling > 0.0 && highest > ceiling { (ceiling, true) } else { (highest, false) };
-    let lowest = losses().chain(epoch_losses()).fold(f64::INFINITY, f64::min);
-    let y = if lowest > 0.0 && top_loss / lowest > LOG_RATIO {
-        Axis::log(lowest * 0.9, top_loss * 1.1)
-    } else {
-        Axis::from_zero(top_loss)
-    };
+    let lowest = losses().chain(epoch_losses(series)).fold(f64::INFINITY, f64::min);
     if cut {
         notes.push(format!(
             "Losses up to {} lie above the frame, which is cut at about {CEILING} times the largest first loss.",
@@ -107,16 +93,48 @@ fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing
             notes.push(format!("{}: {} rounds without a finite loss are left out.", s.name, count(broken as u64)));
         }
     }
+    let axis = if lowest > 0.0 && top_loss / lowest > LOG_RATIO {
+        Axis::log(lowest * 0.9, top_loss * 1.1)
+    } else {
+        Axis::from_zero(top_loss)
+    };
+    (axis, top_loss)
+}
 
+/// Height of the panel of rounds.
+const HEIGHT: f64 = 260.0;
+
+fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing {
+    let mut entries = series_entries(series);
+    let with_epochs = series.iter().any(|s| !s.tables.epochs.is_empty());
+    if with_epochs {
+        entries.push(Entry::new(Sample::Filled, "training set"));
+        entries.push(Entry::new(Sample::Open, "test set (dashed)"));
+    }
+    let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
+    let mut svg = Svg::new("training", WIDTH, top + HEIGHT + 42.0);
+    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+    let (y, top_loss) = loss_axis(series, notes);
+    let width = if with_epochs { 392.0 } else { WIDTH - 74.0 };
+    rounds_panel(&mut svg, series, Rect::new(62.0, top, width, HEIGHT), y, window);
+    if !with_epochs {
+        return svg.finish("Training curves: minibatch loss against round, one line per optimizer");
+    }
+    epoch_panels(&mut svg, series, top, y, top_loss);
+    svg.finish("Training curves: minibatch loss against round, and loss per epoch, one line per optimizer")
+}
+
+/// ` (log axis)` for the label of a logarithmic axis.
+fn scale_of(axis: &Axis) -> &'static str {
+    if axis.log { " (log axis)" } else { "" }
+}
+
+/// The losses of rounds, smoothed over a window on top of the raw ones.
+fn rounds_panel(svg: &mut Svg, series: &[Series], frame: Rect, y: Axis, window: usize) {
     let last_round = series.iter().filter_map(|s| s.tables.rounds.last()).map(|row| row.round).max().unwrap_or(1);
-    let main = Panel::new(
-        Rect::new(62.0, top, if with_epochs { 392.0 } else { WIDTH - 74.0 }, main_height),
-        Axis::linear(0.0, last_round as f64),
-        y,
-    );
-    let scale = if y.log { " (log axis)" } else { "" };
-    let label = format!("loss per round{scale}");
-    main.draw(&mut svg, Labels { title: "minibatch loss", x: "rounds n", y: &label, ..Labels::default() });
+    let main = Panel::new(frame, Axis::linear(0.0, last_round as f64), y);
+    let label = format!("loss per round{}", scale_of(&y));
+    main.draw(svg, Labels { title: "minibatch loss", x: "rounds n", y: &label, ..Labels::default() });
     for s in series {
         svg.series(&s.name, |svg| {
             main.inside(svg, |svg| {
@@ -130,33 +148,34 @@ fn picture(series: &[Series], window: usize, notes: &mut Vec<String>) -> Drawing
             }
         });
     }
-    answers(&mut svg, series, &main, window);
-    if !with_epochs {
-        return svg.finish("Training curves: minibatch loss against round, one line per optimizer");
-    }
+    answers(svg, series, &main, window);
+}
 
+/// The losses after epochs and, of classifiers, the accuracies below them.
+fn epoch_panels(svg: &mut Svg, series: &[Series], top: f64, rounds: Axis, top_loss: f64) {
+    let accuracy = has_accuracy(series);
+    let height = if accuracy { 105.0 } else { HEIGHT };
     // Epochs have their own range: the first rounds' losses are far above it.
-    let largest = epoch_losses().filter(|loss| *loss <= top_loss).fold(0.0, f64::max);
-    let least = epoch_losses().fold(largest, f64::min);
-    let epoch_axis = match (largest > 0.0, y.log) {
-        (false, _) => y,
+    let largest = epoch_losses(series).filter(|loss| *loss <= top_loss).fold(0.0, f64::max);
+    let least = epoch_losses(series).fold(largest, f64::min);
+    let axis = match (largest > 0.0, rounds.log) {
+        (false, _) => rounds,
         (true, true) => Axis::log(least * 0.9, largest * 1.1),
         (true, false) => Axis::from_zero(largest),
     };
-    let frame = Rect::new(526.0, top, 202.0, small_height);
-    let title = format!("loss after each epoch{scale}");
-    epochs(&mut svg, series, frame, epoch_axis, &title, !accuracy, |row| [Some(row.train_loss), Some(row.test_loss)]);
+    let frame = Rect::new(526.0, top, 202.0, height);
+    let title = format!("loss after each epoch{}", scale_of(&rounds));
+    epochs(svg, series, frame, axis, &title, !accuracy, |row| [Some(row.train_loss), Some(row.test_loss)]);
     if accuracy {
-        let frame = Rect::new(526.0, top + main_height - small_height, 202.0, small_height);
+        let frame = Rect::new(526.0, top + HEIGHT - height, 202.0, height);
         let values =
             series.iter().flat_map(|s| &s.tables.epochs).flat_map(|row| [row.train_accuracy, row.test_accuracy]);
         let lowest = values.flatten().fold(1.0, f64::min);
         let y = Axis::linear((100.0 * lowest / 10.0).floor().min(9.0) * 10.0, 100.0);
-        epochs(&mut svg, series, frame, y, "accuracy after each epoch (%)", true, |row| {
+        epochs(svg, series, frame, y, "accuracy after each epoch (%)", true, |row| {
             [row.train_accuracy.map(|a| 100.0 * a), row.test_accuracy.map(|a| 100.0 * a)]
         });
     }
-    svg.finish("Training curves: minibatch loss against round, and loss per epoch, one line per optimizer")
 }
 
 /// A panel of two values per epoch: training set (filled) and test set (open).

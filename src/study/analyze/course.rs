@@ -123,7 +123,7 @@ impl Course<'_> {
         }
         let (window, analysed) = analysis.window();
         // The closed form at neuron scale takes all rounds in any case.
-        let streams = self.checked.manifest.loss.is_quadratic() && !self.checked.network.has_convolutions();
+        let streams = self.checked.manifest.loss.is_quadratic() && self.checked.network.is_dense_chain();
         let scales = if streams { " at layer and network scale" } else { "" };
         let text = match (window, analysed) {
             (0, _) if self.description.regret.scales.is_empty() => return,

@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
         let one_step = |row: &ExploreRow| row.first_novelty_coarse.is_some() && row.later_novelty_coarse.is_none();
         let enough = self.seeds.len() >= LEAST_SEEDS;
         if enough && finding.cells[0].is_none() && finding.cells[4].is_some() && self.study.rows.iter().any(one_step) {
-            let reason = " The runs have one epoch, so that no novelty by epochs is left beside the first step.";
+            let reason = " The runs have one epoch, so that no novelty by epochs is left besides the first step.";
             finding.claim.measured += reason;
             finding.reason.iter_mut().for_each(|text| *text += &format!(".{}", reason.trim_end_matches('.')));
         }

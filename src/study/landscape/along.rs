@@ -1,7 +1,7 @@
 //! The function along one segment.
 
 use super::{
-    LandscapeError, LandscapeOptions, Quantity, SUMMARY,
+    LandscapeError, LandscapeOptions, Quantity, SUMMARY, SegmentOptions,
     folder::{Landscape, admit, take},
     line::{Line, Moves},
     rows::{Findings, Kind, KinkRow, PieceRow, SegmentSummary, UpdateRow, columns},
@@ -18,16 +18,6 @@ use crate::{
     train::Examples,
 };
 use std::path::Path;
-
-/// Which segment, and what to measure next to it.
-#[derive(Clone, Copy, Debug)]
-pub struct SegmentOptions {
-    pub along: Along,
-    /// Range of the parameter; for inputs the two rows of the data.
-    pub through: Option<(f64, f64)>,
-    /// Updates of each optimizer to measure; 0 for none.
-    pub updates: usize,
-}
 
 const KINKS: Quantity = Quantity {
     what: "the kinks and pieces of this segment",

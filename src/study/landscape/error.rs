@@ -41,6 +41,8 @@ pub enum LandscapeError {
     Stopped,
     #[error("{what} take more than the {allowed} of --memory; {remedy}, or allow more")]
     Memory { what: &'static str, allowed: String, remedy: &'static str },
+    #[error("the network branches and sums; landscapes are of layers that stand one behind the other alone")]
+    NotAChain,
     #[error("{path} already holds a landscape; choose another folder with --out, or replace it with --overwrite")]
     Occupied { path: PathBuf },
 }
@@ -58,6 +60,7 @@ impl Quantity {
     pub fn ended(self, why: Ended) -> LandscapeError {
         match why {
             Ended::Stopped => LandscapeError::Stopped,
+            Ended::NotAChain => LandscapeError::NotAChain,
             Ended::Memory { allowed } => {
                 LandscapeError::Memory { what: self.what, allowed: size(allowed), remedy: self.remedy }
             }

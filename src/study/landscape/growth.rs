@@ -5,9 +5,7 @@ use super::{
     rows::{AutocorrelationRow, FunctionRow, GrowthRow, Origin, columns},
 };
 use crate::{
-    landscape::{
-        Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, propagation::KINK_BYTES, tent,
-    },
+    landscape::{Autocorrelation, Ended, Limits, Path as LandscapePath, Propagation, Segment, kink::KINK_BYTES, tent},
     network::{LayerSpec, Network, Rectifier, he_uniform},
     study::{error::StudyError, statistics::mean, tables::write_rows},
     train::Examples,
@@ -123,68 +121,101 @@ fn find_within(
     limits: &Limits,
     events: &mut dyn FnMut(&str),
 ) -> Result<Growth, Ended> {
-    let (mut growth, mut functions) = (Vec::new(), Vec::new());
+    let mut found = Growth::default();
     events("tent networks");
     for depth in 1..=settings.tents {
-        let (network, weights) = tent(depth);
-        let segment = Segment { input: &[0.0], step: Some(&[1.0]), from: 0.0, to: 1.0 };
-        let path = Propagation::new(&network, &weights, None).within(limits).try_path(&segment)?;
-        limits.give_back(path.bytes());
-        growth.push(growth_row(Origin::Tent, depth, 2, &[path.kinks.len()]));
-        if depth == TENT_SHOWN {
-            functions.extend(function_rows(Origin::Tent, (depth, 2), &path, 0));
-        }
+        found.add_tent(depth, limits)?;
     }
-    let mut autocorrelations = Vec::new();
     for &width in &settings.widths {
         for &depth in &settings.depths {
             events(&format!("random networks of depth {depth}, width {width}"));
-            let correlated = width == settings.autocorrelation_width;
-            let found: Result<Vec<(usize, Option<Autocorrelation>)>, Ended> = (0..settings.samples)
-                .into_par_iter()
-                .map(|sample| {
-                    with_sample(data, (depth, width), settings.seed, sample, limits, |propagation, segment| {
-                        if !correlated {
-                            let kinks = propagation.try_kinks_of(std::slice::from_ref(segment))?[0].len();
-                            limits.give_back(kinks * KINK_BYTES);
-                            return Ok((kinks, None));
-                        }
-                        let path = propagation.try_path(segment)?;
-                        let mut sums = Autocorrelation::new(lags());
-                        sums.add(&path);
-                        limits.give_back(path.bytes());
-                        Ok((path.kinks.len(), Some(sums)))
-                    })
-                })
-                .collect();
-            let found = found?;
-            let counts: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
-            growth.push(growth_row(Origin::Random, depth, width, &counts));
-            if correlated {
-                let all: Vec<&Autocorrelation> = found.iter().filter_map(|(_, one)| one.as_ref()).collect();
-                let merged = |left_out: Option<usize>| {
-                    let mut sums = Autocorrelation::new(lags());
-                    all.iter().enumerate().filter(|(i, _)| Some(*i) != left_out).for_each(|(_, one)| sums.merge(one));
-                    sums.values()
-                };
-                let without: Vec<Vec<(f64, f64)>> = (0..all.len()).map(|i| merged(Some(i))).collect();
-                let values = merged(None).into_iter().enumerate();
-                autocorrelations.extend(values.map(|(at, (lag, autocorrelation))| AutocorrelationRow {
-                    depth,
-                    width,
-                    lag,
-                    autocorrelation,
-                    standard_error: jackknife(without.iter().map(|values| values[at].1)),
-                }));
-            }
+            found.add_random(settings, data, (depth, width), limits)?;
         }
     }
     for &shape in &settings.shown {
         let path =
             with_sample(data, shape, settings.seed, 0, limits, |propagation, segment| propagation.try_path(segment))?;
-        functions.extend(function_rows(Origin::Random, shape, &path, 0));
+        found.functions.extend(function_rows(Origin::Random, shape, &path, 0));
     }
-    Ok(Growth { growth, autocorrelations, functions })
+    Ok(found)
+}
+
+impl Growth {
+    fn add_tent(&mut self, depth: usize, limits: &Limits) -> Result<(), Ended> {
+        let (network, weights) = tent(depth);
+        let segment = Segment { input: &[0.0], step: Some(&[1.0]), from: 0.0, to: 1.0 };
+        let path = Propagation::new(&network, &weights, None).within(limits).try_path(&segment)?;
+        limits.give_back(path.bytes());
+        self.growth.push(growth_row(Origin::Tent, depth, 2, &[path.kinks.len()]));
+        if depth == TENT_SHOWN {
+            self.functions.extend(function_rows(Origin::Tent, (depth, 2), &path, 0));
+        }
+        Ok(())
+    }
+
+    /// Adds the random networks of one shape, and their autocorrelations if they are taken at this width.
+    fn add_random(
+        &mut self,
+        settings: &GrowthSettings,
+        data: &Examples<f64>,
+        (depth, width): (usize, usize),
+        limits: &Limits,
+    ) -> Result<(), Ended> {
+        let correlated = width == settings.autocorrelation_width;
+        let samples: Result<Vec<Sample>, Ended> = (0..settings.samples)
+            .into_par_iter()
+            .map(|sample| {
+                with_sample(data, (depth, width), settings.seed, sample, limits, |propagation, segment| {
+                    measure(propagation, segment, correlated, limits)
+                })
+            })
+            .collect();
+        let samples = samples?;
+        let counts: Vec<usize> = samples.iter().map(|sample| sample.kinks).collect();
+        self.growth.push(growth_row(Origin::Random, depth, width, &counts));
+        if correlated {
+            let all: Vec<&Autocorrelation> = samples.iter().filter_map(|one| one.autocorrelation.as_ref()).collect();
+            self.autocorrelations.extend(autocorrelation_rows((depth, width), &all));
+        }
+        Ok(())
+    }
+}
+
+/// What one random network shows along its segment.
+struct Sample {
+    kinks: usize,
+    autocorrelation: Option<Autocorrelation>,
+}
+
+fn measure(propagation: &Propagation, segment: &Segment, correlated: bool, limits: &Limits) -> Result<Sample, Ended> {
+    if !correlated {
+        let kinks = propagation.try_kinks_of(std::slice::from_ref(segment))?[0].len();
+        limits.give_back(kinks * KINK_BYTES);
+        return Ok(Sample { kinks, autocorrelation: None });
+    }
+    let path = propagation.try_path(segment)?;
+    let mut sums = Autocorrelation::new(lags());
+    sums.add(&path);
+    limits.give_back(path.bytes());
+    Ok(Sample { kinks: path.kinks.len(), autocorrelation: Some(sums) })
+}
+
+/// The autocorrelations of all samples of a shape, with standard errors by the jackknife.
+fn autocorrelation_rows((depth, width): (usize, usize), all: &[&Autocorrelation]) -> Vec<AutocorrelationRow> {
+    let merged = |left_out: Option<usize>| {
+        let mut sums = Autocorrelation::new(lags());
+        all.iter().enumerate().filter(|(i, _)| Some(*i) != left_out).for_each(|(_, one)| sums.merge(one));
+        sums.values()
+    };
+    let without: Vec<Vec<(f64, f64)>> = (0..all.len()).map(|i| merged(Some(i))).collect();
+    let row = |(at, (lag, autocorrelation)): (usize, (f64, f64))| AutocorrelationRow {
+        depth,
+        width,
+        lag,
+        autocorrelation,
+        standard_error: jackknife(without.iter().map(|values| values[at].1)),
+    };
+    merged(None).into_iter().enumerate().map(row).collect()
 }
 
 /// The standard error of an estimate, from those that leave one sample out each: `sqrt((n - 1) / n sum (x_i - mean)^2)`

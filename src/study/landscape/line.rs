@@ -1,8 +1,7 @@
 //! The line that a segment lies on: weights, how inputs or weights move, and whose loss is looked at.
 
 use super::{
-    LandscapeError, LandscapeOptions,
-    along::SegmentOptions,
+    LandscapeError, LandscapeOptions, SegmentOptions,
     direction::{descent, moving_weights, no_direction},
     rows::StepRow,
     subject::State,

@@ -24,12 +24,12 @@ pub mod subject;
 pub mod training;
 pub mod what;
 
-pub use along::{SegmentOptions, along};
+pub use along::along;
 pub use error::LandscapeError;
 pub(crate) use error::Quantity;
 pub use folder::Landscape;
-pub use options::LandscapeOptions;
-pub use plane::{PlaneOptions, plane};
+pub use options::{LandscapeOptions, PlaneOptions, SegmentOptions};
+pub use plane::plane;
 pub use results::LandscapeTables;
 pub use subject::Subject;
 pub use what::{Along, PlaneKind, What};

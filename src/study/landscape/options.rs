@@ -1,6 +1,9 @@
 //! What is asked for.
 
-use super::{LandscapeError, Subject};
+use super::{
+    LandscapeError, Subject,
+    what::{Along, PlaneKind},
+};
 use crate::study::folder::Destination;
 use std::{
     ops::Range,
@@ -45,4 +48,22 @@ impl LandscapeOptions<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Which segment, and what to measure next to it.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentOptions {
+    pub along: Along,
+    /// Range of the parameter; for inputs the two rows of the data.
+    pub through: Option<(f64, f64)>,
+    /// Updates of each optimizer to measure; 0 for none.
+    pub updates: usize,
+}
+
+/// Which plane, and which part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlaneOptions {
+    pub kind: PlaneKind,
+    /// Ranges of the plane's two coordinates.
+    pub ranges: [Option<(f64, f64)>; 2],
 }

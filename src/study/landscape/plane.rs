@@ -1,7 +1,7 @@
 //! The linear regions on a plane of inputs or of one layer's weights.
 
 use super::{
-    LandscapeError, LandscapeOptions, Quantity, SUMMARY, Subject,
+    LandscapeError, LandscapeOptions, PlaneOptions, Quantity, SUMMARY, Subject,
     along::input,
     direction::{descent, moving_weights},
     folder::{Landscape, admit, take},
@@ -19,14 +19,6 @@ use crate::{
     train::{Examples, RoundEngine},
 };
 use std::ops::Range;
-
-/// Which plane, and which part of it.
-#[derive(Clone, Copy, Debug)]
-pub struct PlaneOptions {
-    pub kind: PlaneKind,
-    /// Ranges of the plane's two coordinates.
-    pub ranges: [Option<(f64, f64)>; 2],
-}
 
 const REGIONS: Quantity =
     Quantity { what: "the regions of this plane", remedy: "choose a smaller part of it with --u and --v" };

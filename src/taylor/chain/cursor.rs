@@ -57,7 +57,7 @@ impl<'a, C: Real> Cursor<'a, C> {
     }
 
     fn last(&self) -> usize {
-        self.blocks().len() - 1
+        self.window.network().output_index()
     }
 
     /// Datapoints of all rounds.

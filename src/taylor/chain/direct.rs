@@ -11,10 +11,10 @@ use crate::{
     },
     taylor::{
         Optimum,
-        regret::{ClosedForm, RegretSettings},
+        settings::{ClosedForm, RegretSettings},
         solve::{Hessian, Quadratic},
+        tracker::UnitRecord,
         unit::Comparator,
-        units::UnitRecord,
     },
 };
 use rayon::prelude::*;
@@ -134,12 +134,12 @@ fn pairs(units: usize) -> usize {
 fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &mut [f64], m: &mut [f64]) {
     let network = window.network();
     let block = &network.blocks()[l];
-    let inputs = round.tape.input(l, round.x).chunks_exact(block.inputs);
+    let inputs = round.tape.input(block, round.x).chunks_exact(block.inputs);
     for (to, input) in x.chunks_exact_mut(block.width()).zip(inputs) {
         to[..block.inputs].copy_from_slice(input);
         to[block.inputs..].fill(1.0);
     }
-    let hidden = network.blocks().len() - 1;
+    let hidden = network.output_index();
     let mut curvature = Curvature::default();
     for (i, mut m) in m.chunks_exact_mut(block.units * (block.units + 1) / 2).enumerate() {
         let slopes = |at: usize| {

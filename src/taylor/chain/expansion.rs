@@ -8,16 +8,12 @@ use super::{
     window::Window,
 };
 use crate::{
-    kernels::{
-        View,
-        dense::matrix,
-        matmul,
-        passes::{jvp, vjp},
-    },
+    kernels::{View, dense::matrix, matmul},
     num::{
         dot,
         pieces::{Cut, map_in_pieces},
     },
+    passes::Passes,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -59,8 +55,10 @@ impl Window<'_, f64> {
         let (span, center, scale) = (layout.direction(), vec![0.0; layout.len()], 1.0 / self.batch() as f64);
         map_in_pieces(rounds.len(), Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
+            let mut passes = Passes::new();
             for index in piece {
-                let (loss, _) = self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut gradient);
+                let (loss, _) =
+                    self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut passes, &mut gradient);
                 value += loss * scale;
             }
             [&[value], &gradient[span.clone()]].concat()
@@ -74,9 +72,9 @@ impl Window<'_, f64> {
         let scale = 1.0 / (rounds * self.batch()) as f64;
         let pieces = map_in_pieces(rounds, Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
-            let mut predicted = Vec::new();
+            let (mut predicted, mut passes) = (Vec::new(), Passes::new());
             for index in piece {
-                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut gradient);
+                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut passes, &mut gradient);
                 value += loss;
                 predicted.extend(outputs);
             }
@@ -99,24 +97,24 @@ impl Window<'_, f64> {
         blocks: &Range<usize>,
         u: &[f64],
         scale: f64,
+        passes: &mut Passes<f64>,
         gradient: &mut [f64],
     ) -> (f64, Vec<f64>) {
         let network = self.network();
         let base = network.blocks()[blocks.start].offset;
         self.with_round(index, |round| {
-            let (x, tape) = (round.x, round.tape);
+            let point = round.point(network);
             let mut direction = vec![0.0; network.parameters()];
             for (at, u) in u.iter().enumerate() {
                 direction[base + at] = self.initial()[base + at] + u - round.weights[base + at];
             }
-            let mut outputs = jvp(network, round.weights, x, tape, &direction, blocks.clone());
+            let mut outputs = passes.jvp(&point, &direction, blocks.clone());
             outputs.iter_mut().zip(round.output).for_each(|(d, f)| *d += f);
             let mut buffers = Default::default();
             let targets = self.targets(&round, &mut buffers);
-            let mut cotangents = vec![Vec::new(); network.blocks().len()];
-            let top = cotangents.last_mut().expect("a network has a block");
+            let top = passes.output_cotangent(network);
             let loss = self.loss().value_gradient(&outputs, network.outputs(), targets, scale, top);
-            vjp(network, round.weights, x, tape, &mut cotangents, blocks.clone(), gradient);
+            passes.vjp(&point, blocks.clone(), gradient);
             (loss, outputs)
         })
     }

@@ -3,22 +3,20 @@
 //! What the rounds of a group share takes one large matrix product instead of one per round.
 
 use crate::{
-    kernels::{
-        columns::Columns,
-        passes::{Tape, forward},
-    },
+    kernels::columns::Columns,
     network::{Block, Network},
     num::{Real, convert},
+    passes::{Passes, Tape},
     train::Examples,
 };
 use std::{borrow::Cow, ops::Range};
 
 /// Consecutive rounds, linearized: `rows` below are those of all their minibatches, in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Group<C> {
+pub(super) struct Group<C> {
     /// The first of the rounds, counted from 0.
-    pub(crate) first: usize,
-    pub(crate) rounds: usize,
+    pub(super) first: usize,
+    pub(super) rounds: usize,
     /// `[rows, inputs]`, or empty if the inputs are kept by columns.
     x: Vec<C>,
     /// The inputs by columns, with the constant 1 of the bias, in blocks of [`Columns::ROWS`] rows, if they are mostly zero.
@@ -27,20 +25,20 @@ pub(crate) struct Group<C> {
 }
 
 /// Some of the rounds of a group.
-pub(crate) struct Span<'a, C> {
-    pub(crate) group: &'a Group<C>,
+pub(super) struct Span<'a, C> {
+    pub(super) group: &'a Group<C>,
     /// Counted from the group's first.
-    pub(crate) rounds: Range<usize>,
+    pub(super) rounds: Range<usize>,
 }
 
 /// A single round of a group.
-pub(crate) struct GroupRound<'a, C: Clone> {
+pub(super) struct GroupRound<'a, C: Clone> {
     /// `[batch, inputs]`
-    pub(crate) x: Cow<'a, [C]>,
+    pub(super) x: Cow<'a, [C]>,
     /// Without the outputs.
-    pub(crate) tape: Tape<C>,
+    pub(super) tape: Tape<C>,
     /// `[batch, outputs]`
-    pub(crate) output: &'a [C],
+    pub(super) output: &'a [C],
 }
 
 /// The part of `values` that belongs to a range of `rounds` rounds.
@@ -51,7 +49,7 @@ fn part<C>(values: &[C], range: Range<usize>, rounds: usize) -> &[C] {
 
 impl<C: Real> Group<C> {
     /// Linearizes the rounds `range`, with weights `states` and minibatches `rows: [all rounds * batch]`.
-    pub(crate) fn linearize(
+    pub(super) fn linearize(
         network: &Network,
         examples: &Examples<C>,
         batch: usize,
@@ -65,10 +63,10 @@ impl<C: Real> Group<C> {
         all.output.reserve_exact(range.len() * batch * network.outputs());
         let mut group = Self { first: range.start, rounds: range.len(), x: Vec::new(), columns: Vec::new(), tape: all };
         group.x.reserve_exact(range.len() * batch * examples.features);
-        let (mut x, mut tape) = (Vec::new(), Tape::default());
+        let (mut x, mut tape, mut passes) = (Vec::new(), Tape::default(), Passes::new());
         for index in range {
             examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
-            forward(network, &states[index], &x, batch, &mut tape);
+            passes.forward(network, &states[index], &x, batch, &mut tape, |_, _, _| ());
             group.append(&x, &tape);
         }
         group
@@ -86,34 +84,35 @@ impl<C: Real> Group<C> {
     }
 
     /// Keeps the inputs of the first block by columns, without their zeros.
-    pub(crate) fn by_columns(mut self, first: &Block) -> Self {
+    pub(super) fn by_columns(mut self, first: &Block) -> Self {
         let x = std::mem::take(&mut self.x);
         let blocks = x.chunks(Columns::<C>::ROWS * first.inputs);
         self.columns = blocks.map(|x| Columns::new(x, first.inputs, first.bias)).collect();
         self
     }
 
-    pub(crate) fn is_by_columns(&self) -> bool {
+    pub(super) fn is_by_columns(&self) -> bool {
         !self.columns.is_empty()
     }
 
     /// Datapoints of each round.
-    pub(crate) fn batch(&self) -> usize {
+    pub(super) fn batch(&self) -> usize {
         self.tape.rows / self.rounds
     }
 
     /// The inputs of block `l` in some of the rounds, `[rows, inputs of the block]`; for the first block only if they are not kept by columns.
-    pub(crate) fn inputs(&self, l: usize, rounds: Range<usize>) -> &[C] {
-        part(self.tape.input(l, &self.x), rounds, self.rounds)
+    pub(super) fn inputs(&self, l: usize, rounds: Range<usize>) -> &[C] {
+        let inputs = if l == 0 { &self.x } else { &self.tape.hidden[l - 1] };
+        part(inputs, rounds, self.rounds)
     }
 
     /// The slopes of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.
-    pub(crate) fn slopes(&self, l: usize, rounds: Range<usize>) -> &[C] {
+    pub(super) fn slopes(&self, l: usize, rounds: Range<usize>) -> &[C] {
         part(&self.tape.slopes[l], rounds, self.rounds)
     }
 
     /// The inputs of some of the rounds by columns: matrices, the rows of them that count, and where these lie among those asked for.
-    pub(crate) fn columns(
+    pub(super) fn columns(
         &self,
         rounds: Range<usize>,
     ) -> impl Iterator<Item = (&Columns<C>, Range<usize>, Range<usize>)> {
@@ -126,7 +125,7 @@ impl<C: Real> Group<C> {
     }
 
     /// The `r`-th of the rounds.
-    pub(crate) fn round(&self, r: usize) -> GroupRound<'_, C> {
+    pub(super) fn round(&self, r: usize) -> GroupRound<'_, C> {
         let own = |values: &[C]| part(values, r..r + 1, self.rounds).to_vec();
         let parts = |all: &[Vec<C>]| all.iter().map(|values| own(values)).collect();
         let tape = Tape {
@@ -145,7 +144,7 @@ impl<C: Real> Group<C> {
 
 impl Group<f64> {
     /// The same in single precision, without the outputs.
-    pub(crate) fn to_f32(&self) -> Group<f32> {
+    pub(super) fn to_f32(&self) -> Group<f32> {
         let Self { first, rounds, x, columns, tape } = self;
         let narrow = |all: &[Vec<f64>]| all.iter().map(|values| convert(values)).collect();
         Group {

@@ -9,10 +9,10 @@ use crate::{
     kernels::Symmetric,
     taylor::{
         Optimum,
-        regret::{ClosedForm, RegretSettings},
+        settings::{ClosedForm, RegretSettings},
         solve::{Hessian, Quadratic},
+        tracker::UnitRecord,
         unit::Comparator,
-        units::UnitRecord,
     },
 };
 use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};
@@ -25,7 +25,7 @@ pub(crate) fn optima(
     record: &dyn Fn(usize) -> UnitRecord,
     tick: &dyn Fn(usize),
 ) -> Option<Vec<(Comparator, usize, Optimum)>> {
-    let l = window.network().blocks().len() - 1;
+    let l = window.network().output_index();
     let block = &window.network().blocks()[l];
     let (outputs, width) = (block.units, block.width());
     let terms = window.linear_terms(prefixes, l..l + 1);
@@ -39,30 +39,57 @@ pub(crate) fn optima(
             moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += s);
         }
         from = *rounds;
-        let scale = 2.0 / (outputs * rounds * window.batch()) as f64;
-        let eigen = SelfAdjointEigen::new(MatRef::from_row_major_slice(&moments, width, width), Side::Lower).ok()?;
-        let mut curvature = Symmetric::zeros(width);
-        for (j, value) in eigen.S().column_vector().iter().enumerate() {
-            curvature.row_mut(j)[0] = (value * scale).max(0.0);
-        }
-        let columns = MatRef::from_row_major_slice(linear, outputs, width) * eigen.U();
-        let lengths: Vec<f64> = (0..width).map(|j| columns.col(j).norm_l2() / *rounds as f64).collect();
-        let hessian = Hessian::new(curvature);
-        let quadratic = Quadratic { hessian: &hessian, linear: &lengths, constant: constant / *rounds as f64 };
+        let rows = rounds * window.batch();
+        let columns = Columns::new(&moments, 2.0 / (outputs * rows) as f64, linear, *rounds as f64)?;
+        let quadratic =
+            Quadratic { hessian: &columns.hessian, linear: &columns.lengths, constant: constant / *rounds as f64 };
         let record = record(*rounds);
         for (comparator, warm) in comparators.iter().zip(&mut warm) {
             let comparison = settings.comparison(*comparator, record.displacement);
             let (mut optimum, shift) = quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm);
             *warm = Some(shift);
-            let along = |i: usize, j: usize| match lengths[j] {
-                0.0 => 0.0,
-                length => columns[(i, j)] / (length * *rounds as f64) * optimum.displacement[j],
-            };
-            let weights = Mat::from_fn(outputs, width, along) * eigen.U().transpose();
-            optimum.displacement = (0..outputs * width).map(|at| weights[(at / width, at % width)]).collect();
+            optimum.displacement = columns.weights(&optimum.displacement);
             found.push((*comparator, *rounds, optimum));
         }
         tick(*rounds);
     }
     Some(found)
+}
+
+/// The problem of a prefix in the eigenvectors `U` of `S: [width, width]`.
+struct Columns {
+    eigen: SelfAdjointEigen<f64>,
+    /// `C U: [outputs, width]`, summed over the rounds.
+    columns: Mat<f64>,
+    rounds: f64,
+    /// The lengths of the columns of the mean over the rounds: the linear term.
+    lengths: Vec<f64>,
+    /// The eigenvalues of `S`.
+    hessian: Hessian,
+}
+
+impl Columns {
+    /// `S` is `scale` times the moments, and `linear` the gradient `C` at `W^1`, summed over `rounds`.
+    fn new(moments: &[f64], scale: f64, linear: &[f64], rounds: f64) -> Option<Self> {
+        let width = moments.len().isqrt();
+        let eigen = SelfAdjointEigen::new(MatRef::from_row_major_slice(moments, width, width), Side::Lower).ok()?;
+        let mut curvature = Symmetric::zeros(width);
+        for (j, value) in eigen.S().column_vector().iter().enumerate() {
+            curvature.row_mut(j)[0] = (value * scale).max(0.0);
+        }
+        let columns = MatRef::from_row_major_slice(linear, linear.len() / width, width) * eigen.U();
+        let lengths: Vec<f64> = (0..width).map(|j| columns.col(j).norm_l2() / rounds).collect();
+        Some(Self { eigen, columns, rounds, lengths, hessian: Hessian::new(curvature) })
+    }
+
+    /// The displacement `[outputs, width]` of the weights that moves each column along itself by `steps[j]`.
+    fn weights(&self, steps: &[f64]) -> Vec<f64> {
+        let (outputs, width) = (self.columns.nrows(), self.columns.ncols());
+        let along = |i: usize, j: usize| match self.lengths[j] {
+            0.0 => 0.0,
+            length => self.columns[(i, j)] / (length * self.rounds) * steps[j],
+        };
+        let weights = Mat::from_fn(outputs, width, along) * self.eigen.U().transpose();
+        (0..outputs * width).map(|at| weights[(at / width, at % width)]).collect()
+    }
 }

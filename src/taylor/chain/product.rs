@@ -152,7 +152,7 @@ impl<C: Real> Window<'_, C> {
 
     /// For any loss and one direction, with the outputs.
     fn general_product(&self, rounds: &Range<usize>, stack: &Stack<C>, moved: &[C], scale: f64) -> Vec<C> {
-        let (last, outputs) = (self.network().blocks().len() - 1, self.output_block().units);
+        let (last, outputs) = (self.network().output_index(), self.output_block().units);
         self.sum_pieces(rounds, stack.layout.len(), |piece, sums| {
             let mut buffers = Buffers::default();
             for span in piece {
@@ -177,7 +177,7 @@ impl<C: Real> Window<'_, C> {
     /// Adds `scale (2/K) V S` to the output block's part of products, with `S` over all rounds at once; nothing if the block does not move.
     fn add_moments(&self, rounds: &Range<usize>, stack: &Stack<C>, scale: f64, output: &mut [C]) {
         let (Layout { count, .. }, block) = (&stack.layout, self.output_block());
-        let Some(v) = stack.part(self.network().blocks().len() - 1) else { return };
+        let Some(v) = stack.part(self.network().output_index()) else { return };
         let width = block.width();
         let mut moments = vec![C::ZERO; width * width];
         for round in &self.output_moments[rounds.clone()] {

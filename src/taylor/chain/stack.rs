@@ -1,7 +1,7 @@
 //! Several directions in the weights of some blocks, stacked so that they go through the rounds together.
 
 use super::window::Window;
-use crate::{network::Block, num::Real};
+use crate::{kernels::View, network::Block, num::Real};
 use std::ops::Range;
 
 /// Where the numbers of several directions lie: block after block, each `[count * units, width]`.
@@ -113,16 +113,5 @@ impl<'a, C: Real> Stack<'a, C> {
 
 /// The transpose of a row-major matrix with rows of this width.
 fn transposed<C: Real>(matrix: &[C], width: usize) -> Vec<C> {
-    /// Rows that are read together, so that what is written is a run of some length.
-    const ROWS: usize = 16;
-    let rows = matrix.len() / width;
-    let mut out = vec![C::ZERO; rows * width];
-    for (first, part) in matrix.chunks(ROWS * width).enumerate() {
-        let count = part.len() / width;
-        for (j, out) in out.chunks_exact_mut(rows).enumerate() {
-            let run = &mut out[first * ROWS..][..count];
-            run.iter_mut().zip(part[j..].iter().step_by(width)).for_each(|(to, from)| *to = *from);
-        }
-    }
-    out
+    View::new(matrix, matrix.len() / width, width).t().to_vec()
 }

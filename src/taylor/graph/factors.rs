@@ -5,19 +5,13 @@
 
 use super::sample::{Sample, Shard};
 use crate::{
-    kernels::{
-        View,
-        conv::{self, Scratch},
-        dense::append_inputs,
-        gate::pull,
-        matmul,
-        passes::pull_cotangents,
-    },
+    kernels::block::{Scratch, cotangent_moments, input_moments},
     network::Block,
     num::{
         Real,
         pieces::{Cut, PartialSum, add_in_pieces},
     },
+    passes::{Passes, Point},
     taylor::precondition::KroneckerFactors,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,22 +55,20 @@ pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option
     let all = sample.rounds() * sample.shards();
     let count = (ESTIMATED * sample.shards()).div_ceil(sample.batch).clamp(1, all);
     let chosen: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-    let zero = || BlockMoments::zero(blocks);
-    let (mut sums, mut rows) = (zero(), 0);
+    let mut sums = (BlockMoments::zero(blocks), 0);
     // A few at a time, so that their squares need not be held all at once.
     for some in chosen.chunks(TOGETHER) {
         if stopped() {
             return None;
         }
-        let mut total = (sums, rows);
-        add_in_pieces(&mut total, some.len(), Cut::Every(1), |piece| {
+        add_in_pieces(&mut sums, some.len(), Cut::Every(1), |piece| {
             let at = some[piece.start];
-            let mut moments = zero();
+            let mut moments = BlockMoments::zero(blocks);
             let rows = add_moments(sample, at / sample.shards(), at % sample.shards(), &mut moments.0);
             (moments, rows)
         });
-        (sums, rows) = total;
     }
+    let (sums, rows) = sums;
     let scale = 1.0 / rows as f64;
     let factors = |(block, sum): (&Block, &Moments)| {
         let share = scale / block.positions() as f64;
@@ -88,43 +80,18 @@ pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option
 /// Adds a shard to the moments of all blocks; returns its number of datapoints.
 fn add_moments<T: Real>(sample: &Sample<T>, round: usize, shard: usize, moments: &mut [Moments]) -> usize {
     let network = sample.network;
-    let mut scratch = Scratch::default();
+    let (mut passes, mut scratch) = (Passes::new(), Scratch::default());
     let weights: Vec<f32> = sample.weights(round);
-    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut scratch);
+    let Shard { x, tape } = sample.linearize(&weights, round, shard, &mut passes);
     let (rows, outputs) = (tape.rows, network.outputs());
     let seeds = sample.loss.hessian_rows(&tape.output, outputs);
-    pull_cotangents(network, &weights, &tape, seeds, outputs, 0, &mut scratch, |l, lines| {
-        let block = &network.blocks()[l];
-        let units = block.units;
-        let mut sum = vec![0.0f32; units * units];
-        if block.convolution().is_some() {
-            let mut delta = vec![0.0; block.activations()];
-            for (at, line) in lines.chunks_exact(block.features_out()).enumerate() {
-                pull(block, tape.gate(l).row(at / outputs, block), line, &mut delta);
-                let view = View::new(&delta, block.positions(), units);
-                matmul(&mut sum, units, view.t(), view, true);
-            }
-        } else {
-            let view = View::new(lines, rows * outputs, units);
-            matmul(&mut sum, units, view.t(), view, true);
-        }
-        moments[l].m.iter_mut().zip(&sum).for_each(|(a, b)| *a += f64::from(*b));
+    let add = |to: &mut [f64], sum: &[f32]| to.iter_mut().zip(sum).for_each(|(a, b)| *a += f64::from(*b));
+    let point = Point { network, weights: &weights, x: &x, tape: &tape };
+    passes.pull_cotangents(&point, seeds, outputs, 0, |l, cotangents| {
+        add(&mut moments[l].m, &cotangent_moments(&network.blocks()[l], cotangents, &mut scratch));
     });
-    for (l, (block, moments)) in network.blocks().iter().zip(moments).enumerate() {
-        let width = block.width();
-        let mut sum = vec![0.0f32; width * width];
-        let mut seen = Vec::new();
-        match block.convolution() {
-            None => append_inputs(block, tape.input(l, &x), &mut seen),
-            Some(c) => conv::each_patch(c, tape.input(l, &x), rows, &mut scratch, |patches| {
-                append_inputs(block, patches, &mut seen);
-            }),
-        }
-        for part in seen.chunks(width * 4096) {
-            let view = View::new(part, part.len() / width, width);
-            matmul(&mut sum, width, view.t(), view, true);
-        }
-        moments.x.iter_mut().zip(&sum).for_each(|(a, b)| *a += f64::from(*b));
+    for (block, moments) in network.blocks().iter().zip(moments) {
+        add(&mut moments.x, &input_moments(block, tape.input(block, &x), rows, &mut scratch));
     }
     rows
 }

@@ -6,14 +6,14 @@
 use super::sample::{KeptSample, Sample, Shard};
 use crate::{
     kernels::{
-        conv::{Cotangents, Scratch, filter_gradients},
-        passes::output_jacobians,
+        block::{Scratch, neuron_gradients},
         vectorized,
     },
     num::{
         Real, axpy, convert, dot,
         pieces::{Cut, sum_in_pieces},
     },
+    passes::{Passes, Point},
     taylor::{
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::KroneckerFactors,
@@ -54,29 +54,15 @@ impl Gradients {
                 .into_par_iter()
                 .with_max_len(1)
                 .map(|shard| {
-                    let mut scratch = Scratch::default();
-                    let linearized = kept.linearized(round, shard, &weights, &mut scratch);
+                    let mut passes = Passes::new();
+                    let linearized = kept.linearized(round, shard, &weights, &mut passes);
                     let Shard { x, tape } = &*linearized;
-                    let mut values = vec![0.0; neurons.len() * tape.rows * outputs * width];
-                    let mut below = Scratch::default();
-                    output_jacobians(network, &weights, tape, l, &mut scratch, |at, jacobian| {
-                        if at != l {
-                            return;
-                        }
-                        let input = tape.input(l, x);
-                        if let Some(c) = block.convolution() {
-                            let cotangents = Cotangents { values: jacobian, lines: outputs, gate: tape.gate(l) };
-                            let (rows, out) = (tape.rows, &mut values);
-                            return filter_gradients(block, c, cotangents, input, rows, neurons, &mut below, out);
-                        }
-                        let lines = jacobian.chunks_exact(block.units);
-                        for (line, row) in lines.enumerate() {
-                            let x = &input[line / outputs * block.inputs..][..block.inputs];
-                            for (n, neuron) in neurons.iter().enumerate() {
-                                let out = &mut values[(n * tape.rows * outputs + line) * width..][..width];
-                                out.iter_mut().zip(x).for_each(|(g, x)| *g = row[*neuron] * x);
-                                out[block.inputs..].fill(row[*neuron]);
-                            }
+                    let point = Point { network, weights: &weights, x, tape };
+                    let mut values = Vec::new();
+                    passes.output_jacobians(&point, l, |at, jacobian| {
+                        if at == l {
+                            let (x, scratch) = (tape.input(block, x), &mut Scratch::default());
+                            values = neuron_gradients(block, jacobian, x, tape.rows, neurons, scratch);
                         }
                     });
                     (values, tape.output.clone())

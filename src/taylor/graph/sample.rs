@@ -4,16 +4,13 @@
 //! need of a round is recomputed from its weights, or kept if it fits in the memory given: the numbers are the same.
 
 use crate::{
-    kernels::{
-        conv::Scratch,
-        passes::{Tape, forward_with, jvp_with, vjp_with},
-    },
     loss::{Loss, Targets},
     network::Network,
     num::{
         Real, convert,
         pieces::{Cut, PartialSum, map_in_pieces},
     },
+    passes::{Passes, Point, Tape},
     train::Examples,
 };
 use std::{
@@ -63,18 +60,13 @@ pub struct Shard<C> {
 
 /// Buffers of a thread.
 struct Buffers<C> {
-    scratch: Scratch<C>,
-    deltas: Vec<Vec<C>>,
+    passes: Passes<C>,
     gradient: Vec<C>,
 }
 
 impl<C: Real> Buffers<C> {
     fn new(network: &Network) -> Self {
-        Self {
-            scratch: Scratch::default(),
-            deltas: vec![Vec::new(); network.blocks().len()],
-            gradient: vec![C::ZERO; network.parameters()],
-        }
+        Self { passes: Passes::new(), gradient: vec![C::ZERO; network.parameters()] }
     }
 }
 
@@ -119,12 +111,12 @@ impl<'a, T: Real> Sample<'a, T> {
     }
 
     /// Linearizes a shard at the given weights, which are those of its round.
-    pub fn linearize<C: Real>(&self, weights: &[C], round: usize, shard: usize, scratch: &mut Scratch<C>) -> Shard<C> {
+    pub fn linearize<C: Real>(&self, weights: &[C], round: usize, shard: usize, passes: &mut Passes<C>) -> Shard<C> {
         let rows = self.rows_of(round, shard);
         let mut gathered = Vec::new();
         self.examples.gather_inputs(rows, &mut gathered);
         let (x, mut tape) = (convert(&gathered), Tape::default());
-        forward_with(self.network, weights, &x, rows.len(), &mut tape, scratch, |_, _, _| ());
+        passes.forward(self.network, weights, &x, rows.len(), &mut tape, |_, _, _| ());
         Shard { x, tape }
     }
 
@@ -186,7 +178,7 @@ impl<'a, T: Real> Sample<'a, T> {
         }
         let visit = |round, shard, weights: &[C], buffers: &mut Buffers<C>, kept: &mut Vec<Shard<C>>| {
             if !stop.load(Ordering::Relaxed) {
-                kept.push(self.linearize(weights, round, shard, &mut buffers.scratch));
+                kept.push(self.linearize(weights, round, shard, &mut buffers.passes));
             }
         };
         self.pieces(0..self.rounds(), Vec::new, visit).into_iter().flatten().collect()
@@ -219,11 +211,11 @@ impl<T: Real> KeptSample<'_, T> {
         round: usize,
         shard: usize,
         weights: &[f64],
-        scratch: &mut Scratch<f64>,
+        passes: &mut Passes<f64>,
     ) -> Cow<'_, Shard<f64>> {
         match self.double.get(round * self.sample.shards() + shard) {
             Some(kept) => Cow::Borrowed(kept),
-            None => Cow::Owned(self.sample.linearize(weights, round, shard, scratch)),
+            None => Cow::Owned(self.sample.linearize(weights, round, shard, passes)),
         }
     }
 
@@ -238,20 +230,18 @@ impl<T: Real> KeptSample<'_, T> {
             if self.is_stopped() {
                 return;
             }
-            let kept = self.linearized(round, shard, weights, &mut buffers.scratch);
+            let kept = self.linearized(round, shard, weights, &mut buffers.passes);
             let Shard { x, tape } = &*kept;
             let mut direction = vec![0.0; weights.len()];
             let own = direction[moving.span.clone()].iter_mut().zip(&weights[moving.span.clone()]);
             own.zip(&at).for_each(|((d, w), v)| *d = v - w);
-            let blocks = moving.blocks.clone();
-            let scratch = &mut buffers.scratch;
-            let mut outputs = jvp_with(network, weights, x, tape, &direction, blocks.clone(), scratch);
+            let (point, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
+            let Buffers { passes, gradient } = buffers;
+            let mut outputs = passes.jvp(&point, &direction, blocks.clone());
             outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
-            let top = buffers.deltas.last_mut().expect("a network has a block");
-            sum.value += sample.loss_of(round, shard, &outputs, scale, top) * scale;
-            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
+            sum.value += sample.loss_of(round, shard, &outputs, scale, passes.output_cotangent(network)) * scale;
             gradient[moving.reach(network)].fill(0.0);
-            vjp_with(network, weights, x, tape, deltas, blocks, gradient, scratch);
+            passes.vjp(&point, blocks, gradient);
             sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
             sum.outputs.extend_from_slice(&outputs);
         };
@@ -281,18 +271,18 @@ impl<T: Real> KeptSample<'_, T> {
             }
             let kept = match self.single.get(round * sample.shards() + shard) {
                 Some(kept) => Cow::Borrowed(kept),
-                None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.scratch)),
+                None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.passes)),
             };
             let Shard { x, tape } = &*kept;
-            let (blocks, scratch) = (moving.blocks.clone(), &mut buffers.scratch);
-            let mut outputs = jvp_with(network, weights, x, tape, &flat, blocks.clone(), scratch);
+            let (point, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
+            let Buffers { passes, gradient } = buffers;
+            let mut outputs = passes.jvp(&point, &flat, blocks.clone());
             let first = (round * sample.batch + shard * sample.shard_rows()) * network.outputs();
             let at = if sample.loss.is_quadratic() { &[] } else { &moved[first..first + outputs.len()] };
             sample.loss.apply_hessian(at, network.outputs(), scale as f32, &mut outputs);
-            *buffers.deltas.last_mut().expect("a network has a block") = outputs;
-            let (deltas, gradient) = (&mut buffers.deltas, &mut buffers.gradient);
+            *passes.output_cotangent(network) = outputs;
             gradient[moving.reach(network)].fill(0.0);
-            vjp_with(network, weights, x, tape, deltas, blocks, gradient, scratch);
+            passes.vjp(&point, blocks, gradient);
             sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
         };
         let mut total = vec![0.0; direction.len()];

@@ -4,11 +4,13 @@ use super::kronecker::{Eigen, KroneckerFactors};
 use crate::{
     kernels::{
         View,
-        dense::{Factor, append_inputs, curvature_factors, hidden_jacobians, matrix},
+        dense::{append_inputs, matrix},
+        factor::Factor,
         matmul,
     },
     network::Block,
     num::pieces::{Cut, PartialSum, add_in_pieces},
+    passes::{curvature_factors, hidden_jacobians},
     taylor::chain::window::{Window, WindowRound},
 };
 use std::ops::Range;
@@ -194,7 +196,7 @@ impl NetworkMoments {
         let rows = round.tape.rows;
         let mut storage = Vec::new();
         let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
-        curvature_factors(network, round.weights, round.tape, top, 0, true, |l, factor| {
+        curvature_factors(&round.point(network), top, 0, true, |l, factor| {
             let moments = &mut self.0[l];
             let units = moments.units;
             moments.curved += rows;
@@ -220,10 +222,10 @@ impl NetworkMoments {
             return;
         }
         let network = window.network();
-        let output = &network.blocks()[network.blocks().len() - 1];
+        let output = network.output_block();
         let w = matrix(output, round.weights);
         let rows = round.tape.rows;
-        hidden_jacobians(network, round.weights, round.tape, 0, |l, values| {
+        hidden_jacobians(&round.point(network), 0, |l, values| {
             let Moments { units, shared: Some(shared), .. } = &mut self.0[l] else { return };
             let mut sum = vec![0.0; output.inputs * *units];
             for row in values.chunks_exact(sum.len()) {
@@ -243,7 +245,7 @@ fn gather_inputs(window: &Window<f64>, rounds: &[usize], inputs: &mut [Vec<f64>]
         window.with_round(*index, |round| {
             for (l, (block, inputs)) in window.network().blocks().iter().zip(&mut *inputs).enumerate() {
                 if l > 0 || is_sampled(*index) || !window.by_columns() {
-                    append_inputs(block, round.tape.input(l, round.x), inputs);
+                    append_inputs(block, round.tape.input(block, round.x), inputs);
                 }
             }
         });

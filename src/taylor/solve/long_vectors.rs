@@ -2,22 +2,19 @@
 
 use crate::{
     kernels::{View, matmul},
-    num::{
-        pieces::{Cut, add_in_pieces},
-        vectorized,
-    },
+    num::pieces::{Cut, add_in_pieces},
 };
 use rayon::prelude::*;
 
-/// Coordinates per piece of work: those of a few dozen vectors fit in a second-level cache.
-const LENGTH: usize = 4096;
+/// Coordinates per piece of work.
+const SHARE: usize = 4096;
 
 /// `<b, v>` for every vector.
 pub(super) fn dots(vectors: &[Vec<f32>], v: &[f64]) -> Vec<f64> {
     vectors
         .par_iter()
         .map(|b| {
-            vectorized(
+            crate::kernels::vectorized(
                 #[inline(always)]
                 || {
                     let mut sums = [0.0f64; 16];
@@ -40,13 +37,13 @@ pub(super) fn dots(vectors: &[Vec<f32>], v: &[f64]) -> Vec<f64> {
 pub(super) fn inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let (k, length) = (a.len(), a.first().map_or(0, Vec::len));
     let mut total = vec![0.0; k * k];
-    add_in_pieces(&mut total, length, Cut::Every(LENGTH), |piece| {
+    add_in_pieces(&mut total, length, Cut::Every(SHARE), |range| {
         let gather = |vectors: &[Vec<f32>]| -> Vec<f64> {
-            vectors.iter().flat_map(|v| v[piece.clone()].iter().map(|x| f64::from(*x))).collect()
+            vectors.iter().flat_map(|v| v[range.clone()].iter().map(|x| f64::from(*x))).collect()
         };
         let (left, right) = (gather(a), gather(b));
         let mut out = vec![0.0; k * k];
-        let (left, right) = (View::new(&left, k, piece.len()), View::new(&right, k, piece.len()));
+        let (left, right) = (View::new(&left, k, range.len()), View::new(&right, k, range.len()));
         matmul(&mut out, k, left, right.t(), false);
         out
     });
@@ -56,13 +53,13 @@ pub(super) fn inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
 
 /// `out += factor * sum_j coefficients[j] vectors[j]`.
 pub(super) fn combine(vectors: &[Vec<f32>], coefficients: &[f64], factor: f64, out: &mut [f64]) {
-    out.par_chunks_mut(LENGTH).enumerate().for_each(|(s, out)| {
-        vectorized(
+    out.par_chunks_mut(SHARE).enumerate().for_each(|(s, out)| {
+        crate::kernels::vectorized(
             #[inline(always)]
             || {
                 for (vector, coefficient) in vectors.iter().zip(coefficients) {
                     let scale = factor * coefficient;
-                    for (o, v) in out.iter_mut().zip(&vector[s * LENGTH..]) {
+                    for (o, v) in out.iter_mut().zip(&vector[s * SHARE..]) {
                         *o += scale * f64::from(*v);
                     }
                 }

@@ -1,5 +1,6 @@
 //! The problems that the tests of the mathematics share, and slow, plain references for them.
 
+pub mod graphs;
 pub mod plain;
 
 use plain::Plain;
@@ -7,13 +8,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{borrow::Cow, ops::Range};
 use taylorscope::{
-    kernels::{
-        Real,
-        passes::{Tape, forward, jvp},
-        real::convert,
-    },
+    kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
+    passes::{Passes, Point, Tape},
     taylor::window::Window,
     train::{Examples, RoundEngine},
 };
@@ -403,7 +401,7 @@ pub fn convolutional_problems() -> Vec<Problem> {
 /// All problems.
 pub fn all_problems() -> Vec<Problem> {
     let (dense, convolutional) = (Table::dense(), Table::convolutional());
-    [dense.plain, convolutional.plain, dense.twins, convolutional.twins].concat()
+    [dense.plain, convolutional.plain, dense.twins, convolutional.twins, graphs::graph_problems()].concat()
 }
 
 /// A unit whose weights move: the network, a layer or a neuron.
@@ -448,9 +446,7 @@ impl Problem {
     }
 
     pub fn tape(&self, weights: &[f64]) -> Tape<f64> {
-        let mut tape = Tape::default();
-        forward(&self.network, weights, &self.inputs, self.rows, &mut tape);
-        tape
+        Tape::record(&self.network, weights, &self.inputs, self.rows)
     }
 
     /// What every unit and every pooling window does: while this is the same, the linearization is.
@@ -516,7 +512,8 @@ impl Problem {
         for ((d, v), w) in direction[unit.span.clone()].iter_mut().zip(at).zip(&weights[unit.span.clone()]) {
             *d = v - w;
         }
-        let moved = jvp(&self.network, weights, &self.inputs, &tape, &direction, unit.blocks.clone());
+        let point = Point { network: &self.network, weights, x: &self.inputs, tape: &tape };
+        let moved = Passes::new().jvp(&point, &direction, unit.blocks.clone());
         moved.iter().zip(&tape.output).map(|(d, f)| d + f).collect()
     }
 
@@ -529,10 +526,12 @@ impl Problem {
     /// unit vectors.
     pub fn jacobian(&self, weights: &[f64], unit: &Unit) -> Vec<Vec<f64>> {
         let tape = self.tape(weights);
+        let point = Point { network: &self.network, weights, x: &self.inputs, tape: &tape };
+        let mut passes = Passes::new();
         let column = |j: usize| {
             let mut direction = vec![0.0; weights.len()];
             direction[j] = 1.0;
-            jvp(&self.network, weights, &self.inputs, &tape, &direction, unit.blocks.clone())
+            passes.jvp(&point, &direction, unit.blocks.clone())
         };
         unit.span.clone().map(column).collect()
     }

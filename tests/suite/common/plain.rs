@@ -3,7 +3,7 @@
 //! Every step of a network gets its derivative at a datapoint as an explicit matrix, in its inputs and in its weights, entry by entry from the
 //! definition. All passes are then products of these matrices: forward mode from the first step to the last, backward mode the other way.
 
-use taylorscope::network::{Block, Network, Pool, Pooling, Rectifier, Shape};
+use taylorscope::network::{Activation, Block, Network, Operation, Pool, Pooling, Rectifier, Shape, Source};
 
 /// A matrix, row by row.
 type Matrix = Vec<Vec<f64>>;
@@ -28,12 +28,14 @@ fn add(sum: &mut [f64], term: &[f64]) {
 /// What a step computes. Images lie as `[height, width, channels]`.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The data, or the data as images.
+    /// The data, or the data as images if that is given.
     Data(Option<[usize; 3]>),
     /// The linear map of a block.
     Linear(usize),
     Rectifier(Rectifier),
     Pool(Pool),
+    /// Of as many as there are.
+    Sum,
 }
 
 /// A step and the steps that it takes its inputs from.
@@ -46,21 +48,37 @@ struct Node {
 /// The steps of a network, each behind those that it takes its inputs from; the last one gives the output.
 fn nodes(network: &Network) -> Vec<Node> {
     let image = match network.input() {
-        // Nothing but "flatten" looks at the image.
-        Shape::Image(image) if network.blocks()[0].convolution().is_some() => {
-            Some([image.channels, image.height, image.width])
-        }
-        _ => None,
+        Shape::Image(image) => Some([image.channels, image.height, image.width]),
+        Shape::Features(_) => None,
     };
-    let mut nodes = vec![Node { step: Step::Data(image), inputs: Vec::new() }];
-    let mut push = |step| {
-        let inputs = vec![nodes.len() - 1];
-        nodes.push(Node { step, inputs });
-    };
-    for (l, block) in network.blocks().iter().enumerate() {
-        push(Step::Linear(l));
-        block.rectifier.into_iter().for_each(|rectifier| push(Step::Rectifier(rectifier)));
-        block.pool.into_iter().for_each(|pool| push(Step::Pool(pool)));
+    let mut nodes = [None, image].map(|order| Node { step: Step::Data(order), inputs: Vec::new() }).to_vec();
+    // The step that gives the value of each of the network's nodes.
+    let mut values: Vec<usize> = Vec::new();
+    for node in network.nodes() {
+        let inputs = node.inputs.iter().map(|source| match source {
+            Source::Data => 0,
+            Source::Image => 1,
+            Source::Node(n) => values[*n],
+        });
+        let mut inputs: Vec<usize> = inputs.collect();
+        let mut push = |step| {
+            nodes.push(Node { step, inputs: std::mem::take(&mut inputs) });
+            inputs = vec![nodes.len() - 1];
+        };
+        let (rectifier, pool) = match node.operation {
+            Operation::Block(l) => {
+                push(Step::Linear(l));
+                (network.blocks()[l].rectifier, network.blocks()[l].pool)
+            }
+            Operation::Activation(Activation { rectifier, pool }) => (rectifier, pool),
+            Operation::Sum => {
+                push(Step::Sum);
+                (None, None)
+            }
+        };
+        rectifier.into_iter().for_each(|rectifier| push(Step::Rectifier(rectifier)));
+        pool.into_iter().for_each(|pool| push(Step::Pool(pool)));
+        values.push(nodes.len() - 1);
     }
     nodes
 }
@@ -172,6 +190,15 @@ fn pool(pool: &Pool, x: &[f64]) -> Local {
     selecting(derivative, x)
 }
 
+fn sum(terms: &[&[f64]]) -> Local {
+    let size = terms[0].len();
+    let mut identity = zeros(size, size);
+    (0..size).for_each(|i| identity[i][i] = 1.0);
+    let mut value = vec![0.0; size];
+    terms.iter().for_each(|term| add(&mut value, term));
+    Local { value, inputs: vec![identity; terms.len()], weights: Matrix::new() }
+}
+
 /// The data, from `[channels, height, width]` to `[height, width, channels]` if they are images.
 fn data(image: Option<[usize; 3]>, x: &[f64]) -> Local {
     let mut derivative = zeros(x.len(), x.len());
@@ -206,6 +233,7 @@ impl<'a> Plain<'a> {
                     Step::Linear(l) => linear(&network.blocks()[*l], weights, inputs[0]),
                     Step::Rectifier(rectifier) => rectify(*rectifier, inputs[0]),
                     Step::Pool(p) => pool(p, inputs[0]),
+                    Step::Sum => sum(&inputs),
                 };
                 locals.push(local);
             }
@@ -267,12 +295,14 @@ impl<'a> Plain<'a> {
 
     /// The gradients of `<cotangent, output>`: in the weights, flat and summed over the datapoints, and in the data, `[n, inputs]`.
     pub fn vjp(&self, cotangent: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let (mut gradient, mut dx) = (vec![0.0; self.network.parameters()], Vec::new());
-        for (locals, cotangent) in self.rows.iter().zip(cotangent.chunks(self.network.outputs())) {
+        let features = self.network.inputs();
+        let (mut gradient, mut dx) = (vec![0.0; self.network.parameters()], vec![0.0; self.rows.len() * features]);
+        let rows = self.rows.iter().zip(cotangent.chunks(self.network.outputs()));
+        for ((locals, cotangent), dx) in rows.zip(dx.chunks_mut(features)) {
             let all = self.cotangents(locals, cotangent);
             for ((node, local), cotangent) in self.nodes.iter().zip(locals).zip(&all) {
                 match &node.step {
-                    Step::Data(_) => dx.extend(transposed_times(&local.inputs[0], cotangent)),
+                    Step::Data(_) => add(dx, &transposed_times(&local.inputs[0], cotangent)),
                     Step::Linear(l) => {
                         let own = &mut gradient[self.network.blocks()[*l].range()];
                         add(own, &transposed_times(&local.weights, cotangent));

@@ -3,9 +3,10 @@ use super::{
     *,
 };
 use crate::{
-    kernels::{gate::Gate, passes},
+    kernels::gate::Gate,
     network::{LayerSpec, Network, Pooling, Rectifier, Shape},
     num::{convert, simd::on_every_instruction_set},
+    passes::{Passes, Tape},
 };
 
 fn numbers<T: Real>(count: usize, speed: f64) -> Vec<T> {
@@ -86,16 +87,15 @@ fn backward_passes_agree() {
         let tiling = Tiling::new(c).unwrap();
         let weights = numbers::<f64>(network.parameters(), 1.3);
         let x = numbers::<f64>(rows * c.input.len(), 0.7);
-        let mut tape = passes::Tape::default();
-        passes::forward(&network, &weights, &x, rows, &mut tape);
+        let tape = Tape::record(&network, &weights, &x, rows);
         for lines in [1, 4] {
             let values = numbers(rows * lines * block.features_out(), 0.2);
-            let cotangents = Cotangents { values: &values, lines, gate: tape.gate(0) };
+            let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
             let run = |transforms: bool| {
                 let mut own = vec![0.5; block.range().len()];
                 let mut under = vec![f64::NAN; rows * lines * block.features_in()];
                 // Gradients are of one line only.
-                let gradient = (lines == 1).then_some((tape.input(0, &x), &mut own[..]));
+                let gradient = (lines == 1).then_some((tape.input(block, &x), &mut own[..]));
                 let below = Some((&weights[..], &mut under[..]));
                 let pass = Backward { block, c, cotangents, images: rows * lines, gradient, below };
                 if transforms {
@@ -164,12 +164,10 @@ fn single_precision_goes_through_transforms_and_rounds_as_documented() {
         assert!(Tiling::if_worthwhile::<f64>(block, c, rows).is_none());
     }
     let (mut single, mut double) = (Vec::new(), Vec::new());
-    let (tape, scratch) = (&mut passes::Tape::default(), &mut Scratch::default());
-    passes::forward_with(&network, &narrow, &narrow_x, rows, tape, scratch, |_, _, a| {
+    Passes::new().forward(&network, &narrow, &narrow_x, rows, &mut Tape::default(), |_, _, a| {
         single.push(a.to_vec());
     });
-    let (tape, scratch) = (&mut passes::Tape::default(), &mut Scratch::default());
-    passes::forward_with(&network, &weights, &x, rows, tape, scratch, |_, _, a| {
+    Passes::new().forward(&network, &weights, &x, rows, &mut Tape::default(), |_, _, a| {
         double.push(a.to_vec());
     });
     let (mut error, mut size) = (0.0, 0.0);

@@ -173,7 +173,7 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
         panel.curve(svg, &approximation, TAYLOR);
         for step in &steps {
             let title = format!(
-                "weights of round {}: loss {}, {} off the segment",
+                "weights of round {}: loss {}, {} beside the segment",
                 count(step.round as u64),
                 number(step.loss),
                 number(step.distance)
