@@ -1,27 +1,6 @@
 //! Fields of records: single values in a state that are more than numbers.
 
-use super::{Store, StoreError};
-
-/// A value of a record.
-pub trait Field: Copy {
-    /// Stands where a value is absent.
-    const BLANK: Self;
-
-    /// Hands over the field of all records, a value each.
-    ///
-    /// # Errors
-    /// If the disk fails, or what is read does not fit.
-    fn persist(values: &mut [Self], name: &str, store: &mut Store) -> Result<(), StoreError>;
-}
-
-/// What has a row in a list: it lists its fields, each with [`Store::column`].
-pub trait Record: Sized {
-    /// Hands over every field of the records.
-    ///
-    /// # Errors
-    /// If the disk fails, or what is read does not fit.
-    fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError>;
-}
+use super::store::{Field, Store, StoreError};
 
 /// An enum of variants without data, kept by the place in the list of all.
 pub trait Choice: Copy + PartialEq + 'static {

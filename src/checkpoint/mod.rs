@@ -10,8 +10,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use field::{Choice, Field, Record};
-pub use store::{Persist, Store, StoreError};
+pub use field::Choice;
+pub use store::{Field, Persist, Record, Store, StoreError};
 
 use crate::files;
 use safetensors::SafeTensors;

@@ -1,6 +1,5 @@
 //! What a state is handed to: the same calls write it and read it.
 
-use super::{Field, Record};
 use crate::num::Scalar;
 use safetensors::SafeTensors;
 use std::{
@@ -10,6 +9,9 @@ use std::{
 
 /// Bytes that are converted at once.
 const PIECE: usize = 1 << 16;
+
+/// A record takes at most this many times the bytes of its fields, so that little of a file makes little of memory.
+const LARGEST_RECORD: usize = 16;
 
 /// Why a state could not go through a [`Store`].
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,27 @@ pub trait Persist {
     /// # Errors
     /// If the disk fails, or what is read does not fit. What was read by then is in place, so `self` is of no use.
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError>;
+}
+
+/// A value of a record.
+pub trait Field: Copy {
+    /// Stands where a value is absent.
+    const BLANK: Self;
+
+    /// Hands over the field of all records, a value each.
+    ///
+    /// # Errors
+    /// If the disk fails, or what is read does not fit.
+    fn persist(values: &mut [Self], name: &str, store: &mut Store) -> Result<(), StoreError>;
+}
+
+/// What has a row in a list: it lists its fields, each with [`Store::column`].
+pub trait Record: Sized {
+    /// Hands over every field of the records.
+    ///
+    /// # Errors
+    /// If the disk fails, or what is read does not fit.
+    fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError>;
 }
 
 /// Where a state goes to, or comes from.
@@ -179,11 +202,15 @@ impl Store<'_> {
     ) -> Result<(), StoreError> {
         if let Direction::Read(tensors) = &self.direction {
             let inside = format!("{}{name}.", self.prefix);
-            let fields = tensors.iter().filter(|(name, _)| name.starts_with(&inside));
+            let fields = || tensors.iter().filter(|(name, _)| name.starts_with(&inside)).map(|(_, tensor)| tensor);
             // Every field has a value per record, or is refused when it is read.
-            let count = fields.map(|(_, tensor)| tensor.shape().iter().product()).min();
+            let count = fields().map(|tensor| tensor.shape().iter().product()).min().unwrap_or(0);
+            let bytes: usize = fields().map(|tensor| tensor.data().len()).sum();
+            if count.saturating_mul(size_of::<R>()) > LARGEST_RECORD.saturating_mul(bytes) {
+                return Err(self.malformed(name, "lacks most of its fields"));
+            }
             records.clear();
-            records.resize_with(count.unwrap_or(0), blank);
+            records.resize_with(count, blank);
         }
         self.records(name, records)
     }

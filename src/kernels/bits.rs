@@ -1,5 +1,7 @@
 //! Packed bits and the popcount of their conjunction.
 
+use crate::num::simd;
+
 /// Number of 64-bit words that `bits` bits take.
 pub fn words(bits: usize) -> usize {
     bits.div_ceil(64)
@@ -15,7 +17,7 @@ pub fn pack(bits: usize, mut active: impl FnMut(usize) -> bool) -> Vec<u64> {
 }
 
 /// `popcount(a AND b)`: on how many datapoints both are active.
-#[inline]
+#[inline(always)]
 pub fn and_count(a: &[u64], b: &[u64]) -> u64 {
     a.iter().zip(b).map(|(a, b)| u64::from((a & b).count_ones())).sum()
 }
@@ -30,21 +32,18 @@ pub fn and_count(a: &[u64], b: &[u64]) -> u64 {
 pub fn gram(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
     assert_eq!(packed.len(), rows * words, "shapes differ");
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512vpopcntdq") && is_x86_feature_detected!("avx512f") {
-            // SAFETY: the features were just detected, and the length was checked.
-            return unsafe { avx512::gram(packed, rows, words) };
-        }
-        if is_x86_feature_detected!("popcnt") {
-            // SAFETY: the feature was just detected.
-            return unsafe { gram_popcnt(packed, rows, words) };
-        }
+    if simd::counts_bits_by_512() {
+        // SAFETY: the machine has the instructions, and the length was checked.
+        return unsafe { avx512::gram(packed, rows, words) };
     }
-    gram_portable(packed, rows, words)
+    simd::vectorized(
+        #[inline(always)]
+        || gram_by_rows(packed, rows, words),
+    )
 }
 
 #[inline(always)]
-fn gram_portable(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
+fn gram_by_rows(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
     let row = |n: usize| &packed[n * words..(n + 1) * words];
     let mut gram = vec![0u64; rows * rows];
     for n in 0..rows {
@@ -55,12 +54,6 @@ fn gram_portable(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
         }
     }
     gram
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-fn gram_popcnt(packed: &[u64], rows: usize, words: usize) -> Vec<u64> {
-    gram_portable(packed, rows, words)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -146,17 +139,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gram_matrix_counts_common_bits() {
+    fn the_gram_matrix_counts_common_bits_on_every_instruction_set() {
+        simd::on_every_instruction_set(every_pair_is_counted);
+    }
+
+    fn every_pair_is_counted() {
         let bit = |n: usize, i: usize| (n * 31 + i * i * 7 + i / 3) % 5 < 2;
         // Whole and broken blocks of rows and vectors of words.
         for (rows, bits) in [(9, 200), (1, 64), (4, 512), (5, 513), (8, 1100), (3, 1), (0, 100)] {
             let packed: Vec<u64> = (0..rows).flat_map(|n| pack(bits, |i| bit(n, i))).collect();
-            let fast = gram(&packed, rows, words(bits));
-            assert_eq!(fast, gram_portable(&packed, rows, words(bits)));
+            let found = gram(&packed, rows, words(bits));
             for n in 0..rows {
                 for k in 0..rows {
                     let expected = (0..bits).filter(|i| bit(n, *i) && bit(k, *i)).count() as u64;
-                    assert_eq!(fast[n * rows + k], expected);
+                    assert_eq!(found[n * rows + k], expected);
                 }
             }
         }

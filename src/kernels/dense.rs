@@ -3,16 +3,24 @@
 //! Shapes are row-major; [`crate::passes`] has the conventions.
 
 use super::{
-    Real, View,
-    few::{self, Start},
-    matmul,
+    View, matmul,
+    skinny::{self, Start},
 };
-use crate::network::Block;
+use crate::{
+    network::Block,
+    num::{Real, fast_paths},
+};
 use std::ops::Range;
 
-/// Rows up to which products without copies ([`few`]) are the faster ones; a power of two.
+/// Rows up to which products without copies ([`skinny`]) are the faster ones; a power of two.
 const FEW: usize = 64;
-/// Outputs of [`few::combine`] that are transposed at a time: they stay in the first-level cache.
+
+/// Whether a product of this many rows goes without copies.
+fn are_few(rows: usize) -> bool {
+    rows <= FEW && fast_paths()
+}
+
+/// Outputs of [`skinny::sum_of_products`] that are transposed at a time: they stay in the first-level cache.
 const UNITS: usize = 24;
 
 /// The matrix of a block without the column of its bias: `[units, inputs]`.
@@ -45,7 +53,7 @@ pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: 
 
 /// [`affine`] in whichever way is fastest for as many rows: their number has a share in the rounding.
 pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: &mut [T]) {
-    if rows > FEW {
+    if !are_few(rows) {
         return affine(block, weights, x, rows, out, false);
     }
     let (units, inputs, width) = (block.units, block.inputs, block.width());
@@ -53,7 +61,7 @@ pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usi
     let w = View::strided(weights, units, inputs, width);
     let bias = block.bias.then(|| (&weights[inputs..], width));
     if inputs >= 2 * units {
-        return few::dots(out, View::new(x, rows, inputs), w, bias);
+        return skinny::times_transpose(out, View::new(x, rows, inputs), w, bias);
     }
     // Vectors along the datapoints, so that the weights are read as they lie; only activations are transposed.
     let mut transposed = vec![[T::ZERO; FEW]; inputs];
@@ -65,7 +73,7 @@ pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usi
     for first in (0..units).step_by(UNITS) {
         let some = first..units.min(first + UNITS);
         let start = bias.map_or(Start::Zero, |(bias, width)| Start::PerRow(&bias[first * width..], width));
-        few::combine(sums.as_flattened_mut(), FEW, &[(w.rows(some.clone()), x)], start);
+        skinny::sum_of_products(sums.as_flattened_mut(), FEW, &[(w.rows(some.clone()), x)], start);
         for (i, row) in out.chunks_exact_mut(units).enumerate() {
             row[some.clone()].iter_mut().zip(&sums).for_each(|(out, line)| *out = line[i % FEW]);
         }
@@ -107,8 +115,8 @@ pub fn accumulate_outer<T: Real>(block: &Block, delta: &[T], x: &[T], rows: usiz
         }
     }
     let (delta, x) = (View::new(delta, rows, block.units).t(), View::new(x, rows, block.inputs));
-    if rows <= FEW {
-        few::combine(gradient, width, &[(delta, x)], Start::Out);
+    if are_few(rows) {
+        skinny::sum_of_products(gradient, width, &[(delta, x)], Start::Out);
     } else {
         matmul(gradient, width, delta, x, true);
     }
@@ -134,8 +142,8 @@ pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Ro
             (delta.t(), View::new(share.x, share.rows, block.inputs))
         })
         .collect();
-    if shares.iter().all(|share| share.rows <= FEW) {
-        few::combine(gradient, width, &terms, Start::Zero);
+    if shares.iter().all(|share| are_few(share.rows)) {
+        skinny::sum_of_products(gradient, width, &terms, Start::Zero);
     } else {
         for (t, (delta, x)) in terms.into_iter().enumerate() {
             matmul(gradient, width, delta, x, t > 0);
@@ -158,8 +166,8 @@ pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Ro
 /// `below = delta W: [rows, inputs]`, the cotangent of a block's inputs from that of its pre-activations.
 pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], rows: usize, below: &mut [T]) {
     let (delta, w) = (View::new(delta, rows, block.units), matrix(block, weights));
-    if rows <= FEW {
-        few::combine(below, block.inputs, &[(delta, w)], Start::Zero);
+    if are_few(rows) {
+        skinny::sum_of_products(below, block.inputs, &[(delta, w)], Start::Zero);
     } else {
         matmul(below, block.inputs, delta, w, false);
     }

@@ -5,7 +5,11 @@
 //! of images and of rectifiers are mostly zero, so features are taken in tiles of two and a pair of tiles visits
 //! only the datapoints at which both are nonzero. Where that is most of them, a matrix product does the same.
 
-use super::{Real, Symmetric, View, matmul};
+use super::{Symmetric, View, matmul};
+use crate::num::{
+    Lanes, Real, fast_paths,
+    simd::{Simd, WithSimd, dispatch, fused, vectorized},
+};
 use rayon::prelude::*;
 use std::{cell::Cell, ops::Range};
 
@@ -17,7 +21,8 @@ const PRODUCTS: usize = TILE * TILE;
 const LANES: usize = 8;
 /// Sums of a pair of tiles for as many planes as there are lanes.
 const PAIR: usize = PRODUCTS * LANES;
-/// Vectors of planes that one kernel call holds in registers: `PRODUCTS` accumulators of each.
+/// Vectors of planes whose sums are held in registers together where there are 32: `PRODUCTS` accumulators of each. Seven are the 50 units of the widest layer of the
+/// paper's autoencoder.
 const HELD: usize = 7;
 /// Rows that are asked for while as many rows before them are worked on. Those that a pair of tiles visits lie apart, so the processor does not
 /// see them coming.
@@ -121,7 +126,7 @@ impl WeightedGram {
         }
         stripes.into_par_iter().with_max_len(1).for_each(|(t1, mut stripe)| {
             let pairs = (t1..tiles).map(|t2| inputs.meetings(t1, t2)).sum::<usize>();
-            if pairs as f64 > DENSE * (rows * (tiles - t1)) as f64 {
+            if !fast_paths() || pairs as f64 > DENSE * (rows * (tiles - t1)) as f64 {
                 inputs.add_dense(t1..tiles, &mut stripe);
             } else {
                 inputs.add_sparse(t1..tiles, &mut stripe);
@@ -236,7 +241,7 @@ impl<T: Real> Inputs<'_, T> {
                     count += 1;
                 }
             }
-            crate::kernels::vectorized(
+            vectorized(
                 #[inline(always)]
                 || {
                     for (i, product) in list[..count].iter_mut().zip(&mut products) {
@@ -295,36 +300,94 @@ fn add_products(
     weights: &[f64],
 ) {
     assert!(stripe.len() * LANES == padded && stripe.iter().all(|part| pair + PAIR <= part.len()));
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
+    dispatch(AddProducts { stripe, pair, padded, list, products, weights });
+}
+
+/// A checked call of [`add_products`].
+struct AddProducts<'a, 'b> {
+    stripe: &'a mut [&'b mut [f64]],
+    pair: usize,
+    padded: usize,
+    list: &'a [u32],
+    products: &'a [[f64; PRODUCTS]],
+    weights: &'a [f64],
+}
+
+impl WithSimd for AddProducts<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { stripe, pair, padded, list, products, weights } = self;
+        let last = list.iter().fold(0, |last, start| last.max(*start)) as usize;
+        assert!(last + padded <= weights.len(), "weights end before the row at {last} does");
+        if S::F64_LANES != LANES {
+            for (vector, part) in stripe.iter_mut().enumerate() {
+                add_by_parts::<S>(&mut part[pair..], vector * LANES, list, products, weights);
+            }
+            return;
+        }
         for (group, parts) in stripe.chunks_mut(HELD).enumerate() {
-            let offset = group * HELD * LANES;
-            // SAFETY: the feature was just detected; `list` holds starts of rows of `padded` weights, of which a call reads
-            // `parts.len() * LANES` from `offset`, which end inside the row; the parts are long enough, as asserted.
+            let rows = Listed { offset: group * HELD * LANES, list, products, weights };
+            // SAFETY: all rows of weights end inside, and `add_products` checked that the parts do not end before the pair does.
             unsafe {
                 match parts.len() {
-                    7 => avx512::add::<7>(parts, pair, offset, list, products, weights),
-                    6 => avx512::add::<6>(parts, pair, offset, list, products, weights),
-                    5 => avx512::add::<5>(parts, pair, offset, list, products, weights),
-                    4 => avx512::add::<4>(parts, pair, offset, list, products, weights),
-                    3 => avx512::add::<3>(parts, pair, offset, list, products, weights),
-                    2 => avx512::add::<2>(parts, pair, offset, list, products, weights),
-                    _ => avx512::add::<1>(parts, pair, offset, list, products, weights),
+                    7 => add_held::<S, 7>(simd, parts, pair, rows),
+                    6 => add_held::<S, 6>(simd, parts, pair, rows),
+                    5 => add_held::<S, 5>(simd, parts, pair, rows),
+                    4 => add_held::<S, 4>(simd, parts, pair, rows),
+                    3 => add_held::<S, 3>(simd, parts, pair, rows),
+                    2 => add_held::<S, 2>(simd, parts, pair, rows),
+                    _ => add_held::<S, 1>(simd, parts, pair, rows),
                 }
             }
         }
-        return;
     }
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        for (vector, part) in stripe.iter_mut().enumerate() {
-            // SAFETY: the features were just detected.
-            unsafe { add_avx2(&mut part[pair..], vector * LANES, list, products, weights) };
+}
+
+/// The rows that a pair of tiles visits, for the planes from `offset` on.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    offset: usize,
+    list: &'a [u32],
+    products: &'a [[f64; PRODUCTS]],
+    weights: &'a [f64],
+}
+
+/// `V` vectors of planes, all products, all listed rows, the sums in registers.
+///
+/// # Safety
+/// A vector has `LANES` numbers; `V * LANES` weights from the offset after each listed start lie inside the weights, and there are `V` parts
+/// with the sums of a pair from `pair` on.
+#[inline(always)]
+unsafe fn add_held<S: Simd, const V: usize>(simd: S, parts: &mut [&mut [f64]], pair: usize, rows: Listed) {
+    assert_eq!(parts.len(), V);
+    let mut accumulators = [[f64::splat(simd, 0.0); V]; PRODUCTS];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (p, accumulators) in accumulators.iter_mut().enumerate() {
+            for (v, accumulator) in accumulators.iter_mut().enumerate() {
+                *accumulator = f64::load::<S>(parts[v].as_ptr().add(pair + p * LANES));
+            }
         }
-        return;
-    }
-    for (vector, part) in stripe.iter_mut().enumerate() {
-        add_scalar::<false>(&mut part[pair..], vector * LANES, list, products, weights);
+        for (start, products) in rows.list.iter().zip(rows.products) {
+            let row = rows.weights.as_ptr().add(*start as usize + rows.offset);
+            let mut factors = [f64::splat(simd, 0.0); PRODUCTS];
+            for (factor, product) in factors.iter_mut().zip(products) {
+                *factor = f64::splat(simd, *product);
+            }
+            for v in 0..V {
+                let q = f64::load::<S>(row.add(v * LANES));
+                for (accumulators, factor) in accumulators.iter_mut().zip(factors) {
+                    accumulators[v] = f64::fma(simd, factor, q, accumulators[v]);
+                }
+            }
+        }
+        for (p, accumulators) in accumulators.iter().enumerate() {
+            for (v, accumulator) in accumulators.iter().enumerate() {
+                f64::store::<S>(parts[v].as_mut_ptr().add(pair + p * LANES), *accumulator);
+            }
+        }
     }
 }
 
@@ -340,15 +403,9 @@ fn prefetch<V>(value: &V) {
     let _ = value;
 }
 
-/// The scalar twin, vectorized by the compiler, for the planes from `offset` on: `sums` begin at the pair. `FUSED` rounds as the SIMD kernel does.
+/// The products of one vector of planes from `offset` on, vectorized by the compiler: `sums` begin at the pair.
 #[inline(always)]
-fn add_scalar<const FUSED: bool>(
-    sums: &mut [f64],
-    offset: usize,
-    list: &[u32],
-    products: &[[f64; PRODUCTS]],
-    weights: &[f64],
-) {
+fn add_by_parts<S: Simd>(sums: &mut [f64], offset: usize, list: &[u32], products: &[[f64; PRODUCTS]], weights: &[f64]) {
     let (sums, after) = sums.as_chunks_mut::<LANES>().0.split_at_mut(PRODUCTS);
     // Those of the next pair.
     after.iter().take(PRODUCTS).for_each(prefetch);
@@ -360,68 +417,17 @@ fn add_scalar<const FUSED: bool>(
         let row = &weights[*start as usize + offset..][..LANES];
         for (accumulator, product) in accumulators.iter_mut().zip(products) {
             for (sum, q) in accumulator.iter_mut().zip(row) {
-                *sum = if FUSED { product.mul_add(*q, *sum) } else { *sum + product * q };
+                *sum = if fused::<S>() { product.mul_add(*q, *sum) } else { *sum + product * q };
             }
         }
     }
     sums.copy_from_slice(&accumulators);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn add_avx2(sums: &mut [f64], offset: usize, list: &[u32], products: &[[f64; PRODUCTS]], weights: &[f64]) {
-    add_scalar::<true>(sums, offset, list, products, weights);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use super::{LANES, PAIR, PRODUCTS};
-    use std::arch::x86_64::*;
-
-    /// `V` vectors of planes from `offset`, all products, all listed rows.
-    ///
-    /// # Safety
-    /// Needs AVX-512F; `V * LANES` weights from `offset` after each listed start lie inside `weights`.
-    #[target_feature(enable = "avx512f,avx")]
-    pub unsafe fn add<const V: usize>(
-        parts: &mut [&mut [f64]],
-        pair: usize,
-        offset: usize,
-        list: &[u32],
-        products: &[[f64; PRODUCTS]],
-        weights: &[f64],
-    ) {
-        assert!(parts.len() == V && parts.iter().all(|part| pair + PAIR <= part.len()));
-        // SAFETY: bounds asserted above, or by the caller.
-        unsafe {
-            let mut accumulators = [[_mm512_setzero_pd(); V]; PRODUCTS];
-            for (p, accumulators) in accumulators.iter_mut().enumerate() {
-                for v in 0..V {
-                    accumulators[v] = _mm512_loadu_pd(parts[v].as_ptr().add(pair + p * LANES));
-                }
-            }
-            for (start, products) in list.iter().zip(products) {
-                let row = weights.as_ptr().add(*start as usize + offset);
-                let factors: [__m512d; PRODUCTS] = std::array::from_fn(|p| _mm512_set1_pd(products[p]));
-                for v in 0..V {
-                    let q = _mm512_loadu_pd(row.add(v * LANES));
-                    for (accumulators, factor) in accumulators.iter_mut().zip(factors) {
-                        accumulators[v] = _mm512_fmadd_pd(factor, q, accumulators[v]);
-                    }
-                }
-            }
-            for (p, accumulators) in accumulators.iter().enumerate() {
-                for v in 0..V {
-                    _mm512_storeu_pd(parts[v].as_mut_ptr().add(pair + p * LANES), accumulators[v]);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::simd::on_every_instruction_set;
 
     /// With a zero in every three inputs, or all but one in 11: tiles meet almost everywhere, or at few rows.
     fn data(rows: usize, width: usize, planes: usize, mostly_zero: bool) -> (Vec<f32>, Vec<f32>) {
@@ -433,7 +439,11 @@ mod tests {
     }
 
     #[test]
-    fn every_plane_agrees_with_the_plain_sum() {
+    fn every_plane_agrees_with_the_plain_sum_on_every_instruction_set() {
+        on_every_instruction_set(every_plane_agrees);
+    }
+
+    fn every_plane_agrees() {
         let shapes = [(1, 1, 1), (70, 5, 3), (130, 9, 60), (65, 4, 17), (30, 21, 2), (300, 25, 9)];
         for ((rows, width, planes), mostly_zero) in shapes.into_iter().flat_map(|s| [(s, false), (s, true)]) {
             let (x, q) = data(rows, width, planes, mostly_zero);
@@ -458,24 +468,26 @@ mod tests {
     }
 
     #[test]
-    fn simd_and_scalar_kernels_agree_to_rounding() {
-        let padded = 64;
-        let wide = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
-        let (products, weights) = data(40, PRODUCTS, padded, false);
-        let (products, weights) = (wide(products), wide(weights));
-        let products = products.as_chunks().0;
-        let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
-        // Two pairs of tiles, of which the second is added to.
-        let mut fast = vec![vec![0.5; 2 * PAIR]; padded / LANES];
-        let mut slow = fast.clone();
-        let mut stripe: Vec<&mut [f64]> = fast.iter_mut().map(Vec::as_mut_slice).collect();
-        add_products(&mut stripe, PAIR, padded, &list, products, &weights);
-        for (vector, part) in slow.iter_mut().enumerate() {
-            add_scalar::<false>(&mut part[PAIR..], vector * LANES, &list, products, &weights);
-        }
-        for (a, b) in fast.iter().flatten().zip(slow.iter().flatten()) {
-            assert!((a - b).abs() < 1e-13);
-        }
-        assert!(fast.iter().all(|part| part[..PAIR] == [0.5; PAIR] && part[PAIR..] != [0.5; PAIR]));
+    fn sums_of_a_pair_go_to_its_place_only() {
+        on_every_instruction_set(|| {
+            let padded = 64;
+            let wide = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
+            let (products, weights) = data(40, PRODUCTS, padded, false);
+            let (products, weights) = (wide(products), wide(weights));
+            let products = products.as_chunks::<PRODUCTS>().0;
+            let list: Vec<u32> = (0..40).map(|i| i * padded as u32).collect();
+            // Two pairs of tiles, of which the second is added to.
+            let mut found = vec![vec![0.5; 2 * PAIR]; padded / LANES];
+            let mut stripe: Vec<&mut [f64]> = found.iter_mut().map(Vec::as_mut_slice).collect();
+            add_products(&mut stripe, PAIR, padded, &list, products, &weights);
+            for (vector, part) in found.iter().enumerate() {
+                assert_eq!(part[..PAIR], [0.5; PAIR]);
+                for (at, sum) in part[PAIR..].iter().enumerate() {
+                    let (p, plane) = (at / LANES, vector * LANES + at % LANES);
+                    let expected: f64 = (0..40).map(|i| products[i][p] * weights[i * padded + plane]).sum();
+                    assert!((sum - 0.5 - expected).abs() < 1e-13, "{p} {plane}: {sum} {expected}");
+                }
+            }
+        });
     }
 }

@@ -4,7 +4,10 @@
 //! the sums of a row stay in registers and the rows of a block in the first-level cache: an entry then costs one load and one
 //! fused multiply-add per vector, about as fast per operation as a dense product.
 
-use super::Real;
+use crate::num::{
+    ByType, Real,
+    simd::{Simd, WithSimd, dispatch, fused},
+};
 
 /// An entry of a sparse row: where it stands, and its value.
 pub type Entry<T> = (u32, T);
@@ -24,61 +27,61 @@ pub struct Rows<'a, T> {
 ///
 /// # Panics
 /// If an index or the output lies outside.
-pub fn combine<T: Real>(lists: &[Vec<Entry<T>>], rows: Rows<T>, out: &mut [T], out_stride: usize, accumulate: bool) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-        // SAFETY: the features were just detected.
-        return unsafe { columns_avx512(lists, rows, out, out_stride, accumulate) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the features were just detected.
-        return unsafe { columns_avx2(lists, rows, out, out_stride, accumulate) };
-    }
-    // Fused where every machine can: elsewhere a fused multiply-add would be a call for every element.
-    const FUSED: bool = cfg!(target_arch = "aarch64");
-    columns::<T, FUSED>(lists, rows, out, out_stride, accumulate);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
-fn columns_avx512<T: Real>(lists: &[Vec<Entry<T>>], rows: Rows<T>, out: &mut [T], stride: usize, accumulate: bool) {
-    columns::<T, true>(lists, rows, out, stride, accumulate);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn columns_avx2<T: Real>(lists: &[Vec<Entry<T>>], rows: Rows<T>, out: &mut [T], stride: usize, accumulate: bool) {
-    columns::<T, true>(lists, rows, out, stride, accumulate);
-}
-
-/// The blocks of columns: as few elements as possible in all, in as wide blocks as possible.
-#[inline(always)]
-fn columns<T: Real, const FUSED: bool>(
+pub fn combine_rows<T: Real>(
     lists: &[Vec<Entry<T>>],
     rows: Rows<T>,
     out: &mut [T],
     out_stride: usize,
     accumulate: bool,
 ) {
-    let padded = |lanes: &usize| (rows.width.next_multiple_of(*lanes), usize::MAX - lanes);
-    match [16, 32, 48, 64, 80].into_iter().min_by_key(padded) {
-        Some(16) => blocks::<T, 16, FUSED>(lists, rows, out, out_stride, accumulate),
-        Some(32) => blocks::<T, 32, FUSED>(lists, rows, out, out_stride, accumulate),
-        Some(48) => blocks::<T, 48, FUSED>(lists, rows, out, out_stride, accumulate),
-        Some(64) => blocks::<T, 64, FUSED>(lists, rows, out, out_stride, accumulate),
-        _ => blocks::<T, SLACK, FUSED>(lists, rows, out, out_stride, accumulate),
+    T::by_type::<Combinations>(Call { lists, rows, out, out_stride, accumulate });
+}
+
+/// A call of [`combine_rows`].
+struct Call<'a, T> {
+    lists: &'a [Vec<Entry<T>>],
+    rows: Rows<'a, T>,
+    out: &'a mut [T],
+    out_stride: usize,
+    accumulate: bool,
+}
+
+/// The forms of [`combine_rows`].
+struct Combinations;
+
+impl ByType for Combinations {
+    type Input<'a, T: Real> = Call<'a, T>;
+    type Output<'a, T: Real> = ();
+
+    fn single(call: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+        dispatch(call)
+    }
+
+    fn double(call: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+        dispatch(call)
+    }
+}
+
+/// In blocks of columns: as few elements as possible in all, in as wide blocks as possible.
+impl<T: Real> WithSimd for Call<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let padded = |lanes: &usize| (self.rows.width.next_multiple_of(*lanes), usize::MAX - lanes);
+        match [16, 32, 48, 64, 80].into_iter().min_by_key(padded) {
+            Some(16) => blocks::<S, T, 16>(self),
+            Some(32) => blocks::<S, T, 32>(self),
+            Some(48) => blocks::<S, T, 48>(self),
+            Some(64) => blocks::<S, T, 64>(self),
+            _ => blocks::<S, T, SLACK>(self),
+        }
     }
 }
 
 #[inline(always)]
-fn blocks<T: Real, const LANES: usize, const FUSED: bool>(
-    lists: &[Vec<Entry<T>>],
-    rows: Rows<T>,
-    out: &mut [T],
-    out_stride: usize,
-    accumulate: bool,
-) {
+fn blocks<S: Simd, T: Real, const LANES: usize>(call: Call<T>) {
+    let Call { lists, rows, out, out_stride, accumulate } = call;
     for first in (0..rows.width).step_by(LANES) {
         let count = LANES.min(rows.width - first);
         let block = &rows.data[first..];
@@ -91,7 +94,7 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(
             for (index, value) in list {
                 let row = &block[*index as usize * rows.stride..][..LANES];
                 for (sum, x) in sums.iter_mut().zip(row) {
-                    *sum = if FUSED { value.mul_add(*x, *sum) } else { *sum + *value * *x };
+                    *sum = if fused::<S>() { value.mul_add(*x, *sum) } else { *sum + *value * *x };
                 }
             }
             out.copy_from_slice(&sums[..count]);
@@ -102,9 +105,14 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::simd::on_every_instruction_set;
 
     #[test]
-    fn combinations_agree_with_the_plain_sum() {
+    fn combinations_agree_with_the_plain_sum_on_every_instruction_set() {
+        on_every_instruction_set(every_shape_agrees);
+    }
+
+    fn every_shape_agrees() {
         for (width, keys, stride) in [(1, 3, 1), (9, 2, 16), (75, 5, 75), (80, 1, 90), (161, 4, 176), (144, 3, 150)] {
             let count = 11;
             let data: Vec<f64> = (0..count * stride + SLACK).map(|i| (i as f64 * 0.37).sin()).collect();
@@ -114,20 +122,17 @@ mod tests {
             let rows = Rows { data: &data, stride, width };
             let before: Vec<f64> = (0..keys * (width + 1)).map(|i| i as f64).collect();
             for accumulate in [false, true] {
-                let mut fused = before.clone();
-                combine(&lists, rows, &mut fused, width + 1, accumulate);
-                let mut plain = before.clone();
-                columns::<f64, false>(&lists, rows, &mut plain, width + 1, accumulate);
+                let mut found = before.clone();
+                combine_rows(&lists, rows, &mut found, width + 1, accumulate);
                 for (key, list) in lists.iter().enumerate() {
                     for j in 0..width {
                         let at = key * (width + 1) + j;
                         let start = if accumulate { before[at] } else { 0.0 };
                         let sum: f64 = list.iter().map(|(i, v)| v * data[*i as usize * stride + j]).sum();
-                        assert!((fused[at] - start - sum).abs() < 1e-12, "{width} {key} {j}");
-                        assert!((plain[at] - start - sum).abs() < 1e-12, "{width} {key} {j}");
+                        assert!((found[at] - start - sum).abs() < 1e-12, "{width} {key} {j}");
                     }
                     let behind = key * (width + 1) + width;
-                    assert_eq!(fused[behind], before[behind], "what lies between rows must stay untouched");
+                    assert_eq!(found[behind], before[behind], "what lies between rows must stay untouched");
                 }
             }
         }

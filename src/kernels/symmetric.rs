@@ -1,6 +1,6 @@
 //! Symmetric matrices in packed storage: half the memory, and half the time where reading it is the work.
 
-use super::real::{axpy, dot};
+use crate::num::{axpy, dot, vectorized};
 
 /// A symmetric matrix, of which each row is kept from the diagonal on.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Symmetric {
     pub fn apply(&self, v: &[f64]) -> Vec<f64> {
         assert_eq!(v.len(), self.width, "the vector has another length");
         let mut out = vec![0.0; self.width];
-        crate::kernels::vectorized(
+        vectorized(
             #[inline(always)]
             || {
                 let mut rest = &self.entries[..];

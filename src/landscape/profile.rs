@@ -1,8 +1,11 @@
 //! The mean loss of several datapoints along a segment, with the Taylor loss of its starting point beside it.
 
 use super::{Ended, Kink, Path, Propagation, Segment, Target, path::loss_along, propagation::MERGE};
-use crate::loss::Loss;
-use rayon::prelude::*;
+use crate::{
+    loss::Loss,
+    num::pieces::{Cut, map_in_pieces},
+};
+use std::ops::Range;
 
 /// A datapoint on its way along a segment.
 #[derive(Clone, Copy, Debug)]
@@ -140,22 +143,19 @@ fn sums_of_losses(
     let limits = propagation.limits();
     let empty = |ends: &[f64]| ProfilePiece { from: ends[0], to: ends[1], ..ProfilePiece::default() };
     let mut total: Vec<ProfilePiece> = bounds.windows(2).map(empty).collect();
-    let size = datapoints.len().div_ceil(PARTS).max(1);
+    let parts: Vec<Range<usize>> = Cut::Into(PARTS).ranges(datapoints.len()).collect();
     let threads = rayon::current_num_threads().min(PARTS);
     let bytes = total.len() * size_of::<ProfilePiece>();
-    for some in datapoints.chunks(size * threads) {
-        let parts: Vec<Result<Vec<ProfilePiece>, Ended>> = some
-            .par_chunks(size)
-            .map(|part| {
-                limits.take(bytes)?;
-                let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
-                for datapoint in part {
-                    add_losses(propagation, datapoint, bounds, loss, &mut sums)?;
-                }
-                Ok(sums)
-            })
-            .collect();
-        for part in parts {
+    for some in parts.chunks(threads) {
+        let sums = map_in_pieces(some.len(), Cut::Every(1), |at| -> Result<Vec<ProfilePiece>, Ended> {
+            limits.take(bytes)?;
+            let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
+            for datapoint in &datapoints[some[at.start].clone()] {
+                add_losses(propagation, datapoint, bounds, loss, &mut sums)?;
+            }
+            Ok(sums)
+        });
+        for part in sums {
             for (piece, sums) in total.iter_mut().zip(&part?) {
                 for end in 0..2 {
                     add(&mut piece.loss[end], sums.loss[end]);

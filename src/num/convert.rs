@@ -1,6 +1,6 @@
 //! Conversions between element types.
 
-use super::Real;
+use super::{ByType, Real};
 use std::borrow::Cow;
 
 /// Converts a slice between element types (through `f64`, exactly when the target is wider).
@@ -10,7 +10,21 @@ pub fn convert<S: Real, T: Real>(values: &[S]) -> Vec<T> {
 
 /// The same, without a copy where the type is the same.
 pub fn converted<T: Real>(values: &[f32]) -> Cow<'_, [T]> {
-    T::as_own(values).map_or_else(|| Cow::Owned(convert(values)), Cow::Borrowed)
+    struct Converted;
+
+    impl ByType for Converted {
+        type Input<'a, T: Real> = &'a [f32];
+        type Output<'a, T: Real> = Cow<'a, [T]>;
+
+        fn single(values: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+            Cow::Borrowed(values)
+        }
+
+        fn double(values: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+            Cow::Owned(convert(values))
+        }
+    }
+    T::by_type::<Converted>(values)
 }
 
 /// [`convert`] into a buffer, whose contents it replaces.

@@ -7,10 +7,9 @@ use std::{
     ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
 };
 
-/// `f32` or `f64`.
+/// `f32` or `f64`: arithmetic and conversions.
 pub trait Real:
     Scalar
-    + crate::kernels::Lanes
     + Debug
     + Display
     + PartialOrd
@@ -31,10 +30,8 @@ pub trait Real:
     const ONE: Self;
     /// The smallest normal number. Arithmetic with numbers below it takes a hundred times as long on many machines.
     const MIN_POSITIVE: Self;
-    /// As far above that as numbers are precise: times a learning rate, a number above it is normal still.
-    const NEGLIGIBLE: Self;
-    /// Whether convolutions may go through transforms, which round ten times as much.
-    const TRANSFORMS: bool;
+    /// The distance from 1 to the next larger number.
+    const EPSILON: Self;
     /// The name in safetensors files and error texts, `f32` or `f64`.
     const NAME: &'static str;
     fn from_f64(value: f64) -> Self;
@@ -48,20 +45,31 @@ pub trait Real:
     fn or_zero(self, floor: Self) -> Self {
         if self.abs() < floor { Self::ZERO } else { self }
     }
-    /// The values themselves if they have this type already.
-    fn as_own(values: &[f32]) -> Option<&[Self]>;
     /// `self * factor + addend`, rounded once. Slow on machines without an instruction for it.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Does work that is written for each type apart, in the form for this one.
+    fn by_type<W: ByType>(input: W::Input<'_, Self>) -> W::Output<'_, Self>;
+}
+
+/// Work with a form for each element type, which generic code reaches through [`Real::by_type`].
+///
+/// For what differs between the types; and for kernels that the compiler makes many forms of: as neither method here is generic, these are compiled
+/// with this package only, and not again with every package that calls a generic function of it.
+pub trait ByType {
+    type Input<'a, T: Real>;
+    type Output<'a, T: Real>;
+
+    fn single(input: Self::Input<'_, f32>) -> Self::Output<'_, f32>;
+    fn double(input: Self::Input<'_, f64>) -> Self::Output<'_, f64>;
 }
 
 macro_rules! real {
-    ($type:ident, $transforms:literal, $as_own:expr) => {
+    ($type:ident, $form:ident) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
-            const NEGLIGIBLE: Self = $type::MIN_POSITIVE / $type::EPSILON;
-            const TRANSFORMS: bool = $transforms;
+            const EPSILON: Self = $type::EPSILON;
             const NAME: &'static str = stringify!($type);
             #[inline]
             fn from_f64(value: f64) -> Self {
@@ -87,16 +95,17 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 self.is_finite()
             }
-            fn as_own(values: &[f32]) -> Option<&[Self]> {
-                ($as_own)(values)
-            }
             #[inline(always)]
             fn mul_add(self, factor: Self, addend: Self) -> Self {
                 self.mul_add(factor, addend)
+            }
+            #[inline(always)]
+            fn by_type<W: ByType>(input: W::Input<'_, Self>) -> W::Output<'_, Self> {
+                W::$form(input)
             }
         }
     };
 }
 
-real!(f32, true, Some);
-real!(f64, false, |_| None);
+real!(f32, single);
+real!(f64, double);

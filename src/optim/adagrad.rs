@@ -1,7 +1,10 @@
-use super::{Entry, Optimizer, Rate, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{entry, setting},
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::Real,
+    num::{Real, vectorized},
 };
 
 pub(super) const ENTRIES: &[Entry] =
@@ -22,7 +25,7 @@ impl<T: Real> AdaGrad<T> {
     pub fn new(settings: &Settings) -> Self {
         Self {
             rate: settings.rate,
-            eps: T::from_f64(settings.get("eps")),
+            eps: T::from_f64(settings.number("eps")),
             square: vec![T::ZERO; settings.network.parameters()],
         }
     }
@@ -31,7 +34,7 @@ impl<T: Real> AdaGrad<T> {
 impl<T: Real> Optimizer<T> for AdaGrad<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, eps) = (T::from_f64(self.rate.at(round)), self.eps);
-        crate::kernels::vectorized(
+        vectorized(
             #[inline(always)]
             || {
                 for ((w, v), g) in weights.iter_mut().zip(&mut self.square).zip(gradient) {

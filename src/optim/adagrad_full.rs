@@ -1,7 +1,10 @@
-use super::{Entry, Optimizer, Rate, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{entry, setting},
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::Real,
+    num::Real,
 };
 use faer::{Mat, Side};
 use rayon::prelude::*;
@@ -53,8 +56,8 @@ impl AdaGradFull {
         };
         Self {
             rate: settings.rate,
-            eps: settings.get("eps"),
-            refresh: settings.get("refresh").round() as usize,
+            eps: settings.number("eps"),
+            refresh: settings.count("refresh"),
             neurons: blocks.iter().flat_map(|b| (0..b.units).map(|a| neuron(b.neuron(a)))).collect(),
         }
     }

@@ -1,13 +1,21 @@
-use super::{EPS, Entry, Optimizer, Rate, Setting, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{EPS, Setting, entry, setting, switch},
+    negligible,
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE, in_a_row},
+    num::{
+        Real,
+        pieces::{CHUNK, contiguous},
+        vectorized,
+    },
 };
 use rayon::prelude::*;
 
 pub(super) const BETA1: Setting = setting("beta1", 0.9, (0.0, 1.0));
 pub(super) const BETA2: Setting = setting("beta2", 0.999, (0.0, 1.0));
-pub(super) const CORRECT_MEAN: Setting = setting("correct_mean", 1.0, (0.0, 1.0));
+pub(super) const CORRECT_MEAN: Setting = switch("correct_mean", true);
 
 pub(super) const ENTRIES: &[Entry] = &[
     entry!("adam", "Adam", 0.001, Adam::new, [BETA1, BETA2, EPS, CORRECT_MEAN]),
@@ -44,7 +52,7 @@ impl<T: Real> Adam<T> {
 
     /// AdamW.
     pub fn decoupled(settings: &Settings) -> Self {
-        Self::with_decay(settings, settings.get("weight_decay"))
+        Self::with_decay(settings, settings.number("weight_decay"))
     }
 
     fn with_decay(settings: &Settings, decay: f64) -> Self {
@@ -52,10 +60,10 @@ impl<T: Real> Adam<T> {
         Self {
             rate: settings.rate,
             decay,
-            correct_mean: settings.get("correct_mean") != 0.0,
-            beta1: settings.get("beta1"),
-            beta2: settings.get("beta2"),
-            eps: T::from_f64(settings.get("eps")),
+            correct_mean: settings.is_on("correct_mean"),
+            beta1: settings.number("beta1"),
+            beta2: settings.number("beta2"),
+            eps: T::from_f64(settings.number("eps")),
             mean: zeros.clone(),
             square: zeros,
         }
@@ -71,16 +79,16 @@ impl<T: Real> Optimizer<T> for Adam<T> {
         let root = T::from_f64(1.0 / correction(self.beta2).sqrt());
         let (beta1, rest1) = (T::from_f64(self.beta1), T::from_f64(1.0 - self.beta1));
         let (beta2, rest2) = (T::from_f64(self.beta2), T::from_f64(1.0 - self.beta2));
-        let eps = self.eps;
-        let moments = (self.mean.par_chunks_mut(SHARE), self.square.par_chunks_mut(SHARE)).into_par_iter();
-        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), moments).into_par_iter();
-        in_a_row(shares).for_each(|(weights, gradient, (mean, square))| {
-            crate::kernels::vectorized(
+        let (eps, negligible) = (self.eps, negligible::<T>());
+        let moments = (self.mean.par_chunks_mut(CHUNK), self.square.par_chunks_mut(CHUNK)).into_par_iter();
+        let chunks = (weights.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), moments).into_par_iter();
+        contiguous(chunks).for_each(|(weights, gradient, (mean, square))| {
+            vectorized(
                 #[inline(always)]
                 || {
                     for ((w, (m, v)), g) in weights.iter_mut().zip(mean.iter_mut().zip(square.iter_mut())).zip(gradient)
                     {
-                        *m = (beta1 * *m + rest1 * *g).or_zero(T::NEGLIGIBLE);
+                        *m = (beta1 * *m + rest1 * *g).or_zero(negligible);
                         *v = (beta2 * *v + rest2 * *g * *g).or_zero(T::MIN_POSITIVE);
                         // A weight whose gradient was always zero does not move, also with eps = 0. (A selection, not a
                         // branch around the store: the loop vectorizes.)

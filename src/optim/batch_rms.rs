@@ -1,5 +1,8 @@
-use super::{EPS, Entry, Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{EPS, entry},
+};
+use crate::num::{Real, vectorized};
 
 pub(super) const ENTRIES: &[Entry] = &[entry!("batch_rms", "Batch RMS", 0.001, BatchRms::new, [EPS])];
 
@@ -20,7 +23,7 @@ impl<T: Real> BatchRms<T> {
     pub fn new(settings: &Settings) -> Self {
         Self {
             rate: settings.rate,
-            eps: T::from_f64(settings.get("eps")),
+            eps: T::from_f64(settings.number("eps")),
             squares: vec![T::ZERO; settings.network.parameters()],
         }
     }
@@ -29,7 +32,7 @@ impl<T: Real> BatchRms<T> {
 impl<T: Real> Optimizer<T> for BatchRms<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, eps) = (T::from_f64(self.rate.at(round)), self.eps);
-        crate::kernels::vectorized(
+        vectorized(
             #[inline(always)]
             || {
                 for ((w, v), g) in weights.iter_mut().zip(&self.squares).zip(gradient) {

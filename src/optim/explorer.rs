@@ -1,11 +1,11 @@
 use super::{
-    Adam, EPS, Entry, Optimizer, Settings,
+    Adam, Entry, Optimizer, Settings,
     adam::{BETA1, BETA2, CORRECT_MEAN},
-    setting,
+    entry::{EPS, entry, setting},
 };
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::Real,
+    num::Real,
 };
 use std::ops::Range;
 
@@ -65,10 +65,10 @@ impl<T: Real> Explorer<T> {
             hidden.flat_map(|block| (0..block.units).map(|neuron| block.neuron(neuron))).collect();
         Self {
             adam: Adam::new(settings),
-            power: settings.get("power"),
-            limit: settings.get("limit"),
-            memory: settings.get("memory"),
-            every: settings.get("every") as usize,
+            power: settings.number("power"),
+            limit: settings.number("limit"),
+            memory: settings.number("memory"),
+            every: settings.count("every"),
             layers: settings.network.hidden_neurons(),
             measured: vec![T::ZERO; neurons.len()],
             switching: vec![0.0; neurons.len()],

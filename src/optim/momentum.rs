@@ -1,7 +1,15 @@
-use super::{Entry, Optimizer, Rate, Setting, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{Setting, entry, setting},
+    negligible,
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE, in_a_row},
+    num::{
+        Real,
+        pieces::{CHUNK, contiguous},
+        vectorized,
+    },
 };
 use rayon::prelude::*;
 
@@ -34,7 +42,7 @@ impl<T: Real> Momentum<T> {
     fn new(settings: &Settings, nesterov: bool) -> Self {
         Self {
             rate: settings.rate,
-            momentum: T::from_f64(settings.get("momentum")),
+            momentum: T::from_f64(settings.number("momentum")),
             nesterov,
             velocity: vec![T::ZERO; settings.network.parameters()],
         }
@@ -44,14 +52,15 @@ impl<T: Real> Momentum<T> {
 impl<T: Real> Optimizer<T> for Momentum<T> {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let (rate, mu, nesterov) = (T::from_f64(self.rate.at(round)), self.momentum, self.nesterov);
-        let velocity = self.velocity.par_chunks_mut(SHARE);
-        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), velocity).into_par_iter();
-        in_a_row(shares).for_each(|(weights, gradient, velocity)| {
-            crate::kernels::vectorized(
+        let negligible = negligible::<T>();
+        let velocity = self.velocity.par_chunks_mut(CHUNK);
+        let chunks = (weights.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), velocity).into_par_iter();
+        contiguous(chunks).for_each(|(weights, gradient, velocity)| {
+            vectorized(
                 #[inline(always)]
                 || {
                     for ((w, v), g) in weights.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
-                        *v = (mu * *v + *g).or_zero(T::NEGLIGIBLE);
+                        *v = (mu * *v + *g).or_zero(negligible);
                         *w -= rate * if nesterov { *g + mu * *v } else { *v };
                     }
                 },

@@ -1,10 +1,10 @@
-use super::{Entry, Optimizer, Rate, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{entry, setting},
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{
-        Real,
-        real::{sum_of_squared_differences, sum_of_squares},
-    },
+    num::{Real, sum_of_squared_differences, sum_of_squares},
 };
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ impl<T: Real> Ogd<T> {
         let neurons: Vec<_> = blocks.iter().flat_map(|b| (0..b.units).map(|a| b.neuron(a))).collect();
         Self {
             factor: settings.rate,
-            diameter: settings.get("diameter"),
+            diameter: settings.number("diameter"),
             bounds: vec![0.0; neurons.len()],
             neurons,
             initial: Vec::new(),

@@ -1,7 +1,14 @@
-use super::{EPS, Entry, Optimizer, Rate, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{EPS, entry, setting, switch},
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::{Real, SHARE, in_a_row},
+    num::{
+        Real,
+        pieces::{CHUNK, contiguous},
+        vectorized,
+    },
 };
 use rayon::prelude::*;
 
@@ -10,12 +17,7 @@ pub(super) const ENTRIES: &[Entry] = &[entry!(
     "RMSProp",
     0.01,
     RmsProp::new,
-    [
-        setting("alpha", 0.99, (0.0, 1.0)),
-        EPS,
-        setting("momentum", 0.0, (0.0, 1.0)),
-        setting("centered", 0.0, (0.0, 1.0))
-    ]
+    [setting("alpha", 0.99, (0.0, 1.0)), EPS, setting("momentum", 0.0, (0.0, 1.0)), switch("centered", false)]
 )];
 
 /// RMSProp (Tieleman and Hinton, Coursera lecture 6.5, 2012; centered: Graves, "Generating sequences with recurrent neural
@@ -41,12 +43,12 @@ impl<T: Real> RmsProp<T> {
         let zeros = |wanted: bool| if wanted { vec![T::ZERO; settings.network.parameters()] } else { Vec::new() };
         Self {
             rate: settings.rate,
-            alpha: T::from_f64(settings.get("alpha")),
-            eps: T::from_f64(settings.get("eps")),
-            momentum: T::from_f64(settings.get("momentum")),
+            alpha: T::from_f64(settings.number("alpha")),
+            eps: T::from_f64(settings.number("eps")),
+            momentum: T::from_f64(settings.number("momentum")),
             square: zeros(true),
-            mean: zeros(settings.get("centered") != 0.0),
-            velocity: zeros(settings.get("momentum") != 0.0),
+            mean: zeros(settings.is_on("centered")),
+            velocity: zeros(settings.number("momentum") != 0.0),
         }
     }
 
@@ -83,10 +85,10 @@ impl<T: Real> Optimizer<T> for RmsProp<T> {
             return self.step_with_options(rate, weights, gradient);
         }
         let (alpha, eps) = (self.alpha, self.eps);
-        let square = self.square.par_chunks_mut(SHARE);
-        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE), square).into_par_iter();
-        in_a_row(shares).for_each(|(weights, gradient, square)| {
-            crate::kernels::vectorized(
+        let square = self.square.par_chunks_mut(CHUNK);
+        let chunks = (weights.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), square).into_par_iter();
+        contiguous(chunks).for_each(|(weights, gradient, square)| {
+            vectorized(
                 #[inline(always)]
                 || {
                     let rest = T::ONE - alpha;

@@ -1,7 +1,10 @@
-use super::{Entry, Optimizer, Rate, Settings, setting};
+use super::{
+    Entry, Optimizer, Rate, Settings,
+    entry::{entry, setting},
+};
 use crate::{
     checkpoint::{Store, StoreError},
-    kernels::Real,
+    num::Real,
 };
 
 pub(super) const ENTRIES: &[Entry] = &[entry!(
@@ -39,10 +42,10 @@ impl<T: Real> RProp<T> {
         let parameters = settings.network.parameters();
         Self {
             rate: settings.rate,
-            shrink: T::from_f64(settings.get("eta_minus")),
-            grow: T::from_f64(settings.get("eta_plus")),
-            least: T::from_f64(settings.get("step_min")),
-            most: T::from_f64(settings.get("step_max")),
+            shrink: T::from_f64(settings.number("eta_minus")),
+            grow: T::from_f64(settings.number("eta_plus")),
+            least: T::from_f64(settings.number("step_min")),
+            most: T::from_f64(settings.number("step_max")),
             steps: vec![T::from_f64(settings.rate.base); parameters],
             previous: vec![T::ZERO; parameters],
         }

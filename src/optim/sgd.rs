@@ -1,5 +1,9 @@
-use super::{Entry, Optimizer, Rate, Settings};
-use crate::kernels::{Real, SHARE, in_a_row};
+use super::{Entry, Optimizer, Rate, Settings, entry::entry};
+use crate::num::{
+    Real,
+    pieces::{CHUNK, contiguous},
+    vectorized,
+};
 use rayon::prelude::*;
 
 pub(super) const ENTRIES: &[Entry] = &[entry!("sgd", "SGD", 0.01, Sgd::new, [])];
@@ -20,9 +24,9 @@ impl Sgd {
 impl<T: Real> Optimizer<T> for Sgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let rate = T::from_f64(self.rate.at(round));
-        let shares = (weights.par_chunks_mut(SHARE), gradient.par_chunks(SHARE)).into_par_iter();
-        in_a_row(shares).for_each(|(weights, gradient)| {
-            crate::kernels::vectorized(
+        let chunks = (weights.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK)).into_par_iter();
+        contiguous(chunks).for_each(|(weights, gradient)| {
+            vectorized(
                 #[inline(always)]
                 || {
                     for (w, g) in weights.iter_mut().zip(gradient) {

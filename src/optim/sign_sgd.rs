@@ -1,5 +1,5 @@
-use super::{Entry, Optimizer, Rate, Settings};
-use crate::kernels::Real;
+use super::{Entry, Optimizer, Rate, Settings, entry::entry};
+use crate::num::{Real, vectorized};
 
 pub(super) const ENTRIES: &[Entry] = &[entry!("sign_sgd", "Sign SGD", 0.001, SignSgd::new, [])];
 
@@ -19,7 +19,7 @@ impl SignSgd {
 impl<T: Real> Optimizer<T> for SignSgd {
     fn step(&mut self, round: usize, weights: &mut [T], gradient: &[T]) {
         let rate = T::from_f64(self.rate.at(round));
-        crate::kernels::vectorized(
+        vectorized(
             #[inline(always)]
             || {
                 for (w, g) in weights.iter_mut().zip(gradient) {

@@ -1,7 +1,7 @@
 //! How the optima of a layer are found (`docs/theory.md`, section 4).
 
 use super::settings::ClosedForm;
-use crate::{loss::Loss, network::Network};
+use crate::{loss::Loss, network::Network, num::fast_paths};
 
 /// Layers of up to this many weights are dense problems: the matrix of a larger one takes longer than the iterations.
 pub const DENSE_WEIGHTS: usize = 1600;
@@ -21,7 +21,7 @@ impl LayerStrategy {
     /// That of the layer with the position `l` among those with weights.
     pub fn of(network: &Network, loss: Loss, l: usize) -> Self {
         let blocks = network.blocks();
-        if !loss.is_quadratic() || !network.is_dense_chain() {
+        if !fast_paths() || !loss.is_quadratic() || !network.is_dense_chain() {
             Self::Subspace
         } else if l + 1 == blocks.len() {
             Self::OutputLayer

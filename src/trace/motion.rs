@@ -3,17 +3,19 @@
 
 use super::read::Trace;
 use crate::{
-    kernels::{Real, SHARE},
     network::{
         Network,
         weights::{bias_name, weight_name},
+    },
+    num::{
+        Real,
+        pieces::{CHUNK, Cut, PartialSum, add_in_pieces},
     },
     text::{nearest, rounds},
     train::{Observer, Round},
 };
 use Regressor::{Before, Gradient, Weights};
 use faer::{Mat, linalg::solvers::Solve};
-use rayon::prelude::*;
 
 /// A step agrees with a rule if what is left of it is shorter than this share of it: gradients in half precision differ by less.
 const AGREES: f64 = 1e-2;
@@ -51,16 +53,18 @@ impl Products {
         [dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off]
     }
 
-    fn plus(self, other: Self) -> Self {
-        let mut sum = self.each();
-        sum.iter_mut().zip(other.each()).for_each(|(a, b)| *a += b);
-        let [dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off] = sum;
-        Self { dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off }
-    }
-
     /// What is left of the step when its part along the gradient is taken away, squared.
     fn beside_gradient(&self) -> f64 {
         if self.gg == 0.0 { self.dd } else { (self.dd - self.dg * self.dg / self.gg).max(0.0) }
+    }
+}
+
+impl PartialSum for Products {
+    fn add(&mut self, next: Self) {
+        let mut sum = self.each();
+        sum.iter_mut().zip(next.each()).for_each(|(a, b)| *a += b);
+        let [dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off] = sum;
+        *self = Self { dd, dg, gg, ww, dp, gp, pp, dw, gw, pw, off };
     }
 }
 
@@ -88,34 +92,30 @@ impl<'a, T: Real> Motion<'a, T> {
         let (now, next) = (&states[index], &states[index + 1]);
         let before = index.checked_sub(1).map(|before| &states[before]);
         let rate = self.rate.unwrap_or(0.0);
-        // Fixed pieces, summed in order: the result does not depend on the number of threads.
-        let pieces: Vec<Products> = (0..now.len().div_ceil(SHARE))
-            .into_par_iter()
-            .map(|share| {
-                let range = share * SHARE..now.len().min((share + 1) * SHARE);
-                let mut sum = Products::default();
-                for j in range {
-                    let (w, g) = (now[j].to_f64(), gradient[j].to_f64());
-                    let d = next[j].to_f64() - w;
-                    sum.dd += d * d;
-                    sum.dg += d * g;
-                    sum.gg += g * g;
-                    sum.ww += w * w;
-                    if self.rate.is_some() {
-                        let p = before.map_or(0.0, |before| w - before[j].to_f64());
-                        sum.dp += d * p;
-                        sum.gp += g * p;
-                        sum.pp += p * p;
-                        sum.dw += d * w;
-                        sum.gw += g * w;
-                        sum.pw += p * w;
-                        sum.off += (d + rate * g) * (d + rate * g);
-                    }
+        let mut products = Products::default();
+        add_in_pieces(&mut products, now.len(), Cut::Every(CHUNK), |piece| {
+            let mut sum = Products::default();
+            for j in piece {
+                let (w, g) = (now[j].to_f64(), gradient[j].to_f64());
+                let d = next[j].to_f64() - w;
+                sum.dd += d * d;
+                sum.dg += d * g;
+                sum.gg += g * g;
+                sum.ww += w * w;
+                if self.rate.is_some() {
+                    let p = before.map_or(0.0, |before| w - before[j].to_f64());
+                    sum.dp += d * p;
+                    sum.gp += g * p;
+                    sum.pp += p * p;
+                    sum.dw += d * w;
+                    sum.gw += g * w;
+                    sum.pw += p * w;
+                    sum.off += (d + rate * g) * (d + rate * g);
                 }
-                sum
-            })
-            .collect();
-        pieces.into_iter().fold(Products::default(), Products::plus)
+            }
+            sum
+        });
+        products
     }
 
     /// Looks for what has not moved and not been pulled yet.
@@ -340,12 +340,19 @@ fn least_squares(sum: &Products, regressors: &[Regressor]) -> (Vec<f64>, f64) {
     (x, sum.dd - explained)
 }
 
+/// The sums over all steps.
+fn total(steps: &[Products]) -> Products {
+    let mut sum = Products::default();
+    steps.iter().for_each(|step| sum.add(*step));
+    sum
+}
+
 /// Momentum, weight decay or both, if they explain the steps: least squares of all steps on the gradients, the steps before and
 /// the weights.
 fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
     // The first step has none before it.
     let rest = steps.get(1..)?;
-    let sum = rest.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let sum = total(rest);
     let rounding: f64 = rest.iter().map(error).sum();
     let solve = |regressors: &[Regressor]| {
         let (x, left) = least_squares(&sum, regressors);
@@ -372,7 +379,7 @@ fn fitted(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String
 
 /// Weight decay that is too weak to show in a single step: what the gradients leave over of all steps lies along the weights.
 fn decay(steps: &[Products], error: impl Fn(&Products) -> f64) -> Option<String> {
-    let sum = steps.iter().fold(Products::default(), |sum, step| sum.plus(*step));
+    let sum = total(steps);
     let rounding: f64 = steps.iter().map(error).sum();
     let (_, left_alone) = least_squares(&sum, &[Gradient]);
     let (x, left) = least_squares(&sum, &[Gradient, Weights]);

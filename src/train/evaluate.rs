@@ -4,10 +4,12 @@ use super::Examples;
 use crate::{
     loss::{Loss, Targets},
     network::Network,
-    num::Real,
+    num::{
+        Real,
+        pieces::{Cut, map_in_pieces_with},
+    },
     passes::{Passes, Tape},
 };
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mean loss, and the fraction of rows whose largest output is their label.
@@ -38,30 +40,24 @@ pub fn evaluate_until<T: Real>(
 ) -> Option<Evaluation> {
     let (count, outputs) = (examples.len(), network.outputs());
     let chunk = if network.is_dense_chain() { CHUNK } else { GRAPH_CHUNK };
-    let pieces: Option<Vec<(f64, usize)>> = (0..count.div_ceil(chunk))
-        .into_par_iter()
-        .map_init(
-            || (Passes::new(), Tape::default()),
-            |(passes, tape), piece| {
-                if stop.load(Ordering::Relaxed) {
-                    return None;
-                }
-                let rows = piece * chunk..count.min((piece + 1) * chunk);
-                let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
-                passes.forward(network, weights, x, rows.len(), tape, |_, _, _| ());
-                let targets = examples.targets.rows(rows, examples.target_width);
-                let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
-                let right = match targets {
-                    Targets::Values(_) => 0,
-                    Targets::Labels(labels) => {
-                        tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
-                    }
-                };
-                Some((sum, right))
-            },
-        )
-        .collect();
-    let pieces = pieces?;
+    let buffers = || (Passes::new(), Tape::default());
+    let pieces = map_in_pieces_with(count, Cut::Every(chunk), buffers, |(passes, tape), rows| {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let x = &examples.inputs[rows.start * examples.features..rows.end * examples.features];
+        passes.forward(network, weights, x, rows.len(), tape, |_, _, _| ());
+        let targets = examples.targets.rows(rows, examples.target_width);
+        let sum = loss.value_gradient(&tape.output, outputs, targets, T::ONE, &mut Vec::new());
+        let right = match targets {
+            Targets::Values(_) => 0,
+            Targets::Labels(labels) => {
+                tape.output.chunks_exact(outputs).zip(labels).filter(|(f, y)| argmax(f) == **y as usize).count()
+            }
+        };
+        Some((sum, right))
+    });
+    let pieces: Vec<(f64, usize)> = pieces.into_iter().collect::<Option<_>>()?;
     let total: f64 = pieces.iter().map(|(sum, _)| sum).sum();
     let right: usize = pieces.iter().map(|(_, right)| right).sum();
     let accuracy = matches!(examples.targets, Targets::Labels(_)).then_some(right as f64 / count.max(1) as f64);

@@ -19,6 +19,7 @@ mod landscape_cli;
 mod optima;
 mod optimizers;
 mod passes;
+mod plain_paths;
 mod resume;
 mod resume_for_longer;
 mod shared_machines;

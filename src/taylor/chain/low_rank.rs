@@ -11,7 +11,7 @@ use super::group::Group;
 use crate::{
     kernels::{View, dense::matrix, matmul},
     network::Block,
-    num::{Real, convert, dot, norm},
+    num::{Real, convert, dot, fast_paths, norm},
     taylor::solve::orthogonalize,
 };
 use rand::{Rng, SeedableRng};
@@ -78,6 +78,9 @@ pub(super) fn spans<C>(groups: &[Group<C>]) -> Vec<Range<usize>> {
 impl LowRankWeights<f64> {
     /// The weights of the output block `block` in some rounds with weights `states`, or `None` if they would need too many vectors.
     pub(super) fn find(block: &Block, states: &[Vec<f64>], rounds: Range<usize>) -> Option<Self> {
+        if !fast_paths() {
+            return None;
+        }
         let weights: Vec<View<f64>> = states[rounds.clone()].iter().map(|w| matrix(block, w)).collect();
         let square: f64 = weights.iter().flat_map(|w| (0..block.units).map(|u| dot(w.row(u), w.row(u)))).sum();
         // The columns of the mean come first, then what spans most of the deviations from it.

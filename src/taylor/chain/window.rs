@@ -13,7 +13,7 @@ use crate::{
     loss::{Loss, Targets},
     network::{Block, Network},
     num::{
-        Real, convert,
+        Real, convert, fast_paths,
         pieces::{Cut, sum_in_pieces},
     },
     passes::{Point, Tape},
@@ -286,7 +286,7 @@ fn linearize<C: Real>(
 ) -> Vec<Group<C>> {
     let per_group = GROUP_ROWS.div_ceil(batch).max(1);
     let first = &network.blocks()[0];
-    let by_columns = network.blocks().len() > 1 && mostly_zero(examples, rows);
+    let by_columns = network.blocks().len() > 1 && fast_paths() && mostly_zero(examples, rows);
     let group = |g: usize| {
         let range = g * per_group..states.len().min((g + 1) * per_group);
         let group = Group::linearize(network, examples, batch, states, rows, range);

@@ -1,7 +1,11 @@
-use super::*;
+use super::{
+    super::{plain, types::Cotangents},
+    *,
+};
 use crate::{
-    kernels::conv,
+    kernels::gate::Gate,
     network::{LayerSpec, Network, Pooling, Rectifier, Shape},
+    num::{convert, simd::on_every_instruction_set},
     passes::{Passes, Tape},
 };
 
@@ -41,7 +45,11 @@ fn assert_close(found: &[f64], expected: &[f64], what: &str) {
 }
 
 #[test]
-fn transforms_give_the_convolutions_of_the_definition() {
+fn transforms_give_the_convolutions_of_the_definition_on_every_instruction_set() {
+    on_every_instruction_set(convolutions_agree);
+}
+
+fn convolutions_agree() {
     for geometry in GEOMETRIES {
         let network = network(geometry, false);
         let (block, rows) = (&network.blocks()[0], 5);
@@ -54,7 +62,7 @@ fn transforms_give_the_convolutions_of_the_definition() {
             let (mut found, mut expected) = (Vec::new(), Vec::new());
             let scratch = &mut Scratch::default();
             apply(block, c, tiling, terms, rows, scratch, |_, a| found.extend_from_slice(a));
-            conv::apply(block, c, terms, rows, scratch, |_, a| expected.extend_from_slice(a));
+            plain::apply(block, c, terms, rows, scratch, |_, a| expected.extend_from_slice(a));
             assert_eq!(found.len(), expected.len());
             assert_close(&found, &expected, &format!("{geometry:?}"));
         }
@@ -62,7 +70,11 @@ fn transforms_give_the_convolutions_of_the_definition() {
 }
 
 #[test]
-fn the_backward_pass_through_transforms_is_that_of_plain_products() {
+fn the_backward_pass_through_transforms_is_that_of_plain_products_on_every_instruction_set() {
+    on_every_instruction_set(backward_passes_agree);
+}
+
+fn backward_passes_agree() {
     let even = |([_, height, width], _, kernel, padding): ([usize; 3], usize, usize, usize)| {
         [height, width].iter().all(|side| (side + 2 * padding + 1 - kernel) % 2 == 0)
     };
@@ -80,16 +92,18 @@ fn the_backward_pass_through_transforms_is_that_of_plain_products() {
             let values = numbers(rows * lines * block.features_out(), 0.2);
             let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
             let run = |transforms: bool| {
-                let mut gradient = vec![0.5; block.range().len()];
-                let mut below = vec![f64::NAN; rows * lines * block.features_in()];
+                let mut own = vec![0.5; block.range().len()];
+                let mut under = vec![f64::NAN; rows * lines * block.features_in()];
                 // Gradients are of one line only.
-                let own = (lines == 1).then_some((tape.input(block, &x), &mut gradient[..]));
-                let (below_of, scratch) = (Some((&weights[..], &mut below[..])), &mut Scratch::default());
-                match transforms {
-                    true => backward(block, c, tiling, cotangents, rows, own, below_of, scratch),
-                    false => conv::backward(block, c, cotangents, rows, own, below_of, scratch),
+                let gradient = (lines == 1).then_some((tape.input(block, &x), &mut own[..]));
+                let below = Some((&weights[..], &mut under[..]));
+                let pass = Backward { block, c, cotangents, images: rows * lines, gradient, below };
+                if transforms {
+                    backward(pass, tiling, &mut Scratch::default());
+                } else {
+                    plain::backward(pass, &mut Scratch::default());
                 }
-                (gradient, below)
+                (own, under)
             };
             let (found, expected) = (run(true), run(false));
             assert_close(&found.0, &expected.0, &format!("gradient, {geometry:?}, pool: {pool}"));
@@ -113,15 +127,17 @@ fn many_images_are_more_than_one_block_of_planes() {
         order.push(row);
         found.extend_from_slice(a);
     });
-    conv::apply(block, c, &[term], rows, scratch, |_, a| expected.extend_from_slice(a));
+    plain::apply(block, c, &[term], rows, scratch, |_, a| expected.extend_from_slice(a));
     assert!(order.into_iter().eq(0..rows));
     assert_close(&found, &expected, "three blocks");
     let values = numbers(rows * block.features_out(), 0.2);
     let slopes = vec![1.0; rows * block.activations()];
-    let cotangents = Cotangents { values: &values, lines: 1, gate: crate::kernels::gate::Gate::Slopes(&slopes) };
+    let cotangents = Cotangents { values: &values, lines: 1, gate: Gate::Slopes(&slopes) };
     let mut gradients = [vec![0.0; block.range().len()], vec![0.0; block.range().len()]];
-    backward(block, c, tiling, cotangents, rows, Some((&x, &mut gradients[0])), None, scratch);
-    conv::backward(block, c, cotangents, rows, Some((&x, &mut gradients[1])), None, scratch);
+    let [through, direct] = &mut gradients;
+    let pass = |gradient| Backward { block, c, cotangents, images: rows, gradient: Some((&x, gradient)), below: None };
+    backward(pass(through), tiling, scratch);
+    plain::backward(pass(direct), scratch);
     assert_close(&gradients[0], &gradients[1], "gradient of three blocks");
 }
 
@@ -140,10 +156,8 @@ fn single_precision_goes_through_transforms_and_rounds_as_documented() {
     let rows = 8;
     let weights = crate::network::he_uniform::<f64>(&network, 0);
     let x = numbers::<f64>(rows * network.inputs(), 1.7);
-    let (narrow, narrow_x): (Vec<f32>, Vec<f32>) =
-        (crate::kernels::real::convert(&weights), crate::kernels::real::convert(&x));
-    let (weights, x): (Vec<f64>, Vec<f64>) =
-        (crate::kernels::real::convert(&narrow), crate::kernels::real::convert(&narrow_x));
+    let (narrow, narrow_x): (Vec<f32>, Vec<f32>) = (convert(&weights), convert(&x));
+    let (weights, x): (Vec<f64>, Vec<f64>) = (convert(&narrow), convert(&narrow_x));
     for (block, transforms) in network.blocks().iter().zip([false, true, true]) {
         let c = block.convolution().unwrap();
         assert_eq!(Tiling::if_worthwhile::<f32>(block, c, rows).is_some(), transforms);

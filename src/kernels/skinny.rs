@@ -1,16 +1,19 @@
-//! Products in which one matrix has few rows: half a minibatch.
+//! Skinny products: one matrix has only a few dozen rows, those of half a minibatch.
 //!
 //! A general product first copies its operands into the order in which it reads them. With a few dozen rows that copy takes as long as
 //! the product. Here nothing is copied: of the two ways to read a row-major matrix, along its rows by vectors or
 //! down its columns one number at a time, every product takes the one that fits what it is given.
 //!
-//! - [`combine`]: `out = a b` with vectors along the rows of `b`; numbers of `a` are read one at a time, so it may be transposed
-//! - [`dots`]: `out = x w'` with vectors along the rows of both, for long rows
+//! - [`sum_of_products`]: `out = a b` with vectors along the rows of `b`; numbers of `a` are read one at a time, so it may be transposed
+//! - [`times_transpose`]: `out = x w'` with vectors along the rows of both, for long rows
 
-use super::{Real, View};
-use pulp::{Simd, WithSimd};
+use super::View;
+use crate::num::{
+    ByType, Lanes, Real,
+    simd::{Simd, WithSimd, dispatch},
+};
 
-/// Rows of the second factor that a pass of [`combine`] takes: few enough that a strip of them stays in the first-level cache.
+/// Rows of the second factor that a pass of [`sum_of_products`] takes: few enough that a strip of them stays in the first-level cache.
 const DEPTH: usize = 128;
 
 /// What a product is added to.
@@ -30,7 +33,7 @@ pub enum Start<'a, T> {
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn combine<T: Real>(out: &mut [T], out_stride: usize, terms: &[(View<T>, View<T>)], start: Start<T>) {
+pub fn sum_of_products<T: Real>(out: &mut [T], out_stride: usize, terms: &[(View<T>, View<T>)], start: Start<T>) {
     let Some((a, b)) = terms.first() else { return };
     let (m, n) = (a.rows, b.cols);
     if m == 0 || n == 0 {
@@ -44,11 +47,27 @@ pub fn combine<T: Real>(out: &mut [T], out_stride: usize, terms: &[(View<T>, Vie
     if let Start::PerRow(values, stride) = start {
         assert!((m - 1) * stride < values.len(), "too few numbers to start from");
     }
-    T::combine(Combine { out, out_stride, m, n, terms, start });
+    T::by_type::<SumOfProducts>(Terms { out, out_stride, m, n, terms, start });
 }
 
-/// A checked call of [`combine`].
-pub struct Combine<'a, T> {
+/// The forms of [`sum_of_products`].
+struct SumOfProducts;
+
+impl ByType for SumOfProducts {
+    type Input<'a, T: Real> = Terms<'a, T>;
+    type Output<'a, T: Real> = ();
+
+    fn single(terms: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+        dispatch(terms)
+    }
+
+    fn double(terms: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+        dispatch(terms)
+    }
+}
+
+/// A checked call of [`sum_of_products`].
+struct Terms<'a, T> {
     out: &'a mut [T],
     out_stride: usize,
     m: usize,
@@ -57,14 +76,14 @@ pub struct Combine<'a, T> {
     start: Start<'a, T>,
 }
 
-impl<T: Real> WithSimd for Combine<'_, T> {
+impl<T: Lanes> WithSimd for Terms<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { out, out_stride, m, n, terms, start } = self;
         let out = Out { data: out.as_mut_ptr(), stride: out_stride };
-        // SAFETY: `combine` checked shapes and lengths.
+        // SAFETY: `sum_of_products` checked shapes and lengths.
         unsafe {
             match terms {
                 // A long product goes in pieces, each added to what is there.
@@ -87,7 +106,7 @@ impl<T: Real> WithSimd for Combine<'_, T> {
 /// # Safety
 /// As for [`tile`], for all rows and columns.
 #[inline(always)]
-unsafe fn strips<S: Simd, T: Real>(
+unsafe fn strips<S: Simd, T: Lanes>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -115,12 +134,12 @@ unsafe fn strips<S: Simd, T: Real>(
     }
 }
 
-/// A strip of so many vectors of columns, from a column on, with as many rows at a time as there are registers for.
+/// A strip of `vectors` vectors of columns, from a column on, with as many rows at a time as there are registers for.
 ///
 /// # Safety
 /// As for [`tile`], for all rows.
 #[inline(always)]
-unsafe fn strip_of<S: Simd, T: Real, const MASKED: bool>(
+unsafe fn strip_of<S: Simd, T: Lanes, const MASKED: bool>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -156,7 +175,7 @@ struct Out<T> {
 /// # Safety
 /// As for [`tile`], for all rows.
 #[inline(always)]
-unsafe fn strip<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: bool>(
+unsafe fn strip<S: Simd, T: Lanes, const M: usize, const V: usize, const MASKED: bool>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -191,7 +210,7 @@ unsafe fn strip<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: 
 /// # Safety
 /// The vector must be readable, the last one as far as its mask goes.
 #[inline(always)]
-unsafe fn load<S: Simd, T: Real, const V: usize, const MASKED: bool>(
+unsafe fn load<S: Simd, T: Lanes, const V: usize, const MASKED: bool>(
     simd: S,
     v: usize,
     tail: T::Mask<S>,
@@ -208,7 +227,7 @@ unsafe fn load<S: Simd, T: Real, const V: usize, const MASKED: bool>(
 /// # Safety
 /// The rows and columns must exist in all matrices.
 #[inline(always)]
-unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: bool>(
+unsafe fn tile<S: Simd, T: Lanes, const M: usize, const V: usize, const MASKED: bool>(
     simd: S,
     terms: &[(View<T>, View<T>)],
     start: Start<T>,
@@ -274,25 +293,41 @@ unsafe fn tile<S: Simd, T: Real, const M: usize, const V: usize, const MASKED: b
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn dots<T: Real>(out: &mut [T], x: View<T>, w: View<T>, start: Option<(&[T], usize)>) {
+pub fn times_transpose<T: Real>(out: &mut [T], x: View<T>, w: View<T>, start: Option<(&[T], usize)>) {
     assert_eq!(x.cols, w.cols, "inner dimensions differ");
     assert!(x.col_stride == 1 && w.col_stride == 1, "rows must be contiguous");
     assert_eq!(out.len(), x.rows * w.rows, "the output has another size");
     if let Some((values, stride)) = start {
         assert!(w.rows == 0 || (w.rows - 1) * stride < values.len(), "too few numbers to start from");
     }
-    T::dots(Dots { out: out.as_mut_ptr(), x, w, start });
+    T::by_type::<TimesTranspose>(RowProducts { out: out.as_mut_ptr(), x, w, start });
 }
 
-/// A checked call of [`dots`].
-pub struct Dots<'a, T> {
+/// The forms of [`times_transpose`].
+struct TimesTranspose;
+
+impl ByType for TimesTranspose {
+    type Input<'a, T: Real> = RowProducts<'a, T>;
+    type Output<'a, T: Real> = ();
+
+    fn single(work: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+        dispatch(work)
+    }
+
+    fn double(work: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+        dispatch(work)
+    }
+}
+
+/// A checked call of [`times_transpose`].
+struct RowProducts<'a, T> {
     out: *mut T,
     x: View<'a, T>,
     w: View<'a, T>,
     start: Option<(&'a [T], usize)>,
 }
 
-impl<T: Real> WithSimd for Dots<'_, T> {
+impl<T: Lanes> WithSimd for RowProducts<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -321,7 +356,7 @@ impl<T: Real> WithSimd for Dots<'_, T> {
 /// # Safety
 /// The units must exist.
 #[inline(always)]
-unsafe fn dot_rows<S: Simd, T: Real, const M: usize, const N: usize>(simd: S, work: &Dots<T>, unit: usize) {
+unsafe fn dot_rows<S: Simd, T: Lanes, const M: usize, const N: usize>(simd: S, work: &RowProducts<T>, unit: usize) {
     let mut row = 0;
     // SAFETY: rows stay below those of `x`.
     unsafe {
@@ -341,7 +376,7 @@ unsafe fn dot_rows<S: Simd, T: Real, const M: usize, const N: usize>(simd: S, wo
 /// # Safety
 /// What is left must be readable.
 #[inline(always)]
-pub(super) unsafe fn load_part<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, from: *const T) -> T::Vector<S> {
+pub(super) unsafe fn load_part<S: Simd, T: Lanes>(simd: S, mask: Option<T::Mask<S>>, from: *const T) -> T::Vector<S> {
     // SAFETY: the caller's promise.
     unsafe {
         match mask {
@@ -356,7 +391,7 @@ pub(super) unsafe fn load_part<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S
 /// # Safety
 /// A vector of `M` rows of `x` and `N` of `w`, strides apart, must be readable as far as the mask goes.
 #[inline(always)]
-unsafe fn dot_step<S: Simd, T: Real, const M: usize, const N: usize>(
+unsafe fn dot_step<S: Simd, T: Lanes, const M: usize, const N: usize>(
     simd: S,
     sums: &mut [[T::Vector<S>; N]; M],
     (x, x_stride): (*const T, usize),
@@ -383,8 +418,13 @@ unsafe fn dot_step<S: Simd, T: Real, const M: usize, const N: usize>(
 /// # Safety
 /// The rows and units must exist.
 #[inline(always)]
-unsafe fn dot_tile<S: Simd, T: Real, const M: usize, const N: usize>(simd: S, work: &Dots<T>, row: usize, unit: usize) {
-    let Dots { out, x, w, start } = work;
+unsafe fn dot_tile<S: Simd, T: Lanes, const M: usize, const N: usize>(
+    simd: S,
+    work: &RowProducts<T>,
+    row: usize,
+    unit: usize,
+) {
+    let RowProducts { out, x, w, start } = work;
     let (lanes, length, units) = (T::lanes::<S>(), x.cols, w.rows);
     let mut sums = [[T::splat(simd, T::ZERO); N]; M];
     // SAFETY: the caller promises that rows and units exist; masks end with the rows.
@@ -414,7 +454,7 @@ unsafe fn dot_tile<S: Simd, T: Real, const M: usize, const N: usize>(simd: S, wo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::matmul;
+    use crate::num::simd::on_every_instruction_set;
 
     fn numbers<T: Real>(count: usize, factor: f64) -> Vec<T> {
         (0..count).map(|i| T::from_f64((i as f64 * factor).sin())).collect()
@@ -426,16 +466,12 @@ mod tests {
         }
     }
 
-    /// Runs work on everything that the machine can do, the plainest first.
-    macro_rules! everywhere {
-        ($work:expr) => {{
-            Simd::vectorize(pulp::Scalar::new(), $work);
-            #[cfg(target_arch = "x86_64")]
-            if let Some(simd) = pulp::x86::V3::try_new() {
-                Simd::vectorize(simd, $work);
-            }
-            pulp::Arch::new().dispatch($work);
-        }};
+    /// `out += a b` by three loops.
+    fn add_product<T: Real>(out: &mut [T], stride: usize, a: View<T>, b: View<T>) {
+        let (a_at, b_at) = (a.to_vec(), b.to_vec());
+        for (i, j) in (0..a.rows).flat_map(|i| (0..b.cols).map(move |j| (i, j))) {
+            out[i * stride + j] += (0..a.cols).map(|k| a_at[i * a.cols + k] * b_at[k * b.cols + j]).sum();
+        }
     }
 
     fn products_agree<T: Real>(tolerance: f64) {
@@ -457,23 +493,11 @@ mod tests {
                         }
                     }
                     for (a, b) in terms {
-                        matmul(&mut expected, stride, *a, *b, true);
+                        add_product(&mut expected, stride, *a, *b);
                     }
                     let mut out = before.clone();
-                    combine(&mut out, stride, terms, start);
+                    sum_of_products(&mut out, stride, terms, start);
                     close(&out, &expected, tolerance);
-                    let mut out = [before.clone(), before.clone(), before.clone()];
-                    let mut each = out.iter_mut();
-                    everywhere!(Combine {
-                        out: each.next().expect("three machines at most"),
-                        out_stride: stride,
-                        m,
-                        n,
-                        terms,
-                        start
-                    });
-                    let used = 3 - each.len();
-                    out[..used].iter().for_each(|out| close(out, &expected, tolerance));
                 }
             }
         }
@@ -489,35 +513,34 @@ mod tests {
                 if let Some((bias, stride)) = start {
                     expected.iter_mut().enumerate().for_each(|(i, out)| *out = bias[i % units * stride]);
                 }
-                matmul(&mut expected, units, x, view.t(), true);
+                add_product(&mut expected, units, x, view.t());
                 let mut out = vec![T::ONE; rows * units];
-                dots(&mut out, x, view, start);
+                times_transpose(&mut out, x, view, start);
                 close(&out, &expected, tolerance);
-                let mut all = [vec![T::ONE; rows * units], vec![T::ONE; rows * units], vec![T::ONE; rows * units]];
-                let mut each = all.iter_mut();
-                everywhere!(Dots { out: each.next().expect("three machines at most").as_mut_ptr(), x, w: view, start });
-                let used = 3 - each.len();
-                all[..used].iter().for_each(|out| close(out, &expected, tolerance));
             }
         }
     }
 
     #[test]
     fn products_agree_with_general_ones_on_every_instruction_set() {
-        products_agree::<f64>(1e-12);
-        products_agree::<f32>(1e-4);
+        on_every_instruction_set(|| {
+            products_agree::<f64>(1e-12);
+            products_agree::<f32>(1e-4);
+        });
     }
 
     #[test]
     fn dot_products_agree_with_general_ones_on_every_instruction_set() {
-        dots_agree::<f64>(1e-12);
-        dots_agree::<f32>(1e-4);
+        on_every_instruction_set(|| {
+            dots_agree::<f64>(1e-12);
+            dots_agree::<f32>(1e-4);
+        });
     }
 
     #[test]
     #[should_panic(expected = "the output is too small")]
     fn an_output_that_is_too_small_is_refused() {
         let a = [0.0; 6];
-        combine(&mut [0.0; 3], 2, &[(View::new(&a, 2, 3), View::new(&a, 3, 2))], Start::Zero);
+        sum_of_products(&mut [0.0; 3], 2, &[(View::new(&a, 2, 3), View::new(&a, 3, 2))], Start::Zero);
     }
 }

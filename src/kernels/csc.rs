@@ -1,9 +1,13 @@
-//! Products with inputs that are mostly zero, such as images: of a matrix that is kept by columns, without its zeros, with a dense one.
+//! Products of inputs that are mostly zero, such as images, with dense matrices: the inputs are kept as compressed sparse columns (CSC), by
+//! blocks of rows.
 //!
 //! A dense product of such inputs multiplies zeros most of the time. Here an entry costs a few vector operations on rows that are in
-//! the first-level cache, so matrices are kept in blocks of few rows.
+//! the first-level cache, so a block has few rows.
 
-use super::{Real, real::convert};
+use crate::num::{
+    ByType, Real, convert,
+    simd::{Simd, WithSimd, dispatch, fused},
+};
 use std::ops::Range;
 
 /// Share of entries that are not zero up to which products by columns are faster than dense ones.
@@ -99,7 +103,7 @@ impl<T: Real> Columns<T> {
     pub fn add_product(&self, rows: Range<usize>, b: &[T], n: usize, out: &mut [T], stride: usize) {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(b.len() == self.width() * n && fits(rows.len(), n, stride, out), "shapes differ");
-        self.dispatch(Call { rows, b, n, out, stride, transposed: false });
+        T::by_type::<Products>(Call { x: self, rows, b, n, out, stride, transposed: false });
     }
 
     /// `out += x' b` for some of the rows `x`: `b: [rows, n]` with rows `stride` apart, `out: [width, n]`.
@@ -109,23 +113,7 @@ impl<T: Real> Columns<T> {
     pub fn add_transposed_product(&self, rows: Range<usize>, b: &[T], stride: usize, n: usize, out: &mut [T]) {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(fits(rows.len(), n, stride, b) && out.len() == self.width() * n, "shapes differ");
-        self.dispatch(Call { rows, b, n, out, stride, transposed: true });
-    }
-
-    fn dispatch(&self, call: Call<T>) {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just detected.
-            return unsafe { run_avx512(self, call) };
-        }
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just detected.
-            return unsafe { run_avx2(self, call) };
-        }
-        // Fused where every machine can: elsewhere a fused multiply-add would be a call for every element.
-        const FUSED: bool = cfg!(target_arch = "aarch64");
-        run::<T, FUSED>(self, call);
+        T::by_type::<Products>(Call { x: self, rows, b, n, out, stride, transposed: true });
     }
 }
 
@@ -137,6 +125,7 @@ fn fits<T>(rows: usize, n: usize, stride: usize, slice: &[T]) -> bool {
 
 /// A checked call of a product.
 struct Call<'a, T> {
+    x: &'a Columns<T>,
     rows: Range<usize>,
     b: &'a [T],
     n: usize,
@@ -146,26 +135,34 @@ struct Call<'a, T> {
     transposed: bool,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
-fn run_avx512<T: Real>(x: &Columns<T>, call: Call<T>) {
-    run::<T, true>(x, call);
+/// The forms of a product.
+struct Products;
+
+impl ByType for Products {
+    type Input<'a, T: Real> = Call<'a, T>;
+    type Output<'a, T: Real> = ();
+
+    fn single(call: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+        dispatch(call)
+    }
+
+    fn double(call: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+        dispatch(call)
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2<T: Real>(x: &Columns<T>, call: Call<T>) {
-    run::<T, true>(x, call);
-}
+/// In blocks of columns of `out`, as few elements as possible in all. The widths suit layers of 50 units, those of the paper's autoencoder.
+impl<T: Real> WithSimd for Call<'_, T> {
+    type Output = ();
 
-/// In blocks of columns of `out`, as few elements as possible in all.
-#[inline(always)]
-fn run<T: Real, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
-    let padded = |lanes: &usize| (call.n.next_multiple_of(*lanes), usize::MAX - lanes);
-    match [16, 32, 56].into_iter().min_by_key(padded) {
-        Some(16) => blocks::<T, 16, FUSED>(x, call),
-        Some(32) => blocks::<T, 32, FUSED>(x, call),
-        _ => blocks::<T, 56, FUSED>(x, call),
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let padded = |lanes: &usize| (self.n.next_multiple_of(*lanes), usize::MAX - lanes);
+        match [16, 32, 56].into_iter().min_by_key(padded) {
+            Some(16) => blocks::<S, T, 16>(self),
+            Some(32) => blocks::<S, T, 32>(self),
+            _ => blocks::<S, T, 56>(self),
+        }
     }
 }
 
@@ -176,15 +173,15 @@ struct Aligned<T, const LANES: usize>([T; LANES]);
 
 /// `sums += factor row`.
 #[inline(always)]
-fn add<T: Real, const LANES: usize, const FUSED: bool>(sums: &mut [T; LANES], factor: T, row: &[T; LANES]) {
+fn add<S: Simd, T: Real, const LANES: usize>(sums: &mut [T; LANES], factor: T, row: &[T; LANES]) {
     for (sum, v) in sums.iter_mut().zip(row) {
-        *sum = if FUSED { factor.mul_add(*v, *sum) } else { *sum + factor * *v };
+        *sum = if fused::<S>() { factor.mul_add(*v, *sum) } else { *sum + factor * *v };
     }
 }
 
 #[inline(always)]
-fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: Call<T>) {
-    let Call { rows, b, n, out, stride, transposed } = call;
+fn blocks<S: Simd, T: Real, const LANES: usize>(call: Call<T>) {
+    let Call { x, rows, b, n, out, stride, transposed } = call;
     let padded = |row: &[T]| {
         let mut lanes = [T::ZERO; LANES];
         lanes[..row.len()].copy_from_slice(row);
@@ -205,7 +202,7 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
             if transposed {
                 let mut sums = [T::ZERO; LANES];
                 for (i, value) in indices.iter().zip(values) {
-                    add::<T, LANES, FUSED>(&mut sums, *value, &kept[usize::from(*i) - rows.start].0);
+                    add::<S, T, LANES>(&mut sums, *value, &kept[usize::from(*i) - rows.start].0);
                 }
                 out[j * n..][lanes.clone()].iter_mut().zip(&sums).for_each(|(out, sum)| *out += *sum);
             } else {
@@ -215,7 +212,7 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
                     None => padded(&b[j * n..][lanes.clone()]),
                 };
                 for (i, value) in indices.iter().zip(values) {
-                    add::<T, LANES, FUSED>(&mut kept[usize::from(*i) - rows.start].0, *value, &row);
+                    add::<S, T, LANES>(&mut kept[usize::from(*i) - rows.start].0, *value, &row);
                 }
             }
         }
@@ -230,9 +227,14 @@ fn blocks<T: Real, const LANES: usize, const FUSED: bool>(x: &Columns<T>, call: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::simd::on_every_instruction_set;
 
     #[test]
-    fn products_agree_with_the_plain_sum() {
+    fn products_agree_with_the_plain_sum_on_every_instruction_set() {
+        on_every_instruction_set(every_shape_agrees);
+    }
+
+    fn every_shape_agrees() {
         for (rows, width, n) in [(1, 1, 1), (5, 7, 3), (128, 30, 50), (64, 9, 56), (70, 20, 130), (3, 4, 32)] {
             let value = |i: usize| if i.is_multiple_of(3) { (i as f64 * 0.37).sin() } else { 0.0 };
             let x: Vec<f64> = (0..rows * width).map(value).collect();
@@ -275,20 +277,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn fused_and_plain_kernels_agree_to_rounding() {
-        let x: Vec<f64> = (0..40 * 12).map(|i| if i % 4 == 0 { (i as f64).sin() } else { 0.0 }).collect();
-        let columns = Columns::new(&x, 12, true);
-        for transposed in [false, true] {
-            let (from, to) = if transposed { (40, 13) } else { (13, 40) };
-            let b: Vec<f64> = (0..from * 50).map(|i| (i as f64 * 0.3).cos()).collect();
-            let (mut fast, mut plain) = (vec![0.5; to * 50], vec![0.5; to * 50]);
-            columns.dispatch(Call { rows: 0..40, b: &b, n: 50, out: &mut fast, stride: 50, transposed });
-            run::<f64, false>(&columns, Call { rows: 0..40, b: &b, n: 50, out: &mut plain, stride: 50, transposed });
-            assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-13));
         }
     }
 

@@ -1,15 +1,12 @@
-//! Vectors of either element type, on whatever the machine has, for kernels that are written once for both.
+//! Vectors of either element type, for kernels that are written once for both and for every instruction set.
 
-use super::{
-    few::{Combine, Dots},
-    winograd::Transform,
-};
+use super::Real;
 use pulp::{MemMask, Simd};
 
 /// An element type of vectors.
 ///
 /// Everything is for use inside [`pulp::WithSimd::with_simd`], where it compiles to single instructions.
-pub trait Lanes: Copy {
+pub trait Lanes: Real {
     type Vector<S: Simd>: Copy;
     /// Some elements of a vector.
     type Mask<S: Simd>: Copy;
@@ -27,16 +24,6 @@ pub trait Lanes: Copy {
 
     /// The first `count` elements.
     fn first<S: Simd>(simd: S, count: usize) -> Self::Mask<S>;
-
-    /// Does the work on the best instructions there are. A method of the type, so that the many forms of the kernel are compiled with this
-    /// crate, and not again with every one that trains.
-    fn combine(work: Combine<Self>);
-
-    /// [`Lanes::combine`] for dot products.
-    fn dots(work: Dots<Self>);
-
-    /// [`Lanes::combine`] for transforms of convolutions.
-    fn transform(work: Transform<Self>);
 
     /// # Safety
     /// A vector of elements behind `from` must be readable.
@@ -97,18 +84,6 @@ macro_rules! lanes {
             fn first<S: Simd>(simd: S, count: usize) -> Self::Mask<S> {
                 // The mask alone: with it come calls that would cost more than masked instructions.
                 simd.$between(0, count as $bits).mask()
-            }
-
-            fn combine(work: Combine<Self>) {
-                pulp::Arch::new().dispatch(work);
-            }
-
-            fn dots(work: Dots<Self>) {
-                pulp::Arch::new().dispatch(work);
-            }
-
-            fn transform(work: Transform<Self>) {
-                pulp::Arch::new().dispatch(work);
             }
 
             #[inline(always)]

@@ -1,50 +1,46 @@
 //! The backward pass of a convolution behind a max-pool, where the cotangents of the pre-activations are sparse.
 //!
 //! A pool hands the cotangent of each of its outputs to the winner in the window, so that of a window's `size^2` pre-activations of a
-//! filter at most one has a cotangent, and none if the rectifier is flat there. Both products of the pass ([`super::conv`]) take
+//! filter at most one has a cotangent, and none if the rectifier is flat there. Both products of the pass ([`super::plain`]) take
 //! these entries alone: with windows of 2 x 2 a quarter of the dense work, whatever the data. Tiles are rows of the pool's output.
 
 use super::{
-    Real,
-    conv::{Cotangents, Scratch, at_least, fold, unfold},
-    gate::{Gate, sides},
-    sparse::{Entry, Rows, SLACK, combine},
+    types::{Backward, Scratch, at_least},
+    unfold::{fold, unfold},
 };
-use crate::network::{Block, Convolution, Pool};
+use crate::{
+    kernels::{
+        gate::{Gate, sides},
+        sparse::{Entry, Rows, SLACK, combine_rows},
+    },
+    network::{Block, Pool},
+    num::{Real, fast_paths},
+};
 use std::ops::Range;
 
 /// Pre-activation positions of a tile at most: the unfolded rows of a block of columns fill half of a first-level cache.
 const POSITIONS: usize = 64;
 
 /// The pool and its winners if going through them is less work than a dense product.
-pub(super) fn sparse<'a, T>(block: &'a Block, gate: &Gate<'a, T>) -> Option<(&'a Pool, &'a [u8])> {
+pub(super) fn if_worthwhile<'a, T>(block: &'a Block, gate: &Gate<'a, T>) -> Option<(&'a Pool, &'a [u8])> {
     match (gate, &block.pool) {
-        (Gate::Winners(winners), Some(pool)) if 3 * pool.output.positions() <= pool.input.positions() => {
+        (Gate::Winners(winners), Some(pool))
+            if fast_paths() && 3 * pool.output.positions() <= pool.input.positions() =>
+        {
             Some((pool, winners))
         }
         _ => None,
     }
 }
 
-/// What [`super::conv::backward`] does, for a block with a max-pool and its `winners: [rows, features out]`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward<T: Real>(
-    block: &Block,
-    c: &Convolution,
-    pool: &Pool,
-    winners: &[u8],
-    cotangents: Cotangents<T>,
-    rows: usize,
-    gradient: Option<(&[T], &mut [T])>,
-    below: Option<(&[T], &mut [T])>,
-    scratch: &mut Scratch<T>,
-) {
+/// What [`super::backward`] does, for a block with a max-pool and its argmax codes `winners: [rows, features out]`.
+pub(super) fn backward<T: Real>(pass: Backward<T>, pool: &Pool, winners: &[u8], scratch: &mut Scratch<T>) {
+    let Backward { block, c, cotangents, images, mut gradient, mut below } = pass;
     let (units, patch, width) = (block.units, block.inputs, block.width());
     let Scratch { columns, weights: buffers, entries, .. } = scratch;
     let tile = (POSITIONS / (pool.stride * c.output.width)).max(1);
     let covered = (tile - 1) * pool.stride + pool.size;
     let columns = at_least(columns, covered * c.output.width * patch + SLACK);
-    let (mut gradient, mut below) = (gradient, below);
     // An odd number of cache lines apart, so that the rows of a block of columns do not fall on each other in the cache.
     let stride = patch.next_multiple_of(16) | 16;
     let filters: &[T] = match &mut below {
@@ -59,7 +55,7 @@ pub(super) fn backward<T: Real>(
             filters
         }
     };
-    for image in 0..rows * cotangents.lines {
+    for image in 0..images {
         let values = &cotangents.values[image * block.features_out()..][..block.features_out()];
         let winners = &winners[image / cotangents.lines * block.features_out()..][..block.features_out()];
         let sparse = Sparse { pool, units, slopes: sides(block.rectifier), values, winners };
@@ -73,11 +69,11 @@ pub(super) fn backward<T: Real>(
                     gradient[patch] += list.iter().map(|(_, value)| *value).sum();
                 }
                 unfold(c, &x[place..][..c.input.len()], span.clone(), columns);
-                combine(entries, Rows { data: columns, stride: patch, width: patch }, gradient, width, true);
+                combine_rows(entries, Rows { data: columns, stride: patch, width: patch }, gradient, width, true);
             }
             if let Some((_, below)) = &mut below {
                 sparse.by_position(pooled, span.len() * c.output.width, entries);
-                combine(entries, Rows { data: filters, stride, width: patch }, columns, patch, false);
+                combine_rows(entries, Rows { data: filters, stride, width: patch }, columns, patch, false);
                 fold(c, columns, span, &mut below[place..][..c.input.len()]);
             }
         }

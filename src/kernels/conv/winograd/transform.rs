@@ -1,7 +1,12 @@
 //! The transforms of Winograd's convolutions, on vectors of channels.
 
-use crate::kernels::{Real, few::load_part};
-use pulp::{Simd, WithSimd};
+use crate::{
+    kernels::skinny::load_part,
+    num::{
+        ByType, Lanes, Real,
+        simd::{Simd, WithSimd, dispatch},
+    },
+};
 
 /// Points at which polynomials are evaluated, infinity the last.
 pub const POINTS: usize = 8;
@@ -15,7 +20,7 @@ const PAIRS: [f64; 3] = [1.0, 2.0, 0.5];
 pub enum Form {
     /// `B'`, of inputs.
     Interpolation,
-    /// `A`, of so many outputs.
+    /// `A`, of this many outputs.
     Values(usize),
     /// `C A`, of a filter of that size.
     Weighted(usize),
@@ -51,7 +56,28 @@ pub struct Transform<T> {
     pub channels: usize,
 }
 
-impl<T: Real> WithSimd for Transform<T> {
+/// Does a transform.
+pub(super) fn transform<T: Real>(work: Transform<T>) {
+    T::by_type::<Transforms>(work);
+}
+
+/// The forms of [`transform`].
+struct Transforms;
+
+impl ByType for Transforms {
+    type Input<'a, T: Real> = Transform<T>;
+    type Output<'a, T: Real> = ();
+
+    fn single(work: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+        dispatch(work)
+    }
+
+    fn double(work: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+        dispatch(work)
+    }
+}
+
+impl<T: Lanes> WithSimd for Transform<T> {
     type Output = ();
 
     #[inline(always)]
@@ -72,31 +98,31 @@ impl<T: Real> WithSimd for Transform<T> {
 
 /// A linear map from `N` numbers to as many as there are points, and its adjoint.
 trait Linear<const N: usize> {
-    fn map<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS];
-    fn adjoint<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N];
+    fn map<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS];
+    fn adjoint<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N];
 }
 
 /// `k x`.
 #[inline(always)]
-fn scaled<S: Simd, T: Real>(simd: S, k: f64, x: T::Vector<S>) -> T::Vector<S> {
+fn scaled<S: Simd, T: Lanes>(simd: S, k: f64, x: T::Vector<S>) -> T::Vector<S> {
     T::fma(simd, T::splat(simd, T::from_f64(k)), x, T::splat(simd, T::ZERO))
 }
 
 /// `k x + y`.
 #[inline(always)]
-fn add<S: Simd, T: Real>(simd: S, k: f64, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
+fn add<S: Simd, T: Lanes>(simd: S, k: f64, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
     T::fma(simd, T::splat(simd, T::from_f64(k)), x, y)
 }
 
 /// `x + y`.
 #[inline(always)]
-fn plus<S: Simd, T: Real>(simd: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
+fn plus<S: Simd, T: Lanes>(simd: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
     add::<S, T>(simd, 1.0, x, y)
 }
 
 /// `x - y`.
 #[inline(always)]
-fn minus<S: Simd, T: Real>(simd: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
+fn minus<S: Simd, T: Lanes>(simd: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
     add::<S, T>(simd, -1.0, y, x)
 }
 
@@ -115,7 +141,7 @@ struct Interpolation;
 
 impl Linear<POINTS> for Interpolation {
     #[inline(always)]
-    fn map<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; POINTS] {
+    fn map<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; POINTS] {
         let mut out = v;
         out[0] = minus::<S, T>(simd, add::<S, T>(simd, E, minus::<S, T>(simd, v[2], v[4]), v[6]), v[0]);
         out[7] = minus::<S, T>(simd, add::<S, T>(simd, E, minus::<S, T>(simd, v[3], v[5]), v[7]), v[1]);
@@ -130,7 +156,7 @@ impl Linear<POINTS> for Interpolation {
     }
 
     #[inline(always)]
-    fn adjoint<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; POINTS] {
+    fn adjoint<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; POINTS] {
         let mut out = [v[0], v[7], v[0], v[7], v[0], v[7], v[0], v[7]];
         for (out, k) in out.iter_mut().zip([-1.0, -1.0, E, E, -E, -E, 1.0, 1.0]) {
             *out = scaled::<S, T>(simd, k, *out);
@@ -155,7 +181,7 @@ struct Values;
 
 impl<const N: usize> Linear<N> for Values {
     #[inline(always)]
-    fn map<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS] {
+    fn map<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS] {
         let mut out = [v[0]; POINTS];
         out[POINTS - 1] = v[N - 1];
         for (pair, p) in PAIRS.into_iter().enumerate() {
@@ -172,7 +198,7 @@ impl<const N: usize> Linear<N> for Values {
     }
 
     #[inline(always)]
-    fn adjoint<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N] {
+    fn adjoint<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N] {
         let mut out = [T::splat(simd, T::ZERO); N];
         out[0] = v[0];
         out[N - 1] = v[POINTS - 1];
@@ -194,7 +220,7 @@ struct Weighted;
 
 impl Weighted {
     #[inline(always)]
-    fn weigh<S: Simd, T: Real>(simd: S, v: &mut [T::Vector<S>; POINTS]) {
+    fn weigh<S: Simd, T: Lanes>(simd: S, v: &mut [T::Vector<S>; POINTS]) {
         v[0] = scaled::<S, T>(simd, -1.0, v[0]);
         for (pair, p) in PAIRS.into_iter().enumerate() {
             let ((s, t), y) = (others(pair), p * p);
@@ -208,14 +234,14 @@ impl Weighted {
 
 impl<const N: usize> Linear<N> for Weighted {
     #[inline(always)]
-    fn map<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS] {
+    fn map<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; N]) -> [T::Vector<S>; POINTS] {
         let mut out = Values::map::<S, T>(simd, v);
         Self::weigh::<S, T>(simd, &mut out);
         out
     }
 
     #[inline(always)]
-    fn adjoint<S: Simd, T: Real>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N] {
+    fn adjoint<S: Simd, T: Lanes>(simd: S, v: [T::Vector<S>; POINTS]) -> [T::Vector<S>; N] {
         let mut v = v;
         Self::weigh::<S, T>(simd, &mut v);
         Values::adjoint::<S, T>(simd, v)
@@ -223,9 +249,9 @@ impl<const N: usize> Linear<N> for Weighted {
 }
 
 /// # Safety
-/// As for [`Lanes::store`](crate::kernels::Lanes::store), as far as the mask goes.
+/// As for [`Lanes::store`], as far as the mask goes.
 #[inline(always)]
-unsafe fn store<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, to: *mut T, values: T::Vector<S>) {
+unsafe fn store<S: Simd, T: Lanes>(simd: S, mask: Option<T::Mask<S>>, to: *mut T, values: T::Vector<S>) {
     // SAFETY: the caller's promise.
     unsafe {
         match mask {
@@ -242,7 +268,7 @@ unsafe fn store<S: Simd, T: Real>(simd: S, mask: Option<T::Mask<S>>, to: *mut T,
 /// # Safety
 /// The channels of the window's places and of the planes' rows must be readable, and writable where the transform goes.
 #[inline(always)]
-unsafe fn vectors<S: Simd, T: Real, L: Linear<N>, const N: usize>(simd: S, work: &Transform<T>) {
+unsafe fn vectors<S: Simd, T: Lanes, L: Linear<N>, const N: usize>(simd: S, work: &Transform<T>) {
     let lanes = T::lanes::<S>();
     let whole = work.channels - work.channels % lanes;
     // SAFETY: the caller's promise; the mask ends with the channels.
@@ -261,7 +287,7 @@ unsafe fn vectors<S: Simd, T: Real, L: Linear<N>, const N: usize>(simd: S, work:
 /// # Safety
 /// As for [`vectors`].
 #[inline(always)]
-unsafe fn vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+unsafe fn vector<S: Simd, T: Lanes, L: Linear<N>, const N: usize>(
     simd: S,
     work: &Transform<T>,
     channel: usize,
@@ -281,7 +307,7 @@ unsafe fn vector<S: Simd, T: Real, L: Linear<N>, const N: usize>(
 /// # Safety
 /// As for [`vectors`].
 #[inline(always)]
-unsafe fn gather<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+unsafe fn gather<S: Simd, T: Lanes, L: Linear<N>, const N: usize>(
     simd: S,
     work: &Transform<T>,
     channel: usize,
@@ -314,7 +340,7 @@ unsafe fn gather<S: Simd, T: Real, L: Linear<N>, const N: usize>(
 /// # Safety
 /// As for [`vectors`].
 #[inline(always)]
-unsafe fn scatter<S: Simd, T: Real, L: Linear<N>, const N: usize>(
+unsafe fn scatter<S: Simd, T: Lanes, L: Linear<N>, const N: usize>(
     simd: S,
     work: &Transform<T>,
     channel: usize,
@@ -347,6 +373,7 @@ unsafe fn scatter<S: Simd, T: Real, L: Linear<N>, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::num::simd::on_every_instruction_set;
 
     const ALL: [f64; POINTS - 1] = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
 
@@ -427,14 +454,14 @@ mod tests {
                     })
                     .sum()
             };
-            let run = |machine: &dyn Fn(Transform<T>)| {
+            {
                 let (mut window_out, mut planes_out) = (window.clone(), planes.clone());
                 let work = |direction, window: &mut [T], planes: &mut [T]| {
                     let mut places = [std::ptr::null_mut(); PLANES];
                     for (place, channels) in places.iter_mut().zip(window.chunks_exact_mut(channels)) {
                         *place = channels.as_mut_ptr();
                     }
-                    machine(Transform { direction, form, places, planes: planes.as_mut_ptr(), stride, channels });
+                    transform(Transform { direction, form, places, planes: planes.as_mut_ptr(), stride, channels });
                 };
                 work(Direction::Gather, &mut window.clone(), &mut planes_out);
                 work(Direction::Scatter, &mut window_out, &mut planes.clone());
@@ -453,19 +480,15 @@ mod tests {
                     let between = plane * stride + channels..(plane + 1) * stride;
                     assert_eq!(planes_out[between.clone()], planes[between], "what lies between planes must stay");
                 }
-            };
-            run(&|work| Simd::vectorize(pulp::Scalar::new(), work));
-            #[cfg(target_arch = "x86_64")]
-            if let Some(simd) = pulp::x86::V3::try_new() {
-                run(&|work| Simd::vectorize(simd, work));
             }
-            run(&|work| T::transform(work));
         }
     }
 
     #[test]
     fn transforms_are_their_matrices_on_every_instruction_set() {
-        both_directions::<f64>(1e-11);
-        both_directions::<f32>(5e-3);
+        on_every_instruction_set(|| {
+            both_directions::<f64>(1e-11);
+            both_directions::<f32>(5e-3);
+        });
     }
 }
