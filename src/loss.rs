@@ -78,7 +78,7 @@ impl Loss {
                         // In pieces that stay in the first-level cache from loop to loop.
                         for ((g, f), y) in gradient.chunks_mut(PIECE).zip(f.chunks(PIECE)).zip(y.chunks(PIECE)) {
                             g.iter_mut().zip(f.iter().zip(y)).for_each(|(g, (f, y))| *g = *f - *y);
-                            total += crate::kernels::real::sum_of_squares(g);
+                            total += crate::num::sum_of_squares(g);
                             g.iter_mut().for_each(|g| *g *= factor);
                         }
                         total / outputs as f64

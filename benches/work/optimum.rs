@@ -192,9 +192,9 @@ impl<'a> Problem<'a> {
         let unit = match blocks.len() {
             1 => {
                 let layer = window.network().blocks()[blocks.start].layer;
-                UnitId { scale: Scale::Layer, layer: Some(layer), neuron: None }
+                UnitId::layer(layer)
             }
-            _ => UnitId { scale: Scale::Network, layer: None, neuron: None },
+            _ => UnitId::NETWORK,
         };
         let record = run.record_of(unit, rounds);
         let (value, gradient) = window.linear_terms(&[rounds], blocks.clone()).swap_remove(0);

@@ -22,8 +22,9 @@ use std::{
 };
 use store::{Direction, Entry};
 
-/// The version of the format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
+/// The version of the format that is written, and the one that is read.
+/// Format 1, of version 0.1.0, kept its records in another way; it is refused.
+pub const FORMAT: u32 = 2;
 
 /// A checkpoint that cannot be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +33,12 @@ pub enum CheckpointError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} has format {found}, but this version reads formats up to {FORMAT}; get a newer taylorscope")]
+    #[error("{path} has format {found}, but this version reads format {FORMAT}; get a newer taylorscope")]
     Newer { path: PathBuf, found: String },
+    #[error(
+        "{path} has format {found} of an earlier version, which this one does not read; remove it to begin its optimizer anew"
+    )]
+    Older { path: PathBuf, found: String },
     #[error("{path} is of another {what}; remove it to begin its optimizer anew")]
     Other { path: PathBuf, what: String },
     #[error("{path} is not a usable checkpoint: {reason}; remove it to begin its optimizer anew")]
@@ -143,7 +148,8 @@ fn parse_identity(path: &Path, bytes: &[u8]) -> Result<Identity, CheckpointError
         None => Err(malformed("it has no format".into())),
         Some(found) => match found.parse::<u32>() {
             Ok(0) | Err(_) => Err(malformed(format!("its format is \"{found}\""))),
-            Ok(1..=FORMAT) => Ok(identity),
+            Ok(FORMAT) => Ok(identity),
+            Ok(..FORMAT) => Err(CheckpointError::Older { path: path.to_owned(), found }),
             Ok(_) => Err(CheckpointError::Newer { path: path.to_owned(), found }),
         },
     }

@@ -95,20 +95,22 @@ fn a_state_comes_back_bit_for_bit() {
 }
 
 #[test]
-fn states_of_others_and_of_newer_programs_are_refused() {
+fn states_of_others_and_of_other_versions_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     save(&path, &identity("a"), &mut state()).unwrap();
     let error = load(&path, &identity("b"), &mut State::default()).unwrap_err().to_string();
     assert!(error.contains("another experiment") && error.contains("remove it"), "{error}");
-    let newer = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).replace("\"format\":\"1\"", "\"format\":\"2\"");
     let bytes = std::fs::read(&path).unwrap();
     let length = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let start = newer.find('{').unwrap();
-    let header = &newer[start..start + length - 8];
-    std::fs::write(&path, [&bytes[..8], header.as_bytes(), &bytes[length..]].concat()).unwrap();
-    let error = load(&path, &identity("a"), &mut State::default()).unwrap_err().to_string();
-    assert!(error.contains("format 2") && error.contains("newer"), "{error}");
+    let header = std::str::from_utf8(&bytes[8..length]).unwrap();
+    for (format, reason) in [(FORMAT + 1, "newer"), (FORMAT - 1, "earlier")] {
+        let other = header.replace(&format!("\"format\":\"{FORMAT}\""), &format!("\"format\":\"{format}\""));
+        assert_ne!(other, header);
+        std::fs::write(&path, [&bytes[..8], other.as_bytes(), &bytes[length..]].concat()).unwrap();
+        let error = load(&path, &identity("a"), &mut State::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("format {format}")) && error.contains(reason), "{error}");
+    }
 }
 
 #[test]

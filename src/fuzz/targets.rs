@@ -177,7 +177,11 @@ fn summary(place: &Place, input: &[u8]) -> bool {
 #[test]
 #[ignore = "writes tests/data/fuzz"]
 fn write_corpus() {
-    use crate::{checkpoint, network::he_uniform};
+    use crate::{
+        checkpoint,
+        network::he_uniform,
+        taylor::{UnitResult, Work},
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz");
     let put = |target: &str, name: &str, bytes: &[u8]| {
         std::fs::create_dir_all(root.join(target)).unwrap();
@@ -237,6 +241,9 @@ fn write_corpus() {
     let mut window = WindowRecorder::new(vec![1, 2, 3]);
     (window.states, window.rows, window.losses) = (vec![vec![1.0, 2.0]; 2], vec![0, 1, 2, 3], vec![0.1, 0.2]);
     state.window = Some(window);
+    let mut work = Work::to_the_end();
+    work.piece("network", || vec![UnitResult::blank()]).expect("nobody halts it");
+    state.found = work.into_found();
     let identity = Identity::from([("experiment".to_owned(), "fuzz".to_owned())]);
     checkpoint::save(&path, &identity, &mut state).unwrap();
     put("checkpoint", "state.safetensors", &written());

@@ -2,11 +2,9 @@
 
 use super::Pieces;
 use crate::{
-    kernels::{
-        block::{self, Scratch, Term},
-        real::norm,
-    },
+    kernels::block::{self, Scratch, Term},
     network::Block,
+    num::norm,
 };
 use std::borrow::Cow;
 

@@ -5,9 +5,9 @@ use super::{
     profile::tangent,
 };
 use crate::{
-    kernels::real::{dot, norm},
     loss::{Loss, Targets},
     network::Network,
+    num::{dot, norm},
     train::{Examples, RoundEngine},
 };
 use rayon::prelude::*;

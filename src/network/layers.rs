@@ -1,7 +1,7 @@
 //! The entries of a layer list, and how experiment files write them.
 
 use super::shape::Pooling;
-use crate::{kernels::Real, text::suggestion};
+use crate::{num::Real, text::suggestion};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error as _, IgnoredAny},

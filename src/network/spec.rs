@@ -1,8 +1,8 @@
 //! The blocks of a network, their shapes, and how they lie in the flat weight vector.
 
 use super::{
-    graph::{Activation, Node, Operation, Source},
     layers::{LayerSpec, Rectifier, no_bias},
+    node::{Activation, Node, Operation, Source},
     shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;

@@ -4,7 +4,7 @@ use super::{
     Block, Network,
     tensor_names::{Mismatch, TensorNames, list},
 };
-use crate::kernels::Real;
+use crate::num::Real;
 use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

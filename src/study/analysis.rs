@@ -96,6 +96,8 @@ pub enum Stage<'a> {
 pub struct AnalysisTables {
     pub regret: Vec<RegretRow>,
     pub units: Vec<UnitRow>,
+    /// What `regret` comes of: the optima as the solvers found them, with the reasons why they stopped.
+    pub found: Vec<UnitResult>,
     pub novelty: Vec<NoveltyRow>,
     pub neurons: Vec<NeuronRow>,
     /// The same of the winners of max-pools, if they were recorded.
@@ -216,6 +218,7 @@ impl<T: Real> Analysis<T> {
             out.sampled_rounds = (analysed < out.window_rounds).then_some(analysed);
             out.halted = self.solve_window(examples, work, progress).is_err();
         }
+        out.found.clone_from(&self.results);
         free_bounds::tighten(&mut self.results);
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         self.explore(work, &mut out, progress);
@@ -474,7 +477,7 @@ impl<T: Real> Persist for Analysis<T> {
         if let Some(activations) = &mut self.activations {
             store.part("activations", |store| activations.persist(store))?;
         }
-        UnitResult::persist(&mut self.results, store, "results")?;
+        store.record_list("results", &mut self.results, UnitResult::blank)?;
         for phase in STREAMED {
             let mut seconds = self.clock.0.get(phase).copied().unwrap_or_default();
             store.number(&format!("seconds.{phase}"), &mut seconds)?;

@@ -47,7 +47,7 @@ pub fn whole_window_bytes(
     inputs: usize,
 ) -> usize {
     let wide = (inputs + rounds * network.parameters()) * size_of::<f64>();
-    let basis = room::basis_bytes(network, settings, room::whole_basis(settings));
+    let basis = room::basis_bytes(network, settings, room::whole_basis(settings.max_products));
     let search = room::least_search_bytes(network, settings, batch).saturating_add(basis);
     // Vectors that grow, and what is at work on a few rounds.
     let more = 4;

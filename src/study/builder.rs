@@ -344,11 +344,9 @@ fn write_run<T>(folder: &Path, run: &StudyRun<T>) -> Result<(), StudyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
-
     use crate::{
         network::{LayerSpec, Rectifier},
-        study::{experiment::parse, folder::Destination, keeper::Interval, options::RunOptions, run::run},
+        study::{experiment::parse, folder::Destination, options::RunOptions, run::run},
     };
 
     #[derive(Clone)]
@@ -398,17 +396,7 @@ mod tests {
         let experiment = parse(text, "a test", &[]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        let options = RunOptions {
-            out: Destination::Folder(&out),
-            data: None,
-            keep_trace: false,
-            overwrite: false,
-            resume: false,
-            checkpoint: Interval::default(),
-            memory: 1 << 30,
-            stop: &AtomicBool::new(false),
-        };
-        run(&experiment, &options, &mut |_| ()).unwrap();
+        run(&experiment, &RunOptions::new(Destination::Folder(&out)), &mut |_| ()).unwrap();
 
         let digits = crate::data::load("digits", None).unwrap().train;
         let layers = [LayerSpec::dense(5), LayerSpec::Rectifier(Rectifier::Relu), LayerSpec::dense(64)];

@@ -16,9 +16,11 @@
 //! - [`environment`]: the machine; [`allowance`]: memory that it lets us take; [`budget`]: memory and disk that a run needs; [`statistics`]: intervals and rank
 //!   correlation; [`numbers`]: how numbers are printed
 
+#[doc(hidden)]
 pub mod allowance;
 pub mod analysis;
 pub mod analyze;
+#[doc(hidden)]
 pub mod budget;
 pub mod builder;
 mod campaign;
@@ -26,8 +28,10 @@ pub mod claims;
 mod context;
 mod continued;
 mod course;
+#[doc(hidden)]
 pub mod differences;
 pub mod enclosure;
+#[doc(hidden)]
 pub mod environment;
 pub mod error;
 pub mod event;
@@ -37,9 +41,12 @@ pub mod folder;
 mod further;
 mod inputs;
 pub mod keeper;
+#[doc(hidden)]
 pub mod labels;
 pub mod landscape;
+#[doc(hidden)]
 pub mod lock;
+#[doc(hidden)]
 pub mod numbers;
 pub mod options;
 mod outcome;
@@ -49,10 +56,12 @@ mod relay;
 pub mod results;
 pub mod run;
 mod state;
+#[doc(hidden)]
 pub mod statistics;
 pub mod tables;
 pub mod task;
 pub mod train_only;
+#[doc(hidden)]
 pub mod trial;
 pub mod tune;
 mod write;

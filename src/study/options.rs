@@ -23,3 +23,22 @@ pub struct RunOptions<'a> {
     /// Set from outside to stop after the current round.
     pub stop: &'a AtomicBool,
 }
+
+/// What stops a run that nobody stops.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl<'a> RunOptions<'a> {
+    /// A run in a folder that has none yet: no trace, a checkpoint every few minutes, 1 GiB for the analysis, nobody who stops it.
+    pub fn new(out: Destination<'a>) -> Self {
+        Self {
+            out,
+            data: None,
+            keep_trace: false,
+            overwrite: false,
+            resume: false,
+            checkpoint: Interval::default(),
+            memory: 1 << 30,
+            stop: &NEVER,
+        }
+    }
+}

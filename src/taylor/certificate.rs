@@ -7,7 +7,10 @@
 //! - Without a constraint the bound holds on a ball of twice the distance. A ball that is a point proves nothing.
 //! - Where there may be no minimizer, a search ends at the radius cap.
 
-use crate::num::{dot, norm};
+use crate::{
+    checkpoint::Choice,
+    num::{dot, norm},
+};
 use std::fmt;
 
 /// A search without a constraint, of a loss that need not have a minimizer, ends at this multiple of the displacement of training.
@@ -122,7 +125,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// All of them, in the order of their numbers in files.
     pub const ALL: [Self; 5] = [Self::Converged, Self::Iterations, Self::Rounding, Self::AtInfinity, Self::Halted];
 
     /// What happened, and what can be done about it.
@@ -137,6 +139,10 @@ impl StopReason {
             Self::Halted => "the search was halted: run it again to its end for a smaller gap",
         }
     }
+}
+
+impl Choice for StopReason {
+    const ALL: &'static [Self] = &StopReason::ALL;
 }
 
 impl fmt::Display for StopReason {
@@ -204,7 +210,7 @@ mod tests {
             let (value, gradient) = bowl(u);
             let certificate = Certificate::at(&ball, &u, value, &gradient);
             assert!(value - certificate.gap() <= minimum + 1e-12, "{certificate:?}");
-            assert!(certificate.gap() <= gap(&ball, &u, &gradient));
+            assert!(certificate.gap() <= gap(&ball, &u, &gradient) + 1e-12);
         }
         let (value, gradient) = bowl([1.2, 1.6]);
         assert!(Certificate::at(&ball, &[1.2, 1.6], value, &gradient).gap() < 1e-12);

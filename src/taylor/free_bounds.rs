@@ -12,7 +12,7 @@
 
 use super::{
     certificate::loss_gap,
-    regret::UnitResult,
+    result::UnitResult,
     unit::{Comparator, UnitId},
 };
 
@@ -29,7 +29,7 @@ struct Point {
     attained: bool,
 }
 
-/// A lower bound on the sum over so many rounds, over the ball of a radius.
+/// A lower bound on the sum over its rounds, over the ball of a radius.
 #[derive(Clone, Copy)]
 struct Floor {
     rounds: usize,
@@ -38,7 +38,10 @@ struct Floor {
 }
 
 /// Improves every result by what the other results of its unit prove. No value rises, and no lower bound over the same ball falls.
+///
+/// That losses are not negative is made use of first ([`UnitResult::use_sign`]): a value that rounding left below zero rises to zero.
 pub fn tighten(results: &mut [UnitResult]) {
+    results.iter_mut().for_each(UnitResult::use_sign);
     // Stable, so rows of a unit keep their order.
     let units: Vec<UnitId> = results.iter().map(|result| result.unit).collect();
     let mut order: Vec<usize> = (0..results.len()).collect();
@@ -95,7 +98,7 @@ fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::taylor::units::UnitRecord;
+    use crate::taylor::{certificate::StopReason, tracker::UnitRecord};
 
     fn result(comparator: Comparator, rounds: usize, value: f64, gap: f64, distance: f64, radius: f64) -> UnitResult {
         UnitResult {
@@ -110,6 +113,7 @@ mod tests {
             distance,
             radius,
             start: 9.0,
+            stop: StopReason::Converged,
         }
     }
 
@@ -153,6 +157,16 @@ mod tests {
         tighten(&mut all);
         assert_eq!(all[1].taylor_optimum, 2.0, "the point lies outside of the ball");
         assert_eq!(all[1].gap, 2.0 - 0.75, "but the certificate holds inside");
+    }
+
+    #[test]
+    fn a_value_that_rounding_left_below_zero_is_zero_and_certain() {
+        let mut all =
+            [result(Comparator::Ball, 4, -1e-7, 0.5, 2.0, 2.0), result(Comparator::Ball, 5, -1e-3, 0.5, 2.0, 2.0)];
+        all[0].use_sign();
+        all[1].use_sign();
+        assert_eq!((all[0].taylor_optimum, all[0].gap), (0.0, 0.0));
+        assert_eq!((all[1].taylor_optimum, all[1].gap), (-1e-3, 0.0), "more than rounding stays visible");
     }
 
     #[test]

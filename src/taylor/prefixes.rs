@@ -1,12 +1,13 @@
 //! One unit's optima for all prefixes of a run, each search started where the last one ended.
 
 use super::{
-    Optimum,
+    certificate::Optimum,
     objective::PrefixObjective,
-    regret::{ClosedForm, RegretSettings},
+    room::whole_basis,
+    settings::{ClosedForm, RegretSettings},
     solve::{Search, basis::Subspace},
+    tracker::UnitRecord,
     unit::Comparator,
-    units::UnitRecord,
 };
 use std::{
     cell::Cell,
@@ -15,6 +16,8 @@ use std::{
 
 /// Up to this many weights an iterative search is not limited by its budget of products.
 const SMALL: usize = 512;
+/// Products that a small problem may take beyond its dimension: rounding leaves something to correct.
+const SPARE: usize = 2;
 
 /// How far and how long to search.
 #[derive(Clone, Copy)]
@@ -39,46 +42,43 @@ pub fn optima(
     effort: Effort,
     record: &dyn Fn(usize) -> UnitRecord,
 ) -> Vec<(Comparator, usize, Optimum)> {
-    let Effort { tolerance, max_products, basis, stop, tick } = effort;
-    let comparators = settings.comparators.of(form);
+    // The ball first: its problem is the better conditioned one, and its basis serves the other.
+    let mut comparators = settings.comparators.of(form);
+    comparators.sort_by_key(|comparator| *comparator == Comparator::Unconstrained);
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
     // A small problem may take as many products as it has weights.
-    let small = if dimension <= SMALL { dimension + 2 } else { 0 };
-    let mut subspace = Subspace::new(max_products.clamp(48, 320).min(basis).max(2 * small));
-    let mut budget = Budget::new(prefixes, max_products, comparators.len());
+    let small = if dimension <= SMALL { dimension + SPARE } else { 0 };
+    let mut subspace = Subspace::new(whole_basis(effort.max_products).min(effort.basis).max(2 * small));
+    let mut budget = Budget::new(prefixes, effort.max_products, comparators.len());
     let told = Cell::new(0);
     for (index, rounds) in prefixes.iter().enumerate() {
-        if stop.load(Ordering::Relaxed) {
+        if effort.stop.load(Ordering::Relaxed) {
             break;
         }
         objective.select(index);
         let record = record(*rounds);
-        // The ball first: its problem is the better conditioned one, and its basis serves the other.
-        let mut order: Vec<usize> = (0..comparators.len()).collect();
-        order.sort_by_key(|c| comparators[*c] == Comparator::Unconstrained);
-        for (done, c) in order.into_iter().enumerate() {
-            let comparator = comparators[c];
-            let spent = |products: usize| {
-                told.set(told.get() + products * rounds);
-                tick(products * rounds);
-            };
+        let tick = |products: usize| {
+            told.set(told.get() + products * rounds);
+            (effort.tick)(products * rounds);
+        };
+        for (done, (comparator, start)) in comparators.iter().zip(&mut starts).enumerate() {
             let search = Search {
-                comparison: settings.comparison(comparator, record.displacement),
-                tolerance: tolerance * record.mean_loss,
+                comparison: settings.comparison(*comparator, record.displacement),
+                tolerance: effort.tolerance * record.mean_loss,
                 max_products: budget.of(index, done).max(small),
-                stop,
-                tick: &spent,
+                stop: effort.stop,
+                tick: &tick,
             };
-            let optimum = search.run(objective, &starts[c], &mut subspace);
-            starts[c].clone_from(&optimum.displacement);
+            let optimum = search.run(objective, start, &mut subspace);
+            start.clone_from(&optimum.displacement);
             budget.spend(optimum.iterations, *rounds);
-            found.push((comparator, *rounds, optimum));
+            found.push((*comparator, *rounds, optimum));
         }
     }
     // What the budget was not needed for.
-    tick(work(prefixes, max_products, comparators.len()).saturating_sub(told.get()));
+    (effort.tick)(work(prefixes, effort.max_products, comparators.len()).saturating_sub(told.get()));
     found
 }
 

@@ -1,6 +1,6 @@
-//! How much memory searches take beside what they search in, and how they make do with less.
+//! How much memory searches take besides what they search in, and how they make do with less.
 
-use super::{regret::RegretSettings, unit::Scale};
+use super::{settings::RegretSettings, unit::Scale};
 use crate::{
     loss::Loss,
     network::{Block, Network},
@@ -10,7 +10,7 @@ use crate::{
 
 /// A basis with fewer vectors finds too little.
 pub const LEAST_BASIS: usize = 36;
-/// Vectors in `f64` that a search has beside its basis: points, gradients, residuals, and the sums of pieces of a product.
+/// Vectors in `f64` that a search has besides its basis: points, gradients, residuals, and the sums of pieces of a product.
 const VECTORS: usize = 28;
 /// Copies of a block's squares: the sums of a few parts, the mean, its eigenvectors, and the decomposition at work.
 const SQUARES: usize = 8;
@@ -54,19 +54,19 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
     vectors + linearized + preconditioner_bytes(network)
 }
 
-/// Vectors of a basis that fit in half of `left` bytes, beside the least that a search takes.
+/// Vectors of a basis that fit in half of `left` bytes, besides the least that a search takes.
 pub fn basis_within(network: &Network, settings: &RegretSettings, left: usize) -> usize {
     LEAST_BASIS + left / 2 / basis_vector(network, settings).max(1)
 }
 
-/// Bytes of a basis of so many vectors beyond the smallest.
+/// Bytes that a basis of `basis` vectors takes more than the smallest.
 pub fn basis_bytes(network: &Network, settings: &RegretSettings, basis: usize) -> usize {
     basis.saturating_sub(LEAST_BASIS) * basis_vector(network, settings)
 }
 
 /// Vectors of a basis where memory is ample: as many as `max_products`, within limits.
-pub fn whole_basis(settings: &RegretSettings) -> usize {
-    settings.max_products.clamp(48, 320)
+pub fn whole_basis(max_products: usize) -> usize {
+    max_products.clamp(48, 320)
 }
 
 /// Bytes of a row that the closed form at neuron scale gathers, for all layers.
@@ -85,7 +85,7 @@ pub fn gathered_rows<T: Real>(network: &Network, settings: &RegretSettings, memo
     (memory.max(PLENTY) / 4 / gathered_row::<T>(network, settings).max(1)).clamp(LEAST_ROWS, most)
 }
 
-/// Bytes that the closed form at neuron scale takes at least beside its sums: the rows that it gathers, and what is solved at a time.
+/// Bytes that the closed form at neuron scale takes at least besides its sums: the rows that it gathers, and what is solved at a time.
 pub fn least_stream_bytes<T: Real>(network: &Network, loss: Loss, settings: &RegretSettings) -> usize {
     if !settings.streams(network, loss) {
         return 0;

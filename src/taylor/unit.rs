@@ -1,6 +1,7 @@
 //! The vocabulary of Taylor optima: scales, units and comparators (`docs/theory.md`, sections 2 and 3), and the rows of the tables that
 //! tell of them.
 
+use crate::checkpoint::Choice;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -21,6 +22,22 @@ pub enum Comparator {
     Unconstrained,
     /// The best weights in the ball around the initial weights with radius `factor * displacement`.
     Ball,
+}
+
+impl Scale {
+    pub const ALL: [Self; 3] = [Self::Network, Self::Layer, Self::Neuron];
+}
+
+impl Comparator {
+    pub const ALL: [Self; 2] = [Self::Unconstrained, Self::Ball];
+}
+
+impl Choice for Scale {
+    const ALL: &'static [Self] = &Scale::ALL;
+}
+
+impl Choice for Comparator {
+    const ALL: &'static [Self] = &Comparator::ALL;
 }
 
 impl fmt::Display for Scale {

@@ -1,6 +1,6 @@
 //! Long searches, piece by piece: what is found is kept, and a search ends early when somebody asks for it.
 
-use super::UnitResult;
+use super::result::UnitResult;
 use crate::checkpoint::{Persist, Store, StoreError};
 use std::{
     collections::BTreeMap,
@@ -15,6 +15,13 @@ pub struct Halted;
 /// What is found by which piece of work.
 #[derive(Clone, Debug, Default)]
 pub struct Found(BTreeMap<String, Vec<UnitResult>>);
+
+impl Found {
+    /// All results, as the solvers found them.
+    pub fn results(&self) -> impl Iterator<Item = &UnitResult> {
+        self.0.values().flatten()
+    }
+}
 
 /// Called with everything found so far, whenever that is more; may break to halt.
 type Keep<'a> = Box<dyn FnMut(&mut Found) -> ControlFlow<()> + 'a>;
@@ -109,16 +116,29 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Kept as the number of results of each piece, and all results in the order of the pieces.
 impl Persist for Found {
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let numbers = |results: &Vec<UnitResult>| results.iter().flat_map(UnitResult::to_numbers).collect();
-        let mut table: BTreeMap<String, Vec<f64>> =
-            self.0.iter().map(|(name, results)| (name.clone(), numbers(results))).collect();
-        store.table(&mut table)?;
-        for (name, numbers) in table {
-            let results = UnitResult::all_from_numbers(&numbers)
-                .ok_or_else(|| store.malformed(&name, "has a row that is no result of a unit"))?;
-            self.0.insert(name, results);
+        let count = |results: &Vec<UnitResult>| vec![results.len() as u64];
+        let mut counts: BTreeMap<String, Vec<u64>> =
+            self.0.iter().map(|(name, results)| (name.clone(), count(results))).collect();
+        store.part("pieces", |store| store.table(&mut counts))?;
+        let mut results: Vec<UnitResult> = self.0.values().flatten().cloned().collect();
+        store.record_list("results", &mut results, UnitResult::blank)?;
+        if store.is_reading() {
+            let mut left = results.into_iter();
+            for (name, count) in counts {
+                let [count] = count[..] else { return Err(store.malformed(&name, "is not a number of results")) };
+                // No more than there are, whatever the number says.
+                let own: Vec<UnitResult> = left.by_ref().take(count.try_into().unwrap_or(usize::MAX)).collect();
+                if own.len() as u64 != count {
+                    return Err(store.malformed(&name, format!("has {} results instead of {count}", own.len())));
+                }
+                self.0.insert(name, own);
+            }
+            if left.len() > 0 {
+                return Err(store.malformed("results", format!("has {} results too many", left.len())));
+            }
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ pub use not_finite::{NotFinite, Quantity};
 pub use round::{Examples, Part, Round, RoundEngine};
 pub use switching::Switching;
 
-use crate::{data::Minibatches, kernels::Real, loss::Loss, network::Network, optim::Optimizer};
+use crate::{data::Minibatches, loss::Loss, network::Network, num::Real, optim::Optimizer};
 use std::ops::ControlFlow;
 
 /// Something that watches rounds: regret, exploration, a trace, a progress bar.

@@ -274,7 +274,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
 
     pub fn gradient_is_finite(&self) -> bool {
         // A sum is finite only if all terms are (or the squares overflow, which is divergence as well).
-        crate::kernels::real::sum_of_squares(&self.gradient).is_finite()
+        crate::num::sum_of_squares(&self.gradient).is_finite()
     }
 
     /// The minibatch of the last computed round in consecutive shares, with their tapes and cotangents.

@@ -27,14 +27,12 @@ fn the_value_at_the_weights_is_the_loss() {
         assert_close(problem.name, &[loss], &[problem.plain_loss(&outputs)], EXACT);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let taylor = problem.taylor_loss(&problem.weights, &unit, part(&problem.weights, &unit));
             assert_close(&what, &[taylor], &[loss], EXACT);
-            if !problem.network.is_dense_chain() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             // A window knows layers and the network; a neuron is a part of its layer.
             let width = problem.network.blocks()[unit.blocks.clone()].iter().map(|b| b.range().len()).sum();
             let (value, _, predicted) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
@@ -52,7 +50,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
         let slopes = problem.plain_slopes(&outputs);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
-        let window = problem.window(&states, &rows);
+        let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
         for unit in units(&problem.network) {
             let what = format!("{}, {}", problem.name, unit.name);
             let forward_mode: Vec<f64> = problem
@@ -61,9 +59,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
                 .map(|column| column.iter().zip(&slopes).map(|(j, s)| j * s).sum::<f64>() / problem.rows as f64)
                 .collect();
             assert_close(&what, &forward_mode, part(&backprop, &unit), EXACT);
-            if !problem.network.is_dense_chain() {
-                continue;
-            }
+            let Some(window) = &window else { continue };
             let base = problem.network.blocks()[unit.blocks.start].offset;
             let width = problem.network.blocks()[unit.blocks.end - 1].range().end - base;
             let (_, gradient, _) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
@@ -482,17 +478,17 @@ fn only_the_blocks_that_move_count() {
     }
 }
 
-/// With many outputs, the output block's weights go by frames: exact windows have what frames leave out, windows for searches do not.
+/// With many outputs, the output block's weights go by low-rank bases: exact windows have the residuals too, windows for searches do not.
 #[test]
-fn products_in_frames_are_those_of_the_weights() {
+fn products_in_low_rank_bases_are_those_of_the_weights() {
     let with = network(7, &[(6, RELU), (4, LEAKY)], 60);
-    products_in_frames(&without_biases(&with, 1));
-    products_in_frames(&with);
+    products_in_low_rank_bases(&without_biases(&with, 1));
+    products_in_low_rank_bases(&with);
 }
 
-fn products_in_frames(network: &Network) {
+fn products_in_low_rank_bases(network: &Network) {
     let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
-    // Training along two directions with a little noise, over two frames and a part of one.
+    // Training along two directions with a little noise, over two bases and a part of one.
     let mut numbers = Numbers::new(31);
     let ways = [0, 1].map(|_| numbers.vector(network.parameters()));
     let states: Vec<Vec<f64>> = (0..70)
@@ -504,10 +500,10 @@ fn products_in_frames(network: &Network) {
         .collect();
     let rows = problem.repeated_rows(70);
     let plain = problem.window(&states, &rows);
-    let mut framed = plain.clone();
-    framed.find_low_rank();
-    assert_eq!(framed.low_rank_rounds(), 70);
-    let (narrow, narrow_framed) = (plain.to_f32(), framed.to_f32());
+    let mut low_rank = plain.clone();
+    low_rank.find_low_rank();
+    assert_eq!(low_rank.low_rank_rounds(), 70);
+    let (narrow, narrow_low_rank) = (plain.to_f32(), low_rank.to_f32());
     for (rounds, blocks) in [(0..70, 0..3), (0..40, 1..3), (35..70, 0..3), (0..70, 0..2), (50..51, 2..3)] {
         let all = network.blocks();
         let length = all[blocks.end - 1].range().end - all[blocks.start].offset;
@@ -517,9 +513,9 @@ fn products_in_frames(network: &Network) {
         let short: Vec<&[f32]> = short.iter().map(|d| &d[..]).collect();
         let scale = 1.0 / (rounds.len() * problem.rows) as f64;
         let expected = plain.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
-        let exact = framed.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
+        let exact = low_rank.products(rounds.clone(), blocks.clone(), &directions, &[], scale);
         let single = narrow.products(rounds.clone(), blocks.clone(), &short, &[], scale);
-        let search = narrow_framed.products(rounds.clone(), blocks.clone(), &short, &[], scale);
+        let search = narrow_low_rank.products(rounds.clone(), blocks.clone(), &short, &[], scale);
         for (d, expected) in expected.iter().enumerate() {
             let what = format!("rounds {rounds:?}, blocks {blocks:?}, direction {d}");
             assert_close(&what, &exact[d], expected, 1e-10);
@@ -530,8 +526,8 @@ fn products_in_frames(network: &Network) {
         if blocks.len() > 1 && blocks.end == all.len() {
             let hidden = blocks.start..blocks.end - 1;
             let known = short[0][..all[blocks.end - 1].offset - all[blocks.start].offset].to_vec();
-            let known = narrow_framed.output_image(rounds.clone(), hidden, &known, scale);
-            let product = narrow_framed.product_with(rounds.clone(), blocks.clone(), short[0], &known, scale);
+            let known = narrow_low_rank.output_image(rounds.clone(), hidden, &known, scale);
+            let product = narrow_low_rank.product_with(rounds.clone(), blocks.clone(), short[0], &known, scale);
             assert_close("in two steps", &convert(&product), &convert(&search[0]), 1e-5);
         }
     }
@@ -539,7 +535,7 @@ fn products_in_frames(network: &Network) {
 
 /// Weights that have too little in common are left as they are.
 #[test]
-fn weights_without_a_frame_are_multiplied_as_they_are() {
+fn weights_without_a_basis_are_multiplied_as_they_are() {
     let network = network(7, &[(6, RELU), (4, LEAKY)], 60);
     let problem = problem("wide output", 9, network.clone(), 16, Goal::Values, Special::Nothing);
     let states = problem.states(33, 3);
@@ -549,5 +545,5 @@ fn weights_without_a_frame_are_multiplied_as_they_are() {
     let expected = window.product(0..33, 0..3, &direction, &[], 0.1);
     window.find_low_rank();
     assert_eq!(window.low_rank_rounds(), 1, "only the last, of a single round");
-    assert_close("without frames", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
+    assert_close("without bases", &window.product(0..33, 0..3, &direction, &[], 0.1), &expected, 1e-12);
 }

@@ -752,7 +752,7 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
             check_results(&run, "subspace", &networks, &settings, tolerance);
 
             for block in run.network.blocks() {
-                let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
+                let id = UnitId::layer(block.layer);
                 for (comparator, iterative) in check_iterative(&run, &windows, id, &settings) {
                     let direct = layers
                         .iter()
@@ -770,7 +770,7 @@ fn optima_of_the_mean_squared_error_are_those_of_dense_least_squares() {
                     assert!(within(&iterative, &direct) && within(&direct, &iterative), "{what}");
                 }
             }
-            let id = UnitId { scale: Scale::Network, layer: None, neuron: None };
+            let id = UnitId::NETWORK;
             check_iterative(&run, &windows, id, &settings);
         }
     }
@@ -858,7 +858,7 @@ fn optima_of_cross_entropy_are_those_of_a_slow_newton_method() {
         let networks = whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap();
         check_results(&run, "subspace", &networks, &settings, settings.tolerance);
         for block in run.network.blocks() {
-            let id = UnitId { scale: Scale::Layer, layer: Some(block.layer), neuron: None };
+            let id = UnitId::layer(block.layer);
             check_iterative(&run, &windows, id, &settings);
         }
         // Balls always hold a minimizer.
@@ -929,7 +929,7 @@ fn the_reference_lies_below_random_points_of_its_ball() {
     let settings = both();
     for case in [&SQUARES[0], &SQUARES[2], &CLASSIFIERS[0]] {
         let run = Run::new(case, 7, &settings);
-        let id = UnitId { scale: Scale::Network, layer: None, neuron: None };
+        let id = UnitId::NETWORK;
         let explicit = run.explicit(id, 12);
         let mut numbers = Numbers::new(3);
         for radius in [0.1, 1.0, 5.0] {

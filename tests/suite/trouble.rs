@@ -11,7 +11,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, Scale},
     },
-    taylor::{BoundRates, Comparators, RegretSettings, Work},
+    taylor::{BoundRates, Comparators, RegretSettings, StopReason, Work},
     train::{Ending, Examples, NotFinite, Observer, Quantity, Training, train},
 };
 
@@ -111,13 +111,22 @@ impl Trouble {
             assert!((row.mean_loss - mean).abs() <= rounding, "{}", context());
             let all = [row.taylor_optimum, row.mean_regret, row.gap, row.distance, row.bound_zinkevich];
             assert!(all.iter().all(|value| value.is_finite()), "{}", context());
-            // Losses are not negative. What a solver finds below zero by more than rounding is left as it was found.
-            assert!(row.taylor_optimum >= -rounding, "{}", context());
+            assert!(row.distance >= 0.0, "{}", context());
             let bound = row.bound_sgd.expect("plain SGD has its bound");
             assert!(row.mean_regret <= bound + rounding, "{}", context());
             if row.comparator == Comparator::Ball {
                 assert!(row.attained, "{}", context());
             }
+        }
+        // As the solvers found it, before anything is made of losses not being negative.
+        assert_eq!(tables.found.len(), tables.regret.len(), "{}", self.name);
+        for result in &tables.found {
+            let context = || format!("{}: {result:?}", self.name);
+            let all = [result.taylor_optimum, result.gap, result.lower(), result.start, result.radius];
+            assert!(all.iter().all(|value| value.is_finite()), "{}", context());
+            assert!(result.taylor_optimum >= -rounding && result.gap >= 0.0, "{}", context());
+            assert!(result.taylor_optimum <= result.start + rounding, "{}: worse than no step", context());
+            assert_ne!(result.stop, StopReason::Halted, "{}", context());
         }
         for row in &tables.units {
             assert!(row.slope.is_none_or(f64::is_finite), "{}: {row:?}", self.name);

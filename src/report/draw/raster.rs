@@ -1,8 +1,8 @@
 //! Areas as pixels, with soft edges.
 
 use super::{
+    geometry::Rect,
     mark::{Color, Contour, HATCH, HATCH_GROUND, Paint},
-    svg::Rect,
 };
 use std::f64::consts::FRAC_1_SQRT_2;
 

@@ -11,10 +11,10 @@ use crate::{
     },
     taylor::{
         Optimum,
-        regret::{ClosedForm, RegretSettings},
+        settings::{ClosedForm, RegretSettings},
         solve::{Hessian, Quadratic},
+        tracker::UnitRecord,
         unit::Comparator,
-        units::UnitRecord,
     },
 };
 use rayon::prelude::*;

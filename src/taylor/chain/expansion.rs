@@ -55,8 +55,10 @@ impl Window<'_, f64> {
         let (span, center, scale) = (layout.direction(), vec![0.0; layout.len()], 1.0 / self.batch() as f64);
         map_in_pieces(rounds.len(), Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
+            let mut passes = Passes::new();
             for index in piece {
-                let (loss, _) = self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut gradient);
+                let (loss, _) =
+                    self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut passes, &mut gradient);
                 value += loss * scale;
             }
             [&[value], &gradient[span.clone()]].concat()
@@ -70,9 +72,9 @@ impl Window<'_, f64> {
         let scale = 1.0 / (rounds * self.batch()) as f64;
         let pieces = map_in_pieces(rounds, Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
-            let mut predicted = Vec::new();
+            let (mut predicted, mut passes) = (Vec::new(), Passes::new());
             for index in piece {
-                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut gradient);
+                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut passes, &mut gradient);
                 value += loss;
                 predicted.extend(outputs);
             }
@@ -95,12 +97,13 @@ impl Window<'_, f64> {
         blocks: &Range<usize>,
         u: &[f64],
         scale: f64,
+        passes: &mut Passes<f64>,
         gradient: &mut [f64],
     ) -> (f64, Vec<f64>) {
         let network = self.network();
         let base = network.blocks()[blocks.start].offset;
         self.with_round(index, |round| {
-            let (point, mut passes) = (round.point(network), Passes::new());
+            let point = round.point(network);
             let mut direction = vec![0.0; network.parameters()];
             for (at, u) in u.iter().enumerate() {
                 direction[base + at] = self.initial()[base + at] + u - round.weights[base + at];

@@ -4,15 +4,21 @@
 //! - [`product`]: products with the generalized Gauss-Newton matrix; `cursor`: tangents and cotangents of several directions through some rounds,
 //!   `stack`: how these directions lie
 //! - `output_weights`: the two ways that products treat the output block's weights, as they are or in `low_rank` bases
-//! - `output`, `direct`: layers with a closed form
+//! - [`stream`]: neurons in closed form, while training runs; [`neuron`], [`layer`], [`network`]: the optima at each scale over a window
+//! - `output`, `direct`: layers with a closed form; [`objective`]: what the others minimize
 
 mod cursor;
 pub(crate) mod direct;
 mod expansion;
 mod group;
+pub mod layer;
 pub(crate) mod low_rank;
+pub mod network;
+pub mod neuron;
+pub mod objective;
 pub(crate) mod output;
 mod output_weights;
 pub mod product;
 mod stack;
+pub mod stream;
 pub mod window;

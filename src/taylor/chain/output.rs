@@ -9,10 +9,10 @@ use crate::{
     kernels::Symmetric,
     taylor::{
         Optimum,
-        regret::{ClosedForm, RegretSettings},
+        settings::{ClosedForm, RegretSettings},
         solve::{Hessian, Quadratic},
+        tracker::UnitRecord,
         unit::Comparator,
-        units::UnitRecord,
     },
 };
 use faer::{Mat, MatRef, Side, linalg::solvers::SelfAdjointEigen};

@@ -69,6 +69,9 @@ pub struct Window<'a, C: Real> {
 
 impl<'a, C: Real> Window<'a, C> {
     /// Linearizes the rounds with weights `states` and minibatches `rows: [N * batch]`.
+    ///
+    /// # Panics
+    /// If the network is not a chain of dense layers, or there is not a minibatch for every state.
     pub fn new(
         network: &'a Network,
         loss: Loss,
@@ -77,9 +80,10 @@ impl<'a, C: Real> Window<'a, C> {
         states: Cow<'a, [Vec<C>]>,
         rows: &'a [u32],
     ) -> Self {
+        assert!(network.is_dense_chain(), "other networks go by passes, see `taylor::graph`");
         assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
         let groups = linearize(network, &examples, batch, &states, rows);
-        let output = output_block(network);
+        let output = network.output_block();
         let (output_gram, output_moments) = if loss.is_quadratic() {
             (
                 states.par_iter().map(|w| output_gram(output, w)).collect(),
@@ -136,7 +140,7 @@ impl<'a, C: Real> Window<'a, C> {
 
     /// The block that ends the chain.
     pub(super) fn output_block(&self) -> &Block {
-        output_block(self.network)
+        self.network.output_block()
     }
 
     /// Whether the network's inputs are kept by columns.
@@ -239,7 +243,7 @@ impl Window<'_, f64> {
     /// Finds low-rank bases of the output block's weights, for products under the mean squared error that move the block together with hidden
     /// ones.
     pub fn find_low_rank(&mut self) {
-        let output = output_block(self.network);
+        let output = self.network.output_block();
         if self.loss.is_quadratic() && self.network.blocks().len() > 1 && low_rank::is_worthwhile(output) {
             let spans = low_rank::spans(&self.groups).into_par_iter().with_max_len(1);
             self.low_rank = spans.filter_map(|rounds| LowRankWeights::find(output, &self.states, rounds)).collect();
@@ -272,10 +276,6 @@ impl Window<'_, f64> {
     }
 }
 
-fn output_block(network: &Network) -> &Block {
-    network.output_block()
-}
-
 /// All rounds in groups, with their inputs by columns if most of these are zero.
 fn linearize<C: Real>(
     network: &Network,
@@ -286,7 +286,7 @@ fn linearize<C: Real>(
 ) -> Vec<Group<C>> {
     let per_group = GROUP_ROWS.div_ceil(batch).max(1);
     let first = &network.blocks()[0];
-    let by_columns = network.blocks().len() > 1 && first.convolution().is_none() && mostly_zero(examples, rows);
+    let by_columns = network.blocks().len() > 1 && mostly_zero(examples, rows);
     let group = |g: usize| {
         let range = g * per_group..states.len().min((g + 1) * per_group);
         let group = Group::linearize(network, examples, batch, states, rows, range);
@@ -316,7 +316,7 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
 
 /// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, `[width, width]` for each round of a group.
 fn output_moments<C: Real>(network: &Network, group: &Group<C>) -> Vec<Vec<C>> {
-    let (block, last, batch) = (output_block(network), network.output_index(), group.batch());
+    let (block, last, batch) = (network.output_block(), network.output_index(), group.batch());
     let one = |r: usize| {
         let mut rows: Vec<f64> = Vec::with_capacity(batch * block.width());
         append_inputs(block, &convert::<C, f64>(group.inputs(last, r..r + 1)), &mut rows);

@@ -55,22 +55,20 @@ pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option
     let all = sample.rounds() * sample.shards();
     let count = (ESTIMATED * sample.shards()).div_ceil(sample.batch).clamp(1, all);
     let chosen: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-    let zero = || BlockMoments::zero(blocks);
-    let (mut sums, mut rows) = (zero(), 0);
+    let mut sums = (BlockMoments::zero(blocks), 0);
     // A few at a time, so that their squares need not be held all at once.
     for some in chosen.chunks(TOGETHER) {
         if stopped() {
             return None;
         }
-        let mut total = (sums, rows);
-        add_in_pieces(&mut total, some.len(), Cut::Every(1), |piece| {
+        add_in_pieces(&mut sums, some.len(), Cut::Every(1), |piece| {
             let at = some[piece.start];
-            let mut moments = zero();
+            let mut moments = BlockMoments::zero(blocks);
             let rows = add_moments(sample, at / sample.shards(), at % sample.shards(), &mut moments.0);
             (moments, rows)
         });
-        (sums, rows) = total;
     }
+    let (sums, rows) = sums;
     let scale = 1.0 / rows as f64;
     let factors = |(block, sum): (&Block, &Moments)| {
         let share = scale / block.positions() as f64;

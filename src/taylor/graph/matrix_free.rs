@@ -13,13 +13,14 @@ use crate::{
     num::Real,
     taylor::{
         Optimum,
-        layer::closed_form,
         precondition::KroneckerFactors,
         prefixes::{self, Effort, optima},
-        regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
+        result::{UnitResult, unit_results},
         room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
+        settings::{ClosedForm, RegretSettings},
+        strategy::LayerStrategy,
+        tracker::UnitRecord,
         unit::{Comparator, Scale, UnitId},
-        units::UnitRecord,
         work::{Halted, Work},
     },
 };
@@ -56,7 +57,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
     ) -> Option<Self> {
         let (network, preconditioners) = (sample.network, factors::estimate(&sample, stop)?);
         let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
-        let basis = basis_within(network, settings, left).min(whole_basis(settings));
+        let basis = basis_within(network, settings, left).min(whole_basis(settings.max_products));
         let memory = left.saturating_sub(basis_bytes(network, settings, basis));
         let kept = sample.keep_until(memory / 2, stop);
         (!kept.is_stopped()).then_some(Self { kept, preconditioners, prefixes, settings, memory, basis })
@@ -83,7 +84,9 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             Scale::Network => of(settings.max_products, ClosedForm::No),
             Scale::Layer => {
                 let layers = 0..blocks.len();
-                layers.map(|l| of(settings.max_products, closed_form(sample.network, sample.loss, l))).sum()
+                layers
+                    .map(|l| of(settings.max_products, LayerStrategy::of(sample.network, sample.loss, l).closed_form()))
+                    .sum()
             }
             Scale::Neuron => {
                 let neurons: usize = blocks.iter().map(|block| settings.selected(block.units).len()).sum();
@@ -169,7 +172,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
             let moving = Moving { blocks: l..l + 1, span: block.range() };
             let record = &|n| record(unit, n);
             // The same rows, whatever fits in memory.
-            let form = closed_form(self.kept.sample.network, self.kept.sample.loss, l);
+            let form = LayerStrategy::of(self.kept.sample.network, self.kept.sample.loss, l).closed_form();
             let search = || {
                 let found = self.by_passes(moving, form, effort, record);
                 unit_results(unit, block.range().len(), found, record)

@@ -1,9 +1,9 @@
 //! The basis of a subspace with its products with the curvature.
 
 use super::{
+    gram_schmidt::orthogonalize,
     hessian::Hessian,
     long_vectors::{combine, dots, inner_products},
-    orthogonalize,
 };
 use crate::{
     kernels::Symmetric,

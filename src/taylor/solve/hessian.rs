@@ -1,44 +1,19 @@
 //! The Hessian of a dense quadratic, prepared for systems `H + lambda I`: by one eigendecomposition where it is small, else by a Cholesky
 //! factorization per multiplier.
 
-use super::path::{Path, Vectors};
-use crate::{
-    kernels::Symmetric,
-    num::{Real, norm},
+use super::{
+    cholesky::{Number, solve},
+    path::{Path, Vectors},
 };
+use crate::{kernels::Symmetric, num::norm};
 use faer::{
     Mat, MatMut, MatRef, Par, Side, Spec,
     dyn_stack::{MemBuffer, MemStack},
     linalg::{
         cholesky::llt::factor::{LltRegularization, cholesky_in_place, cholesky_in_place_scratch},
         solvers::SelfAdjointEigen,
-        triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place},
     },
 };
-use std::{cell::RefCell, thread::LocalKey};
-
-thread_local! {
-    /// The matrix that is factorized, kept from system to system: fresh memory costs a tenth of the work.
-    static SYSTEM: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-    static SYSTEM_IN_SINGLE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A type that systems are solved in.
-pub(super) trait Number: Real + faer::traits::RealField {
-    fn system() -> &'static LocalKey<RefCell<Vec<Self>>>;
-}
-
-impl Number for f64 {
-    fn system() -> &'static LocalKey<RefCell<Vec<f64>>> {
-        &SYSTEM
-    }
-}
-
-impl Number for f32 {
-    fn system() -> &'static LocalKey<RefCell<Vec<f32>>> {
-        &SYSTEM_IN_SINGLE
-    }
-}
 
 /// Up to this width an eigendecomposition serves all multipliers; above it, a Cholesky factorization each costs less.
 const SPECTRAL_WIDTH: usize = 96;
@@ -137,7 +112,7 @@ impl Hessian {
     pub(super) fn point(&self, c: &[f64], multiplier: f64) -> Option<Vec<f64>> {
         let u = match &self.spectrum {
             Some(spectrum) => spectrum.path(self.gather(c)).point(multiplier),
-            None => SYSTEM.with_borrow_mut(|system| {
+            None => f64::system().with_borrow_mut(|system| {
                 let lower = self.factorize::<f64>(multiplier, system)?;
                 let mut u: Vec<f64> = self.active.iter().map(|j| -c[*j]).collect();
                 solve(lower, &mut u);
@@ -210,11 +185,4 @@ impl Spectrum {
         let weights = hat.col(0).iter().map(|h| -h).collect();
         Path::exact(self.values.clone(), weights, Vectors::All(&self.vectors))
     }
-}
-
-/// Solves `L L' u = u` in place.
-pub(super) fn solve<T: Number>(lower: MatRef<T>, u: &mut [T]) {
-    let n = u.len();
-    solve_lower_triangular_in_place(lower, MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
-    solve_upper_triangular_in_place(lower.transpose(), MatMut::from_column_major_slice_mut(u, n, 1), Par::Seq);
 }

@@ -1,6 +1,9 @@
 //! Sums over long vectors in `f32`, in `f64` and in fixed pieces, so that they do not depend on the number of threads.
 
-use crate::kernels::{View, matmul};
+use crate::{
+    kernels::{View, matmul},
+    num::pieces::{Cut, add_in_pieces},
+};
 use rayon::prelude::*;
 
 /// Coordinates per piece of work.
@@ -33,24 +36,17 @@ pub(super) fn dots(vectors: &[Vec<f32>], v: &[f64]) -> Vec<f64> {
 /// The lower triangle of all inner products `<a_i, b_j>`, symmetrized, in `f64`.
 pub(super) fn inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let (k, length) = (a.len(), a.first().map_or(0, Vec::len));
-    let pieces: Vec<Vec<f64>> = (0..length.div_ceil(SHARE))
-        .into_par_iter()
-        .map(|s| {
-            let range = s * SHARE..length.min((s + 1) * SHARE);
-            let gather = |vectors: &[Vec<f32>]| -> Vec<f64> {
-                vectors.iter().flat_map(|v| v[range.clone()].iter().map(|x| f64::from(*x))).collect()
-            };
-            let (left, right) = (gather(a), gather(b));
-            let mut out = vec![0.0; k * k];
-            let (left, right) = (View::new(&left, k, range.len()), View::new(&right, k, range.len()));
-            matmul(&mut out, k, left, right.t(), false);
-            out
-        })
-        .collect();
     let mut total = vec![0.0; k * k];
-    for piece in pieces {
-        total.iter_mut().zip(&piece).for_each(|(a, b)| *a += b);
-    }
+    add_in_pieces(&mut total, length, Cut::Every(SHARE), |range| {
+        let gather = |vectors: &[Vec<f32>]| -> Vec<f64> {
+            vectors.iter().flat_map(|v| v[range.clone()].iter().map(|x| f64::from(*x))).collect()
+        };
+        let (left, right) = (gather(a), gather(b));
+        let mut out = vec![0.0; k * k];
+        let (left, right) = (View::new(&left, k, range.len()), View::new(&right, k, range.len()));
+        matmul(&mut out, k, left, right.t(), false);
+        out
+    });
     let at = |i: usize, j: usize| 0.5 * (total[i * k + j] + total[j * k + i]);
     (0..k).map(|i| (0..=i).map(|j| at(i, j)).collect()).collect()
 }

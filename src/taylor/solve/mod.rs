@@ -6,6 +6,7 @@
 //!   bound maximized by a [`dual`] point. Steps are as long as the [`line_search`] allows.
 
 pub mod basis;
+mod cholesky;
 pub mod dual;
 mod gram_schmidt;
 pub mod hessian;
@@ -14,10 +15,11 @@ mod long_vectors;
 pub mod newton;
 mod path;
 pub mod quadratic;
+pub mod search;
 pub mod secular;
 pub mod subspace;
 
 pub(crate) use gram_schmidt::orthogonalize;
 pub use hessian::Hessian;
-pub use newton::Search;
 pub use quadratic::Quadratic;
+pub use search::Search;

@@ -11,16 +11,16 @@
 use super::{
     basis::Subspace,
     line_search::{Armijo, backtrack},
+    search::Search,
     subspace::{Model, ModelPoints},
 };
 use crate::{
     num::{dot, norm},
     taylor::{
-        certificate::{Certificate, Comparison, Optimum, StopReason},
+        certificate::{Certificate, Optimum, StopReason},
         objective::Objective,
     },
 };
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Base points (Newton steps, or corrections of rounding) at most.
 const MAX_BASES: usize = 40;
@@ -40,20 +40,6 @@ const STALLED_GAP: f64 = 0.9;
 const STALLED_VALUE: f64 = 1e-3;
 /// The first bases may be in vain: what is learnt with them still helps.
 const FIRST_BASES: usize = 2;
-
-/// What a search is asked for.
-#[derive(Clone, Copy)]
-pub struct Search<'a> {
-    pub comparison: Comparison,
-    /// Absolute gap to reach.
-    pub tolerance: f64,
-    /// Products with the curvature at most.
-    pub max_products: usize,
-    /// Ends the search early once it is set.
-    pub stop: &'a AtomicBool,
-    /// Called with the number of products spent since the last call.
-    pub tick: &'a dyn Fn(usize),
-}
 
 impl Search<'_> {
     /// Searches for the optimum, from the displacement `start` (used only if the objective is not quadratic).
@@ -78,11 +64,6 @@ impl Search<'_> {
             }
         }
         descent.finish()
-    }
-
-    /// Whether somebody asked for an early end.
-    pub(super) fn is_halted(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 }
 

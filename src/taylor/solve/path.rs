@@ -1,8 +1,8 @@
 //! The regularization path of a dense quadratic, `u(lambda) = -(H + lambda I)^-1 c`, in eigenvectors of `H` (`docs/theory.md`, section 4).
 
 use super::{
-    hessian::{Number, solve},
-    orthogonalize,
+    cholesky::{Number, solve},
+    gram_schmidt::orthogonalize,
     secular::Secular,
 };
 use crate::num::{convert, norm};

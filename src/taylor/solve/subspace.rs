@@ -5,7 +5,7 @@
 //! space, preconditioned, extends the basis (a generalized Davidson iteration; Hager, "Minimizing a quadratic over a sphere",
 //! 2001, for the ball; `docs/theory.md`, section 4).
 
-use super::{basis::Subspace, dual::Residuals, hessian::Hessian, newton::Search, quadratic::Quadratic};
+use super::{basis::Subspace, dual::Residuals, hessian::Hessian, quadratic::Quadratic, search::Search};
 use crate::{
     num::dot,
     taylor::{

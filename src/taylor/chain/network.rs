@@ -4,11 +4,12 @@
 //! with the curvature, with the weights `W^n` of each round (`docs/theory.md`, section 4), and the layers' Kronecker factors as
 //! block-diagonal preconditioner.
 
-use super::{
-    layer::{Windows, iterative_optima},
-    regret::{RegretSettings, UnitResult, unit_results},
+use super::objective::{Windows, iterative_optima};
+use crate::taylor::{
+    result::{UnitResult, unit_results},
+    settings::RegretSettings,
+    tracker::UnitRecord,
     unit::UnitId,
-    units::UnitRecord,
     work::{Halted, Work},
 };
 

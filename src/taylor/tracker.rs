@@ -2,7 +2,7 @@
 
 use super::unit::{Scale, UnitId};
 use crate::{
-    checkpoint::{Persist, Store, StoreError},
+    checkpoint::{Persist, Record, Store, StoreError},
     kernels::{
         Real,
         real::{sum_of_squared_differences, sum_of_squares},
@@ -33,35 +33,16 @@ pub struct UnitRecord {
     pub sampled: bool,
 }
 
-impl UnitRecord {
-    /// Numbers in its row of a checkpoint.
-    pub(super) const NUMBERS: usize = 8;
-
-    pub(super) fn to_numbers(self) -> [f64; Self::NUMBERS] {
-        [
-            self.rounds as f64,
-            self.mean_loss,
-            self.displacement,
-            self.gradient_bound,
-            self.gradient_squares,
-            self.largest_displacement,
-            self.coordinate_norms,
-            f64::from(u8::from(self.sampled)),
-        ]
-    }
-
-    pub(super) fn from_numbers(numbers: [f64; Self::NUMBERS]) -> Self {
-        let [rounds, mean_loss, displacement, gradient_bound, gradient_squares, largest, norms, sampled] = numbers;
-        Self {
-            rounds: rounds as usize,
-            mean_loss,
-            displacement,
-            gradient_bound,
-            gradient_squares,
-            largest_displacement: largest,
-            coordinate_norms: norms,
-            sampled: sampled != 0.0,
-        }
+impl Record for UnitRecord {
+    fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
+        store.column("rounds", records, |record| &mut record.rounds)?;
+        store.column("mean_loss", records, |record| &mut record.mean_loss)?;
+        store.column("displacement", records, |record| &mut record.displacement)?;
+        store.column("gradient_bound", records, |record| &mut record.gradient_bound)?;
+        store.column("gradient_squares", records, |record| &mut record.gradient_squares)?;
+        store.column("largest_displacement", records, |record| &mut record.largest_displacement)?;
+        store.column("coordinate_norms", records, |record| &mut record.coordinate_norms)?;
+        store.column("sampled", records, |record| &mut record.sampled)
     }
 }
 
@@ -284,7 +265,7 @@ impl<T: Real> Persist for UnitTracker<T> {
         if self.initial.len() != weights {
             return Err(store.malformed("initial", "does not fit the network"));
         }
-        persist_records(store, "units", &mut self.units)?;
+        store.records("units", &mut self.units)?;
         let mut recorded: Vec<usize> = self.records.keys().copied().collect();
         store.counts("recorded", &mut recorded)?;
         if store.is_reading() {
@@ -293,19 +274,10 @@ impl<T: Real> Persist for UnitTracker<T> {
         }
         store.part("records", |store| {
             let mut records = self.records.iter_mut();
-            records.try_for_each(|(rounds, units)| persist_records(store, &rounds.to_string(), units))
+            records.try_for_each(|(rounds, units)| store.records(&rounds.to_string(), units))
         })?;
         let Some(coordinates) = &mut self.coordinates else { return Ok(()) };
         store.values("coordinates.displacement", &mut coordinates.displacement)?;
         store.values("coordinates.gradient_squares", &mut coordinates.gradient_squares)
     }
-}
-
-fn persist_records(store: &mut Store, name: &str, records: &mut [UnitRecord]) -> Result<(), StoreError> {
-    let mut numbers: Vec<f64> = records.iter().flat_map(|record| record.to_numbers()).collect();
-    store.values(name, &mut numbers)?;
-    for (record, numbers) in records.iter_mut().zip(numbers.as_chunks().0) {
-        *record = UnitRecord::from_numbers(*numbers);
-    }
-    Ok(())
 }

@@ -1,33 +1,25 @@
-//! Taylor optima at layer scale.
+//! The objective of a range of blocks over a prefix of the window, and its optima by subspace iteration.
 //!
-//! Under the mean squared error the output layer and small layers are solved in closed form; the others go through the products of
-//! the [`Window`] with the Kronecker factors `mean M (x) mean x x'` as preconditioner (`docs/theory.md`, section 4).
+//! Values and gradients come from the window in `f64`, the many products of the search from its copy in `f32`; the Kronecker factors
+//! `mean M (x) mean x x'` are the preconditioner (`docs/theory.md`, section 4).
 
-use super::{
-    Optimum,
-    chain::{direct, output},
-    objective::{Direction, Objective, PrefixCursor, PrefixObjective},
-    precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
-    prefixes::{self, Effort},
-    regret::{ClosedForm, RegretSettings, UnitResult, unit_results},
-    unit::{Comparator, UnitId},
-    units::UnitRecord,
-    window::Window,
-    work::{Halted, Work},
-};
+use super::window::Window;
 use crate::{
-    kernels::{
-        SHARE,
-        real::{convert, dot, norm},
+    kernels::SHARE,
+    num::{convert, dot, norm},
+    taylor::{
+        certificate::Optimum,
+        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+        precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
+        prefixes::{self, Effort},
+        settings::{ClosedForm, RegretSettings},
+        strategy::LayerStrategy,
+        tracker::UnitRecord,
+        unit::Comparator,
     },
-    loss::Loss,
-    network::Network,
 };
 use rayon::prelude::*;
 use std::{ops::Range, sync::atomic::AtomicBool, time::Instant};
-
-/// Layers of up to this many weights are solved directly.
-pub const DIRECT_WEIGHTS: usize = 1600;
 
 /// What layer and network scale work on.
 pub struct Windows<'a> {
@@ -52,57 +44,6 @@ impl Windows<'_> {
     }
 }
 
-/// Whether the layer with the position `l` among those with weights has a closed form: dense ones under the mean squared error, the output
-/// layer of any size and others that are small.
-pub(super) fn closed_form(network: &Network, loss: Loss, l: usize) -> ClosedForm {
-    let blocks = network.blocks();
-    let solvable = l + 1 == blocks.len() || blocks[l].range().len() <= DIRECT_WEIGHTS;
-    if loss.is_quadratic() && network.is_dense_chain() && solvable { ClosedForm::Yes } else { ClosedForm::No }
-}
-
-/// What [`optima`] tells `Work::tick` of.
-pub fn work(network: &Network, loss: Loss, prefixes: &[usize], settings: &RegretSettings) -> usize {
-    let comparators = settings.comparators.of(ClosedForm::No).len();
-    (0..network.blocks().len())
-        .map(|l| match closed_form(network, loss, l) {
-            ClosedForm::Yes => prefixes.iter().sum(),
-            ClosedForm::No => prefixes::work(prefixes, settings.max_products, comparators),
-        })
-        .sum()
-}
-
-/// Optima of every layer for the given prefixes, each layer a piece of `work`.
-pub fn optima(
-    windows: &Windows,
-    prefixes: &[usize],
-    settings: &RegretSettings,
-    record: &dyn Fn(UnitId, usize) -> UnitRecord,
-    work: &mut Work,
-) -> Result<Vec<UnitResult>, Halted> {
-    let mut results = Vec::new();
-    let (blocks, tick) = (windows.exact.network().blocks(), work.tick());
-    for (l, block) in blocks.iter().enumerate() {
-        let dimension = block.range().len();
-        let unit = UnitId::layer(block.layer);
-        let loss = windows.exact.loss();
-        let record = &|n| record(unit, n);
-        let search = || {
-            let form = closed_form(windows.exact.network(), loss, l);
-            let closed = match form {
-                ClosedForm::Yes if l + 1 == blocks.len() => {
-                    output::optima(windows.exact, prefixes, settings, record, tick)
-                }
-                ClosedForm::Yes => Some(direct::optima(windows.exact, l, prefixes, settings, record, tick)),
-                ClosedForm::No => None,
-            };
-            let found = closed.unwrap_or_else(|| iterative_optima(windows, l..l + 1, prefixes, settings, record, tick));
-            unit_results(unit, dimension, found, record)
-        };
-        results.extend(work.piece(format!("layer {}", block.layer), search)?);
-    }
-    Ok(results)
-}
-
 /// The optima of a range of blocks by subspace iteration.
 pub fn iterative_optima(
     windows: &Windows,
@@ -113,12 +54,13 @@ pub fn iterative_optima(
     tick: &dyn Fn(usize),
 ) -> Vec<(Comparator, usize, Optimum)> {
     let (network, loss) = (windows.exact.network(), windows.exact.loss());
-    let form = if blocks.len() == 1 { closed_form(network, loss, blocks.start) } else { ClosedForm::No };
+    let form =
+        if blocks.len() == 1 { LayerStrategy::of(network, loss, blocks.start).closed_form() } else { ClosedForm::No };
     let mut objective = TaylorObjective::new(windows, blocks, prefixes);
     let Windows { stop, .. } = *windows;
     let (tolerance, max_products) = (settings.tolerance, settings.max_products);
     let effort = Effort { tolerance, max_products, basis: usize::MAX, stop, tick };
-    super::prefixes::optima(&mut objective, prefixes, (settings, form), effort, record)
+    prefixes::optima(&mut objective, prefixes, (settings, form), effort, record)
 }
 
 /// The objective `F` of a range of blocks over a prefix of the window.
@@ -230,12 +172,17 @@ impl Objective for TaylorObjective<'_> {
 
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
         let last = self.windows.exact.network().output_index();
-        let eliminate = self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1;
-        if !eliminate {
-            return solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(multiplier, r))
-                .into();
+        if self.is_quadratic() && self.blocks.contains(&last) && self.blocks.len() > 1 {
+            return self.output_eliminated(multiplier, residual, last);
         }
-        // The output block is known exactly: the others move it along with them, and what is left to itself goes first.
+        solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(multiplier, r)).into()
+    }
+}
+
+impl TaylorObjective<'_> {
+    /// The direction at network scale. The output block, the last one, is known exactly: the others move it along with them, and what is left to
+    /// itself goes first.
+    fn output_eliminated(&self, multiplier: f64, residual: &[f64], last: usize) -> Direction {
         let hidden = self.blocks.start..last;
         let output = self.windows.preconditioners.of(last, self.rounds());
         let (inner, outer) = residual.split_at(residual.len() - output.len());
