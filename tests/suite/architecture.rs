@@ -115,7 +115,7 @@ impl Library {
     }
 
     /// What `name` stands for in `module` where it is imported there, and how many names that replaces.
-    fn handed_on(&self, module: &Module, name: &String) -> Option<(Vec<String>, usize)> {
+    fn handed_on(&self, module: &Module, name: &str) -> Option<(Vec<String>, usize)> {
         let source = self.sources.iter().find(|source| source.module == *module)?;
         source.mentions.iter().find_map(|mention| match &mention.kind {
             Kind::Use(alias) | Kind::Reexport(alias) if alias == name => Some((mention.path.clone(), 1)),
