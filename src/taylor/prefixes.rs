@@ -48,8 +48,7 @@ pub fn optima(
     let dimension = objective.dimension();
     let mut starts = vec![vec![0.0; dimension]; comparators.len()];
     let mut found = Vec::new();
-    // A small problem may take as many products as it has weights.
-    let small = if dimension <= SMALL { dimension + SPARE } else { 0 };
+    let small = least_products(dimension);
     let mut subspace = Subspace::new(whole_basis(effort.max_products).min(effort.basis).max(2 * small));
     let mut budget = Budget::new(prefixes, effort.max_products, comparators.len());
     let told = Cell::new(0);
@@ -80,6 +79,11 @@ pub fn optima(
     // What the budget was not needed for.
     (effort.tick)(work(prefixes, effort.max_products, comparators.len()).saturating_sub(told.get()));
     found
+}
+
+/// A small problem may take as many products as it has weights, whatever its budget.
+fn least_products(dimension: usize) -> usize {
+    if dimension <= SMALL { dimension + SPARE } else { 0 }
 }
 
 /// Rounds that the products of a unit's searches may go through, all prefixes and comparators together.

@@ -60,53 +60,58 @@ pub fn slope(points: &[(usize, f64)]) -> (Option<f64>, usize) {
 pub fn tables(results: &[UnitResult], settings: &RegretSettings, rates: BoundRates) -> (Vec<RegretRow>, Vec<UnitRow>) {
     let mut sorted: Vec<&UnitResult> = results.iter().collect();
     sorted.sort_by_key(|r| (r.unit, r.comparator, r.record.rounds));
-    let row = |r: &&UnitResult| RegretRow {
-        scale: r.unit.scale,
-        layer: r.unit.layer,
-        neuron: r.unit.neuron,
-        comparator: r.comparator,
-        rounds: r.record.rounds,
-        mean_loss: r.record.mean_loss,
-        taylor_optimum: r.taylor_optimum,
-        mean_regret: r.mean_regret(),
-        gap: r.gap,
-        attained: r.attained,
-        distance: r.distance,
-        bound_zinkevich: r.bound_zinkevich(settings.ball_factor),
-        // A bound on the regret of all rounds says nothing certain about that of a sample.
-        bound_sgd: rates.sgd.filter(|_| !r.record.sampled).map(|eta| r.bound_sgd(eta)),
-        bound_adagrad: rates.adagrad.filter(|_| !r.record.sampled).map(|eta| r.bound_adagrad(eta)),
-        radius: Some(r.radius),
-    };
-    let regret = sorted.iter().map(row).collect();
-    let units = sorted
-        .chunk_by(|a, b| (a.unit, a.comparator) == (b.unit, b.comparator))
-        .map(|group| {
-            let last = group[group.len() - 1];
-            let points: Vec<_> = group.iter().map(|r| (r.record.rounds, r.mean_regret())).collect();
-            let (slope, slope_points) = slope(&points);
-            UnitRow {
-                scale: last.unit.scale,
-                layer: last.unit.layer,
-                neuron: last.unit.neuron,
-                comparator: last.comparator,
-                dimension: last.dimension,
-                mean_loss: last.record.mean_loss,
-                taylor_optimum: last.taylor_optimum,
-                mean_regret: last.mean_regret(),
-                gap: last.gap,
-                attained: last.attained,
-                iterations: last.iterations,
-                distance: last.distance,
-                displacement: last.record.displacement,
-                gradient_bound: last.record.gradient_bound,
-                slope,
-                slope_points,
-                radius: Some(last.radius),
-            }
-        })
-        .collect();
+    let regret = sorted.iter().map(|result| regret_row(result, settings, rates)).collect();
+    let units = sorted.chunk_by(|a, b| (a.unit, a.comparator) == (b.unit, b.comparator)).map(unit_row).collect();
     (regret, units)
+}
+
+fn regret_row(result: &UnitResult, settings: &RegretSettings, rates: BoundRates) -> RegretRow {
+    let UnitResult { unit, comparator, record, .. } = result;
+    // A bound on the regret of all rounds says nothing certain about that of a sample.
+    let of_all_rounds = |rate: Option<f64>| rate.filter(|_| !record.sampled);
+    RegretRow {
+        scale: unit.scale,
+        layer: unit.layer,
+        neuron: unit.neuron,
+        comparator: *comparator,
+        rounds: record.rounds,
+        mean_loss: record.mean_loss,
+        taylor_optimum: result.taylor_optimum,
+        mean_regret: result.mean_regret(),
+        gap: result.gap,
+        attained: result.attained,
+        distance: result.distance,
+        bound_zinkevich: result.bound_zinkevich(settings.ball_factor),
+        bound_sgd: of_all_rounds(rates.sgd).map(|eta| result.bound_sgd(eta)),
+        bound_adagrad: of_all_rounds(rates.adagrad).map(|eta| result.bound_adagrad(eta)),
+        radius: Some(result.radius),
+    }
+}
+
+/// The row of a unit from its results for one comparator, by prefix; at least one.
+fn unit_row(prefixes: &[&UnitResult]) -> UnitRow {
+    let last = prefixes[prefixes.len() - 1];
+    let points: Vec<_> = prefixes.iter().map(|r| (r.record.rounds, r.mean_regret())).collect();
+    let (slope, slope_points) = slope(&points);
+    UnitRow {
+        scale: last.unit.scale,
+        layer: last.unit.layer,
+        neuron: last.unit.neuron,
+        comparator: last.comparator,
+        dimension: last.dimension,
+        mean_loss: last.record.mean_loss,
+        taylor_optimum: last.taylor_optimum,
+        mean_regret: last.mean_regret(),
+        gap: last.gap,
+        attained: last.attained,
+        iterations: last.iterations,
+        distance: last.distance,
+        displacement: last.record.displacement,
+        gradient_bound: last.record.gradient_bound,
+        slope,
+        slope_points,
+        radius: Some(last.radius),
+    }
 }
 
 #[cfg(test)]

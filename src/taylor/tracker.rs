@@ -33,6 +33,15 @@ pub struct UnitRecord {
     pub sampled: bool,
 }
 
+impl UnitRecord {
+    /// Takes in `|W^n - W^1|^2` and `|g_n|^2` of a round.
+    fn take_in(&mut self, moved: f64, gradient: f64) {
+        self.displacement = self.displacement.max(moved.sqrt());
+        self.gradient_bound = self.gradient_bound.max(gradient.sqrt());
+        self.gradient_squares += gradient;
+    }
+}
+
 impl Record for UnitRecord {
     fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
         store.column("rounds", records, |record| &mut record.rounds)?;
@@ -173,6 +182,34 @@ impl<T: Real> UnitTracker<T> {
             _ => self.units.len() - 1,
         }
     }
+
+    /// Takes in the squared displacements and gradient norms of all units in a round.
+    fn take_in(&mut self, round: &Round<T>) {
+        let blocks = self.network.blocks();
+        let neurons = self.units.len() - blocks.len() - 1;
+        let (mut at, mut network_moved, mut network_gradient) = (0, 0.0, 0.0);
+        for (b, block) in blocks.iter().enumerate() {
+            let (mut layer_moved, mut layer_gradient) = (0.0, 0.0);
+            let weights = round.weights[block.range()].chunks_exact(block.width());
+            let initial = self.initial[block.range()].chunks_exact(block.width());
+            let gradients = round.gradient[block.range()].chunks_exact(block.width());
+            for ((w, start), g) in weights.zip(initial).zip(gradients) {
+                let (moved, gradient) = crate::kernels::vectorized(
+                    #[inline(always)]
+                    || (sum_of_squared_differences(w, start), sum_of_squares(g)),
+                );
+                self.units[at].take_in(moved, gradient);
+                layer_moved += moved;
+                layer_gradient += gradient;
+                at += 1;
+            }
+            self.units[neurons + b].take_in(layer_moved, layer_gradient);
+            network_moved += layer_moved;
+            network_gradient += layer_gradient;
+        }
+        let last = self.units.len() - 1;
+        self.units[last].take_in(network_moved, network_gradient);
+    }
 }
 
 impl Coordinates {
@@ -217,35 +254,7 @@ impl<T: Real> Observer<T> for UnitTracker<T> {
             coordinates.observe(round.weights, &self.initial, round.gradient);
         }
         self.loss_sum += round.loss;
-        let blocks = self.network.blocks();
-        let neurons = self.units.len() - blocks.len() - 1;
-        let (mut at, mut network_moved, mut network_gradient) = (0, 0.0, 0.0);
-        let update = |unit: &mut UnitRecord, moved: f64, gradient: f64| {
-            unit.displacement = unit.displacement.max(moved.sqrt());
-            unit.gradient_bound = unit.gradient_bound.max(gradient.sqrt());
-            unit.gradient_squares += gradient;
-        };
-        for (b, block) in blocks.iter().enumerate() {
-            let (mut layer_moved, mut layer_gradient) = (0.0, 0.0);
-            let weights = round.weights[block.range()].chunks_exact(block.width());
-            let initial = self.initial[block.range()].chunks_exact(block.width());
-            let gradients = round.gradient[block.range()].chunks_exact(block.width());
-            for ((w, start), g) in weights.zip(initial).zip(gradients) {
-                let (moved, gradient) = crate::kernels::vectorized(
-                    #[inline(always)]
-                    || (sum_of_squared_differences(w, start), sum_of_squares(g)),
-                );
-                update(&mut self.units[at], moved, gradient);
-                layer_moved += moved;
-                layer_gradient += gradient;
-                at += 1;
-            }
-            update(&mut self.units[neurons + b], layer_moved, layer_gradient);
-            network_moved += layer_moved;
-            network_gradient += layer_gradient;
-        }
-        let last = self.units.len() - 1;
-        update(&mut self.units[last], network_moved, network_gradient);
+        self.take_in(round);
         if self.prefixes.contains(&round.number) {
             self.record_now();
         }

@@ -53,8 +53,8 @@ pub(crate) fn optima(
         // A factorization takes one thread; the others see to the next prefix meanwhile.
         let (solved, next) = rayon::join(solve, || prefixes.get(index + 1).map(|rounds| curvature.advance(*rounds)));
         matrix = next;
-        for ((comparator, warm), (optimum, shift)) in comparators.iter().zip(&mut warm).zip(solved) {
-            *warm = Some(shift);
+        for ((comparator, warm), (optimum, multiplier)) in comparators.iter().zip(&mut warm).zip(solved) {
+            *warm = Some(multiplier);
             found.push((*comparator, *rounds, optimum));
         }
         tick(*rounds);

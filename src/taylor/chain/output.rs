@@ -46,8 +46,9 @@ pub(crate) fn optima(
         let record = record(*rounds);
         for (comparator, warm) in comparators.iter().zip(&mut warm) {
             let comparison = settings.comparison(*comparator, record.displacement);
-            let (mut optimum, shift) = quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm);
-            *warm = Some(shift);
+            let (mut optimum, multiplier) =
+                quadratic.minimize(comparison, settings.tolerance * record.mean_loss, *warm);
+            *warm = Some(multiplier);
             optimum.displacement = columns.weights(&optimum.displacement);
             found.push((*comparator, *rounds, optimum));
         }

@@ -56,7 +56,7 @@ impl Subspace {
         }
     }
 
-    /// Forgets everything: the curvature is now another, over so many `rounds`.
+    /// Forgets everything: the curvature is now another, over this many `rounds`.
     pub(super) fn restart(&mut self, rounds: usize) {
         *self = Self { rounds, ..Self::new(self.capacity) };
     }

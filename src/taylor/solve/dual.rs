@@ -1,7 +1,7 @@
 //! The point of the best lower bound.
 //!
-//! The minimizer `u` of a model is not the best point for the lower bound `F(w) - <F'(w), w> - radius |F'(w)|`: a better `w` in the same subspace
-//! makes the gradient's norm small rather than the value, and gives a gap that is often a hundred times smaller for the same work.
+//! The minimizer `u` of a model is not the best point for the lower bound `F(w) - <F'(w), w> - radius |F'(w)|`: a better `w` in the same
+//! subspace makes the gradient's norm small rather than the value, and gives a gap that is often a hundred times smaller for the same work.
 
 use super::{basis::Subspace, hessian::Hessian};
 use crate::num::dot;

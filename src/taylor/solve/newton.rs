@@ -2,8 +2,8 @@
 //!
 //! At each base point the objective is modelled by its gradient and its curvature there, and the [`Model`] is solved in a subspace. For a
 //! quadratic loss the model is the objective itself, up to the rounding of products in single precision, so a second base corrects that
-//! rounding; one basis serves both comparators and all prefixes: when the prefix grows, only the new rounds are added to its products. For another loss
-//! this is Newton's method, with a line search that never increases the objective (`docs/theory.md`, section 4).
+//! rounding; one basis serves both comparators and all prefixes: when the prefix grows, only the new rounds are added to its products.
+//! For another loss this is Newton's method, with a line search that never increases the objective (`docs/theory.md`, section 4).
 //!
 //! **Certificate.** For any `w`, convexity gives `min_ball F >= F(w) - <F'(w), w> - radius |F'(w)|`; the Frank-Wolfe gap is this bound
 //! at the minimizer `u` itself. The model gives `u` and a better `w`; both are evaluated exactly before anything is reported.

@@ -69,7 +69,7 @@ impl Quadratic<'_> {
         }
     }
 
-    /// A point with its certificate, found after so many `iterations`.
+    /// A point with its certificate, found after this many `iterations`.
     fn certified(&self, comparison: &Comparison, u: Vec<f64>, iterations: usize, tolerance: f64) -> Optimum {
         let (value, gradient) = self.value_gradient(&u);
         let gap = gap(comparison, &u, &gradient);

@@ -1,8 +1,8 @@
 //! The secular equation `1 / radius - 1 / |u(lambda)| = 0`: which multiplier of the ball's constraint puts the minimizer on the sphere
 //! (Moré and Sorensen, "Computing a trust region step", 1983; `docs/theory.md`, section 4).
 //!
-//! The length `|u(lambda)|` falls as the multiplier grows. Its inverse is nearly linear in the multiplier, so Newton's method takes few steps, and a
-//! bracket keeps it safe.
+//! The length `|u(lambda)|` falls as the multiplier grows. Its inverse is nearly linear in the multiplier, so Newton's method takes few
+//! steps, and a bracket keeps it safe.
 
 /// Newton's steps at most.
 const MAX_STEPS: usize = 60;
