@@ -31,7 +31,7 @@ pub struct Arguments {
     tuned: Tuned,
     #[command(flatten)]
     lasting: Lasting,
-    /// Keep weights and minibatches of every round in the folder <optimizer>/trace of the run
+    /// Keep weights and minibatches of every round in the folder OPTIMIZER/trace of the run
     #[arg(long)]
     keep_trace: bool,
     /// Only train: no analysis, no files; one line per optimizer

@@ -171,7 +171,8 @@ mod tests {
         let (one, many) = (on(1), on(5));
         assert_eq!(one, many);
         let plain: f64 = x.iter().sum();
-        assert!((one.0.0 - plain).abs() < 1e-6 && (one.1 - plain).abs() < 1e-6 && one.0.1 == [one.0.0; 2]);
+        let rounding = 1e-12 * x.iter().map(|x| x.abs()).sum::<f64>();
+        assert!((one.0.0 - plain).abs() < rounding && (one.1 - plain).abs() < rounding && one.0.1 == [one.0.0; 2]);
         assert_eq!(sum_in_pieces(0, Cut::VECTORS, |_| 1.0), None);
     }
 }

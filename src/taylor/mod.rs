@@ -1,6 +1,6 @@
 //! Taylor losses and their optima at the three scales, regret, bounds and certificates (`docs/theory.md`, sections 2 to 4).
 //!
-//! - [`unit`]: scales, comparators, the identity of a unit, and the rows of tables; [`settings`]: what is asked for
+//! - [`mod@unit`]: scales, comparators, the identity of a unit, and the rows of tables; [`settings`]: what is asked for
 //! - [`tracker`]: displacement and gradient norms per unit; [`recorder`]: the rounds that searches work on
 //! - [`objective`]: what is minimized; [`solve`]: the solvers; [`precondition`]: their preconditioners; [`certificate`]: what they return
 //! - [`chain`]: dense chains, by fast paths; [`graph`]: any network; [`strategy`]: how a layer is solved; [`prefixes`]: a search through the

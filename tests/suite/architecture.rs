@@ -385,7 +385,7 @@ mod parse {
             let line = self.tokens[self.at].line;
             let is_continued = ["::", ".", "in"].contains(&self.text(self.at.wrapping_sub(1)));
             let names = self.names();
-            if let Some(path) = self.from_root(&names).filter(|_| !is_continued) {
+            if let Some(path) = self.resolved(&names).filter(|_| !is_continued) {
                 self.found.push(Mention { line, path, kind: Kind::Inline });
             }
         }
@@ -426,14 +426,14 @@ mod parse {
                 [path @ .., last] if last == "self" && !path.is_empty() => path.to_vec(),
                 path => path.to_vec(),
             };
-            if let Some(path) = self.from_root(&path) {
+            if let Some(path) = self.resolved(&path) {
                 let kind = if is_public { Kind::Reexport(alias.to_owned()) } else { Kind::Use(alias.to_owned()) };
                 self.found.push(Mention { line, path, kind });
             }
         }
 
         /// A path as it stands here, from the root; `None` if it leads out of the crate or to a name of the file.
-        fn from_root(&self, names: &[String]) -> Option<Vec<String>> {
+        fn resolved(&self, names: &[String]) -> Option<Vec<String>> {
             let here =
                 || [&self.file[..], &self.inline.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
             let (first, rest) = names.split_first()?;

@@ -226,7 +226,7 @@ fn for_all(seeds: u64, check: impl Fn(&Case) + Sync) {
 #[test]
 fn segments_through_convolutional_networks_are_exact() {
     let shapes = spatial_shapes();
-    let switches: usize = (0..300u64)
+    let switches: Vec<usize> = (0..300u64)
         .into_par_iter()
         .map(|seed| {
             let (image, layers) = &shapes[seed as usize % shapes.len()];
@@ -239,7 +239,8 @@ fn segments_through_convolutional_networks_are_exact() {
             case.check("all weights", Some(&case.weight_step), None);
             input.kinks.iter().filter(|kink| matches!(kink.change, Change::Winner { .. })).count()
         })
-        .sum();
+        .collect();
+    let switches: usize = switches.iter().sum();
     assert!(switches > 500, "pools must have switched their winners: {switches}");
 }
 
@@ -249,7 +250,7 @@ fn segments_through_networks_without_biases_are_exact() {
     let spatial = spatial_shapes().into_iter().map(|(image, layers)| (Shape::from_sizes(&image).unwrap(), layers));
     let shapes: Vec<(Shape, Vec<LayerSpec>)> =
         shapes().into_iter().map(|(inputs, layers)| (Shape::from(inputs), layers)).chain(spatial).collect();
-    let kinks: usize = (0..600u64)
+    let kinks: Vec<usize> = (0..600u64)
         .into_par_iter()
         .map(|seed| {
             let (input, layers) = &shapes[seed as usize % shapes.len()];
@@ -271,7 +272,8 @@ fn segments_through_networks_without_biases_are_exact() {
             case.check("weights and input", Some(&case.weight_step), Some(&case.input_step));
             path.kinks.len()
         })
-        .sum();
+        .collect();
+    let kinks: usize = kinks.iter().sum();
     assert!(kinks > 1000, "{kinks} kinks");
 }
 
@@ -693,7 +695,8 @@ fn regions_of_convolutional_networks_are_exact() {
         let (d, e) = (case.step_in(0, None), case.step_in(0, Some(1)));
         count + check_regions(&case, &Plane { directions: Directions::Weights([&d, &e]), ..plane })
     };
-    let total: usize = (0..40).into_par_iter().map(check).sum();
+    let regions: Vec<usize> = (0..40).into_par_iter().map(check).collect();
+    let total: usize = regions.iter().sum();
     assert!(total > 1000, "the planes must have been cut: {total} regions");
 }
 

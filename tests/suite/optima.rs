@@ -194,8 +194,11 @@ const IMAGES: &[OnImages] = &[
     },
 ];
 
+/// Makes a network.
+type Graph = fn() -> Network;
+
 /// Networks that branch and sum, with the rest as above.
-const GRAPHS: &[(fn() -> Network, Case)] = &[
+const GRAPHS: &[(Graph, Case)] = &[
     (
         graphs::residual,
         Case {

@@ -2,11 +2,11 @@
 //!
 //! Images are `[height, width, channels]`, the pre-activations of a block `a: [positions, units]`. [`apply`] and [`backward`] choose the method:
 //!
-//! - [`plain`]: products of unfolded images with the filters (im2col)
-//! - [`pooled`]: the backward pass behind a max-pool, where most cotangents are zero
-//! - [`winograd`]: convolutions of many channels through transforms, in `f32` alone
+//! - `plain`: products of unfolded images with the filters (im2col)
+//! - `pooled`: the backward pass behind a max-pool, where most cotangents are zero
+//! - `winograd`: convolutions of many channels through transforms, in `f32` alone
 //!
-//! All know [`types`] and [`unfold`], none knows another.
+//! All know `types` and `unfold`, none knows another.
 
 mod dispatch;
 mod plain;

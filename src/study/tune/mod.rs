@@ -2,7 +2,7 @@
 //!
 //! Every point is one optimizer at one rate from one seed, trained as the experiment says; its value is the loss of the whole
 //! training set after the last round. A rate is judged by the mean over the seeds. One that diverges from any of them is out,
-//! and so is every larger one, and the last rate below: it may diverge from the next seed. The search ([`search`]) knows nothing but
+//! and so is every larger one, and the last rate below: it may diverge from the next seed. The search (`search`) knows nothing but
 //! these values, so it takes the same steps again when it is resumed, and points that are in `tune.csv` are not computed again.
 
 mod search;

@@ -1,7 +1,7 @@
 //! Products of the generalized Gauss-Newton matrix `H = (1/N) sum_n J_n' Hl J_n` of a [`Window`] with directions.
 //!
 //! A product is tangents, the Hessian `Hl` of the loss in the outputs, and cotangents pulled back. Several directions go through a group of rounds
-//! at a time ([`Cursor`]).
+//! at a time (`Cursor`).
 //!
 //! For the mean squared error, `Hl = (2/K) I`, the outputs are never formed. With `t_i` the tangent of the last hidden layer
 //! and `x_i` its value with the constant 1 of the output's bias, round `n` contributes

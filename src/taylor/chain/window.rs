@@ -1,7 +1,7 @@
 //! The linearized rounds that layer and network scale work on.
 //!
 //! A [`Window`] holds the analysed rounds of a run: weights `W^n`, inputs and tape of each. Values and gradients of their Taylor losses are in
-//! [`super::expansion`], products with their curvature in [`super::product`].
+//! `super::expansion`, products with their curvature in [`super::product`].
 
 use super::{
     expansion::PulledError,

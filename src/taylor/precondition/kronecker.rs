@@ -56,7 +56,7 @@ impl Eigen {
     }
 
     /// `V' r`.
-    fn from_coordinates(&self, r: View<f64>) -> Vec<f64> {
+    fn recompose(&self, r: View<f64>) -> Vec<f64> {
         self.vectors().map_or_else(|| r.to_vec(), |v| matmul_shared(v.t(), r))
     }
 }
@@ -100,7 +100,7 @@ impl KroneckerFactors {
         let floor = (TRUSTED * mean * self.inputs.top()).max(f64::MIN_POSITIVE);
         let mut hat = self.inputs.to_coordinates(View::new(residual, residual.len(), 1));
         hat.iter_mut().zip(&self.inputs.values).for_each(|(h, value)| *h /= mean * value + shift + floor);
-        self.inputs.from_coordinates(View::new(&hat, residual.len(), 1))
+        self.inputs.recompose(View::new(&hat, residual.len(), 1))
     }
 
     /// What is added to every shift: curvature that is not trusted.
@@ -121,7 +121,7 @@ impl KroneckerFactors {
     /// The inverse of [`KroneckerFactors::rotate`].
     pub(super) fn rotate_back(&self, hat: &[f64]) -> Vec<f64> {
         let (units, width) = (self.units.values.len(), self.inputs.values.len());
-        let r = self.inputs.from_coordinates(View::new(hat, width, units));
-        self.units.from_coordinates(View::new(&r, width, units).t())
+        let r = self.inputs.recompose(View::new(hat, width, units));
+        self.units.recompose(View::new(&r, width, units).t())
     }
 }

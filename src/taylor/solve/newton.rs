@@ -1,6 +1,6 @@
 //! Certified minimization of a large convex objective.
 //!
-//! At each base point the objective is modelled by its gradient and its curvature there, and the [`Model`] is solved in a subspace. For a
+//! At each base point the objective is modelled by its gradient and its curvature there, and the `Model` is solved in a subspace. For a
 //! quadratic loss the model is the objective itself, up to the rounding of products in single precision, so a second base corrects that
 //! rounding; one basis serves both comparators and all prefixes: when the prefix grows, only the new rounds are added to its products.
 //! For another loss this is Newton's method, with a line search that never increases the objective (`docs/theory.md`, section 4).
