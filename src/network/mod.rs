@@ -2,19 +2,25 @@
 //!
 //! - [`layers`]: the entries of a layer list; [`shape`]: images, convolutions and pools
 //! - [`spec`]: blocks and shapes, checked; [`node`]: the graph that they form; [`graph`]: networks that branch and sum
-//! - [`weights`]: initialization and safetensors files; [`tensor_names`]: which of a file's tensors are whose
+//! - [`weights`]: initialization and safetensors files; [`file_layout`]: how a block lies in them; [`tensor_names`]: which of a file's
+//!   tensors are whose
+//! - [`error`]: why a network is refused
 
+pub mod error;
+pub mod file_layout;
 pub mod graph;
 pub mod layers;
 pub mod node;
 pub mod shape;
+mod sizes;
 pub mod spec;
 pub mod tensor_names;
 pub mod weights;
 
+pub use error::NetworkError;
 pub use graph::{Graph, Value};
 pub use layers::{LayerSpec, Rectifier};
 pub use node::{Activation, Node, Operation, Source};
 pub use shape::{Convolution, Image, Pool, Pooling, Shape};
-pub use spec::{Block, LinearMap, Network, NetworkError};
+pub use spec::{Block, LinearMap, Network};
 pub use weights::{WeightsError, he_uniform, read_weights, write_weights};

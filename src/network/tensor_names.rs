@@ -3,7 +3,7 @@
 
 use super::{
     Block, Network,
-    weights::{file_shape, weight_name},
+    file_layout::{file_shape, weight_name},
 };
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;

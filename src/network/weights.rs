@@ -1,7 +1,8 @@
 //! Weights: initialization, and safetensors files with PyTorch's names.
 
 use super::{
-    Block, Network,
+    Network,
+    file_layout::{bias_name, file_order, file_shape, weight_name},
     tensor_names::{Mismatch, TensorNames, list},
 };
 use crate::num::Real;
@@ -147,30 +148,6 @@ fn check_finite<T: Real>(
         }
     }
     Ok(())
-}
-
-/// For each input of a block's neurons, its place in a file: there the channel comes before the position.
-fn file_order(block: &Block) -> impl Iterator<Item = usize> {
-    let (positions, channels) = block.input_axes();
-    (0..positions).flat_map(move |p| (0..channels).map(move |c| c * positions + p))
-}
-
-/// The shape of a block's weights in a file, as PyTorch has it.
-pub(super) fn file_shape(block: &Block) -> Vec<usize> {
-    match block.convolution() {
-        None => vec![block.units, block.inputs],
-        Some(c) => vec![block.units, c.input.channels, c.kernel, c.kernel],
-    }
-}
-
-/// The name of a block's matrix in a safetensors file.
-pub fn weight_name(block: &Block) -> String {
-    format!("{}.weight", block.layer)
-}
-
-/// The name of a block's bias in a safetensors file.
-pub fn bias_name(block: &Block) -> String {
-    format!("{}.bias", block.layer)
 }
 
 /// The tensor of that name, if it has the shape that it must have.

@@ -8,6 +8,8 @@ use crate::{
     passes::Tape,
 };
 
+/// Shards that the minibatch of a round is cut into where a network goes by passes.
+pub(crate) const SHARDS: usize = 8;
 /// A basis with fewer vectors finds too little.
 pub const LEAST_BASIS: usize = 36;
 /// Vectors in `f64` that a search has besides its basis: points, gradients, residuals, and the sums of pieces of a product.
@@ -15,7 +17,7 @@ const VECTORS: usize = 28;
 /// Copies of a block's squares: the sums of a few parts, the mean, its eigenvectors, and the decomposition at work.
 const SQUARES: usize = 8;
 /// Shards of a minibatch that each thread has at a time, linearized, with the cotangents of its layers.
-const SHARDS: usize = 3;
+const SHARDS_HELD: usize = 3;
 /// Rows that the closed form at neuron scale gathers at least.
 const LEAST_ROWS: usize = 256;
 
@@ -49,8 +51,8 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
     }
     let vectors = LEAST_BASIS * basis_vector(network, settings) + VECTORS * largest * size_of::<f64>();
     let threads = rayon::current_num_threads();
-    let rows = batch.div_ceil(super::sample::SHARDS);
-    let linearized = threads * (SHARDS * rows * Tape::<f64>::bytes_per_row(network) + 3 * network.parameters() * 8);
+    let rows = batch.div_ceil(SHARDS);
+    let linearized = threads * (SHARDS_HELD * rows * Tape::<f64>::bytes_per_row(network) + 3 * network.parameters() * 8);
     vectors + linearized + preconditioner_bytes(network)
 }
 

@@ -5,7 +5,7 @@ use super::read::Trace;
 use crate::{
     network::{
         Network,
-        weights::{bias_name, weight_name},
+        file_layout::{bias_name, weight_name},
     },
     num::{
         Real,

@@ -11,7 +11,6 @@ use crate::{
         chain::window::Window,
         layer::{self, Windows},
         network, neuron,
-        precondition::Preconditioners,
         prefixes,
         unit::UnitId,
         units::UnitRecord,

@@ -4,6 +4,7 @@
 
 use super::{
     cursor::{Buffers, Cursor},
+    pulled_error::PulledError,
     stack::{Layout, Stack},
     window::Window,
 };
@@ -17,15 +18,6 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// The error `r = f - y` of a round's outputs as the last hidden layer sees it, for losses whose Hessian is `(2/K) I`.
-#[derive(Clone, Debug)]
-pub(super) struct PulledError {
-    /// `(2/K) W_L' r`, `[rows, inputs of the output block]`.
-    cotangent: Vec<f64>,
-    /// `sum_i |r_i|^2 / K`.
-    square: f64,
-}
 
 impl Window<'_, f64> {
     /// For a quadratic loss: the value and gradient of `F` at `W^1` for each prefix, `sum_n` not yet divided by `N`.

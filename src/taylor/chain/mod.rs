@@ -5,6 +5,7 @@
 //!   `stack`: how these directions lie
 //! - `output_weights`: the two ways that products treat the output block's weights, as they are or in `low_rank` bases
 //! - [`stream`]: neurons in closed form, while training runs; [`neuron`], [`layer`], [`network`]: the optima at each scale over a window
+//! - [`preconditioners`]: those of the blocks for every prefix, from `moments` over the rounds
 //! - `output`, `direct`: layers with a closed form; [`objective`]: what the others minimize
 
 mod cursor;
@@ -13,12 +14,15 @@ mod expansion;
 mod group;
 pub mod layer;
 pub(crate) mod low_rank;
+mod moments;
 pub mod network;
 pub mod neuron;
 pub mod objective;
 pub(crate) mod output;
 mod output_weights;
+pub mod preconditioners;
 pub mod product;
+mod pulled_error;
 mod stack;
 pub mod stream;
 pub mod window;

@@ -10,7 +10,7 @@ use crate::{
     taylor::{
         certificate::Optimum,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
-        precondition::{BlockPreconditioner, Preconditioners, solve_blocks},
+        precondition::{BlockPreconditioner, solve_blocks},
         prefixes::{self, Effort},
         settings::{ClosedForm, RegretSettings},
         strategy::LayerStrategy,

@@ -4,9 +4,9 @@
 //! `super::expansion`, products with their curvature in [`super::product`].
 
 use super::{
-    expansion::PulledError,
     group::{Group, Span},
     low_rank::{self, LowRankWeights},
+    pulled_error::PulledError,
 };
 use crate::{
     kernels::{View, columns::SPARSE, dense::append_inputs, matmul},

@@ -11,6 +11,7 @@ use crate::{
         pieces::{Cut, PartialSum, map_in_pieces},
     },
     passes::{Passes, Point, Tape},
+    taylor::room,
     train::Examples,
 };
 use std::{
@@ -18,9 +19,6 @@ use std::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
-
-/// Shards that the minibatch of a round is cut into.
-pub(crate) const SHARDS: usize = 8;
 
 /// What moves: a range of blocks, and the part of the flat weights in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +94,7 @@ impl<'a, T: Real> Sample<'a, T> {
     }
 
     fn shard_rows(&self) -> usize {
-        self.batch.div_ceil(SHARDS)
+        self.batch.div_ceil(room::SHARDS)
     }
 
     /// The rows of the data in a shard of a round.

@@ -1,32 +1,21 @@
 //! Preconditioners of the large problems (`docs/theory.md`, section 4).
 //!
-//! - `moments`: what is summed over rounds; how rounds are sampled
+//! Here is the algebra. What is summed over the rounds of a dense chain, and for which prefixes, is in [`super::chain::preconditioners`]; what other
+//! networks estimate from samples is in [`super::graph`].
+//!
+//! - [`moments`]: the sums that a block's preconditioner is made of
 //! - `kronecker`: the Kronecker factors `mean M (x) mean x x'` of a block, and systems with their product
 //! - `schur`: systems with what is left of a hidden block's curvature when the output block follows; `cache`: its decompositions for some shifts
 
 mod cache;
 mod kronecker;
-mod moments;
+pub mod moments;
 mod schur;
 
 pub use kronecker::KroneckerFactors;
 
-use super::chain::window::Window;
-use moments::{Moments, NetworkMoments};
-use rayon::prelude::*;
+use moments::Moments;
 use schur::SchurComplement;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Eigendecompositions up to this width are made for every prefix; larger ones when the prefix has grown by [`GROWTH`].
-const CHEAP_WIDTH: usize = 128;
-/// See [`CHEAP_WIDTH`].
-const GROWTH: usize = 4;
-
-/// The Kronecker factors of every block, for every prefix.
-pub struct Preconditioners {
-    /// Per block: prefix length and preconditioner, increasing.
-    blocks: Vec<Vec<(usize, BlockPreconditioner)>>,
-}
 
 /// Systems with the curvature of one block.
 pub(crate) struct BlockPreconditioner {
@@ -35,6 +24,20 @@ pub(crate) struct BlockPreconditioner {
 }
 
 impl BlockPreconditioner {
+    /// From the moments of a block; `exact` if the curvature is the product of its Kronecker factors.
+    pub(in crate::taylor) fn new(moments: &Moments, exact: bool) -> Self {
+        Self { factors: moments.factors(exact), schur: None }
+    }
+
+    /// The same of a hidden block, with the Schur complement of the output block, where moments with that were summed; `scale` is 1 by the number of
+    /// datapoints.
+    pub(in crate::taylor) fn beneath(moments: &Moments, output: Option<&Self>, scale: f64) -> Self {
+        let factors = moments.factors(false);
+        let shared = moments.shared.as_ref().zip(output.map(|output| &output.factors));
+        let schur = shared.and_then(|(sum, output)| SchurComplement::new(sum, &factors, output, scale));
+        Self { factors, schur }
+    }
+
     /// Weights of the block.
     pub(crate) fn len(&self) -> usize {
         self.factors.len()
@@ -66,79 +69,4 @@ pub(crate) fn solve_blocks<B>(
         rest = tail;
     }
     out
-}
-
-impl Preconditioners {
-    /// Averages over the rounds of each prefix; with `schur` also what the hidden blocks share with the output block, for
-    /// preconditioning at network scale (quadratic losses).
-    pub fn new(window: &Window<f64>, prefixes: &[usize], schur: bool) -> Self {
-        Self::until(window, prefixes, schur, &AtomicBool::new(false)).expect("nobody stops it")
-    }
-
-    /// The same, or nothing once `stop` is set.
-    pub fn until(window: &Window<f64>, prefixes: &[usize], schur: bool, stop: &AtomicBool) -> Option<Self> {
-        let stopped = || stop.load(Ordering::Relaxed);
-        let quadratic = window.loss().is_quadratic();
-        let mut moments = moments_of_prefixes(window, prefixes, schur && quadratic, &stopped)?;
-        let scale = |rounds: usize| 1.0 / (rounds * window.batch()) as f64;
-        // The output block first: the Schur complements of the others are made with its factors.
-        let output = moments.pop().unwrap_or_default();
-        let output =
-            decompose(output, &stopped, |_, sum| BlockPreconditioner { factors: sum.factors(quadratic), schur: None });
-        let hidden = |rounds: usize, sum: &Moments| {
-            let factors = sum.factors(false);
-            let output = output.iter().find(|(n, _)| *n == rounds).map(|(_, output)| &output.factors);
-            let shared = sum.shared.as_ref().zip(output);
-            let schur = shared.and_then(|(sum, output)| SchurComplement::new(sum, &factors, output, scale(rounds)));
-            BlockPreconditioner { factors, schur }
-        };
-        let all = moments.into_par_iter().with_max_len(1);
-        let mut blocks: Vec<_> = all.map(|list| decompose(list, &stopped, hidden)).collect();
-        blocks.push(output);
-        (!stopped()).then_some(Self { blocks })
-    }
-
-    /// The preconditioner of a block for the longest prefix known up to `rounds`.
-    pub(crate) fn of(&self, block: usize, rounds: usize) -> &BlockPreconditioner {
-        let list = &self.blocks[block];
-        &list[list.partition_point(|(n, _)| *n <= rounds).saturating_sub(1)].1
-    }
-}
-
-/// For every block the moments of the prefixes that get a decomposition of their own; `None` once `stopped`.
-fn moments_of_prefixes(
-    window: &Window<f64>,
-    prefixes: &[usize],
-    schur: bool,
-    stopped: &(dyn Fn() -> bool + Sync),
-) -> Option<Vec<Vec<(usize, Moments)>>> {
-    let blocks = window.network().blocks();
-    let mut sums = NetworkMoments::zero(blocks, schur);
-    let mut lists: Vec<Vec<(usize, Moments)>> = vec![Vec::new(); blocks.len()];
-    let mut from = 0;
-    for rounds in prefixes {
-        sums.add_rounds(window, from..*rounds, stopped);
-        from = *rounds;
-        if stopped() {
-            return None;
-        }
-        for (l, (list, sum)) in lists.iter_mut().zip(&sums.0).enumerate() {
-            let grown = list.last().is_none_or(|(before, _)| *rounds >= GROWTH * before);
-            // Schur complements need the output block's factors of their own prefix.
-            if grown || blocks[l].width() <= CHEAP_WIDTH || (schur && l + 1 == blocks.len()) {
-                list.push((*rounds, sum.clone()));
-            }
-        }
-    }
-    Some(lists)
-}
-
-/// Makes the preconditioners of one block from its moments, side by side. Once `stopped`, some are left out: all of it is given up then.
-fn decompose(
-    moments: Vec<(usize, Moments)>,
-    stopped: &(dyn Fn() -> bool + Sync),
-    make: impl Fn(usize, &Moments) -> BlockPreconditioner + Sync,
-) -> Vec<(usize, BlockPreconditioner)> {
-    let one = |(rounds, sum): &(usize, Moments)| (!stopped()).then(|| (*rounds, make(*rounds, sum)));
-    moments.par_iter().with_max_len(1).filter_map(one).collect()
 }

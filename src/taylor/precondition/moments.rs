@@ -1,73 +1,43 @@
-//! What the preconditioners of a window sum over its rounds.
+//! What a block's preconditioner is made of.
 
 use super::kronecker::{Eigen, KroneckerFactors};
-use crate::{
-    kernels::{
-        View,
-        dense::{append_inputs, matrix},
-        factor::Factor,
-        matmul,
-    },
-    network::Block,
-    num::pieces::{Cut, PartialSum, add_in_pieces},
-    passes::{curvature_factors, hidden_jacobians},
-    taylor::chain::window::{Window, WindowRound},
-};
-use std::ops::Range;
-
-/// Rounds whose inputs go into one product.
-const TOGETHER: usize = 8;
-/// The mean curvature and the mean Jacobian are taken over every `EVERY`-th round, since they change slowly, and so are the moments of inputs that
-/// are kept by columns, since they cost most.
-const EVERY: usize = 4;
-/// The first `ALL` rounds are never skipped for the mean curvature and the moments of inputs, so that short prefixes have samples.
-const ALL: usize = 64;
-
-/// Whether a round, counted from 0, is one of every [`EVERY`].
-fn is_regular(round: usize) -> bool {
-    round.is_multiple_of(EVERY)
-}
-
-/// Whether a round counts for the mean curvature.
-fn is_sampled(round: usize) -> bool {
-    is_regular(round) || round < ALL
-}
+use crate::{network::Block, num::pieces::PartialSum};
 
 /// Sums of `M` and `x x'` over datapoints, for one block.
 #[derive(Clone)]
-pub(super) struct Moments {
-    pub(super) units: usize,
-    pub(super) width: usize,
+pub(in crate::taylor) struct Moments {
+    pub(in crate::taylor) units: usize,
+    pub(in crate::taylor) width: usize,
     /// Sum of `M`, `[units, units]`; empty as long as all curvatures are multiples of the identity.
-    pub(super) m: Vec<f64>,
+    pub(in crate::taylor) m: Vec<f64>,
     /// The sum of those multiples.
-    pub(super) multiple: f64,
+    pub(in crate::taylor) multiple: f64,
     /// Datapoints whose curvature has been added.
-    pub(super) curved: usize,
+    pub(in crate::taylor) curved: usize,
     /// Sum of `x x'`, `[width, width]`, over this many datapoints.
-    pub(super) x: Vec<f64>,
-    pub(super) rows: usize,
+    pub(in crate::taylor) x: Vec<f64>,
+    pub(in crate::taylor) rows: usize,
     /// With the output block, for a hidden one at network scale.
-    pub(super) shared: Option<SharedMoments>,
+    pub(in crate::taylor) shared: Option<SharedMoments>,
 }
 
 /// Sums that couple a hidden block to the output block.
 #[derive(Clone)]
-pub(super) struct SharedMoments {
+pub(in crate::taylor) struct SharedMoments {
     /// Of `x h'`: `[width, width of the output block]`.
-    pub(super) x: Vec<f64>,
+    pub(in crate::taylor) x: Vec<f64>,
     /// Of the output Jacobian, `[outputs, units]`, over this many datapoints.
-    pub(super) jacobian: Vec<f64>,
-    pub(super) count: usize,
+    pub(in crate::taylor) jacobian: Vec<f64>,
+    pub(in crate::taylor) count: usize,
 }
 
 impl Moments {
-    pub(super) fn zero(units: usize, width: usize) -> Self {
+    pub(in crate::taylor) fn zero(units: usize, width: usize) -> Self {
         let x = vec![0.0; width * width];
         Self { units, width, m: Vec::new(), multiple: 0.0, curved: 0, x, rows: 0, shared: None }
     }
 
-    fn sharing_with(self, output: &Block) -> Self {
+    pub(in crate::taylor) fn sharing_with(self, output: &Block) -> Self {
         let shared = SharedMoments {
             x: vec![0.0; self.width * output.width()],
             jacobian: vec![0.0; output.units * self.units],
@@ -77,7 +47,7 @@ impl Moments {
     }
 
     /// The Kronecker factors of the means; `exact` if the curvature is their product.
-    pub(super) fn factors(&self, exact: bool) -> KroneckerFactors {
+    pub(in crate::taylor) fn factors(&self, exact: bool) -> KroneckerFactors {
         let mean = 1.0 / self.curved.max(1) as f64;
         let units = if self.m.is_empty() {
             Eigen::multiple(self.multiple * mean, self.units)
@@ -89,7 +59,8 @@ impl Moments {
     }
 }
 
-fn add(sum: &mut [f64], next: &[f64]) {
+/// `sum += next`.
+pub(in crate::taylor) fn add(sum: &mut [f64], next: &[f64]) {
     sum.iter_mut().zip(next).for_each(|(sum, next)| *sum += next);
 }
 
@@ -109,145 +80,5 @@ impl PartialSum for Moments {
             add(&mut shared.jacobian, &next.jacobian);
             shared.count += next.count;
         }
-    }
-}
-
-/// The moments of all blocks of a network.
-#[derive(Clone)]
-pub(super) struct NetworkMoments(pub(super) Vec<Moments>);
-
-impl PartialSum for NetworkMoments {
-    fn add(&mut self, next: Self) {
-        self.0.iter_mut().zip(next.0).for_each(|(sum, next)| sum.add(next));
-    }
-}
-
-impl NetworkMoments {
-    /// Of no rounds; with `shared`, hidden blocks have their moments with the output block too.
-    pub(super) fn zero(blocks: &[Block], shared: bool) -> Self {
-        let last = blocks.len() - 1;
-        let one = |(l, block): (usize, &Block)| {
-            let own = Moments::zero(block.units, block.width());
-            if shared && l < last { own.sharing_with(&blocks[last]) } else { own }
-        };
-        Self(blocks.iter().enumerate().map(one).collect())
-    }
-
-    /// Adds some rounds of a window, in fixed pieces; these stop short once `stopped`.
-    pub(super) fn add_rounds(
-        &mut self,
-        window: &Window<f64>,
-        rounds: Range<usize>,
-        stopped: &(dyn Fn() -> bool + Sync),
-    ) {
-        let blocks = window.network().blocks();
-        let shared = self.0.iter().any(|moments| moments.shared.is_some());
-        add_in_pieces(self, rounds.len(), Cut::MATRICES, |piece| {
-            let mut part = Self::zero(blocks, shared);
-            let mut inputs: Vec<Vec<f64>> = vec![Vec::new(); blocks.len()];
-            let piece: Vec<usize> = piece.map(|at| rounds.start + at).collect();
-            for together in piece.chunks(TOGETHER).take_while(|_| !stopped()) {
-                part.add_outputs(window, together);
-                gather_inputs(window, together, &mut inputs);
-                part.add_inputs(window, together, &inputs);
-            }
-            part
-        });
-    }
-
-    /// Adds the curvatures and Jacobians of some rounds.
-    fn add_outputs(&mut self, window: &Window<f64>, rounds: &[usize]) {
-        for index in rounds.iter().filter(|index| is_sampled(**index)) {
-            window.with_round(*index, |round| {
-                self.add_curvature(window, &round);
-                if is_regular(*index) {
-                    self.add_jacobians(window, &round);
-                }
-            });
-        }
-    }
-
-    /// Adds the products of the inputs that were gathered of some rounds.
-    fn add_inputs(&mut self, window: &Window<f64>, rounds: &[usize], inputs: &[Vec<f64>]) {
-        let output = inputs.last().expect("a network has a block");
-        let inner = self.0.last().expect("a network has a block").width;
-        for (l, (moments, x)) in self.0.iter_mut().zip(inputs).enumerate() {
-            let width = moments.width;
-            let view = View::new(x, x.len() / width, width);
-            moments.rows += x.len() / width;
-            if l == 0 && window.by_columns() {
-                let sampled: Vec<usize> = rounds.iter().copied().filter(|index| is_sampled(*index)).collect();
-                window.add_input_products(&sampled, x, width, &mut moments.x);
-                if let Some(shared) = &mut moments.shared {
-                    window.add_input_products(rounds, output, inner, &mut shared.x);
-                }
-                continue;
-            }
-            matmul(&mut moments.x, width, view.t(), view, true);
-            if let Some(shared) = &mut moments.shared {
-                matmul(&mut shared.x, inner, view.t(), View::new(output, output.len() / inner, inner), true);
-            }
-        }
-    }
-
-    /// Adds a round's curvatures.
-    fn add_curvature(&mut self, window: &Window<f64>, round: &WindowRound<f64>) {
-        let network = window.network();
-        let rows = round.tape.rows;
-        let mut storage = Vec::new();
-        let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
-        curvature_factors(&round.point(network), top, 0, true, |l, factor| {
-            let moments = &mut self.0[l];
-            let units = moments.units;
-            moments.curved += rows;
-            let (values, count, times) = match factor {
-                Factor::Identity { scale } => {
-                    moments.multiple += rows as f64 * scale * scale;
-                    return;
-                }
-                Factor::Shared { values, rank } => (values, rank, rows),
-                Factor::PerRow { values, rank } => (values, rows * rank, 1),
-            };
-            moments.m.resize(units * units, 0.0);
-            let view = View::new(values, count, units);
-            for _ in 0..times {
-                matmul(&mut moments.m, units, view.t(), view, true);
-            }
-        });
-    }
-
-    /// Adds a round's output Jacobians to the moments of the hidden blocks that have them.
-    fn add_jacobians(&mut self, window: &Window<f64>, round: &WindowRound<f64>) {
-        if self.0.iter().all(|moments| moments.shared.is_none()) {
-            return;
-        }
-        let network = window.network();
-        let output = network.output_block();
-        let w = matrix(output, round.weights);
-        let rows = round.tape.rows;
-        hidden_jacobians(&round.point(network), 0, |l, values| {
-            let Moments { units, shared: Some(shared), .. } = &mut self.0[l] else { return };
-            let mut sum = vec![0.0; output.inputs * *units];
-            for row in values.chunks_exact(sum.len()) {
-                add(&mut sum, row);
-            }
-            matmul(&mut shared.jacobian, *units, w, View::new(&sum, output.inputs, *units), true);
-            shared.count += rows;
-        });
-    }
-}
-
-/// Gathers the inputs of every block in some rounds, `[rows, width]`; of a first block whose inputs are kept by columns only those of sampled
-/// rounds.
-fn gather_inputs(window: &Window<f64>, rounds: &[usize], inputs: &mut [Vec<f64>]) {
-    inputs.iter_mut().for_each(Vec::clear);
-    for index in rounds {
-        window.with_round(*index, |round| {
-            for (l, (block, inputs)) in window.network().blocks().iter().zip(&mut *inputs).enumerate() {
-                if l > 0 || is_sampled(*index) || !window.by_columns() {
-                    append_inputs(block, round.tape.input(block, round.x), inputs);
-                }
-            }
-        });
     }
 }
