@@ -71,7 +71,7 @@ impl Loss {
             (Loss::Mse, Targets::Values(y)) => {
                 let factor = T::from_f64(2.0 / outputs as f64) * scale;
                 gradient.resize(f.len(), T::ZERO);
-                crate::kernels::vectorized(
+                crate::num::vectorized(
                     #[inline(always)]
                     || {
                         let mut total = 0.0;

@@ -6,7 +6,7 @@ use faer::{Accum, Mat, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 use serde_json::json;
 use std::hint::black_box;
-use taylorscope::kernels::real::sum_of_squares;
+use taylorscope::num::sum_of_squares;
 
 /// Side of the matrices of the product.
 const SIDE: usize = 2048;

@@ -15,19 +15,23 @@ use std::{
     time::Instant,
 };
 use taylorscope::{
-    kernels::real::{axpy, convert, dot, norm},
     loss::Loss,
     network::Network,
+    num::{axpy, convert, dot, norm},
     optim::OptimizerConfig,
     study::tables::{Comparator, Scale},
     taylor::{
         Comparators, Comparison, Found, RegretSettings, UnitResult, Work, certificate,
-        layer::{self, Windows},
-        network,
-        preconditioner::Preconditioners,
-        regret::UnitId,
-        units::UnitTracker,
-        window::{Window, WindowRecorder},
+        chain::{
+            layer::{self},
+            network,
+            objective::Windows,
+            preconditioners::Preconditioners,
+            window::Window,
+        },
+        recorder::WindowRecorder,
+        tracker::UnitTracker,
+        unit::UnitId,
     },
     trace::write::write_npy,
     train::Examples,
@@ -165,7 +169,7 @@ impl Run {
         Ok(Self { tracker, recorder })
     }
 
-    fn record_of(&self, unit: UnitId, rounds: usize) -> taylorscope::taylor::units::UnitRecord {
+    fn record_of(&self, unit: UnitId, rounds: usize) -> taylorscope::taylor::tracker::UnitRecord {
         self.tracker.record(unit, rounds).expect("the prefix was recorded")
     }
 

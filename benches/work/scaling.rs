@@ -12,7 +12,10 @@ use taylorscope::{
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
     optim::OptimizerConfig,
-    taylor::{neuron::NeuronStream, units::UnitTracker, window::Window},
+    taylor::{
+        chain::{stream::NeuronStream, window::Window},
+        tracker::UnitTracker,
+    },
     train::{Examples, Training, train},
 };
 

@@ -19,7 +19,7 @@ use taylorscope::{
         analysis::{Analysis, AnalysisSettings},
         tables::{Comparator, Scale},
     },
-    taylor::{BoundRates, Comparators, RegretSettings, neuron::NeuronStream, units::UnitTracker},
+    taylor::{BoundRates, Comparators, RegretSettings, chain::stream::NeuronStream, tracker::UnitTracker},
     train::Observer,
 };
 

@@ -219,7 +219,7 @@ impl Packer {
     fn push<V>(&mut self, values: &[V], on: impl Fn(&V) -> bool) {
         for values in values.chunks_exact(self.open.len()) {
             let (open, bit) = (&mut self.open, self.filled);
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || {
                     open.iter_mut().zip(values).for_each(|(word, value)| *word |= u64::from(on(value)) << bit);

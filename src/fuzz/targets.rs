@@ -6,7 +6,7 @@ use crate::{
     data,
     network::{LayerSpec, Network, Rectifier, read_weights},
     study::{experiment, tables::Summary},
-    taylor::{Found, window::WindowRecorder},
+    taylor::{Found, recorder::WindowRecorder},
     trace,
 };
 use std::path::{Path, PathBuf};

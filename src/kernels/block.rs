@@ -158,7 +158,7 @@ fn dense_delta<'a, T: Real>(block: &Block, cotangents: Cotangents<'a, T>, buffer
     buffer.resize(cotangents.values.len(), T::ZERO);
     let delta = &mut buffer[..];
     if cotangents.lines == 1 {
-        crate::kernels::vectorized(
+        crate::num::vectorized(
             #[inline(always)]
             || {
                 let values = cotangents.values.iter().zip(slopes);

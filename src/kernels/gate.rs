@@ -4,8 +4,8 @@
 //! winner in its window, in row-major order, and which slope the rectifier has there. All functions take one image at a time:
 //! pre-activations `a: [positions, units]` and outputs `[output positions, units]`.
 
-use super::Real;
 use crate::network::{Activation, Block, Pool, Rectifier};
+use crate::num::Real;
 
 /// What the tape keeps of a block's rectifier and pool, for linear passes.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ pub(super) fn sides<T: Real>(rectifier: Option<Rectifier>) -> [T; 3] {
 pub fn max_pool<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8]) {
     let [_, negative, zero] = sides::<T>(rectifier);
     // Without branches, or there will be no vectors.
-    crate::kernels::vectorized(
+    crate::num::vectorized(
         #[inline(always)]
         || match rectifier {
             None => select(pool, a, out, winners, |a| (a, 0)),
@@ -112,7 +112,7 @@ fn select<T: Real>(pool: &Pool, a: &[T], out: &mut [T], winners: &mut [u8], unit
 
 /// `s'(a)` of every pre-activation.
 fn slopes_of<T: Real>(rectifier: Option<Rectifier>, a: &[T], slopes: &mut [T]) {
-    crate::kernels::vectorized(
+    crate::num::vectorized(
         #[inline(always)]
         || match rectifier {
             Some(rectifier) => rectifier.derivatives(a, slopes),
@@ -130,7 +130,7 @@ pub fn rectify<T: Real>(activation: &Activation, a: &[T], out: &mut [T], slopes:
 /// Output and slopes where there is no pool; `values` are pre-activations before and outputs after.
 pub fn rectify_in_place<T: Real>(rectifier: Option<Rectifier>, values: &mut [T], slopes: &mut [T]) {
     let Some(rectifier) = rectifier else { return slopes.fill(T::ONE) };
-    crate::kernels::vectorized(
+    crate::num::vectorized(
         #[inline(always)]
         || {
             rectifier.derivatives(values, slopes);
@@ -141,7 +141,7 @@ pub fn rectify_in_place<T: Real>(rectifier: Option<Rectifier>, values: &mut [T],
 
 /// `out = G a` for one image, with `G` the derivative of the output in the pre-activations: forward mode, and also the value itself.
 pub fn push<T: Real>(activation: &Activation, gate: Gate<T>, a: &[T], out: &mut [T]) {
-    crate::kernels::vectorized(
+    crate::num::vectorized(
         #[inline(always)]
         || match (gate, &activation.pool) {
             (Gate::Identity, _) => out.copy_from_slice(a),
@@ -184,7 +184,7 @@ pub fn push<T: Real>(activation: &Activation, gate: Gate<T>, a: &[T], out: &mut 
 
 /// `delta = G' cotangent` for one image: the cotangent of the pre-activations from that of the output.
 pub fn pull<T: Real>(activation: &Activation, gate: Gate<T>, cotangent: &[T], delta: &mut [T]) {
-    crate::kernels::vectorized(
+    crate::num::vectorized(
         #[inline(always)]
         || match (gate, &activation.pool) {
             (Gate::Identity, _) => delta.copy_from_slice(cotangent),

@@ -28,17 +28,6 @@ pub mod sparse;
 pub mod symmetric;
 pub mod view;
 
-pub use crate::num::{
-    self as real, Real,
-    pieces::{CHUNK as SHARE, contiguous as in_a_row},
-    vectorized,
-};
-pub use csc as columns;
 pub use matrix::{matmul, matmul_shared};
 pub use symmetric::Symmetric;
 pub use view::View;
-
-/// The former names of what [`skinny`] has.
-pub mod few {
-    pub use super::skinny::{Start, sum_of_products as combine, times_transpose as dots};
-}

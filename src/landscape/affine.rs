@@ -81,7 +81,7 @@ impl<'a> Affine<'a> {
                 false => planes.iter().map(|plane| plane[rows.clone()].to_vec()).collect(),
             };
             let mut out = x.with_planes(width, own);
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || self.clear_roundings(x, &mut out),
             );

@@ -112,7 +112,7 @@ impl Pieces {
         let by = from - source.bounds[p];
         if let [values, slopes] = &mut self.planes[..] {
             // Lines, by far the most frequent: anchor and scale in one pass.
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || {
                     let lines = source.row(0, p).iter().zip(source.row(1, p)).zip(scales);

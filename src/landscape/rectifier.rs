@@ -123,7 +123,7 @@ impl Rectify {
         for (first, states) in states.chunks_mut(u64::BITS as usize).enumerate() {
             let units = first * u64::BITS as usize;
             let lines = values[units..].iter().zip(&slopes[units..]);
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || {
                     crossed = 0;

@@ -10,11 +10,11 @@ use super::{
 use crate::{
     activation::probe_rows,
     data::{MinibatchError, Minibatches},
-    kernels::Real,
     loss::{Loss, Targets},
     network::{Network, he_uniform},
+    num::Real,
     optim::{Optimizer, OptimizerConfig, OptimizerError},
-    taylor::{BoundRates, RegretSettings, Work, units::Displacements},
+    taylor::{BoundRates, RegretSettings, Work, tracker::Displacements},
     train::{Ending, Examples, Observer},
 };
 use std::{

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     checkpoint::{self, CheckpointError, Identity, Persist, Saved, Store, StoreError},
-    kernels::Real,
     network::Network,
+    num::Real,
     optim::{OptimizerConfig, Schedule},
     study::analysis::AnalysisTables,
     train::Ending,

@@ -3,8 +3,8 @@
 use super::{error::StudyError, experiment::Experiment, paths::dataset_name};
 use crate::{
     data::{Dataset, Split},
-    kernels::real::Scalar,
     network::WeightsError,
+    num::Scalar,
 };
 use rayon::prelude::*;
 use serde_json::{Value, json};

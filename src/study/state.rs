@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Choice, Persist, Record, Store, StoreError},
-    kernels::Real,
+    num::Real,
     optim::Optimizer,
     trace::TraceWriter,
     train::{Ending, NotFinite, Quantity},

@@ -4,9 +4,9 @@
 use super::{error::StudyError, experiment::Experiment, inputs::Inputs};
 use crate::{
     data::{self, Dataset, Minibatches, Split},
-    kernels::{Real, real::converted},
     loss::Loss,
     network::{LayerSpec, Network, NetworkError, Shape, he_uniform, read_weights},
+    num::{Real, converted},
     optim::{Optimizer, OptimizerConfig},
     trace::TargetKind,
     train::{Ending, Examples, Observer, Training, train},

@@ -6,7 +6,7 @@ use super::{
     statistics::{last_mean, mean},
     task::{Task, TypedTask},
 };
-use crate::{kernels::Real, train::Ending};
+use crate::{num::Real, train::Ending};
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
 /// One optimizer's plain training, timed.

@@ -7,7 +7,7 @@ use super::{
     task::TypedTask,
 };
 use crate::{
-    kernels::{Real, real::sum_of_squared_differences},
+    num::{Real, sum_of_squared_differences},
     optim::OptimizerConfig,
     train::{Ending, Evaluation, Examples, Observer, evaluate_until},
 };

@@ -27,31 +27,6 @@ pub mod tracker;
 pub mod unit;
 pub mod work;
 
-// The paths of before, until all of their users have moved.
-pub use chain::{network, product, window};
-pub use graph::{gradients, matrix_free, sample};
-pub use precondition as preconditioner;
-pub use tracker as units;
-/// The path of before, until all of its users have moved.
-pub mod layer {
-    pub use super::chain::{
-        layer::*,
-        objective::{Windows, iterative_optima},
-    };
-}
-/// The path of before, until all of its users have moved.
-pub mod neuron {
-    pub use super::chain::{neuron::*, stream::NeuronStream};
-}
-/// The path of before, until all of its users have moved.
-pub mod quadratic {
-    pub use super::solve::{Hessian, Quadratic};
-}
-/// The path of before, until all of its users have moved.
-pub mod subspace {
-    pub use super::objective::{Direction, Objective};
-}
-
 pub use certificate::{Comparison, Optimum, StopReason};
 pub use regret::BoundRates;
 pub use result::UnitResult;

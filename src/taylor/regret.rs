@@ -1,14 +1,10 @@
 //! Regret: prefixes, decay exponents, and the rows of tables (`docs/theory.md`, section 3).
 
-use super::unit::{RegretRow, UnitRow};
-
-// The paths of before, until all of their users have moved.
-pub use super::{
+use super::{
     result::UnitResult,
-    settings::{ClosedForm, Comparators, RegretSettings},
-    unit::UnitId,
+    settings::RegretSettings,
+    unit::{RegretRow, UnitRow},
 };
-pub use log_spaced as prefixes;
 
 /// `count` rounds from 1 to `last`, evenly spaced on a logarithmic scale, some of them repeated where there are few.
 pub fn evenly_in_logs(last: usize, count: usize) -> impl Iterator<Item = usize> {

@@ -52,7 +52,8 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
     let vectors = LEAST_BASIS * basis_vector(network, settings) + VECTORS * largest * size_of::<f64>();
     let threads = rayon::current_num_threads();
     let rows = batch.div_ceil(SHARDS);
-    let linearized = threads * (SHARDS_HELD * rows * Tape::<f64>::bytes_per_row(network) + 3 * network.parameters() * 8);
+    let linearized =
+        threads * (SHARDS_HELD * rows * Tape::<f64>::bytes_per_row(network) + 3 * network.parameters() * 8);
     vectors + linearized + preconditioner_bytes(network)
 }
 

@@ -3,11 +3,8 @@
 use super::unit::{Scale, UnitId};
 use crate::{
     checkpoint::{Persist, Record, Store, StoreError},
-    kernels::{
-        Real,
-        real::{sum_of_squared_differences, sum_of_squares},
-    },
     network::Network,
+    num::{Real, sum_of_squared_differences, sum_of_squares},
     train::{Observer, Round},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +82,7 @@ impl<T: Real> Observer<T> for Displacements<T> {
             let weights = round.weights[block.range()].chunks_exact(block.width());
             let initial = self.initial[block.range()].chunks_exact(block.width());
             for ((w, start), most) in weights.zip(initial).zip(&mut most) {
-                let moved = crate::kernels::vectorized(
+                let moved = crate::num::vectorized(
                     #[inline(always)]
                     || sum_of_squared_differences(w, start),
                 );
@@ -194,7 +191,7 @@ impl<T: Real> UnitTracker<T> {
             let initial = self.initial[block.range()].chunks_exact(block.width());
             let gradients = round.gradient[block.range()].chunks_exact(block.width());
             for ((w, start), g) in weights.zip(initial).zip(gradients) {
-                let (moved, gradient) = crate::kernels::vectorized(
+                let (moved, gradient) = crate::num::vectorized(
                     #[inline(always)]
                     || (sum_of_squared_differences(w, start), sum_of_squares(g)),
                 );

@@ -1,7 +1,7 @@
 //! Whether the losses that a trace recorded are those of its weights and minibatches.
 
 use super::{causes, error::TraceError, motion::Findings, pair::Pair, read::Trace, replay::Replayed};
-use crate::{kernels::Real, network::Network};
+use crate::{network::Network, num::Real};
 use std::path::Path;
 
 /// Relative difference up to which a recomputed loss agrees with a recorded one, unless the user allows more.

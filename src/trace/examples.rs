@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     data,
-    kernels::Real,
     loss::Loss,
     network::{LayerSpec, Network},
+    num::Real,
 };
 use std::path::Path;
 

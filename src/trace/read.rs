@@ -8,9 +8,9 @@ use super::{
     states::{States, Stored, read_states},
 };
 use crate::{
-    kernels::Real,
     loss::Targets,
     network::{LayerSpec, Network, NetworkError, Shape, tensor_names},
+    num::Real,
     train::Examples,
 };
 use std::path::Path;

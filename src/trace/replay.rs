@@ -2,9 +2,9 @@
 
 use super::read::Trace;
 use crate::{
-    kernels::Real,
     loss::Loss,
     network::Network,
+    num::Real,
     train::{Examples, Observer, RoundEngine},
 };
 use std::ops::ControlFlow;

@@ -2,12 +2,12 @@
 
 use super::error::{TraceError, malformed, read_bytes};
 use crate::{
-    kernels::Real,
     network::{
         Network,
         tensor_names::{BlockNames, TensorNames, list},
         weights::{find_names, stack_named},
     },
+    num::Real,
 };
 use safetensors::{Dtype, SafeTensors};
 use std::{

@@ -8,9 +8,9 @@ use crate::{
     checkpoint::{Persist, Store, StoreError},
     data::Dataset,
     files::{remove, write_atomically},
-    kernels::Real,
     loss::Loss,
     network::{Network, weights::encode_states},
+    num::Real,
     optim::OptimizerConfig,
     train::{Observer, Round},
 };

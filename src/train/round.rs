@@ -2,14 +2,15 @@
 
 use crate::{
     kernels::{
-        SHARE,
         block::Cotangents,
         dense::{RowShare, outer_of_shares},
-        in_a_row,
     },
     loss::{Loss, Targets},
     network::{Block, Network},
-    num::Real,
+    num::{
+        Real,
+        pieces::{CHUNK, contiguous},
+    },
     passes::{Passes, Point, Tape},
 };
 use rayon::prelude::*;
@@ -222,9 +223,9 @@ impl<'a, T: Real> RoundEngine<'a, T> {
     /// The gradient from those of the parts.
     fn sum_gradients(&mut self) {
         let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
-        in_a_row(self.gradient.par_chunks_mut(SHARE)).enumerate().for_each(|(share, total)| {
-            let start = share * SHARE;
-            crate::kernels::vectorized(
+        contiguous(self.gradient.par_chunks_mut(CHUNK)).enumerate().for_each(|(share, total)| {
+            let start = share * CHUNK;
+            crate::num::vectorized(
                 #[inline(always)]
                 || {
                     total.copy_from_slice(&first.gradient[start..start + total.len()]);
@@ -249,7 +250,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
             tasks.push((piece, own));
             rest = behind;
         }
-        in_a_row(tasks.into_par_iter()).for_each(|(piece, mut own)| {
+        contiguous(tasks.into_par_iter()).for_each(|(piece, mut own)| {
             for (l, units) in piece {
                 let (gradient, behind) = own.split_at_mut(units.len() * blocks[*l].width());
                 outer_of_shares(&blocks[*l], units.clone(), &shares[*l], gradient);

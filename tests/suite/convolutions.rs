@@ -8,16 +8,13 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 use taylorscope::{
-    kernels::{
-        Real,
-        block::{Scratch, neuron_gradients},
-        real::convert,
-    },
+    kernels::block::{Scratch, neuron_gradients},
     loss::{Loss, Targets},
     network::{
         LayerSpec, Network, Shape,
         weights::{encode_states, stack_states},
     },
+    num::{Real, convert},
     passes::{Linearization, Passes},
 };
 

@@ -5,11 +5,11 @@ use crate::common::{
     problems, units, without_biases,
 };
 use taylorscope::{
-    kernels::real::convert,
     loss::Loss,
     network::Network,
+    num::convert,
     passes::{Linearization, Passes, curvature_factors},
-    taylor::sample::{Moving, Sample},
+    taylor::graph::sample::{Moving, Sample},
 };
 
 /// Sums of at most a few hundred terms of order one in `f64`: rounding stays far below.

@@ -5,9 +5,10 @@ use crate::common::{
 };
 use serde::Deserialize;
 use taylorscope::{
-    kernels::{Real, factor::Factor, real::convert},
+    kernels::factor::Factor,
     loss::{Loss, Targets},
     network::{Network, Rectifier},
+    num::{Real, convert},
     passes::{Linearization, Passes, curvature_factors},
 };
 

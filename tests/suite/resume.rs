@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use taylorscope::{
     checkpoint::{self, Identity, Persist, Store, StoreError},
     data::{self, Minibatches},
-    kernels::Real,
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
+    num::Real,
     optim::{Optimizer, OptimizerConfig, Schedule, registry},
     train::{Examples, Step, Trainer, Training},
 };

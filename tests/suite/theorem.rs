@@ -5,15 +5,15 @@ use crate::common::{Special, network, weights};
 use std::ops::ControlFlow;
 use taylorscope::{
     data::{self, Minibatches},
-    kernels::{Real, real::convert},
     loss::Loss,
     network::{Network, Rectifier},
+    num::{Real, convert},
     optim::OptimizerConfig,
     study::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},
         tables::{Comparator, RegretRow},
     },
-    taylor::{BoundRates, Comparators, RegretSettings, Work, units::Displacements},
+    taylor::{BoundRates, Comparators, RegretSettings, Work, tracker::Displacements},
     train::{Ending, Examples, Observer, Training, train},
 };
 

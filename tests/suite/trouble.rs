@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use taylorscope::{
     data::Minibatches,
-    kernels::Real,
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
+    num::Real,
     optim::OptimizerConfig,
     study::{
         analysis::{Analysis, AnalysisSettings, AnalysisTables},

@@ -14,18 +14,22 @@ use serde_json::{Value, json};
 use std::{borrow::Cow, collections::BTreeMap, fs, path::Path};
 use taylorscope::{
     data::Minibatches,
-    kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::{LayerSpec, Network, Rectifier, Shape, he_uniform},
+    num::{Real, convert},
     optim::{OptimizerConfig, registry},
     study::tables::{Comparator, Scale},
     taylor::{
         Comparators, RegretSettings, UnitResult, Work,
-        layer::{self, Windows},
-        neuron::NeuronStream,
-        preconditioner::Preconditioners,
-        units::UnitTracker,
-        window::{Window, WindowRecorder},
+        chain::{
+            layer::{self},
+            objective::Windows,
+            preconditioners::Preconditioners,
+            stream::NeuronStream,
+            window::Window,
+        },
+        recorder::WindowRecorder,
+        tracker::UnitTracker,
     },
     train::{Examples, Observer, RoundEngine, Step, Trainer, Training},
 };

@@ -7,8 +7,8 @@ use crate::{
     taylor::{
         UnitResult,
         graph::{matrix_free::MatrixFree, sample::Sample},
+        tracker::UnitRecord,
         unit::UnitId,
-        units::UnitRecord,
         work::{Halted, Work},
     },
 };

@@ -22,13 +22,14 @@ use crate::{
     network::Network,
     num::Real,
     taylor::{
-        BoundRates, RegretSettings, UnitResult, free_bounds,
+        BoundRates, RegretSettings, UnitResult,
+        chain::stream::NeuronStream,
+        free_bounds,
         graph::sample::Sample,
-        neuron::NeuronStream,
         recorder::WindowRecorder,
-        regret::{prefixes, tables},
+        regret::{log_spaced, tables},
+        tracker::{UnitRecord, UnitTracker},
         unit::UnitId,
-        units::{UnitRecord, UnitTracker},
         work::{Halted, Work},
     },
     train::{Examples, Observer, Round},
@@ -53,7 +54,7 @@ pub struct AnalysisSettings {
     /// `D_train` of every neuron over the whole run, from a first pass ([`Displacements`]). Without it, the closed form that streams
     /// takes for each prefix the ball of the displacement so far.
     ///
-    /// [`Displacements`]: crate::taylor::units::Displacements
+    /// [`Displacements`]: crate::taylor::tracker::Displacements
     pub displacements: Option<Vec<f64>>,
 }
 
@@ -108,10 +109,10 @@ impl<T: Real> Analysis<T> {
         let window = regret.window.min(planned);
         // A sample is short, and where it ends if the run does is not known beforehand.
         let windowed = match regret.rounds {
-            None => prefixes(window, regret.prefixes),
+            None => log_spaced(window, regret.prefixes),
             Some(_) => regret.sampled(window),
         };
-        let stream_prefixes = if plan.streams() { prefixes(planned, regret.prefixes) } else { Vec::new() };
+        let stream_prefixes = if plan.streams() { log_spaced(planned, regret.prefixes) } else { Vec::new() };
         let mut tracker = UnitTracker::new(network, windowed.into_iter().chain(stream_prefixes.iter().copied()));
         if settings.rates.adagrad.is_some() {
             tracker = tracker.with_coordinates();
@@ -244,7 +245,7 @@ impl<T: Real> Analysis<T> {
 
 /// The lengths of the prefixes of `rounds` analysed rounds of `planned` ones.
 fn prefix_lengths(planned: usize, rounds: usize, count: usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> = prefixes(planned, count).into_iter().filter(|n| *n < rounds).collect();
+    let mut lengths: Vec<usize> = log_spaced(planned, count).into_iter().filter(|n| *n < rounds).collect();
     lengths.push(rounds);
     lengths
 }

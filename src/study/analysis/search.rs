@@ -5,8 +5,8 @@ use crate::{
     study::{plan::Plan, tables::Scale},
     taylor::{
         RegretSettings, UnitResult,
+        tracker::UnitRecord,
         unit::UnitId,
-        units::UnitRecord,
         work::{Halted, Work},
     },
 };

@@ -6,13 +6,13 @@ use super::{
     told::Told,
 };
 use crate::{
-    kernels::Real,
     network::Network,
+    num::Real,
     study::{
         error::{AnalyzeError, StudyError},
         event::Event,
     },
-    taylor::units::Displacements,
+    taylor::tracker::Displacements,
     trace::{
         self, Manifest, ReadOptions, Trace, TraceError,
         agreement::{Agreement, compare, diverged_from},

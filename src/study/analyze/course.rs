@@ -4,7 +4,7 @@ use super::{check::Checked, digest::digest, folder::Description, options::Analyz
 use crate::{
     activation::probe_rows,
     checkpoint::{Identity, Persist, Store, StoreError},
-    kernels::Real,
+    num::Real,
     study::{
         analysis::{Analysis, AnalysisSettings},
         environment::peak_memory,

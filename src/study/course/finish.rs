@@ -2,7 +2,7 @@
 
 use super::Course;
 use crate::{
-    kernels::Real,
+    num::Real,
     optim::OptimizerConfig,
     study::{
         environment::peak_memory,

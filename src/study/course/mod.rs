@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     checkpoint::Identity,
-    kernels::Real,
+    num::Real,
     optim::{OptimizerConfig, Rate},
 };
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::Course;
 use crate::{
-    kernels::Real,
+    num::Real,
     study::{
         context::Context,
         error::StudyError,

@@ -3,7 +3,7 @@
 use super::Course;
 use crate::{
     activation::probe_rows,
-    kernels::Real,
+    num::Real,
     study::{
         analysis::{Analysis, AnalysisSettings},
         context::Context,
@@ -14,7 +14,7 @@ use crate::{
         task::PreparedRun,
         write,
     },
-    taylor::{BoundRates, RegretSettings, units::Displacements},
+    taylor::{BoundRates, RegretSettings, tracker::Displacements},
     trace::{TargetKind, TraceWriter},
 };
 use std::{ops::ControlFlow, sync::atomic::Ordering};

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     activation::{ActivationRecorder, probe_rows},
-    kernels::Real,
+    num::Real,
     taylor::{BoundRates, Comparators, RegretSettings, Work},
     train::Observer,
 };

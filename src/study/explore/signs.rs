@@ -6,10 +6,10 @@
 //! normalization changes is the *length* of the coordinates, which the cosine sees and the agreement of signs does not.
 
 use crate::{
-    kernels::Real,
     loss::Loss,
     network::Network,
-    taylor::regret::prefixes,
+    num::Real,
+    taylor::regret::log_spaced,
     train::{Examples, FullGradient, Observer, Round, sum_of_squared_gradients},
 };
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ impl<'a, T: Real> SignWatcher<'a, T> {
             examples,
             full: FullGradient::new(network, loss, examples.len()),
             squares: vec![T::ZERO; network.parameters()],
-            times: prefixes(rounds, TIMES),
+            times: log_spaced(rounds, TIMES),
             rows: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use super::{
     what::Along,
 };
 use crate::{
-    kernels::real::{dot, norm},
+    num::{dot, norm},
     train::RoundEngine,
 };
 use std::{collections::BTreeSet, ops::Range};

@@ -9,12 +9,12 @@ use super::{
     what::{Along, PlaneKind, What},
 };
 use crate::{
-    kernels::real::{axpy, dot, norm},
     landscape::{
         Directions, Limits, Plane, Propagation, Region, Segment, Target, path::loss_along, regions,
         regions::RegionError, updates::target,
     },
     loss::Loss,
+    num::{axpy, dot, norm},
     study::{error::StudyError, tables::write_rows, write},
     train::{Examples, RoundEngine},
 };

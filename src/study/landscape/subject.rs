@@ -2,9 +2,9 @@
 
 use super::error::LandscapeError;
 use crate::{
-    kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::{Network, read_weights},
+    num::{Real, convert},
     optim::OptimizerConfig,
     study::{
         error::StudyError,

@@ -20,7 +20,7 @@ use super::{
     task::{Task, TypedTask},
     trial::run_trial,
 };
-use crate::kernels::Real;
+use crate::num::Real;
 use search::RateSearch;
 use serde::{Deserialize, Serialize};
 use std::{

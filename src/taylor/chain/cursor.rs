@@ -8,10 +8,10 @@ use crate::{
     kernels::{
         View,
         dense::{accumulate_outer, affine, matrix},
-        matmul, vectorized,
+        matmul,
     },
     network::Block,
-    num::Real,
+    num::{Real, vectorized},
 };
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 //! What the rounds of a group share takes one large matrix product instead of one per round.
 
 use crate::{
-    kernels::columns::Columns,
+    kernels::csc::Columns,
     network::{Block, Network},
     num::{Real, convert},
     passes::{Passes, Tape},

@@ -3,10 +3,9 @@
 //! Values and gradients come from the window in `f64`, the many products of the search from its copy in `f32`; the Kronecker factors
 //! `mean M (x) mean x x'` are the preconditioner (`docs/theory.md`, section 4).
 
-use super::window::Window;
+use super::{preconditioners::Preconditioners, window::Window};
 use crate::{
-    kernels::SHARE,
-    num::{convert, dot, norm},
+    num::{convert, dot, norm, pieces::CHUNK},
     taylor::{
         certificate::Optimum,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
@@ -154,8 +153,8 @@ impl Objective for TaylorObjective<'_> {
         let span = blocks.first()?.offset..blocks.last()?.range().end;
         let states = self.windows.exact.states.get(from..self.rounds())?;
         let mut mean = vec![0.0; span.len()];
-        mean.par_chunks_mut(SHARE).enumerate().for_each(|(s, mean)| {
-            let start = span.start + s * SHARE;
+        mean.par_chunks_mut(CHUNK).enumerate().for_each(|(s, mean)| {
+            let start = span.start + s * CHUNK;
             let own = start..start + mean.len();
             for state in states {
                 let moved = state[own.clone()].iter().zip(&self.windows.exact.initial()[own.clone()]);

@@ -148,7 +148,7 @@ impl<T: Real> NeuronStream<T> {
         let top = self.loss.hessian_factor(&part.tape.output, self.network.outputs(), &mut storage);
         let at = Point { network: &self.network, weights: round.weights, x: &part.x, tape: &part.tape };
         curvature_factors(&at, top, 0, true, |l, factor| {
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || factor.diagonal(rows, blocks[l].units, &mut curvature[l]),
             );

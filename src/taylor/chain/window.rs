@@ -9,7 +9,7 @@ use super::{
     pulled_error::PulledError,
 };
 use crate::{
-    kernels::{View, columns::SPARSE, dense::append_inputs, matmul},
+    kernels::{View, csc::SPARSE, dense::append_inputs, matmul},
     loss::{Loss, Targets},
     network::{Block, Network},
     num::{
@@ -21,8 +21,6 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::{borrow::Cow, ops::Range, sync::OnceLock};
-
-pub use crate::taylor::recorder::WindowRecorder;
 
 /// Rows that a group of rounds has at least (or a single round), so that what its rounds share is one large product. Chosen for the paper's
 /// autoencoder: four of its minibatches.

@@ -5,13 +5,11 @@
 
 use super::sample::{KeptSample, Sample, Shard};
 use crate::{
-    kernels::{
-        block::{Scratch, neuron_gradients},
-        vectorized,
-    },
+    kernels::block::{Scratch, neuron_gradients},
     num::{
         Real, axpy, convert, dot,
         pieces::{Cut, sum_in_pieces},
+        vectorized,
     },
     passes::{Passes, Point},
     taylor::{

@@ -1,6 +1,6 @@
 //! The curvature of a hidden block that is left when the output block follows: the Schur complement of the output block.
 //!
-//! At network scale the output block goes along with the hidden ones ([`crate::taylor::network`]), and a hidden block feels only the curvature that
+//! At network scale the output block goes along with the hidden ones ([`crate::taylor::chain::network`]), and a hidden block feels only the curvature that
 //! the output block cannot take over. With `x` the block's inputs, `h` those of the output block and `J` the output Jacobian, it is modelled by
 //!
 //! `S = mean M (x) mean x x' - c (mean J)'(mean J) (x) (mean x h') (mean h h')^-1 (mean h x')`,

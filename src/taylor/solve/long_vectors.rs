@@ -14,7 +14,7 @@ pub(super) fn dots(vectors: &[Vec<f32>], v: &[f64]) -> Vec<f64> {
     vectors
         .par_iter()
         .map(|b| {
-            crate::kernels::vectorized(
+            crate::num::vectorized(
                 #[inline(always)]
                 || {
                     let mut sums = [0.0f64; 16];
@@ -54,7 +54,7 @@ pub(super) fn inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
 /// `out += factor * sum_j coefficients[j] vectors[j]`.
 pub(super) fn combine(vectors: &[Vec<f32>], coefficients: &[f64], factor: f64, out: &mut [f64]) {
     out.par_chunks_mut(SHARE).enumerate().for_each(|(s, out)| {
-        crate::kernels::vectorized(
+        crate::num::vectorized(
             #[inline(always)]
             || {
                 for (vector, coefficient) in vectors.iter().zip(coefficients) {

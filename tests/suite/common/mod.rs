@@ -8,11 +8,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{borrow::Cow, ops::Range};
 use taylorscope::{
-    kernels::{Real, real::convert},
     loss::{Loss, Targets},
     network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
+    num::{Real, convert},
     passes::{Passes, Point, Tape},
-    taylor::window::Window,
+    taylor::chain::window::Window,
     train::{Examples, RoundEngine},
 };
 
