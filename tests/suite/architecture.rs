@@ -533,7 +533,6 @@ fn library() -> (Library, Vec<Import>) {
 const SHOWN: usize = 5;
 
 #[test]
-
 fn folders_import_what_the_table_of_the_architecture_allows() {
     let (library, imports) = library();
     let table = Table::read(&fs::read_to_string("ARCHITECTURE.md").unwrap());
@@ -575,7 +574,6 @@ fn folders_import_what_the_table_of_the_architecture_allows() {
 }
 
 #[test]
-
 fn no_imports_go_in_a_circle() {
     let (library, imports) = library();
     let folders = library.modules.iter().flat_map(|module| (0..=module.len()).map(|length| module[..length].to_vec()));
