@@ -2,8 +2,8 @@
 
 use super::{
     Block, Convolution, Image, LayerSpec, LinearMap, Network, NetworkError, Pool, Shape,
+    block::Layout,
     node::{Activation, Node, Operation, Source},
-    spec::Layout,
 };
 
 /// A value while a graph is built: the data, or what a layer gives.
@@ -25,6 +25,8 @@ enum Kind {
 #[derive(Clone, Debug)]
 struct Layer {
     kind: Kind,
+    /// As messages write it.
+    text: String,
     inputs: Vec<Value>,
     shape: Shape,
     /// The image in whose order `[height, width, channels]` features lie, if they come of one.
@@ -87,13 +89,22 @@ impl Graph {
                 layer: self.layers.len(),
                 text: text.to_owned(),
                 features,
-                trail: format!("input {}", self.input),
+                trail: self.trail(),
             }),
         }
     }
 
-    fn push(&mut self, kind: Kind, inputs: Vec<Value>, shape: Shape, order: Option<Image>) -> Value {
-        self.layers.push(Layer { kind, inputs, shape, order });
+    /// The shapes of all values so far, for messages.
+    fn trail(&self) -> String {
+        let mut trail = format!("input {}", self.input);
+        for (index, Layer { text, shape, .. }) in self.layers.iter().enumerate() {
+            trail.push_str(&format!("; {index} {text} -> {shape}"));
+        }
+        trail
+    }
+
+    fn push(&mut self, kind: Kind, text: String, inputs: Vec<Value>, shape: Shape, order: Option<Image>) -> Value {
+        self.layers.push(Layer { kind, text, inputs, shape, order });
         Value(Some(self.layers.len() - 1))
     }
 
@@ -112,45 +123,45 @@ impl Graph {
     pub fn layer(&mut self, input: Value, layer: LayerSpec) -> Result<Value, NetworkError> {
         let (index, text) = (self.layers.len(), layer.to_string());
         let (shape, order) = (self.shape(input), self.order(input));
-        let trail = || format!("input {}", self.input);
+        let trail = self.trail();
         match layer {
             LayerSpec::Dense { units, bias } => {
                 let Shape::Features(inputs) = shape else {
                     let image = self.image(&text, input)?;
-                    return Err(NetworkError::NotFlat { layer: index, text, image, trail: trail() });
+                    return Err(NetworkError::NotFlat { layer: index, text, image, trail });
                 };
                 let map = LinearMap::Dense { flattened: order };
                 let block = self.layout.push(index, inputs, (units, bias), map)?;
-                Ok(self.push(Kind::Linear(block), vec![input], Shape::Features(units), None))
+                Ok(self.push(Kind::Linear(block), text, vec![input], Shape::Features(units), None))
             }
             LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
                 let image = self.image(&text, input)?;
                 let Some(convolution) = Convolution::new(image, maps, kernel, padding, stride) else {
                     let largest = image.height.min(image.width) + 2 * padding;
-                    return Err(NetworkError::Kernel { layer: index, text, image, largest, trail: trail() });
+                    return Err(NetworkError::Kernel { layer: index, text, image, largest, trail });
                 };
                 let map = LinearMap::Convolution(convolution);
                 let block = self.layout.push(index, convolution.patch(), (maps, bias), map)?;
-                Ok(self.push(Kind::Linear(block), vec![input], Shape::Image(convolution.output), None))
+                Ok(self.push(Kind::Linear(block), text, vec![input], Shape::Image(convolution.output), None))
             }
             LayerSpec::Rectifier(rectifier) => {
                 let activation = Activation { rectifier: Some(rectifier), pool: None };
-                Ok(self.push(Kind::Activation(activation), vec![input], shape, order))
+                Ok(self.push(Kind::Activation(activation), text, vec![input], shape, order))
             }
             LayerSpec::Pool { pooling, size, stride } => {
                 let image = self.image(&text, input)?;
                 let Some(pool) = Pool::new(pooling, image, size, stride) else {
-                    return Err(NetworkError::PoolSize { layer: index, text, image, trail: trail() });
+                    return Err(NetworkError::PoolSize { layer: index, text, image, trail });
                 };
                 let activation = Activation { rectifier: None, pool: Some(pool) };
-                Ok(self.push(Kind::Activation(activation), vec![input], Shape::Image(pool.output), None))
+                Ok(self.push(Kind::Activation(activation), text, vec![input], Shape::Image(pool.output), None))
             }
             LayerSpec::Flatten => {
                 let order = match (shape, input.0) {
                     (Shape::Image(image), Some(_)) => Some(image),
                     _ => order,
                 };
-                Ok(self.push(Kind::Flatten, vec![input], Shape::Features(shape.len()), order))
+                Ok(self.push(Kind::Flatten, text, vec![input], Shape::Features(shape.len()), order))
             }
         }
     }
@@ -172,7 +183,7 @@ impl Graph {
                 return Err(NetworkError::SumOrder { layer, shape });
             }
         }
-        Ok(self.push(Kind::Sum, terms.to_vec(), shape, order))
+        Ok(self.push(Kind::Sum, "sum".to_owned(), terms.to_vec(), shape, order))
     }
 
     /// Checks the graph as a whole and makes its network. A rectifier or a pool that alone takes the value of the block before it becomes a part of
