@@ -2,9 +2,9 @@
 
 use super::{
     error::NetworkError,
-    layers::Rectifier,
+    layers::{LayerSpec, Rectifier},
     node::{Activation, Source},
-    shape::{Convolution, Image, Pool, Pooling},
+    shape::{Convolution, Image, Pool, Pooling, Shape},
 };
 use std::ops::Range;
 
@@ -74,6 +74,14 @@ impl Block {
         }
     }
 
+    /// The images that the linear map takes and gives, unless the block is dense.
+    pub fn images(&self) -> Option<(&Image, &Image)> {
+        match &self.map {
+            LinearMap::Dense { .. } => None,
+            LinearMap::Convolution(c) => Some((&c.input, &c.output)),
+        }
+    }
+
     /// The rectifier and the pool behind it.
     pub fn activation(&self) -> Activation {
         Activation { rectifier: self.rectifier, pool: self.pool }
@@ -96,12 +104,12 @@ impl Block {
 
     /// Positions at which each neuron acts on a datapoint: 1 for a dense layer.
     pub fn positions(&self) -> usize {
-        self.convolution().map_or(1, |c| c.output.positions())
+        self.images().map_or(1, |(_, output)| output.positions())
     }
 
     /// Values that the block takes per datapoint.
     pub fn features_in(&self) -> usize {
-        self.convolution().map_or(self.inputs, |c| c.input.len())
+        self.images().map_or(self.inputs, |(input, _)| input.len())
     }
 
     /// Pre-activations per datapoint: `[positions, units]`.
@@ -112,6 +120,21 @@ impl Block {
     /// Values that the block gives per datapoint, behind rectifier and pool.
     pub fn features_out(&self) -> usize {
         self.pool.map_or(self.activations(), |p| p.output.len())
+    }
+
+    /// The shape of its weights in a file, without the biases, as PyTorch has it.
+    pub fn file_shape(&self) -> Vec<usize> {
+        match &self.map {
+            LinearMap::Dense { .. } => vec![self.units, self.inputs],
+            LinearMap::Convolution(c) => vec![self.units, c.input.channels, c.kernel, c.kernel],
+        }
+    }
+
+    /// The initial value of a weight, for a number drawn from `[-1, 1)`: `U(-sqrt(6/fan_in), sqrt(6/fan_in))` (He et al. 2015).
+    pub(super) fn initial(&self, drawn: f64) -> f64 {
+        match &self.map {
+            LinearMap::Dense { .. } | LinearMap::Convolution(_) => drawn * (6.0 / self.inputs as f64).sqrt(),
+        }
     }
 
     /// Inputs of a neuron as `[positions, channels]`; in files they are `[channels, positions]`.
@@ -133,13 +156,8 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Adds a block and returns its index.
-    pub(super) fn push(
-        &mut self,
-        layer: usize,
-        inputs: usize,
-        (units, bias): (usize, bool),
-        map: LinearMap,
-    ) -> Result<usize, NetworkError> {
+    pub(super) fn push(&mut self, layer: usize, linear: &Linear) -> Result<usize, NetworkError> {
+        let Linear { inputs, units, bias, map, .. } = *linear;
         let fits = |size: usize| size < 1 << 40;
         let width = inputs.checked_add(usize::from(bias));
         let weights = width.and_then(|w| w.checked_mul(units)).filter(|w| fits(*w));
@@ -152,5 +170,58 @@ impl Layout {
         self.end = end;
         self.blocks.push(block);
         Ok(self.blocks.len() - 1)
+    }
+}
+
+/// What a layer with weights makes of the value that it gets.
+pub(super) struct Linear {
+    inputs: usize,
+    units: usize,
+    bias: bool,
+    map: LinearMap,
+    pub(super) shape: Shape,
+}
+
+/// Why a layer does not take a value.
+pub(super) enum Misfit {
+    NotFlat(Image),
+    NotAnImage(usize),
+    Kernel { image: Image, largest: usize },
+}
+
+impl Misfit {
+    /// The error, for the layer at this index, written so, behind values of these shapes.
+    pub(super) fn error(self, layer: usize, text: String, trail: String) -> NetworkError {
+        match self {
+            Misfit::NotFlat(image) => NetworkError::NotFlat { layer, text, image, trail },
+            Misfit::NotAnImage(features) => NetworkError::NotAnImage { layer, text, features, trail },
+            Misfit::Kernel { image, largest } => NetworkError::Kernel { layer, text, image, largest, trail },
+        }
+    }
+}
+
+impl Linear {
+    /// Of a value of this shape, whose features lie in the order of an image where they come of one; `None` for a layer without weights.
+    pub(super) fn new(layer: LayerSpec, value: Shape, order: Option<Image>) -> Option<Result<Self, Misfit>> {
+        match layer {
+            LayerSpec::Dense { units, bias } => Some(match value {
+                Shape::Features(inputs) => {
+                    let (map, shape) = (LinearMap::Dense { flattened: order }, Shape::Features(units));
+                    Ok(Self { inputs, units, bias, map, shape })
+                }
+                Shape::Image(image) => Err(Misfit::NotFlat(image)),
+            }),
+            LayerSpec::Conv { maps, kernel, padding, stride, bias } => Some(match value {
+                Shape::Features(features) => Err(Misfit::NotAnImage(features)),
+                Shape::Image(image) => match Convolution::new(image, maps, kernel, padding, stride) {
+                    Some(convolution) => {
+                        let (map, shape) = (LinearMap::Convolution(convolution), Shape::Image(convolution.output));
+                        Ok(Self { inputs: convolution.patch(), units: maps, bias, map, shape })
+                    }
+                    None => Err(Misfit::Kernel { image, largest: image.height.min(image.width) + 2 * padding }),
+                },
+            }),
+            LayerSpec::Rectifier(_) | LayerSpec::Pool { .. } | LayerSpec::Flatten => None,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How the weights of a block lie in files: names, shapes and order, as PyTorch has them.
+//! How the weights of a block lie in files: names and order, as PyTorch has them.
 
 use super::Block;
 
@@ -6,14 +6,6 @@ use super::Block;
 pub(super) fn file_order(block: &Block) -> impl Iterator<Item = usize> {
     let (positions, channels) = block.input_axes();
     (0..positions).flat_map(move |p| (0..channels).map(move |c| c * positions + p))
-}
-
-/// The shape of a block's weights in a file, as PyTorch has it.
-pub(super) fn file_shape(block: &Block) -> Vec<usize> {
-    match block.convolution() {
-        None => vec![block.units, block.inputs],
-        Some(c) => vec![block.units, c.input.channels, c.kernel, c.kernel],
-    }
 }
 
 /// The name of a block's matrix in a safetensors file.

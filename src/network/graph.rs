@@ -1,8 +1,8 @@
 //! A builder for networks that branch and sum.
 
 use super::{
-    Block, Convolution, Image, LayerSpec, LinearMap, Network, NetworkError, Pool, Shape,
-    block::Layout,
+    Block, Image, LayerSpec, Network, NetworkError, Pool, Shape,
+    block::{Layout, Linear, Misfit},
     node::{Activation, Node, Operation, Source},
 };
 
@@ -82,18 +82,6 @@ impl Graph {
         }
     }
 
-    fn image(&self, text: &str, value: Value) -> Result<Image, NetworkError> {
-        match self.shape(value) {
-            Shape::Image(image) => Ok(image),
-            Shape::Features(features) => Err(NetworkError::NotAnImage {
-                layer: self.layers.len(),
-                text: text.to_owned(),
-                features,
-                trail: self.trail(),
-            }),
-        }
-    }
-
     /// The shapes of all values so far, for messages.
     fn trail(&self) -> String {
         let mut trail = format!("input {}", self.input);
@@ -123,40 +111,31 @@ impl Graph {
     pub fn layer(&mut self, input: Value, layer: LayerSpec) -> Result<Value, NetworkError> {
         let (index, text) = (self.layers.len(), layer.to_string());
         let (shape, order) = (self.shape(input), self.order(input));
-        let trail = self.trail();
+        if let Some(linear) = Linear::new(layer, shape, order) {
+            let linear = linear.map_err(|misfit| misfit.error(index, text.clone(), self.trail()))?;
+            let block = self.layout.push(index, &linear)?;
+            return Ok(self.push(Kind::Linear(block), text, vec![input], linear.shape, None));
+        }
         match layer {
-            LayerSpec::Dense { units, bias } => {
-                let Shape::Features(inputs) = shape else {
-                    let image = self.image(&text, input)?;
-                    return Err(NetworkError::NotFlat { layer: index, text, image, trail });
-                };
-                let map = LinearMap::Dense { flattened: order };
-                let block = self.layout.push(index, inputs, (units, bias), map)?;
-                Ok(self.push(Kind::Linear(block), text, vec![input], Shape::Features(units), None))
-            }
-            LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
-                let image = self.image(&text, input)?;
-                let Some(convolution) = Convolution::new(image, maps, kernel, padding, stride) else {
-                    let largest = image.height.min(image.width) + 2 * padding;
-                    return Err(NetworkError::Kernel { layer: index, text, image, largest, trail });
-                };
-                let map = LinearMap::Convolution(convolution);
-                let block = self.layout.push(index, convolution.patch(), (maps, bias), map)?;
-                Ok(self.push(Kind::Linear(block), text, vec![input], Shape::Image(convolution.output), None))
-            }
             LayerSpec::Rectifier(rectifier) => {
                 let activation = Activation { rectifier: Some(rectifier), pool: None };
                 Ok(self.push(Kind::Activation(activation), text, vec![input], shape, order))
             }
             LayerSpec::Pool { pooling, size, stride } => {
-                let image = self.image(&text, input)?;
+                let image = match shape {
+                    Shape::Image(image) => image,
+                    Shape::Features(features) => {
+                        return Err(Misfit::NotAnImage(features).error(index, text, self.trail()));
+                    }
+                };
                 let Some(pool) = Pool::new(pooling, image, size, stride) else {
-                    return Err(NetworkError::PoolSize { layer: index, text, image, trail });
+                    return Err(NetworkError::PoolSize { layer: index, text, image, trail: self.trail() });
                 };
                 let activation = Activation { rectifier: None, pool: Some(pool) };
                 Ok(self.push(Kind::Activation(activation), text, vec![input], Shape::Image(pool.output), None))
             }
-            LayerSpec::Flatten => {
+            // Nothing else has no weights but "flatten".
+            _ => {
                 let order = match (shape, input.0) {
                     (Shape::Image(image), Some(_)) => Some(image),
                     _ => order,

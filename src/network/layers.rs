@@ -142,6 +142,16 @@ impl LayerSpec {
         self
     }
 
+    /// The layer as a readable line, with the shapes before it and behind it.
+    pub(super) fn between(&self, from: &impl fmt::Display, to: &impl fmt::Display) -> String {
+        match self {
+            LayerSpec::Dense { bias, .. } => format!("dense {from} -> {to}{}", no_bias(*bias)),
+            LayerSpec::Flatten => format!("flatten {from} -> {to}"),
+            LayerSpec::Conv { .. } | LayerSpec::Pool { .. } => format!("{self}: {from} -> {to}"),
+            LayerSpec::Rectifier(_) => self.to_string(),
+        }
+    }
+
     /// Whether the layer is about images.
     pub fn is_spatial(&self) -> bool {
         matches!(self, LayerSpec::Conv { .. } | LayerSpec::Pool { .. } | LayerSpec::Flatten)

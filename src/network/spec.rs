@@ -3,7 +3,7 @@
 use super::{
     block::Block,
     error::NetworkError,
-    layers::{LayerSpec, no_bias},
+    layers::LayerSpec,
     node::{Node, Operation, Source},
     shape::Shape,
 };
@@ -107,7 +107,7 @@ impl Network {
 
     /// Whether the network is dense layers one behind the other, each with its rectifier: what the fast paths of the analysis take.
     pub fn is_dense_chain(&self) -> bool {
-        self.is_chain() && self.blocks.iter().all(|block| block.convolution().is_none())
+        self.is_chain() && self.blocks.iter().all(|block| block.images().is_none())
     }
 
     /// Length of the flat weight vector.
@@ -118,15 +118,6 @@ impl Network {
     /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`; none if the network is no list.
     pub fn describe(&self) -> Vec<String> {
         let before = std::iter::once(&self.input).chain(&self.shapes);
-        self.layers
-            .iter()
-            .zip(before.zip(&self.shapes))
-            .map(|(layer, (from, to))| match layer {
-                LayerSpec::Dense { bias, .. } => format!("dense {from} -> {to}{}", no_bias(*bias)),
-                LayerSpec::Flatten => format!("flatten {from} -> {to}"),
-                LayerSpec::Conv { .. } | LayerSpec::Pool { .. } => format!("{layer}: {from} -> {to}"),
-                LayerSpec::Rectifier(_) => layer.to_string(),
-            })
-            .collect()
+        self.layers.iter().zip(before.zip(&self.shapes)).map(|(layer, (from, to))| layer.between(from, to)).collect()
     }
 }

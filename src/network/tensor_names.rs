@@ -1,10 +1,7 @@
 //! Which tensors of a file are a network's: under PyTorch's names, behind the prefixes of wrappers, or under the names of a module's
 //! attributes where the shapes leave no choice.
 
-use super::{
-    Block, Network,
-    file_layout::{file_shape, weight_name},
-};
+use super::{Block, Network, file_layout::weight_name};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 
@@ -133,7 +130,7 @@ fn fits(block: &Block, module: &str, shapes: &Shapes) -> bool {
         shapes.get(name.as_str()).is_some_and(|shape| without_states(shape, expected.len()) == Some(expected))
     };
     let bias = format!("{module}.bias");
-    tail(format!("{module}.weight"), &file_shape(block)) && (!block.bias || tail(bias, &[block.units]))
+    tail(format!("{module}.weight"), &block.file_shape()) && (!block.bias || tail(bias, &[block.units]))
 }
 
 /// A shape without its axis of states, if it has as many others as it should have.
@@ -257,7 +254,7 @@ fn missing(network: &Network, shapes: &Shapes) -> Mismatch {
 
 /// Compares a block's tensors with the shapes that they must have.
 fn check_shapes(block: &Block, names: &BlockNames, shapes: &Shapes) -> Result<(), Mismatch> {
-    for (name, expected) in names.all().zip([file_shape(block), vec![block.units]]) {
+    for (name, expected) in names.all().zip([block.file_shape(), vec![block.units]]) {
         let found = shapes[name.as_str()];
         let tail = without_states(found, expected.len());
         if tail == Some(&expected[..]) {

@@ -2,7 +2,7 @@
 
 use super::{
     Network,
-    file_layout::{bias_name, file_order, file_shape, weight_name},
+    file_layout::{bias_name, file_order, weight_name},
     tensor_names::{Mismatch, TensorNames, list},
 };
 use crate::num::Real;
@@ -24,10 +24,9 @@ pub fn he_uniform<T: Real>(network: &Network, seed: u64) -> Vec<T> {
     for (l, block) in network.blocks().iter().enumerate() {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(l as u64);
-        let bound = (6.0 / block.inputs as f64).sqrt();
         for row in weights[block.range()].chunks_exact_mut(block.width()) {
             for w in &mut row[..block.inputs] {
-                *w = T::from_f64((2.0 * rng.random::<f64>() - 1.0) * bound);
+                *w = T::from_f64(block.initial(2.0 * rng.random::<f64>() - 1.0));
             }
         }
     }
@@ -107,7 +106,7 @@ pub fn stack_named<T: Real>(
     // The network may be one that the file does not bear out: no memory for its weights before they are known to be there.
     let mut found = Vec::with_capacity(network.blocks().len());
     for (block, names) in network.blocks().iter().zip(&names.blocks) {
-        let matrix = tensor(path, tensors, &names.weight, &shape(&file_shape(block)))?;
+        let matrix = tensor(path, tensors, &names.weight, &shape(&block.file_shape()))?;
         let bias = names.bias.as_ref().map(|name| tensor(path, tensors, name, &shape(&[block.units])));
         found.push((matrix, bias.transpose()?));
     }
@@ -202,7 +201,7 @@ pub fn encode_states<T: Real>(network: &Network, states: &[&[T]], stacked: bool)
                 row[block.inputs..].iter().for_each(|b| push(&mut bias, *b));
             }
         }
-        buffers.push((weight_name(block), [leading.clone(), file_shape(block)].concat(), matrix));
+        buffers.push((weight_name(block), [leading.clone(), block.file_shape()].concat(), matrix));
         if block.bias {
             buffers.push((bias_name(block), [leading.clone(), vec![block.units]].concat(), bias));
         }

@@ -463,7 +463,7 @@ impl<T: Real> Compared<'_, T> {
 
     fn transposed(&self, round: usize) -> Option<f64> {
         let mut weights = self.trace.states[round].clone();
-        let square = |block: &&Block| block.convolution().is_none() && block.units == block.inputs;
+        let square = |block: &&Block| block.images().is_none() && block.units == block.inputs;
         for block in self.network.blocks().iter().filter(square) {
             let (own, width) = (block.range(), block.width());
             for (i, j) in (0..block.units).flat_map(|i| (0..i).map(move |j| (i, j))) {

@@ -231,7 +231,7 @@ impl<T: Real> States<T> {
     /// The length of the leading axis; `None` for a shard of one state without one.
     fn count(&self, network: &Network, path: &Path, tensors: &SafeTensors) -> Result<Option<usize>, TraceError> {
         let name = &self.names.blocks[0].weight;
-        let axes = if network.blocks()[0].convolution().is_some() { 4 } else { 2 };
+        let axes = network.blocks()[0].file_shape().len();
         let shape = tensors.tensor(name).map(|t| t.shape().to_vec()).unwrap_or_default();
         if shape.len() == axes {
             return Ok(None);

@@ -149,7 +149,7 @@ fn kink_row(network: &Network, datapoint: usize, kink: &Kink) -> KinkRow {
     // A pool belongs to the last block before it.
     let block = network.blocks().iter().rev().find(|block| block.layer <= kink.layer);
     let neurons = block.map_or(1, |block| block.units);
-    let spatial = block.is_some_and(|block| block.convolution().is_some());
+    let spatial = block.is_some_and(|block| block.images().is_some());
     KinkRow {
         datapoint,
         at: kink.at,
