@@ -1,14 +1,11 @@
 //! The embedded font: outlines of letters.
 
-use super::mark::{Contour, Point};
+use tiny_skia::{Path, PathBuilder};
 use ttf_parser::{Face, OutlineBuilder};
 
 /// The embedded fonts (subsets of Inter; licence in `assets/fonts`).
 pub const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/Inter-Regular.otf");
 pub const SEMIBOLD: &[u8] = include_bytes!("../../../assets/fonts/Inter-SemiBold.otf");
-
-/// Straight lines that a curve of a letter is drawn with; letters are a dozen pixels high.
-const STEPS: usize = 6;
 
 pub struct Font(Face<'static>);
 
@@ -26,14 +23,14 @@ impl Font {
     }
 
     /// The letters of `text` on a base line that starts at the origin, `y` downwards. A letter that the font lacks is
-    /// its empty box.
-    pub fn outline(&self, text: &str, size: f64) -> Vec<Contour> {
-        let mut pen = Pen { scale: self.scale(size), ..Pen::default() };
+    /// its empty box. `None` if nothing is to be seen.
+    pub fn outline(&self, text: &str, size: f64) -> Option<Path> {
+        let mut pen = Pen { scale: self.scale(size) as f32, x: 0.0, path: PathBuilder::new() };
         for c in text.chars() {
             self.0.outline_glyph(self.0.glyph_index(c).unwrap_or_default(), &mut pen);
-            pen.x += self.advance(c);
+            pen.x += self.advance(c) as f32;
         }
-        pen.contours
+        pen.path.finish()
     }
 
     fn scale(&self, size: f64) -> f64 {
@@ -46,71 +43,50 @@ impl Font {
 }
 
 /// Draws in the units of the font, `y` upwards.
-#[derive(Default)]
 struct Pen {
-    scale: f64,
+    scale: f32,
     /// Where the letter starts.
-    x: f64,
-    at: Point,
-    contours: Vec<Contour>,
+    x: f32,
+    path: PathBuilder,
 }
 
 impl Pen {
-    fn push(&mut self, (x, y): Point) {
-        self.at = (x, y);
-        let point = ((self.x + x) * self.scale, -y * self.scale);
-        if let Some(contour) = self.contours.last_mut() {
-            contour.points.push(point);
-        }
+    fn x(&self, x: f32) -> f32 {
+        (self.x + x) * self.scale
     }
 
-    /// A Bézier curve by the weights of its points.
-    fn curve<const N: usize>(&mut self, points: [Point; N], weights: impl Fn(f64) -> [f64; N]) {
-        for i in 1..=STEPS {
-            let weights = weights(i as f64 / STEPS as f64);
-            let sum = |coordinate: fn(&Point) -> f64| -> f64 {
-                points.iter().zip(&weights).map(|(point, weight)| coordinate(point) * weight).sum()
-            };
-            self.push((sum(|point| point.0), sum(|point| point.1)));
-        }
+    fn y(&self, y: f32) -> f32 {
+        -y * self.scale
     }
-}
-
-fn point(x: f32, y: f32) -> Point {
-    (f64::from(x), f64::from(y))
 }
 
 impl OutlineBuilder for Pen {
     fn move_to(&mut self, x: f32, y: f32) {
-        self.contours.push(Contour { points: Vec::new(), closed: true });
-        self.push(point(x, y));
+        self.path.move_to(self.x(x), self.y(y));
     }
 
     fn line_to(&mut self, x: f32, y: f32) {
-        self.push(point(x, y));
+        self.path.line_to(self.x(x), self.y(y));
     }
 
     fn quad_to(&mut self, x1: f32, y1: f32, x: f32, y: f32) {
-        self.curve([self.at, point(x1, y1), point(x, y)], |t| {
-            let s = 1.0 - t;
-            [s * s, 2.0 * s * t, t * t]
-        });
+        self.path.quad_to(self.x(x1), self.y(y1), self.x(x), self.y(y));
     }
 
     fn curve_to(&mut self, x1: f32, y1: f32, x2: f32, y2: f32, x: f32, y: f32) {
-        self.curve([self.at, point(x1, y1), point(x2, y2), point(x, y)], |t| {
-            let s = 1.0 - t;
-            [s * s * s, 3.0 * s * s * t, 3.0 * s * t * t, t * t * t]
-        });
+        self.path.cubic_to(self.x(x1), self.y(y1), self.x(x2), self.y(y2), self.x(x), self.y(y));
     }
 
-    fn close(&mut self) {}
+    fn close(&mut self) {
+        self.path.close();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::draw::letters::text_width;
+    use tiny_skia::PathSegment;
 
     #[test]
     fn estimated_text_widths_match_the_font() {
@@ -124,12 +100,11 @@ mod tests {
     #[test]
     fn letters_stand_on_the_line() {
         for file in [REGULAR, SEMIBOLD] {
-            let letters = Font::new(file).outline("HAx", 100.0);
-            let points = || letters.iter().flat_map(|contour| &contour.points);
-            let (top, bottom) =
-                (points().map(|p| p.1).fold(0.0, f64::min), points().map(|p| p.1).fold(f64::MIN, f64::max));
+            let letters = Font::new(file).outline("HAx", 100.0).unwrap();
+            let (top, bottom) = (letters.bounds().top(), letters.bounds().bottom());
             assert!((-76.0..-70.0).contains(&top) && bottom.abs() < 1.0, "{top} {bottom}");
-            assert_eq!(letters.len(), 4, "the A has a hole");
+            let contours = letters.segments().filter(|segment| matches!(segment, PathSegment::MoveTo(_))).count();
+            assert_eq!(contours, 4, "the A has a hole");
         }
     }
 }

@@ -184,7 +184,7 @@ impl Path {
 
 /// The number of straight lines that a part of a circle is drawn with: few enough, and none further than a fiftieth of
 /// a pixel from it.
-pub fn steps_of_arc(radius: f64, turn: f64) -> usize {
+fn steps_of_arc(radius: f64, turn: f64) -> usize {
     const OFF: f64 = 0.02;
     let step = 2.0 * (1.0 - OFF / radius.max(2.0 * OFF)).acos();
     (turn.abs() / step.min(FRAC_PI_2)).ceil().max(1.0) as usize

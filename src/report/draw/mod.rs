@@ -4,6 +4,7 @@
 //! depend on nothing but the tables, in an embedded font. Writing SVG directly gives all three in few lines.
 
 pub mod axis;
+mod canvas;
 pub mod font;
 mod geometry;
 pub mod legend;
@@ -13,7 +14,5 @@ pub mod marker;
 pub mod palette;
 pub mod panel;
 pub mod png;
-mod raster;
-mod stroke;
 pub mod style;
 pub mod svg;

@@ -1,13 +1,13 @@
 //! Figures as PNG files, with the embedded font, so that the result does not depend on the machine's fonts.
 
 use super::{
+    canvas::{Canvas, path},
     font::{Font, REGULAR, SEMIBOLD},
-    mark::{Contour, Form, Join, Line, Mark, Paint, hex},
+    mark::{Form, Join, Line, Mark, Paint, hex},
     palette::PAPER,
-    raster::Canvas,
-    stroke::covered,
     svg::{Anchor, Drawing},
 };
+use tiny_skia::Transform;
 
 /// Why a figure could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,8 @@ impl Renderer {
         if !(width >= 1.0 && height >= 1.0 && width * height <= MOST_PIXELS) {
             return Err(PngError::Size { width, height });
         }
-        let mut canvas = Canvas::new(width as usize, height as usize, scale);
+        let canvas = Canvas::new(width as u32, height as u32, scale);
+        let mut canvas = canvas.ok_or(PngError::Size { width, height })?;
         drawing.marks.iter().for_each(|mark| self.draw(&mut canvas, mark));
         encode(&canvas)
     }
@@ -48,11 +49,12 @@ impl Renderer {
     fn draw(&self, canvas: &mut Canvas, mark: &Mark) {
         match &mark.form {
             Form::Area { contours, fill, line } => {
+                let Some(path) = path(contours) else { return };
                 if let Some(fill) = fill {
-                    canvas.fill(contours, fill, mark.clip);
+                    canvas.fill(&path, fill, mark.clip);
                 }
                 if let Some(line) = line {
-                    canvas.fill(&covered(contours, line), &Paint::Solid(line.color, line.opacity), mark.clip);
+                    canvas.stroke(&path, line, mark.clip);
                 }
             }
             Form::Text { at, text, size, anchor, bold, color, rotate, halo } => {
@@ -62,11 +64,15 @@ impl Renderer {
                     Anchor::Middle => 0.5,
                     Anchor::End => 1.0,
                 };
-                let mut letters = font.outline(text, *size);
-                place(&mut letters, -share * font.width(text, *size), *rotate, *at);
+                // The anchor comes to the origin, then the line of text is turned around it.
+                let place = Transform::from_translate((-share * font.width(text, *size)) as f32, 0.0)
+                    .post_rotate(*rotate as f32)
+                    .post_translate(at.0 as f32, at.1 as f32);
+                let outline = font.outline(text, *size).and_then(|letters| letters.transform(place));
+                let Some(letters) = outline else { return };
                 if let (Some(width), Some(color)) = (*halo, hex(PAPER)) {
                     let line = Line { color, opacity: 1.0, width, dash: Vec::new(), join: Join::Round };
-                    canvas.fill(&covered(&letters, &line), &Paint::Solid(color, 1.0), mark.clip);
+                    canvas.stroke(&letters, &line, mark.clip);
                 }
                 canvas.fill(&letters, &Paint::Solid(*color, 1.0), mark.clip);
             }
@@ -74,23 +80,14 @@ impl Renderer {
     }
 }
 
-/// Moves contours by `shift` to the right, then turns them by `degrees` clockwise around the origin, then moves them to `at`.
-fn place(contours: &mut [Contour], shift: f64, degrees: f64, at: (f64, f64)) {
-    let (sin, cos) = degrees.to_radians().sin_cos();
-    for (x, y) in contours.iter_mut().flat_map(|contour| &mut contour.points) {
-        let moved = *x + shift;
-        (*x, *y) = (at.0 + moved * cos - *y * sin, at.1 + moved * sin + *y * cos);
-    }
-}
-
 fn encode(canvas: &Canvas) -> Result<Vec<u8>, PngError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, canvas.width as u32, canvas.height as u32);
+    let mut encoder = png::Encoder::new(&mut bytes, canvas.width(), canvas.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     // Flat areas and few colours: filters, which help photographs, would make the file larger.
     encoder.set_filter(png::Filter::NoFilter);
-    encoder.write_header()?.write_image_data(&canvas.pixels)?;
+    encoder.write_header()?.write_image_data(&canvas.pixels())?;
     Ok(bytes)
 }
 
@@ -132,5 +129,6 @@ mod tests {
     fn pictures_without_end_are_refused() {
         let drawing = Svg::new("t", 1e9, 1e9).finish("");
         assert!(matches!(Renderer::default().png(&drawing, 2.0), Err(PngError::Size { .. })));
+        assert!(Canvas::new(u32::MAX, 1, 1.0).is_none() && Canvas::new(0, 1, 1.0).is_none());
     }
 }
