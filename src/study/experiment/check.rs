@@ -8,7 +8,7 @@ use super::{
 use crate::{loss::Loss, taylor::Comparators, trace::TargetKind};
 
 /// Epochs at most, so that rounds can be counted.
-pub(crate) const MAX_EPOCHS: usize = 1_000_000;
+pub const MAX_EPOCHS: usize = 1_000_000;
 
 type Check = Result<(), ExperimentError>;
 

@@ -20,7 +20,7 @@ pub use sections::{
 pub use setting::set;
 pub use words::{Count, Span};
 
-pub(crate) use check::MAX_EPOCHS;
+pub use check::MAX_EPOCHS;
 #[cfg(test)]
 pub(crate) use keys::SECTIONS;
 
