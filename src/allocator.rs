@@ -25,7 +25,7 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
 }
 
-/// Lets [`MiMalloc`] give memory that is freed back to the system after so many milliseconds, unless `MIMALLOC_PURGE_DELAY` in the environment says otherwise. What was
+/// Lets [`MiMalloc`] give memory that is freed back to the system after this many milliseconds, unless `MIMALLOC_PURGE_DELAY` in the environment says otherwise. What was
 /// freed before stays, to be used again.
 pub fn give_back_freed_memory(milliseconds: u8) {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {

@@ -54,7 +54,7 @@ impl<'a> Limits<'a> {
         if self.stop.load(Ordering::Relaxed) { Err(Ended::Stopped) } else { Ok(()) }
     }
 
-    /// Counts so many bytes more.
+    /// Counts this many bytes more.
     ///
     /// # Errors
     /// [`Ended::Memory`] if they are too many.
@@ -66,7 +66,7 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Fails if so many bytes more would be too many.
+    /// Fails if this many bytes more would be too many.
     ///
     /// # Errors
     /// [`Ended::Memory`].
@@ -76,7 +76,7 @@ impl<'a> Limits<'a> {
         fits
     }
 
-    /// Counts so many bytes less.
+    /// Counts this many bytes less.
     pub fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }

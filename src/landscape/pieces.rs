@@ -30,7 +30,7 @@ impl Pieces {
         Self { bounds: vec![from], width, planes: vec![Vec::new(); degree + 1] }
     }
 
-    /// Makes room for so many more pieces.
+    /// Makes room for this many more pieces.
     pub fn reserve(&mut self, pieces: usize) {
         self.bounds.reserve(pieces);
         self.planes.iter_mut().for_each(|plane| plane.reserve(pieces * self.width));

@@ -61,7 +61,7 @@ enum Stage<'a> {
     AveragePool(&'a Pool),
 }
 
-/// A batch of a wider layer may have so many times the values of others.
+/// A batch of a wider layer may have this many times the values of others.
 const WIDER: usize = 4;
 
 impl Stage<'_> {

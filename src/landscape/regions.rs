@@ -123,7 +123,7 @@ struct Search<'a> {
 const REGION_BYTES: usize = 2000;
 
 impl Search<'_> {
-    /// Polygons of so many units that go through a layer together.
+    /// Polygons of this many units that go through a layer together.
     fn at_once(&self, width: usize) -> usize {
         (self.limits.batch_values() / width).max(1)
     }

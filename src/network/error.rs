@@ -59,6 +59,6 @@ pub enum NetworkError {
     Unused { layer: usize },
     #[error("the output, layer {layer} must be a dense layer that no other layer takes a value from")]
     GraphOutput { layer: usize },
-    #[error("the network is no list of layers, which {what} needs")]
+    #[error("the network is not a list of layers, which {what} needs")]
     NotAList { what: &'static str },
 }

@@ -11,7 +11,7 @@ pub fn allowed_memory() -> Option<u64> {
     total_memory().into_iter().chain(of_groups).chain(of_process(&limits)).min()
 }
 
-/// A limit at least this large is none: version 1 of control groups says so with a number near 2^63.
+/// A limit at least this large is not a limit: version 1 of control groups says so with a number near 2^63.
 const NO_LIMIT: u64 = 1 << 60;
 
 fn limit_in(path: &Path) -> Option<u64> {

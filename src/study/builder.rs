@@ -79,7 +79,7 @@ pub struct Study<'a, T: Real> {
 /// An optimizer and its name.
 struct Entrant<T> {
     name: String,
-    /// Makes it for a run of so many rounds, as it is before the first.
+    /// Makes it for a run of this many rounds, as it is before the first.
     make: Box<Make<T>>,
     rates: BoundRates,
 }

@@ -15,7 +15,7 @@ pub enum Event<'a> {
         learning_rate: Option<f64>,
         rounds: usize,
     },
-    /// The optimizer goes on behind so many rounds, from its last checkpoint.
+    /// The optimizer resumes after this many rounds, from its last checkpoint.
     Resumed {
         label: &'a str,
         rounds: usize,
