@@ -11,6 +11,7 @@
 
 pub mod certificate;
 pub mod chain;
+pub mod expansion;
 pub mod free_bounds;
 pub mod graph;
 pub mod objective;
@@ -28,6 +29,7 @@ pub mod unit;
 pub mod work;
 
 pub use certificate::{Comparison, Optimum, StopReason};
+pub use expansion::Expansion;
 pub use regret::BoundRates;
 pub use result::UnitResult;
 pub use settings::{ClosedForm, Comparators, RegretSettings};
