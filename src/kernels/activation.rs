@@ -83,7 +83,7 @@ pub fn max_pool<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, a: &[T], out
     );
 }
 
-/// Channels that go through a window together: so many that the compiler makes vectors of them instead of writing them out one by one.
+/// Channels that go through a window together: enough for the compiler to make vectors of them instead of unrolling them one by one.
 const CHANNELS: usize = 64;
 
 #[inline(always)]

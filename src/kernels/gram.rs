@@ -19,7 +19,7 @@ const TILE: usize = 2;
 const PRODUCTS: usize = TILE * TILE;
 /// `f64` lanes of a vector register.
 const LANES: usize = 8;
-/// Sums of a pair of tiles for as many planes as there are lanes.
+/// Sums of a pair of tiles, for one plane per lane.
 const PAIR: usize = PRODUCTS * LANES;
 /// Vectors of planes whose sums are held in registers together where there are 32: `PRODUCTS` accumulators of each. Seven are the 50 units of the widest layer of the
 /// paper's autoencoder.
@@ -63,6 +63,11 @@ impl WeightedGram {
         let tiles = width.div_ceil(TILE);
         let padded = planes.next_multiple_of(LANES);
         Self { width, planes, padded, sums: vec![0.0; tiles * (tiles + 1) / 2 * PRODUCTS * padded] }
+    }
+
+    /// Bytes of the sums, without what pads the width to whole tiles.
+    pub fn bytes(width: usize, planes: usize) -> usize {
+        planes.next_multiple_of(LANES) * width * width * size_of::<f64>() / 2
     }
 
     pub fn planes(&self) -> usize {
