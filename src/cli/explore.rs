@@ -19,7 +19,7 @@ use crate::{
         claims::{Claim, Tally},
         enclosure::Holds,
         explore::{
-            EPSILONS, Exploration, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
+            EPSILONS, Exploration, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
             claims::{self, Finding, Findings},
             explore,
         },
@@ -150,11 +150,7 @@ impl Study<'_> {
         signals::preparing();
         let study = explore(&self.experiment, &self.options, &|event| {
             signals::begun();
-            match event {
-                ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
-                ExploreEvent::Run { .. } => progress.count(),
-                ExploreEvent::Note { text } => output::note(text),
-            }
+            progress.campaign("run", event);
         })?;
         Ok(study)
     }

@@ -14,7 +14,7 @@ use crate::{
     study::{
         Experiment,
         campaign::CampaignOptions,
-        tune::{TuneEvent, TuneOptions, tune},
+        tune::{TuneOptions, tune},
     },
 };
 use clap::ValueHint;
@@ -73,11 +73,7 @@ pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<
     signals::preparing();
     let search = tune(experiment, options, &|event| {
         signals::begun();
-        match event {
-            TuneEvent::Planned { points, known } => progress.plan("point", points, known),
-            TuneEvent::Point { .. } => progress.count(),
-            TuneEvent::Note { text } => output::note(text),
-        }
+        progress.campaign("point", event);
     })?;
     if !search.complete {
         progress.finish();

@@ -35,6 +35,20 @@ pub struct CampaignOptions<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// What a campaign tells its caller as it goes; `R` is a row of its table.
+#[derive(Clone, Copy, Debug)]
+pub enum CampaignEvent<'a, R> {
+    /// What the user should know of the data.
+    Note { text: &'a str },
+    /// This many runs follow; `known` more were found in the folder.
+    Planned { runs: usize, known: usize },
+    /// A run was done.
+    Done { row: &'a R },
+}
+
+/// Who is told.
+pub(super) type Listener<'a, R> = &'a (dyn Fn(CampaignEvent<R>) + Sync);
+
 /// A campaign that may begin.
 pub(super) struct Opened<'a> {
     pub task: Task<'a>,

@@ -282,29 +282,8 @@ fn draw_block(
     hatch: &str,
     title: Option<&dyn Fn(&Cell) -> String>,
 ) {
-    let mut steps: Vec<Vec<(usize, String)>> = vec![Vec::new(); STEPS];
-    let (mut crosses, mut solid, mut open) = (String::new(), String::new(), String::new());
-    for (i, cell) in cells.iter().enumerate() {
-        let (x, y) = grid.corner(i);
-        let (x, y) = (corner.0 + x, corner.1 + y);
-        let size = pixels(grid.size);
-        let square = format!("M{} {}h{size}v{size}h-{size}Z", pixels(x), pixels(y));
-        if cell.dead && grid.size < 5.0 {
-            solid.push_str(&square);
-        } else if cell.dead {
-            let (near, far) = (0.22 * grid.size, 0.78 * grid.size);
-            let p = |dx: f64, dy: f64| format!("{} {}", pixels(x + dx), pixels(y + dy));
-            let _ = write!(crosses, "M{}L{}M{}L{}", p(near, near), p(far, far), p(near, far), p(far, near));
-        }
-        if cell.is_open((low, high)) {
-            open.push_str(&square);
-        }
-        if cell.regret.is_finite() {
-            let t = if high > low { (cell.regret - low) / (high - low) } else { 0.0 };
-            steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push((i, square));
-        }
-    }
-    for (step, squares) in steps.iter().enumerate().filter(|(_, squares)| !squares.is_empty()) {
+    let paths = Paths::of(corner, grid, cells, (low, high));
+    for (step, squares) in paths.steps.iter().enumerate().filter(|(_, squares)| !squares.is_empty()) {
         let fill = ramp(COLOR, (step as f64 + 0.5) / STEPS as f64);
         match title {
             Some(title) => svg.filled(&fill, |svg| {
@@ -315,36 +294,84 @@ fn draw_block(
     }
     // What lies on the cells must not take the pointer from them.
     svg.untouchable(|svg| {
-        if !open.is_empty() {
-            svg.area(&open, hatch);
-        }
-        if !solid.is_empty() {
-            svg.area(&solid, DEAD);
-        }
-        if !crosses.is_empty() {
-            // A light halo keeps the cross visible on dark cells.
-            svg.shape(&crosses, "none", Stroke::solid(PAPER, 2.8));
-            svg.shape(&crosses, "none", Stroke::solid(DEAD, 1.3));
-        }
+        paths.draw_marks(svg, hatch);
         let columns = grid.columns.min(cells.len());
         let (width, rows) = (columns as f64 * grid.size, cells.len().div_ceil(grid.columns));
         let height = rows as f64 * grid.size;
         svg.rect(Rect::new(corner.0, corner.1, width, height), "none", Some(Stroke::solid(FRAME, 0.6)));
-        // The first neuron of rows and columns; of an image, its rows and columns.
-        let every = (12.0 / grid.size).ceil().max(1.0) as usize * if columns > 10 { 2 } else { 1 };
-        let merged = cells.iter().any(|cell| cell.neurons.0 != cell.neurons.1);
-        for row in (0..rows).step_by(every) {
-            let first = if grid.image && !merged { row } else { cells[row * grid.columns].neurons.0 };
-            let at = (corner.0 - 3.0, corner.1 + (row as f64 + 0.5) * grid.size + 3.0);
-            svg.text(at, &first.to_string(), Text::new(TICK - 2.0, Anchor::End).colored(MUTED));
-        }
-        if !merged {
-            for column in (0..columns).step_by(every) {
-                let at = (corner.0 + (column as f64 + 0.5) * grid.size, corner.1 - 3.0);
-                svg.text(at, &column.to_string(), Text::new(TICK - 2.0, Anchor::Middle).colored(MUTED));
+        number_cells(svg, corner, grid, cells, (rows, columns));
+    });
+}
+
+/// The cells of a block as paths, in pixels.
+struct Paths {
+    /// By their step of the colour scale: index and square of each cell.
+    steps: Vec<Vec<(usize, String)>>,
+    /// Crosses of dead neurons, and squares of those too small for a cross.
+    crosses: String,
+    solid: String,
+    /// Squares of cells that are not certified.
+    open: String,
+}
+
+impl Paths {
+    fn of(corner: (f64, f64), grid: Grid, cells: &[Cell], (low, high): (f64, f64)) -> Paths {
+        let mut steps: Vec<Vec<(usize, String)>> = vec![Vec::new(); STEPS];
+        let (mut crosses, mut solid, mut open) = (String::new(), String::new(), String::new());
+        for (i, cell) in cells.iter().enumerate() {
+            let (x, y) = grid.corner(i);
+            let (x, y) = (corner.0 + x, corner.1 + y);
+            let size = pixels(grid.size);
+            let square = format!("M{} {}h{size}v{size}h-{size}Z", pixels(x), pixels(y));
+            if cell.dead && grid.size < 5.0 {
+                solid.push_str(&square);
+            } else if cell.dead {
+                let (near, far) = (0.22 * grid.size, 0.78 * grid.size);
+                let p = |dx: f64, dy: f64| format!("{} {}", pixels(x + dx), pixels(y + dy));
+                let _ = write!(crosses, "M{}L{}M{}L{}", p(near, near), p(far, far), p(near, far), p(far, near));
+            }
+            if cell.is_open((low, high)) {
+                open.push_str(&square);
+            }
+            if cell.regret.is_finite() {
+                let t = if high > low { (cell.regret - low) / (high - low) } else { 0.0 };
+                steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push((i, square));
             }
         }
-    });
+        Paths { steps, crosses, solid, open }
+    }
+
+    /// What is marked on the colours.
+    fn draw_marks(&self, svg: &mut Svg, hatch: &str) {
+        if !self.open.is_empty() {
+            svg.area(&self.open, hatch);
+        }
+        if !self.solid.is_empty() {
+            svg.area(&self.solid, DEAD);
+        }
+        if !self.crosses.is_empty() {
+            // A light halo keeps the cross visible on dark cells.
+            svg.shape(&self.crosses, "none", Stroke::solid(PAPER, 2.8));
+            svg.shape(&self.crosses, "none", Stroke::solid(DEAD, 1.3));
+        }
+    }
+}
+
+/// The first neuron of rows and columns; of an image, its rows and columns.
+fn number_cells(svg: &mut Svg, corner: (f64, f64), grid: Grid, cells: &[Cell], (rows, columns): (usize, usize)) {
+    let every = (12.0 / grid.size).ceil().max(1.0) as usize * if columns > 10 { 2 } else { 1 };
+    let merged = cells.iter().any(|cell| cell.neurons.0 != cell.neurons.1);
+    for row in (0..rows).step_by(every) {
+        let first = if grid.image && !merged { row } else { cells[row * grid.columns].neurons.0 };
+        let at = (corner.0 - 3.0, corner.1 + (row as f64 + 0.5) * grid.size + 3.0);
+        svg.text(at, &first.to_string(), Text::new(TICK - 2.0, Anchor::End).colored(MUTED));
+    }
+    if !merged {
+        for column in (0..columns).step_by(every) {
+            let at = (corner.0 + (column as f64 + 0.5) * grid.size, corner.1 - 3.0);
+            svg.text(at, &column.to_string(), Text::new(TICK - 2.0, Anchor::Middle).colored(MUTED));
+        }
+    }
 }
 
 fn color_bar(svg: &mut Svg, rect: Rect, (low, high): (f64, f64)) {

@@ -19,7 +19,7 @@ pub use rows::{Exploration, ExploreRow, Group};
 
 use super::{
     analysis::{Analysis, AnalysisSettings},
-    campaign::{Campaign, CampaignOptions, Opened, Table, open},
+    campaign::{Campaign, CampaignEvent, CampaignOptions, Listener, Opened, Table, open},
     enclosure::Certified,
     error::StudyError,
     experiment::{Experiment, Precision},
@@ -65,17 +65,6 @@ pub struct ExploreOptions<'a> {
     pub epsilons: &'a [f64],
 }
 
-/// What a study tells its caller as it goes.
-#[derive(Clone, Copy, Debug)]
-pub enum ExploreEvent<'a> {
-    /// What the user should know of the data.
-    Note { text: &'a str },
-    /// This many runs follow; others were found in the folder.
-    Planned { runs: usize, known: usize },
-    /// A run was done.
-    Run { row: &'a ExploreRow },
-}
-
 /// Runs the study of `experiment`, whose learning rates are taken for the tuned ones, and writes `explore.csv` and
 /// `signs.csv`. Runs that are in them are not repeated.
 ///
@@ -85,9 +74,9 @@ pub enum ExploreEvent<'a> {
 pub fn explore(
     experiment: &Experiment,
     options: &ExploreOptions,
-    events: &(dyn Fn(ExploreEvent) + Sync),
+    events: Listener<ExploreRow>,
 ) -> Result<Exploration, StudyError> {
-    let mut note = |text: &str| events(ExploreEvent::Note { text });
+    let mut note = |text: &str| events(CampaignEvent::Note { text });
     let opened = open(experiment, &options.campaign, Purpose::Exploration, &mut note)?;
     let runs = Runs::in_folder(&opened, options, events)?;
     match experiment.training.precision {
@@ -112,7 +101,7 @@ struct Runs<'a> {
     conditions: Vec<Condition>,
     rows: Vec<ExploreRow>,
     signs: Vec<SignRow>,
-    events: &'a (dyn Fn(ExploreEvent) + Sync),
+    events: Listener<'a, ExploreRow>,
 }
 
 impl<'a> Runs<'a> {
@@ -120,7 +109,7 @@ impl<'a> Runs<'a> {
     fn in_folder(
         Opened { task, folder, continued, .. }: &Opened,
         options: &ExploreOptions<'a>,
-        events: &'a (dyn Fn(ExploreEvent) + Sync),
+        events: Listener<'a, ExploreRow>,
     ) -> Result<Self, StudyError> {
         let conditions = conditions(task.experiment, options.factors, options.epsilons);
         let (mut rows, mut signs) = (Vec::new(), Vec::new());
@@ -173,7 +162,7 @@ impl Table for Runs<'_> {
         self.signs.sort_by_key(|sign| (order(&sign.optimizer), sign.seed, sign.round, sign.layer));
         self.write()?;
         if let Some(row) = self.find(point) {
-            (self.events)(ExploreEvent::Run { row });
+            (self.events)(CampaignEvent::Done { row });
         }
         Ok(())
     }
@@ -195,7 +184,7 @@ fn run_all<T: Real>(
     let mut missing = campaign.missing(all.iter().copied());
     // Those at tuned rates come first: an interrupted study has what most claims rest on.
     missing.sort_by_key(|point| !conditions[point.condition].is_tuned());
-    events(ExploreEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
+    events(CampaignEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
     let per_epoch = planned / experiment.training.epochs;
     let study = Study {
         data: &data,

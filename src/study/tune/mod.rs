@@ -11,7 +11,7 @@ pub use search::Tuned;
 pub(super) use search::rounded;
 
 use super::{
-    campaign::{Campaign, CampaignOptions, Opened, Table, open},
+    campaign::{Campaign, CampaignEvent, CampaignOptions, Listener, Opened, Table, open},
     error::StudyError,
     experiment::{Experiment, Precision},
     folder::Purpose,
@@ -62,28 +62,13 @@ pub struct Search {
     pub complete: bool,
 }
 
-/// What a search tells its caller as it goes.
-#[derive(Clone, Copy, Debug)]
-pub enum TuneEvent<'a> {
-    /// What the user should know of the data.
-    Note { text: &'a str },
-    /// This many points follow; others were found in the folder.
-    Planned { points: usize, known: usize },
-    /// A point was computed.
-    Point { row: &'a TuneRow },
-}
-
 /// Searches the learning rate of every optimizer of `experiment` and writes `tune.csv`, `tuned.toml` and `tuned.json`.
 ///
 /// # Errors
 ///
 /// If the experiment cannot be run, or the folder holds another search or cannot be written.
-pub fn tune(
-    experiment: &Experiment,
-    options: &TuneOptions,
-    events: &(dyn Fn(TuneEvent) + Sync),
-) -> Result<Search, StudyError> {
-    let mut note = |text: &str| events(TuneEvent::Note { text });
+pub fn tune(experiment: &Experiment, options: &TuneOptions, events: Listener<TuneRow>) -> Result<Search, StudyError> {
+    let mut note = |text: &str| events(CampaignEvent::Note { text });
     let opened = open(experiment, &options.campaign, Purpose::Search, &mut note)?;
     let points = Points::in_folder(&opened, events)?;
     match experiment.training.precision {
@@ -106,12 +91,12 @@ struct Points<'a> {
     path: PathBuf,
     labels: Vec<String>,
     rows: Vec<TuneRow>,
-    events: &'a (dyn Fn(TuneEvent) + Sync),
+    events: Listener<'a, TuneRow>,
 }
 
 impl<'a> Points<'a> {
     /// Those that the folder holds already.
-    fn in_folder(opened: &Opened, events: &'a (dyn Fn(TuneEvent) + Sync)) -> Result<Self, StudyError> {
+    fn in_folder(opened: &Opened, events: Listener<'a, TuneRow>) -> Result<Self, StudyError> {
         let path = opened.folder.path.join(Purpose::Search.mark());
         let rows = if opened.continued { read_rows(&path)? } else { Vec::new() };
         let points = Self { path, labels: opened.task.experiment.labels(), rows, events };
@@ -152,7 +137,7 @@ impl Table for Points<'_> {
         });
         write_rows(&self.path, columns::TUNE, &self.rows)?;
         if let Some(row) = self.find(point) {
-            (self.events)(TuneEvent::Point { row });
+            (self.events)(CampaignEvent::Done { row });
         }
         Ok(())
     }
@@ -176,7 +161,7 @@ fn search_all<T: Real>(opened: &Opened, options: &TuneOptions, points: Points) -
             |(optimizer, rate): &(usize, f64), seed: &u64| Point { optimizer: *optimizer, rate: *rate, seed: *seed };
         let all: Vec<Point> = wanted.iter().flat_map(|at| seeds.iter().map(move |seed| point(at, seed))).collect();
         let missing = campaign.missing(all.iter().copied());
-        events(TuneEvent::Planned { points: missing.len(), known: all.len() - missing.len() });
+        events(CampaignEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
         if !campaign.run(&missing, |point| train(&data, &labels, point, stop))? {
             break false;
         }
