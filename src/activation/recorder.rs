@@ -21,7 +21,7 @@ pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
     (0..count).map(|i| (i * len / count) as u32).collect()
 }
 
-/// A neuron whose states are recorded, or a channel of a max-pool whose winners are.
+/// A neuron whose states are recorded, or a channel of a max-pool whose winners (argmax indices) are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neuron {
     /// Index in the layer list.

@@ -24,8 +24,7 @@ const PAIR: usize = PRODUCTS * LANES;
 /// Vectors of planes whose sums are held in registers together where there are 32: `PRODUCTS` accumulators of each. Seven are the 50 units of the widest layer of the
 /// paper's autoencoder.
 const HELD: usize = 7;
-/// Rows that are asked for while as many rows before them are worked on. Those that a pair of tiles visits lie apart, so the processor does not
-/// see them coming.
+/// How many rows ahead memory is prefetched: the rows that a pair of tiles visits lie apart, so the processor does not predict them.
 const AHEAD: usize = 8;
 /// Columns of the matrices that are read from the sums together.
 const BLOCK: usize = 8;
@@ -396,7 +395,7 @@ unsafe fn add_held<S: Simd, const V: usize>(simd: S, parts: &mut [&mut [f64]], p
     }
 }
 
-/// Asks for the memory of a value that is needed soon.
+/// Prefetches a value that is needed soon.
 #[inline(always)]
 fn prefetch<V>(value: &V) {
     #[cfg(target_arch = "x86_64")]
