@@ -37,13 +37,7 @@ impl TraceExtent {
         if let Some(course) = &mut course {
             course.losses.retain(|(number, _)| *number <= last);
         }
-        Self {
-            numbers: trace.numbers.clone(),
-            kept,
-            is_sample: trace.is_sample(),
-            per_epoch,
-            course,
-        }
+        Self { numbers: trace.numbers.clone(), kept, is_sample: trace.is_sample(), per_epoch, course }
     }
 
     /// Whether the trace was recorded as training went, in format 2.
