@@ -325,6 +325,7 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
     let target = match summary.target {
         TargetKind::Input => "its own input (autoencoder)",
         TargetKind::Label => "the label",
+        TargetKind::Values => "given values",
     };
     [
         ("data", summary.dataset.as_str()),

@@ -49,7 +49,7 @@ pub(super) fn read_data<T: Real>(
         let inputs: Vec<T> = array.values.iter().map(|v| T::from_f64(*v)).collect();
         let targets = match manifest.target {
             TargetKind::Input => TraceTargets::Inputs,
-            TargetKind::Label => read_targets(folder, manifest, network, rows)?,
+            TargetKind::Label | TargetKind::Values => read_targets(folder, manifest, network, rows)?,
         };
         Data { inputs, targets, dataset: named, warnings }
     } else {
@@ -83,7 +83,7 @@ fn of_dataset<T: Real>(
     let inputs = loaded.train.inputs.iter().map(|v| T::from_f64(f64::from(*v))).collect();
     let targets = match manifest.target {
         TargetKind::Input => TraceTargets::Inputs,
-        TargetKind::Label => TraceTargets::Labels(loaded.train.labels),
+        TargetKind::Label | TargetKind::Values => TraceTargets::Labels(loaded.train.labels),
     };
     Ok(Data { inputs, targets, dataset: Some(dataset), warnings: Vec::new() })
 }

@@ -44,8 +44,10 @@ pub const RECORDED_FORMAT: u32 = 2;
 pub enum TargetKind {
     /// The inputs: an autoencoder.
     Input,
-    /// The labels of a classifier (or target values in a trace).
+    /// The labels of a classifier (or target values in a trace of format 1).
     Label,
+    /// Target values, in a trace.
+    Values,
 }
 
 impl TargetKind {
@@ -54,6 +56,7 @@ impl TargetKind {
         match self {
             TargetKind::Input => "input",
             TargetKind::Label => "label",
+            TargetKind::Values => "values",
         }
     }
 }

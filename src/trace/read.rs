@@ -227,6 +227,10 @@ impl<T: Real> Trace<T> {
             return;
         }
         self.cuts.push(why);
+        let first = self.number(rounds);
+        if let Some(course) = &mut self.course {
+            course.losses.retain(|(number, _)| *number < first);
+        }
         self.manifest.rounds = rounds;
         self.states.truncate(rounds + 1);
         self.numbers.truncate(rounds + 1);

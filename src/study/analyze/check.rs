@@ -7,6 +7,7 @@ use super::{
     told::Told,
 };
 use crate::{
+    loss::Loss,
     network::Network,
     num::Real,
     study::{
@@ -15,7 +16,7 @@ use crate::{
     },
     taylor::tracker::Displacements,
     trace::{
-        self, Manifest, ReadOptions, Trace, TraceError,
+        self, Manifest, ReadOptions, TargetKind, Trace, TraceError,
         agreement::{Agreement, compare, diverged_from},
         motion::{Findings, Motion, Steps},
         read::{Overview, overview},
@@ -263,7 +264,8 @@ fn pass<T: Real>(
 /// What is to be said of a trace that has not all rounds.
 fn sample<T: Real>(trace: &Trace<T>) -> Option<String> {
     let kept = trace.manifest.rounds;
-    let last = trace.number(kept - 1);
+    let known = trace.course.as_ref().and_then(|course| course.losses.last());
+    let last = known.map_or(trace.number(kept - 1), |(number, _)| *number);
     trace.is_sample().then(|| {
         format!(
             "the trace has {kept} of {last} rounds: optima, regret and D_train are those of these rounds, a sample; the losses of all \
@@ -284,7 +286,11 @@ fn other_rows(first: &Checked, other: &Checked) -> Option<String> {
 /// Fails unless two traces are of the same network, loss and data.
 fn belongs_to(first: &Checked, other: &Checked) -> Result<(), AnalyzeError> {
     let shape = |of: &Checked| format!("{} rows of {} values", of.rows, of.network.inputs());
-    let target = |of: &Checked| format!("\"{}\"", of.manifest.target.name());
+    // Format 1 calls values labels, too.
+    let target = |of: &Checked| match (of.manifest.target, of.manifest.loss) {
+        (TargetKind::Label, Loss::Mse) => format!("\"{}\"", TargetKind::Values.name()),
+        (target, _) => format!("\"{}\"", target.name()),
+    };
     let input = |of: &Checked| format!("{:?}", of.manifest.input);
     let data = |of: &Checked| format!("{} with SHA-256 {}...", shape(of), &of.data[..8]);
     type Value<'a> = &'a dyn Fn(&Checked) -> String;

@@ -34,9 +34,14 @@ pub(super) fn digest<T: Real>(trace: &Trace<T>) -> Result<String, TraceError> {
         all.push(hash(&trace.batches.sizes().map(|size| size as u64).collect::<Vec<u64>>()));
     }
     if let Some(course) = &trace.course {
-        all.push(hash(&trace.numbers.iter().map(|number| *number as u64).collect::<Vec<u64>>()));
-        all.push(hash(&course.losses.iter().map(|(number, _)| *number as u64).collect::<Vec<u64>>()));
-        all.push(hash(&course.losses.iter().map(|(_, loss)| *loss).collect::<Vec<f64>>()));
+        all.push(hash(
+            &trace.numbers[..trace.manifest.rounds].iter().map(|number| *number as u64).collect::<Vec<u64>>(),
+        ));
+        // Of the rounds that are read again, which may be fewer than training had.
+        let last = trace.number(trace.manifest.rounds - 1);
+        let (rounds, losses): (Vec<u64>, Vec<f64>) =
+            course.losses.iter().filter(|(at, _)| *at <= last).map(|(at, loss)| (*at as u64, *loss)).unzip();
+        all.extend([hash(&rounds), hash(&losses)]);
         all.push(hash(course.probe.as_deref().unwrap_or_default()));
     }
     Ok(hash_of(all))

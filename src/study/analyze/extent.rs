@@ -33,11 +33,13 @@ impl TraceExtent {
             Some(course) => course.per_epoch.unwrap_or(last).clamp(1, last),
             None => (trace.inputs.len() / features / trace.manifest.batch_size).clamp(1, kept),
         };
-        let mut course = trace.course.clone();
-        if let Some(course) = &mut course {
-            course.losses.retain(|(number, _)| *number <= last);
+        Self {
+            numbers: trace.numbers.clone(),
+            kept,
+            is_sample: trace.is_sample(),
+            per_epoch,
+            course: trace.course.clone(),
         }
-        Self { numbers: trace.numbers.clone(), kept, is_sample: trace.is_sample(), per_epoch, course }
     }
 
     /// Whether the trace was recorded as training went, in format 2.

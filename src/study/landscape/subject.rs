@@ -150,7 +150,11 @@ impl Subject {
             target: manifest.target,
             fixed: None,
             trained: true,
-            runs: vec![SubjectRun { label, rounds: manifest.rounds, origin: Origin::Trace(Box::new(trace)) }],
+            runs: vec![SubjectRun {
+                label,
+                rounds: trace.number(manifest.rounds - 1),
+                origin: Origin::Trace(Box::new(trace)),
+            }],
         })
     }
 
@@ -186,8 +190,10 @@ impl Subject {
         let features = self.network.inputs();
         match (self.target, self.loss) {
             (TargetKind::Input, _) => Examples::autoencoder(&self.inputs, features),
-            (TargetKind::Label, Loss::CrossEntropy) => Examples::classifier(&self.inputs, features, &self.labels),
-            (TargetKind::Label, Loss::Mse) => Examples {
+            (TargetKind::Label | TargetKind::Values, Loss::CrossEntropy) => {
+                Examples::classifier(&self.inputs, features, &self.labels)
+            }
+            (TargetKind::Label | TargetKind::Values, Loss::Mse) => Examples {
                 inputs: &self.inputs,
                 features,
                 targets: Targets::Values(&self.values),

@@ -80,27 +80,6 @@ impl LossPrecision {
     }
 }
 
-/// Where targets are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// They are the inputs.
-    Input,
-    /// Classes.
-    Label,
-    Values,
-}
-
-impl Target {
-    /// What format 1 calls it.
-    pub fn kind(self) -> TargetKind {
-        match self {
-            Self::Input => TargetKind::Input,
-            Self::Label | Self::Values => TargetKind::Label,
-        }
-    }
-}
-
 /// `manifest.json` of format 2.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RecordedManifest {
@@ -111,7 +90,7 @@ pub struct RecordedManifest {
     pub layers: Option<Vec<LayerSpec>>,
     /// Its name, which need not be one that the engine knows.
     pub loss: String,
-    pub target: Target,
+    pub target: TargetKind,
     /// Names of parameters by layer and kind: `"0.weight"`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,

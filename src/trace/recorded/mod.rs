@@ -27,7 +27,7 @@ use crate::{
 };
 use data::DataReader;
 use shards::Shards;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// What all shards hold, but for the states, which stay there.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) fn read<T: Real>(
         input: manifest.input.clone(),
         layers: layers.to_vec(),
         loss,
-        target: manifest.target.kind(),
+        target: manifest.target,
         rounds: 0,
         batch_size: 0,
         optimizer: manifest.optimizer.clone(),
@@ -99,6 +99,13 @@ struct Reading<'a, T> {
     shards: Shards,
     into: Recorded<T>,
     data: DataReader,
+    /// Tensors of the state.
+    parameters: BTreeSet<String>,
+}
+
+/// The tensors of a state.
+fn parameters(file: &TensorFile) -> impl Iterator<Item = String> {
+    file.names().into_iter().filter(|name| name.starts_with(shards::STATE))
 }
 
 impl<'a, T: Real> Reading<'a, T> {
@@ -125,10 +132,10 @@ impl<'a, T: Real> Reading<'a, T> {
             return Err(TraceError::Implausible { path: first.path.clone(), reason });
         }
         let course = Course { probe: recorded.probe.clone(), precision: recorded.precision, ..Course::default() };
-        let targets = match (recorded.target.kind(), manifest.loss) {
+        let targets = match (manifest.target, manifest.loss) {
             (TargetKind::Input, _) => TraceTargets::Inputs,
-            (TargetKind::Label, Loss::CrossEntropy) => TraceTargets::Labels(Vec::new()),
-            (TargetKind::Label, Loss::Mse) => TraceTargets::Values(Vec::new()),
+            (TargetKind::Label | TargetKind::Values, Loss::CrossEntropy) => TraceTargets::Labels(Vec::new()),
+            (TargetKind::Label | TargetKind::Values, Loss::Mse) => TraceTargets::Values(Vec::new()),
         };
         let into = Recorded {
             manifest,
@@ -143,7 +150,8 @@ impl<'a, T: Real> Reading<'a, T> {
             notes: Vec::new(),
             warnings: Vec::new(),
         };
-        Ok(Self { folder, recorded, shards, into, data: DataReader::default() })
+        let parameters = parameters(first).collect();
+        Ok(Self { folder, recorded, shards, into, data: DataReader::default(), parameters })
     }
 
     /// Goes through the shards, up to the wanted round or the first state that is not finite.
@@ -180,6 +188,7 @@ impl<'a, T: Real> Reading<'a, T> {
         if count == 0 {
             return Ok(());
         }
+        self.check_parameters(file)?;
         let before = self.into.states.len();
         self.into.states.append(file, Some(true))?;
         let found = self.into.states.len() - before;
@@ -187,6 +196,14 @@ impl<'a, T: Real> Reading<'a, T> {
             return Err(malformed(&file.path, format!("has {found} states, but {count} rounds")));
         }
         Ok(())
+    }
+
+    /// Fails if a file has parameters that the first shard has not.
+    fn check_parameters(&self, file: &TensorFile) -> Result<(), TraceError> {
+        match parameters(file).find(|name| !self.parameters.contains(name)) {
+            Some(name) => Err(malformed(&file.path, format!("has \"{name}\", which the first shard has not"))),
+            None => Ok(()),
+        }
     }
 
     /// Checks what is there as a whole, and takes the state behind the last wanted round.
@@ -234,6 +251,7 @@ impl<'a, T: Real> Reading<'a, T> {
             let reason = format!("its \"rounds\" must be a number, at least that of the last kept round, {last}");
             return Err(malformed(&path, reason));
         };
+        self.check_parameters(&file)?;
         self.into.states.append(&file, Some(false))?;
         // A state that is not finite is not one to look at; the rounds before are whole.
         self.into.states.diverged = false;
