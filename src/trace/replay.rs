@@ -38,7 +38,7 @@ pub struct NotFinite {
 impl<'a, T: Real> Replay<'a, T> {
     /// Goes on after `done` rounds.
     pub fn new(trace: &'a Trace<T>, network: &'a Network, examples: &'a Examples<T>, done: usize) -> Self {
-        let engine = RoundEngine::new(network, trace.manifest.loss, trace.manifest.batch_size);
+        let engine = RoundEngine::new(network, trace.manifest.loss, trace.batches.largest());
         Self { trace, examples, engine, done }
     }
 
