@@ -127,7 +127,7 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = of.extent.settings(regret, of.network.layers());
-        let rounds = Extent { rounds: of.manifest.rounds, batch: of.manifest.batch_size };
+        let rounds = Extent::uniform(of.manifest.rounds, of.manifest.batch_size);
         Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
