@@ -196,7 +196,8 @@ fn recorded_files(place: &Place, network: &Network, state: &[f32]) -> Vec<u8> {
         "optimizer": { "name": "sgd", "learning_rate": 0.1 }
     });
     let encoded = crate::network::weights::encode_states(network, &[state], false).unwrap();
-    let views = safetensors::SafeTensors::deserialize(&encoded).unwrap().tensors();
+    let mut views = safetensors::SafeTensors::deserialize(&encoded).unwrap().tensors();
+    views.sort_by(|a, b| a.0.cmp(&b.0));
     let tensors: Vec<Tensor> = views
         .iter()
         .map(|(name, view)| Tensor { name, dtype: view.dtype(), shape: view.shape(), bytes: view.data() })

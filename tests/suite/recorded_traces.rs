@@ -117,7 +117,8 @@ impl Training {
     fn with_state<R>(&self, state: &[f32], run: impl FnOnce(&[Tensor]) -> R) -> R {
         let encoded = encode_states(&self.network, &[state], false).unwrap();
         let tensors = SafeTensors::deserialize(&encoded).unwrap();
-        let views = tensors.tensors();
+        let mut views = tensors.tensors();
+        views.sort_by(|a, b| a.0.cmp(&b.0));
         let tensors: Vec<Tensor> = views
             .iter()
             .map(|(name, view)| Tensor { name, dtype: view.dtype(), shape: view.shape(), bytes: view.data() })
