@@ -26,7 +26,7 @@ pub mod losses;
 mod tests;
 
 use crate::{
-    loss::Loss,
+    loss::{Loss, LossName},
     study::{
         enclosure::{Enclosure, Holds},
         numbers::{count, counted, display_name, known},
@@ -189,9 +189,9 @@ pub enum Task {
 impl Task {
     pub fn of(summary: &Summary) -> Task {
         let convolutional = summary.layers.iter().any(|layer| layer.starts_with("conv"));
-        match (summary.loss, summary.target) {
-            (Loss::Mse, TargetKind::Input) => Task::Autoencoder,
-            (Loss::CrossEntropy, _) if convolutional => Task::ConvolutionalClassifier,
+        match (&summary.loss, summary.target) {
+            (LossName::Known(Loss::Mse), TargetKind::Input) => Task::Autoencoder,
+            (LossName::Known(Loss::CrossEntropy), _) if convolutional => Task::ConvolutionalClassifier,
             _ => Task::Other,
         }
     }
