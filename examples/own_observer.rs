@@ -16,9 +16,9 @@ struct Watch {
 impl Observer<f32> for Watch {
     fn observe(&mut self, round: &Round<f32>) {
         let (mut active, mut units) = (0, 0);
-        for slopes in round.parts.iter().flat_map(|part| &part.tape.slopes) {
-            active += slopes.iter().filter(|slope| **slope > 0.0).count();
-            units += slopes.len();
+        for derivatives in round.parts.iter().flat_map(|part| &part.tape.derivatives) {
+            active += derivatives.iter().filter(|slope| **slope > 0.0).count();
+            units += derivatives.len();
         }
         self.active.push(active as f64 / units as f64);
 

@@ -10,11 +10,11 @@ use divan::{
 use taylorscope::{
     kernels::{
         View,
+        activation::{self, ActivationDerivative},
         bits::{gram, words},
         conv::{self, Scratch, Term},
         dense,
         factor::Factor,
-        gate::{self, Gate},
         gram::{GramScratch, WeightedGram},
         matmul,
     },
@@ -174,7 +174,7 @@ fn rectifier_and_pool(bencher: Bencher) {
     let a = numbers(block.activations());
     let (mut out, mut winners) = (vec![0.0; block.features_out()], vec![0u8; block.features_out()]);
     bencher.counter(BytesCount::of_slice(&a)).bench_local(|| {
-        gate::max_pool(block.rectifier, pool, black_box(&a), &mut out, &mut winners);
+        activation::max_pool(block.rectifier, pool, black_box(&a), &mut out, &mut winners);
     });
 }
 
@@ -185,9 +185,9 @@ fn cotangent_through_the_pool(bencher: Bencher) {
     let pool = block.pool.as_ref().expect("the block ends in one");
     let a = numbers(block.activations());
     let (mut out, mut winners) = (vec![0.0; block.features_out()], vec![0u8; block.features_out()]);
-    gate::max_pool(block.rectifier, pool, &a, &mut out, &mut winners);
+    activation::max_pool(block.rectifier, pool, &a, &mut out, &mut winners);
     let mut delta = vec![0.0; block.activations()];
     bencher.counter(BytesCount::of_slice(&delta)).bench_local(|| {
-        gate::pull(&block.activation(), Gate::Winners(&winners), black_box(&out), &mut delta);
+        activation::vjp(&block.activation(), ActivationDerivative::Argmax(&winners), black_box(&out), &mut delta);
     });
 }

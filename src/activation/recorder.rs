@@ -2,7 +2,7 @@
 
 use crate::{
     checkpoint::{Persist, Store, StoreError},
-    kernels::{bits::words, gate::winning_place},
+    kernels::{activation::argmax_index, bits::words},
     network::{Block, Network, Pool},
     num::Real,
     passes::{Passes, Tape},
@@ -186,13 +186,13 @@ impl<T: Real> ActivationRecorder<T> {
 
 /// The winners on a tape, one-hot, pool by pool.
 fn pack_winners<T: Real>(network: &Network, tape: &Tape<T>) -> Vec<Packer> {
-    let pools = network.hidden_blocks().iter().filter_map(|b| Some((b.max_pool()?, &tape.winners[b.node])));
+    let pools = network.hidden_blocks().iter().filter_map(|b| Some((b.max_pool()?, &tape.argmax[b.node])));
     let pack = |(pool, codes): (&Pool, &Vec<u8>)| {
         let channels = pool.output.channels;
         let mut packer = Packer::new(channels);
         for window in codes.chunks_exact(channels) {
             for place in 0..pool.places() {
-                packer.push(window, |code| winning_place(pool, *code) == place);
+                packer.push(window, |code| argmax_index(pool, *code) == place);
             }
         }
         packer.flush();

@@ -27,7 +27,7 @@ mod tune;
 
 use crate::study::{ExperimentError, StudyError, landscape::LandscapeError};
 use clap::{FromArgMatches, Parser, Subcommand};
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 /// An instrument for the training dynamics of rectifier networks: how much of the loss is regret, how much is the
 /// Taylor optimum, and how widely an optimizer explores.
@@ -70,14 +70,20 @@ enum Command {
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
-    let mut matches = match help::command().try_get_matches() {
+    ExitCode::from(run_with(&std::env::args_os().collect::<Vec<_>>()))
+}
+
+/// The same with these arguments, the first of which is the name of the program. Signals are listened to from then on, so that this is for
+/// programs that do nothing else.
+pub fn run_with(command_line: &[OsString]) -> u8 {
+    let mut matches = match help::command().try_get_matches_from(command_line) {
         Ok(matches) => matches,
-        Err(error) => return ExitCode::from(refuse(&error)),
+        Err(error) => return refuse(&error, command_line),
     };
     let name = matches.subcommand_name().unwrap_or_default().to_owned();
     let arguments = match Arguments::from_arg_matches_mut(&mut matches) {
         Ok(arguments) => arguments,
-        Err(error) => return ExitCode::from(refuse(&error)),
+        Err(error) => return refuse(&error, command_line),
     };
     output::configure(arguments.json, arguments.quiet);
     signals::listen();
@@ -101,8 +107,8 @@ pub fn main() -> ExitCode {
         Ok(code)
     });
     match printed {
-        Ok(code) => ExitCode::from(code),
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => 0,
         Err(error) => {
             let (text, code) = (answer::describe(&error), if is_usage(&error) { 2 } else { 1 });
             output::complain(format!("error: {text}"));
@@ -110,18 +116,18 @@ pub fn main() -> ExitCode {
                 // A reader that went away needs no answer.
                 let _ = output::raw(&answer::failure(&text, code));
             }
-            ExitCode::from(code)
+            code
         }
     }
 }
 
 /// Prints what is wrong with a command line, or the help that it asks for, and gives the exit code.
-fn refuse(error: &clap::Error) -> u8 {
+fn refuse(error: &clap::Error, command_line: &[OsString]) -> u8 {
     let _ = error.print();
     if !error.use_stderr() {
         return 0;
     }
-    if std::env::args_os().any(|argument| argument == "--json") {
+    if command_line.iter().any(|argument| argument == "--json") {
         let text = error.to_string();
         let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
         let _ = output::raw(&answer::failure(what, 2));

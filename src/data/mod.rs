@@ -43,6 +43,7 @@ pub mod picture;
 // Without downloads, mirrors and archives are known but not used.
 #[cfg_attr(not(feature = "download"), allow(dead_code))]
 mod remote;
+mod round_rows;
 mod split;
 mod standardize;
 #[cfg(all(test, feature = "download"))]
@@ -67,6 +68,7 @@ pub use fetch::{FetchError, FetchOptions, MirrorFailure, Progress, fetch};
 pub use folders::cache_dir;
 pub use minibatches::{MinibatchError, Minibatches, Rounds};
 pub use pickle::PickleFault;
+pub use round_rows::RoundRows;
 pub use split::{ArrayError, Split, check_inputs};
 pub use standardize::Standardization;
 pub use verify::{FileReport, verify};

@@ -7,10 +7,9 @@
 pub use super::conv::{Cotangents, Term};
 use super::{
     View,
+    activation::{self, ActivationDerivative},
     conv::{self, at_least},
-    dense,
-    gate::{self, Gate},
-    matmul,
+    dense, matmul,
 };
 use crate::{
     network::{Block, LinearMap},
@@ -31,9 +30,9 @@ pub struct Recorded<'a, T> {
     /// The output, `[rows, features out]`.
     pub out: &'a mut [T],
     /// `s'(a): [rows, pre-activations]`; empty behind a max-pool.
-    pub slopes: &'a mut [T],
-    /// The codes of [`Gate::Winners`], `[rows, features out]`; empty without a max-pool.
-    pub winners: &'a mut [u8],
+    pub derivatives: &'a mut [T],
+    /// The codes of [`ActivationDerivative::Argmax`], `[rows, features out]`; empty without a max-pool.
+    pub argmax: &'a mut [u8],
 }
 
 /// `out = W x + b: [rows, units]` of a dense block, without what stands behind it: the output of a network.
@@ -51,12 +50,12 @@ pub fn forward<T: Real>(
     scratch: &mut Scratch<T>,
     mut visit: impl FnMut(usize, &[T]),
 ) {
-    let Recorded { out, slopes, winners } = recorded;
+    let Recorded { out, derivatives, argmax } = recorded;
     match &block.map {
         LinearMap::Dense { .. } => {
             dense::pre_activations(block, weights, x, rows, out);
             out.chunks_exact(block.units).enumerate().for_each(|(row, a)| visit(row, a));
-            gate::rectify_in_place(block.rectifier, out, slopes);
+            activation::rectify_in_place(block.rectifier, out, derivatives);
         }
         LinearMap::Convolution(c) => {
             let activation = block.activation();
@@ -66,9 +65,9 @@ pub fn forward<T: Real>(
                 let out = &mut out[row * pooled..][..pooled];
                 match activation.max_pool() {
                     Some(pool) => {
-                        gate::max_pool(block.rectifier, pool, a, out, &mut winners[row * pooled..][..pooled]);
+                        activation::max_pool(block.rectifier, pool, a, out, &mut argmax[row * pooled..][..pooled]);
                     }
-                    None => gate::rectify(&activation, a, out, &mut slopes[row * size..][..size]),
+                    None => activation::rectify(&activation, a, out, &mut derivatives[row * size..][..size]),
                 }
             });
         }
@@ -96,7 +95,7 @@ pub fn linear<T: Real>(block: &Block, term: Term<T>, rows: usize, scratch: &mut 
 pub fn jvp<T: Real>(
     block: &Block,
     terms: &[Term<T>],
-    derivative: Gate<T>,
+    derivative: ActivationDerivative<T>,
     rows: usize,
     scratch: &mut Scratch<T>,
     out: &mut [T],
@@ -111,14 +110,14 @@ pub fn jvp<T: Real>(
                     matmul(out, block.units, x, dense::matrix(block, term.weights).t(), t > 0);
                 }
             }
-            if let Gate::Slopes(slopes) = derivative {
-                out.iter_mut().zip(slopes).for_each(|(t, slope)| *t *= *slope);
+            if let ActivationDerivative::Elementwise(derivatives) = derivative {
+                out.iter_mut().zip(derivatives).for_each(|(t, slope)| *t *= *slope);
             }
         }
         LinearMap::Convolution(c) => {
             let (activation, pooled) = (block.activation(), block.features_out());
             conv::apply(block, c, terms, rows, &mut scratch.convolution, |row, a| {
-                gate::push(&activation, derivative.row(row, block), a, &mut out[row * pooled..][..pooled]);
+                activation::jvp(&activation, derivative.row(row, block), a, &mut out[row * pooled..][..pooled]);
             });
         }
     }
@@ -143,7 +142,7 @@ pub fn vjp<T: Real>(
                 dense::accumulate_outer(block, delta, x, rows, gradient);
             }
             if let Some((weights, below)) = below {
-                dense::pull_back(block, weights, delta, rows * cotangents.lines, below);
+                dense::vjp_input(block, weights, delta, rows * cotangents.per_datapoint, below);
             }
         }
         LinearMap::Convolution(c) => {
@@ -154,24 +153,24 @@ pub fn vjp<T: Real>(
 
 /// The cotangents of a dense block's pre-activations; `buffer` is used if there is a rectifier.
 fn dense_delta<'a, T: Real>(block: &Block, cotangents: Cotangents<'a, T>, buffer: &'a mut Vec<T>) -> &'a [T] {
-    let Gate::Slopes(slopes) = cotangents.gate else { return cotangents.values };
+    let ActivationDerivative::Elementwise(derivatives) = cotangents.derivative else { return cotangents.values };
     buffer.resize(cotangents.values.len(), T::ZERO);
     let delta = &mut buffer[..];
-    if cotangents.lines == 1 {
+    if cotangents.per_datapoint == 1 {
         crate::num::vectorized(
             #[inline(always)]
             || {
-                let values = cotangents.values.iter().zip(slopes);
+                let values = cotangents.values.iter().zip(derivatives);
                 delta.iter_mut().zip(values).for_each(|(delta, (g, slope))| *delta = *g * *slope);
             },
         );
         return delta;
     }
-    let (size, of_row) = (block.units, cotangents.lines * block.units);
+    let (size, of_row) = (block.units, cotangents.per_datapoint * block.units);
     let rows = delta.chunks_exact_mut(of_row).zip(cotangents.values.chunks_exact(of_row));
-    for ((delta, values), slopes) in rows.zip(slopes.chunks_exact(size)) {
+    for ((delta, values), derivatives) in rows.zip(derivatives.chunks_exact(size)) {
         for (delta, values) in delta.chunks_exact_mut(size).zip(values.chunks_exact(size)) {
-            let values = values.iter().zip(slopes);
+            let values = values.iter().zip(derivatives);
             delta.iter_mut().zip(values).for_each(|(delta, (g, slope))| *delta = *g * *slope);
         }
     }
@@ -188,7 +187,7 @@ fn each_delta<T: Real>(
     let (activation, size) = (block.activation(), block.activations());
     let delta = at_least(&mut scratch.delta, size);
     for (at, values) in cotangents.values.chunks_exact(block.features_out()).enumerate() {
-        gate::pull(&activation, cotangents.gate.row(at / cotangents.lines, block), values, delta);
+        activation::vjp(&activation, cotangents.derivative.row(at / cotangents.per_datapoint, block), values, delta);
         visit(at, delta);
     }
 }
@@ -226,7 +225,7 @@ pub fn add_squared_gradients<T: Real>(
             let mut gradient = vec![T::ZERO; sum.len()];
             let values = cotangents.values.chunks_exact(block.features_out());
             for (row, (x, values)) in x.chunks_exact(block.features_in()).zip(values).enumerate() {
-                let one = Cotangents { values, lines: 1, gate: cotangents.gate.row(row, block) };
+                let one = Cotangents { values, per_datapoint: 1, derivative: cotangents.derivative.row(row, block) };
                 gradient.fill(T::ZERO);
                 conv::backward(block, c, one, 1, Some((x, &mut gradient)), None, &mut scratch.convolution);
                 sum.iter_mut().zip(&gradient).for_each(|(sum, g)| *sum += *g * *g);
@@ -244,15 +243,15 @@ pub fn neuron_gradients<T: Real>(
     neurons: &[usize],
     scratch: &mut Scratch<T>,
 ) -> Vec<T> {
-    let (lines, width) = (rows * cotangents.lines, block.width());
-    let mut out = vec![T::ZERO; neurons.len() * lines * width];
+    let (count, width) = (rows * cotangents.per_datapoint, block.width());
+    let mut out = vec![T::ZERO; neurons.len() * count * width];
     match &block.map {
         LinearMap::Dense { .. } => {
             let delta = dense_delta(block, cotangents, &mut scratch.delta);
-            for (line, delta) in delta.chunks_exact(block.units).enumerate() {
-                let x = &x[line / cotangents.lines * block.inputs..][..block.inputs];
+            for (k, delta) in delta.chunks_exact(block.units).enumerate() {
+                let x = &x[k / cotangents.per_datapoint * block.inputs..][..block.inputs];
                 for (n, neuron) in neurons.iter().enumerate() {
-                    let out = &mut out[(n * lines + line) * width..][..width];
+                    let out = &mut out[(n * count + k) * width..][..width];
                     out.iter_mut().zip(x).for_each(|(g, x)| *g = delta[*neuron] * *x);
                     out[block.inputs..].fill(delta[*neuron]);
                 }

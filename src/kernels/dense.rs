@@ -164,7 +164,7 @@ pub fn outer_of_shares<T: Real>(block: &Block, units: Range<usize>, shares: &[Ro
 }
 
 /// `below = delta W: [rows, inputs]`, the cotangent of a block's inputs from that of its pre-activations.
-pub fn pull_back<T: Real>(block: &Block, weights: &[T], delta: &[T], rows: usize, below: &mut [T]) {
+pub fn vjp_input<T: Real>(block: &Block, weights: &[T], delta: &[T], rows: usize, below: &mut [T]) {
     let (delta, w) = (View::new(delta, rows, block.units), matrix(block, weights));
     if are_few(rows) {
         skinny::sum_of_products(below, block.inputs, &[(delta, w)], Start::Zero);

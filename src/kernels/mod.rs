@@ -8,19 +8,19 @@
 //! - [`symmetric`]: symmetric matrices in half the memory
 //! - [`block`]: what a block does, dense or convolution; [`crate::passes`] walks the network with it
 //! - [`dense`]: dense blocks; [`factor`]: square roots of curvatures
-//! - [`conv`]: convolutions, by the fastest of three methods; [`gate`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
+//! - [`conv`]: convolutions, by the fastest of three methods; [`activation`]: the rectifiers and pools behind them; [`sparse`]: combinations of few rows,
 //!   which is all that a backward pass through a max-pool needs
 //! - [`csc`]: products with inputs that are mostly zero
 //! - [`gram`]: many weighted Gram matrices of the same vectors at once, in `f64`
 //! - [`bits`]: packed bits and the popcount of their conjunction
 
+pub mod activation;
 pub mod bits;
 pub mod block;
 pub mod conv;
 pub mod csc;
 pub mod dense;
 pub mod factor;
-pub mod gate;
 pub mod gram;
 pub mod matrix;
 pub mod skinny;

@@ -27,7 +27,7 @@ pub fn curvature_factors<T: Real>(
     visit(last, top);
     if lowest < last {
         let (factor, rank) = below_output(at, top, compress);
-        pull_factor(at, factor, rank, lowest, |l, values| visit(l, Factor::PerRow { values, rank }));
+        backpropagate_factor(at, factor, rank, lowest, |l, values| visit(l, Factor::PerRow { values, rank }));
     }
 }
 
@@ -65,11 +65,11 @@ pub fn hidden_jacobians<T: Real>(at: &Point<T>, lowest: usize, visit: impl FnMut
     let inner = at.network.output_block().inputs;
     let mut identity = vec![T::ZERO; inner * inner];
     identity.iter_mut().step_by(inner + 1).for_each(|v| *v = T::ONE);
-    pull_factor(at, identity.repeat(at.tape.rows), inner, lowest, visit);
+    backpropagate_factor(at, identity.repeat(at.tape.rows), inner, lowest, visit);
 }
 
-/// Pulls `factor: [rows, rank, inputs of the output block]` down through the hidden blocks; `visit(l, values)` sees `[rows, rank, units]`.
-fn pull_factor<T: Real>(
+/// Takes `factor: [rows, rank, inputs of the output block]` down through the hidden blocks; `visit(l, values)` sees `[rows, rank, units]`.
+fn backpropagate_factor<T: Real>(
     at: &Point<T>,
     mut factor: Vec<T>,
     rank: usize,
@@ -80,9 +80,10 @@ fn pull_factor<T: Real>(
     let mut next: Vec<T> = Vec::new();
     for l in (lowest..at.network.output_index()).rev() {
         let units = blocks[l].units;
-        for (row, slopes) in factor.chunks_exact_mut(rank * units).zip(at.tape.slopes[l].chunks_exact(units)) {
-            for line in row.chunks_exact_mut(units) {
-                for (value, slope) in line.iter_mut().zip(slopes) {
+        for (row, derivatives) in factor.chunks_exact_mut(rank * units).zip(at.tape.derivatives[l].chunks_exact(units))
+        {
+            for factor in row.chunks_exact_mut(units) {
+                for (value, slope) in factor.iter_mut().zip(derivatives) {
                     *value *= *slope;
                 }
             }

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     kernels::{
+        activation,
         block::{self, Recorded},
-        gate,
     },
     network::{Activation, Network, Operation},
     num::Real,
@@ -33,18 +33,18 @@ impl<T: Real> Passes<T> {
         }
         let (last, hidden) = network.nodes().split_last().expect("a network has a node");
         for (n, node) in hidden.iter().enumerate() {
-            let (mut out, mut slopes, mut winners) =
-                (take(&mut tape.hidden[n]), take(&mut tape.slopes[n]), take(&mut tape.winners[n]));
+            let (mut out, mut derivatives, mut argmax) =
+                (take(&mut tape.hidden[n]), take(&mut tape.derivatives[n]), take(&mut tape.argmax[n]));
             let input = tape.value(node.inputs[0], x);
             match node.operation {
                 Operation::Block(l) => {
                     let block = &network.blocks()[l];
-                    let recorded = Recorded { out: &mut out, slopes: &mut slopes, winners: &mut winners };
+                    let recorded = Recorded { out: &mut out, derivatives: &mut derivatives, argmax: &mut argmax };
                     let visit = |row: usize, a: &[T]| visit(l, row, a);
                     block::forward(block, weights, input, rows, recorded, &mut self.block, visit);
                 }
                 Operation::Activation(activation) => {
-                    let recorded = Recorded { out: &mut out, slopes: &mut slopes, winners: &mut winners };
+                    let recorded = Recorded { out: &mut out, derivatives: &mut derivatives, argmax: &mut argmax };
                     activate(&activation, input, sizes(network, node), recorded);
                 }
                 Operation::Sum => {
@@ -52,7 +52,7 @@ impl<T: Real> Passes<T> {
                     node.inputs[1..].iter().for_each(|source| add(&mut out, tape.value(*source, x)));
                 }
             }
-            (tape.hidden[n], tape.slopes[n], tape.winners[n]) = (out, slopes, winners);
+            (tape.hidden[n], tape.derivatives[n], tape.argmax[n]) = (out, derivatives, argmax);
         }
         let mut output = take(&mut tape.output);
         block::output(network.output_block(), weights, tape.value(last.inputs[0], x), rows, &mut output);
@@ -62,14 +62,14 @@ impl<T: Real> Passes<T> {
 
 /// An activation behind no block, a datapoint of `before` values after the other.
 fn activate<T: Real>(activation: &Activation, input: &[T], (before, behind): (usize, usize), recorded: Recorded<T>) {
-    let Recorded { out, slopes, winners } = recorded;
+    let Recorded { out, derivatives, argmax } = recorded;
     let rows = input.chunks_exact(before).zip(out.chunks_exact_mut(behind)).enumerate();
     for (row, (a, out)) in rows {
         match activation.max_pool() {
             Some(pool) => {
-                gate::max_pool(activation.rectifier, pool, a, out, &mut winners[row * behind..][..behind]);
+                activation::max_pool(activation.rectifier, pool, a, out, &mut argmax[row * behind..][..behind]);
             }
-            None => gate::rectify(activation, a, out, &mut slopes[row * before..][..before]),
+            None => activation::rectify(activation, a, out, &mut derivatives[row * before..][..before]),
         }
     }
 }

@@ -10,16 +10,16 @@ impl<T: Real> Passes<T> {
         let outputs = at.network.outputs();
         let unit = |at: usize| if at / outputs % outputs == at % outputs { T::ONE } else { T::ZERO };
         let values = (0..at.tape.rows * outputs * outputs).map(unit).collect();
-        self.pull_cotangents(at, values, outputs, lowest, visit);
+        self.backpropagate(at, values, outputs, lowest, visit);
     }
 
-    /// Pulls several cotangents of the output per datapoint, `[rows, lines, outputs]`, back to block `lowest`; calls `visit(l, cotangents)` for
+    /// Backward mode for several cotangents of the output per datapoint, `[rows, per_datapoint, outputs]`, down to block `lowest`; calls `visit(l, cotangents)` for
     /// each block from the output down, with those of what the block gives.
-    pub fn pull_cotangents(
+    pub fn backpropagate(
         &mut self,
         at: &Point<T>,
         cotangents: Vec<T>,
-        lines: usize,
+        per_datapoint: usize,
         lowest: usize,
         mut visit: impl FnMut(usize, Cotangents<T>),
     ) {
@@ -29,10 +29,10 @@ impl<T: Real> Passes<T> {
         for (n, node) in at.network.nodes().iter().enumerate().skip(reach.lowest).rev() {
             if let (Operation::Block(l), true) = (node.operation, self.begun[n]) {
                 let block = &at.network.blocks()[l];
-                visit(l, self.cotangents_of(block, lines, at.tape.gate(block)));
+                visit(l, self.cotangents_of(block, per_datapoint, at.tape.derivative(block)));
             }
             if n > reach.lowest {
-                self.pull(at, n, lines, reach, None);
+                self.vjp_of_node(at, n, per_datapoint, reach, None);
             }
             self.release(n);
         }

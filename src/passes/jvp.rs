@@ -3,8 +3,8 @@
 use super::{Passes, Point, add, data::channels_last, tape::sizes};
 use crate::{
     kernels::{
+        activation,
         block::{self, Term},
-        gate,
     },
     network::{Operation, Shape, Source},
     num::Real,
@@ -24,7 +24,7 @@ impl<T: Real> Passes<T> {
     /// The derivative of the output, `[rows, outputs]`, along `direction`, a flat vector of which only the part of `blocks` counts.
     pub fn jvp(&mut self, at: &Point<T>, direction: &[T], blocks: Range<usize>) -> Vec<T> {
         let first = at.network.blocks()[blocks.start].node;
-        self.push_forward(at, &Motion { data: None, weights: direction, blocks }, first)
+        self.jvp_along(at, &Motion { data: None, weights: direction, blocks }, first)
     }
 
     /// The derivative of the output, `[rows, outputs]`, as the data move along `dx: [rows, inputs]`.
@@ -33,11 +33,11 @@ impl<T: Real> Passes<T> {
         if let Shape::Image(shape) = at.network.input() {
             channels_last(shape, dx, &mut image);
         }
-        self.push_forward(at, &Motion { data: Some([dx, &image]), weights: &[], blocks: 0..0 }, 0)
+        self.jvp_along(at, &Motion { data: Some([dx, &image]), weights: &[], blocks: 0..0 }, 0)
     }
 
     /// Takes tangents from the node `first` to the output.
-    fn push_forward(&mut self, at: &Point<T>, motion: &Motion<T>, first: usize) -> Vec<T> {
+    fn jvp_along(&mut self, at: &Point<T>, motion: &Motion<T>, first: usize) -> Vec<T> {
         let nodes = at.network.nodes();
         let mut tangents = take(&mut self.tangents);
         tangents.resize_with(nodes.len(), Vec::new);
@@ -50,7 +50,7 @@ impl<T: Real> Passes<T> {
                 Source::Image => motion.data.map(|[_, image]| image),
                 Source::Node(n) => Some(&tangents[n][..]).filter(|tangent| !tangent.is_empty()),
             };
-            self.push(at, motion, n, tangent, &mut out);
+            self.jvp_of_node(at, motion, n, tangent, &mut out);
             tangents[n] = out;
         }
         let mut output = take(&mut tangents[nodes.len() - 1]);
@@ -60,7 +60,7 @@ impl<T: Real> Passes<T> {
     }
 
     /// The tangent of a node's value from those of its inputs; `out` is empty before, and stays so if nothing moves.
-    fn push<'b>(
+    fn jvp_of_node<'b>(
         &mut self,
         at: &Point<T>,
         motion: &Motion<T>,
@@ -80,7 +80,7 @@ impl<T: Real> Passes<T> {
                 let terms: Vec<Term<T>> = terms.collect();
                 if !terms.is_empty() {
                     out.resize(size, T::ZERO);
-                    block::jvp(block, &terms, at.tape.gate(block), rows, &mut self.block, out);
+                    block::jvp(block, &terms, at.tape.derivative(block), rows, &mut self.block, out);
                 }
             }
             Operation::Activation(activation) => {
@@ -89,7 +89,7 @@ impl<T: Real> Passes<T> {
                 out.resize(size, T::ZERO);
                 let values = carried.chunks_exact(before).zip(out.chunks_exact_mut(behind));
                 for (row, (a, out)) in values.enumerate() {
-                    gate::push(&activation, at.tape.gate_of(n).part(row, before, behind), a, out);
+                    activation::jvp(&activation, at.tape.node_derivative(n).part(row, before, behind), a, out);
                 }
             }
             Operation::Sum => {

@@ -2,7 +2,7 @@
 
 use super::{Passes, data::reordered};
 use crate::{
-    kernels::gate::Gate,
+    kernels::activation::ActivationDerivative,
     network::{Activation, Block, Network, Node, Operation, Source},
     num::Real,
 };
@@ -18,9 +18,9 @@ pub struct Tape<T> {
     pub hidden: Vec<Vec<T>>,
     /// `s'(a): [rows, pre-activations]` of every node but the last; empty for a node with a max-pool, and for a sum. The value of a dense
     /// block is `s' * a`.
-    pub slopes: Vec<Vec<T>>,
-    /// For nodes with a max-pool the codes of [`Gate::Winners`], `[rows, features out]`; empty for others.
-    pub winners: Vec<Vec<u8>>,
+    pub derivatives: Vec<Vec<T>>,
+    /// For nodes with a max-pool the codes of [`ActivationDerivative::Argmax`], `[rows, features out]`; empty for others.
+    pub argmax: Vec<Vec<u8>>,
     /// The network's output `[rows, outputs]`.
     pub output: Vec<T>,
 }
@@ -69,16 +69,16 @@ impl<T: Real> Tape<T> {
     }
 
     /// The derivative of what stands behind the linear map of a block.
-    pub fn gate(&self, block: &Block) -> Gate<'_, T> {
-        self.gate_of(block.node)
+    pub fn derivative(&self, block: &Block) -> ActivationDerivative<'_, T> {
+        self.node_derivative(block.node)
     }
 
     /// The derivative of the activation of a node.
-    pub(super) fn gate_of(&self, n: usize) -> Gate<'_, T> {
-        match (self.slopes.get(n), self.winners.get(n)) {
-            (_, Some(winners)) if !winners.is_empty() => Gate::Winners(winners),
-            (Some(slopes), _) => Gate::Slopes(slopes),
-            (None, _) => Gate::Identity,
+    pub(super) fn node_derivative(&self, n: usize) -> ActivationDerivative<'_, T> {
+        match (self.derivatives.get(n), self.argmax.get(n)) {
+            (_, Some(argmax)) if !argmax.is_empty() => ActivationDerivative::Argmax(argmax),
+            (Some(derivatives), _) => ActivationDerivative::Elementwise(derivatives),
+            (None, _) => ActivationDerivative::Identity,
         }
     }
 
@@ -89,9 +89,9 @@ impl<T: Real> Tape<T> {
         let (mut values, mut codes) = (data + image + network.outputs(), 0);
         let (_, hidden) = network.nodes().split_last().expect("a network has a node");
         for node in hidden {
-            let (slopes, winners) = recorded(network, node);
-            values += node.shape.len() + slopes;
-            codes += winners;
+            let (derivatives, argmax) = recorded(network, node);
+            values += node.shape.len() + derivatives;
+            codes += argmax;
         }
         values * size_of::<T>() + codes
     }
@@ -101,13 +101,13 @@ impl<T: Real> Tape<T> {
         let (_, hidden) = network.nodes().split_last().expect("a network has a node");
         self.rows = rows;
         self.hidden.resize_with(hidden.len(), Vec::new);
-        self.slopes.resize_with(hidden.len(), Vec::new);
-        self.winners.resize_with(hidden.len(), Vec::new);
+        self.derivatives.resize_with(hidden.len(), Vec::new);
+        self.argmax.resize_with(hidden.len(), Vec::new);
         for (n, node) in hidden.iter().enumerate() {
-            let (slopes, winners) = recorded(network, node);
+            let (derivatives, argmax) = recorded(network, node);
             self.hidden[n].resize(rows * node.shape.len(), T::ZERO);
-            self.slopes[n].resize(rows * slopes, T::ZERO);
-            self.winners[n].resize(rows * winners, 0);
+            self.derivatives[n].resize(rows * derivatives, T::ZERO);
+            self.argmax[n].resize(rows * argmax, 0);
         }
         self.output.resize(rows * network.outputs(), T::ZERO);
     }

@@ -3,8 +3,8 @@
 use super::{Passes, Point, add, data::add_channels_first, tape::sizes};
 use crate::{
     kernels::{
+        activation::{self, ActivationDerivative},
         block::{self, Cotangents},
-        gate::{self, Gate},
     },
     network::{Block, Network, Operation, Shape, Source},
     num::Real,
@@ -74,7 +74,7 @@ impl<T: Real> Passes<T> {
                 }
                 _ => None,
             };
-            self.pull(at, n, 1, reach, own);
+            self.vjp_of_node(at, n, 1, reach, own);
         }
     }
 
@@ -119,9 +119,16 @@ impl<T: Real> Passes<T> {
         }
     }
 
-    /// Takes the cotangents of a node's value, `[rows, lines, features]`, to those of its inputs; `own` is the input of a block and its part
+    /// Takes the cotangents of a node's value, `[rows, per_datapoint, features]`, to those of its inputs; `own` is the input of a block and its part
     /// of the gradient, which is added to.
-    pub(super) fn pull(&mut self, at: &Point<T>, n: usize, lines: usize, reach: Reach, own: Option<(&[T], &mut [T])>) {
+    pub(super) fn vjp_of_node(
+        &mut self,
+        at: &Point<T>,
+        n: usize,
+        per_datapoint: usize,
+        reach: Reach,
+        own: Option<(&[T], &mut [T])>,
+    ) {
         if !self.begun[n] {
             return;
         }
@@ -131,8 +138,8 @@ impl<T: Real> Passes<T> {
         match node.operation {
             Operation::Block(l) => {
                 let block = &at.network.blocks()[l];
-                let cotangents = Cotangents { values: &values, lines, gate: at.tape.gate(block) };
-                let mut below = slot.map(|slot| self.open(slot, rows * lines * block.features_in()));
+                let cotangents = Cotangents { values: &values, per_datapoint, derivative: at.tape.derivative(block) };
+                let mut below = slot.map(|slot| self.open(slot, rows * per_datapoint * block.features_in()));
                 let to = below.as_mut().map(|below| (at.weights, &mut below[..]));
                 swap(&mut self.block.delta, &mut self.deltas[n]);
                 block::vjp(block, cotangents, rows, own, to, &mut self.block);
@@ -144,11 +151,11 @@ impl<T: Real> Passes<T> {
             Operation::Activation(activation) => {
                 if let Some(slot) = slot {
                     let (before, behind) = sizes(at.network, node);
-                    let mut below = self.open(slot, rows * lines * before);
+                    let mut below = self.open(slot, rows * per_datapoint * before);
                     let pairs = values.chunks_exact(behind).zip(below.chunks_exact_mut(before));
-                    for (line, (cotangent, below)) in pairs.enumerate() {
-                        let derivative = at.tape.gate_of(n).part(line / lines, before, behind);
-                        gate::pull(&activation, derivative, cotangent, below);
+                    for (k, (cotangent, below)) in pairs.enumerate() {
+                        let derivative = at.tape.node_derivative(n).part(k / per_datapoint, before, behind);
+                        activation::vjp(&activation, derivative, cotangent, below);
                     }
                     self.close(slot, below);
                 }
@@ -171,7 +178,12 @@ impl<T: Real> Passes<T> {
     }
 
     /// The cotangents of a block as its operations take them.
-    pub(super) fn cotangents_of<'a>(&'a self, block: &Block, lines: usize, gate: Gate<'a, T>) -> Cotangents<'a, T> {
-        Cotangents { values: &self.cotangents[block.node], lines, gate }
+    pub(super) fn cotangents_of<'a>(
+        &'a self,
+        block: &Block,
+        per_datapoint: usize,
+        derivative: ActivationDerivative<'a, T>,
+    ) -> Cotangents<'a, T> {
+        Cotangents { values: &self.cotangents[block.node], per_datapoint, derivative }
     }
 }

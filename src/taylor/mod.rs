@@ -11,6 +11,7 @@
 
 pub mod certificate;
 pub mod chain;
+pub mod expansion;
 pub mod external;
 pub mod free_bounds;
 pub mod graph;
@@ -29,6 +30,7 @@ pub mod unit;
 pub mod work;
 
 pub use certificate::{Comparison, Optimum, StopReason};
+pub use expansion::Expansion;
 pub use regret::BoundRates;
 pub use result::UnitResult;
 pub use settings::{ClosedForm, Comparators, RegretSettings};

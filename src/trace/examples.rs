@@ -6,7 +6,7 @@ use super::{
     error::{TraceError, malformed},
 };
 use crate::{
-    data,
+    data::{self, RoundRows},
     loss::Loss,
     network::{LayerSpec, Network},
     num::Real,
@@ -226,13 +226,13 @@ fn check_targets<T>(
     Err(malformed(&folder.join("manifest.json"), reason))
 }
 
-/// The rows of the first rounds, `[rounds * batch_size]`.
+/// The rows of the first rounds.
 pub(super) fn read_batches(
     folder: &Path,
     manifest: &Manifest,
     rounds: usize,
     rows: usize,
-) -> Result<Vec<u32>, TraceError> {
+) -> Result<RoundRows, TraceError> {
     let path = folder.join("batches.npy");
     let array = read_npy(&path)?;
     let expected = [manifest.rounds, manifest.batch_size];
@@ -256,7 +256,7 @@ pub(super) fn read_batches(
     let inside = |v: &f64| *v >= 0.0 && *v < rows as f64 && v.fract() == 0.0;
     let used = &array.values[..rounds * manifest.batch_size];
     let Some(at) = used.iter().position(|v| !inside(v)) else {
-        return Ok(used.iter().map(|v| *v as u32).collect());
+        return Ok(RoundRows::uniform(used.iter().map(|v| *v as u32).collect(), manifest.batch_size));
     };
     let (round, value) = (at / manifest.batch_size + 1, used[at]);
     let padded = used.chunks(manifest.batch_size).filter(|batch| batch.contains(&-1.0)).count();

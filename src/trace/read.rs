@@ -8,6 +8,7 @@ use super::{
     states::{States, Stored, read_states},
 };
 use crate::{
+    data::RoundRows,
     loss::Targets,
     network::{LayerSpec, Network, NetworkError, Shape, tensor_names},
     num::Real,
@@ -24,8 +25,8 @@ pub struct Trace<T> {
     pub manifest: Manifest,
     /// `W^1 .. W^N`, and the final weights if the trace has them.
     pub states: Vec<Vec<T>>,
-    /// `[N * batch_size]` rows of the data.
-    pub batches: Vec<u32>,
+    /// The rows of the data in each round's minibatch.
+    pub batches: RoundRows,
     /// Losses that the writer recorded, to be compared with recomputed ones.
     pub losses: Option<Vec<f64>>,
     /// `[rows, features]`.
@@ -135,7 +136,7 @@ impl<T: Real> Trace<T> {
         self.cuts.push(why);
         self.manifest.rounds = rounds;
         self.states.truncate(rounds + 1);
-        self.batches.truncate(rounds * self.manifest.batch_size);
+        self.batches.truncate(rounds);
         if let Some(losses) = &mut self.losses {
             losses.truncate(rounds);
         }
@@ -150,8 +151,7 @@ impl<T: Real> Trace<T> {
 
     /// The minibatch of a round, which counts from 0.
     pub fn batch(&self, index: usize) -> &[u32] {
-        let size = self.manifest.batch_size;
-        &self.batches[index * size..(index + 1) * size]
+        self.batches.round(index)
     }
 
     /// The examples that rounds draw from; `features` is the input width.

@@ -49,7 +49,10 @@ impl<'a, T: Real> Replay<'a, T> {
     pub fn round(&mut self, observers: &mut [&mut dyn Observer<T>]) -> Result<Option<Replayed>, NotFinite> {
         let Self { trace, examples, engine, .. } = self;
         let (index, batch) = (self.done, trace.manifest.batch_size);
-        let Some(rows) = trace.batches.chunks_exact(batch).nth(index) else { return Ok(None) };
+        if index >= trace.batches.len() {
+            return Ok(None);
+        }
+        let rows = trace.batches.round(index);
         let weights = &trace.states[index];
         engine.compute(weights, examples, rows);
         let loss = engine.loss();

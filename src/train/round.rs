@@ -103,7 +103,7 @@ pub struct Part<T> {
 impl<T: Real> Part<T> {
     /// The derivative of the *minibatch mean* loss in what a block gives, behind its rectifier and pool, `[rows, features out]`.
     pub fn cotangents(&self, block: &Block) -> Cotangents<'_, T> {
-        Cotangents { values: self.passes.cotangent(block), lines: 1, gate: self.tape.gate(block) }
+        Cotangents { values: self.passes.cotangent(block), per_datapoint: 1, derivative: self.tape.derivative(block) }
     }
 
     /// The derivative of the minibatch mean loss in the pre-activations of a *dense* block, `[rows, units]`.

@@ -9,7 +9,10 @@ use taylorscope::{
     network::Network,
     num::convert,
     passes::{Linearization, Passes, curvature_factors},
-    taylor::graph::sample::{Moving, Sample},
+    taylor::{
+        Expansion,
+        graph::sample::{Moving, Sample},
+    },
 };
 
 /// Sums of at most a few hundred terms of order one in `f64`: rounding stays far below.
@@ -35,7 +38,7 @@ fn the_value_at_the_weights_is_the_loss() {
             let Some(window) = &window else { continue };
             // A window knows layers and the network; a neuron is a part of its layer.
             let width = problem.network.blocks()[unit.blocks.clone()].iter().map(|b| b.range().len()).sum();
-            let (value, _, predicted) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
+            let Expansion { value, outputs: predicted, .. } = window.expand(1, unit.blocks.clone(), &vec![0.0; width]);
             assert_close(&what, &[value], &[loss], EXACT);
             assert_close(&what, &predicted, &outputs, EXACT);
         }
@@ -47,7 +50,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
     for problem in all_problems() {
         let (_, backprop) = problem.backprop(&problem.weights);
         let outputs = problem.tape(&problem.weights).output;
-        let slopes = problem.plain_slopes(&outputs);
+        let slopes = problem.plain_derivatives(&outputs);
         let states = [problem.weights.clone()];
         let rows = problem.all_rows();
         let window = problem.network.is_dense_chain().then(|| problem.window(&states, &rows));
@@ -62,7 +65,7 @@ fn the_gradient_at_the_weights_is_that_of_backpropagation() {
             let Some(window) = &window else { continue };
             let base = problem.network.blocks()[unit.blocks.start].offset;
             let width = problem.network.blocks()[unit.blocks.end - 1].range().end - base;
-            let (_, gradient, _) = window.value_gradient(1, unit.blocks.clone(), &vec![0.0; width]);
+            let gradient = window.expand(1, unit.blocks.clone(), &vec![0.0; width]).gradient;
             let own = &gradient[unit.span.start - base..unit.span.end - base];
             assert_close(&what, own, part(&backprop, &unit), EXACT);
         }
@@ -109,7 +112,7 @@ fn a_window_averages_the_taylor_losses_of_its_rounds() {
             };
             for (index, rounds) in [1, 3, 4].into_iter().enumerate() {
                 let what = format!("{}, {}, {rounds} rounds", problem.name, unit.name);
-                let (value, gradient, _) = window.value_gradient(rounds, unit.blocks.clone(), &u);
+                let Expansion { value, gradient, .. } = window.expand(rounds, unit.blocks.clone(), &u);
                 let (mut expected, mut slope) = (0.0, vec![0.0; u.len()]);
                 let (mut start, mut start_slope) = (0.0, vec![0.0; u.len()]);
                 for state in &states[..rounds] {
@@ -134,7 +137,7 @@ fn a_window_averages_the_taylor_losses_of_its_rounds() {
 /// Value and gradient of one Taylor loss at `at`, by forward mode.
 fn taylor_gradient(problem: &Problem, weights: &[f64], unit: &Unit, at: &[f64]) -> (f64, Vec<f64>) {
     let outputs = problem.taylor_outputs(weights, unit, at);
-    let slopes = problem.plain_slopes(&outputs);
+    let slopes = problem.plain_derivatives(&outputs);
     let gradient = problem
         .jacobian(weights, unit)
         .iter()
@@ -293,7 +296,7 @@ fn products_with_the_curvature_are_those_of_the_gauss_newton_matrix() {
                     window.product(span, unit.blocks.clone(), direction, outputs, scale)
                 };
                 let what = format!("{}, {}, {count} rounds", problem.name, unit.name);
-                let (_, _, outputs) = window.value_gradient(count, unit.blocks.clone(), &u);
+                let outputs = window.expand(count, unit.blocks.clone(), &u).outputs;
                 let per_round = outputs.len() / count;
                 let mut dense = vec![0.0; d * d];
                 for (state, outputs) in states.iter().zip(outputs.chunks(per_round)) {
@@ -318,7 +321,7 @@ fn products_with_the_curvature_are_those_of_the_gauss_newton_matrix() {
                 let h = if problem.loss.is_quadratic() { 1.0 } else { 1e-4 };
                 let gradient = |h: f64| {
                     let at: Vec<f64> = u.iter().zip(&direction).map(|(u, d)| u + h * d).collect();
-                    window.value_gradient(count, unit.blocks.clone(), &at).1
+                    window.expand(count, unit.blocks.clone(), &at).gradient
                 };
                 let difference: Vec<f64> =
                     gradient(h).iter().zip(gradient(-h)).map(|(a, b)| (a - b) / (2.0 * h)).collect();
@@ -419,7 +422,7 @@ fn a_window_in_single_precision_has_the_same_products() {
         let mut numbers = Numbers::new(800 + seed as u64);
         for unit in units(&problem.network).into_iter().filter(|u| !u.name.contains("neuron")) {
             let direction = numbers.direction(unit.span.len());
-            let (_, _, outputs) = window.value_gradient(3, unit.blocks.clone(), &vec![0.0; direction.len()]);
+            let outputs = window.expand(3, unit.blocks.clone(), &vec![0.0; direction.len()]).outputs;
             let narrow: Vec<f32> = convert(&outputs);
             let scale = 1.0 / rows.len() as f64;
             let exact = window.product(0..3, unit.blocks.clone(), &direction, &outputs, scale);
@@ -450,8 +453,8 @@ fn products_of_inputs_mostly_zero_are_differences_of_gradients() {
             // A small step: cross-entropy is not quadratic.
             let step: Vec<f64> = direction.iter().map(|d| 1e-4 * d).collect();
             let back: Vec<f64> = step.iter().map(|d| -d).collect();
-            let (_, _, outputs) = window.value_gradient(rounds, blocks.clone(), &zero);
-            let [ahead, behind] = [step, back].map(|u| window.value_gradient(rounds, blocks.clone(), &u).1);
+            let outputs = window.expand(rounds, blocks.clone(), &zero).outputs;
+            let [ahead, behind] = [step, back].map(|u| window.expand(rounds, blocks.clone(), &u).gradient);
             let expected: Vec<f64> = ahead.iter().zip(&behind).map(|(a, b)| (a - b) / 2e-4).collect();
             let scale = 1.0 / (rounds * problem.rows) as f64;
             let product = window.product(0..rounds, blocks.clone(), &direction, &outputs, scale);

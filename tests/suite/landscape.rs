@@ -606,7 +606,8 @@ fn an_updates_numbers_are_those_of_the_forward_and_backward_pass() {
         let squares: f64 =
             start.output.iter().zip(&slope).zip(&x).map(|((f, d), y)| (f + d - y).powi(2)).sum::<f64>() / 20.0;
         assert!((found.taylor - squares).abs() < 1e-12);
-        let changed = start.slopes.iter().flatten().zip(end.slopes.iter().flatten()).filter(|(a, b)| a != b).count();
+        let changed =
+            start.derivatives.iter().flatten().zip(end.derivatives.iter().flatten()).filter(|(a, b)| a != b).count();
         assert_eq!(found.changed, changed as f64 / 5.0);
         assert!(found.kinks >= found.changed);
     }

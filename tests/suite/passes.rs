@@ -115,7 +115,7 @@ impl Case {
     }
 
     /// The derivative of each hidden unit, from PyTorch's pre-activations and the derivative that it takes at 0.
-    fn slopes(&self, l: usize) -> Vec<f64> {
+    fn derivatives(&self, l: usize) -> Vec<f64> {
         let slope = |a: &f64| match self.unit.as_str() {
             _ if *a > 0.0 => 1.0,
             "abs" if *a < 0.0 => -1.0,
@@ -148,9 +148,14 @@ fn kernels_agree_with_pytorch<T: Real>(case: &Case, tolerance: f64) {
     for l in 0..last {
         let pre = case.layers[l].pre.concat();
         kinks += pre.iter().filter(|a| **a == 0.0).count();
-        let slopes = case.slopes(l);
-        assert_eq!(convert::<T, f64>(&tape.slopes[l]), convert::<T, f64>(&convert(&slopes)), "{}", case.name());
-        let active: Vec<f64> = pre.iter().zip(&slopes).map(|(a, s)| a * s).collect();
+        let derivatives = case.derivatives(l);
+        assert_eq!(
+            convert::<T, f64>(&tape.derivatives[l]),
+            convert::<T, f64>(&convert(&derivatives)),
+            "{}",
+            case.name()
+        );
+        let active: Vec<f64> = pre.iter().zip(&derivatives).map(|(a, s)| a * s).collect();
         close("activation", &tape.hidden[l], &active);
     }
     assert_eq!(kinks, case.kinks);

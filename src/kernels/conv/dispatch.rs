@@ -27,8 +27,8 @@ pub fn apply<T: Real>(
 
 /// The backward pass of a block for `rows` datapoints.
 ///
-/// Adds the gradient in the block's weights to `gradient: [units, width]`, with the inputs `x: [rows, features in]` (one line only), and
-/// writes the cotangent of the inputs to `below: [rows * lines, features in]`.
+/// Adds the gradient in the block's weights to `gradient: [units, width]`, with the inputs `x: [rows, features in]` (one cotangent per datapoint only), and
+/// writes the cotangent of the inputs to `below: [rows * per_datapoint, features in]`.
 pub fn backward<T: Real>(
     block: &Block,
     c: &Convolution,
@@ -38,13 +38,13 @@ pub fn backward<T: Real>(
     below: Option<(&[T], &mut [T])>,
     scratch: &mut Scratch<T>,
 ) {
-    let images = rows * cotangents.lines;
+    let images = rows * cotangents.per_datapoint;
     let pass = Backward { block, c, cotangents, images, gradient, below };
     if let Some(tiling) = Tiling::if_worthwhile::<T>(block, c, images) {
         return winograd::backward(pass, tiling, scratch);
     }
-    match pooled::if_worthwhile(block, &cotangents.gate) {
-        Some((pool, winners)) => pooled::backward(pass, pool, winners, scratch),
+    match pooled::if_worthwhile(block, &cotangents.derivative) {
+        Some((pool, argmax)) => pooled::backward(pass, pool, argmax, scratch),
         None => plain::backward(pass, scratch),
     }
 }

@@ -4,7 +4,7 @@
 //! a = X W' + b        dW = delta' X        dX = delta W
 //! ```
 //!
-//! and folding turns `dX` into the cotangent of the images. Gates ([`crate::kernels::gate`]) are applied to the pre-activations of an image while they are hot.
+//! and folding turns `dX` into the cotangent of the images. Derivatives of rectifiers and pools ([`crate::kernels::activation`]) are applied to the pre-activations of an image while they are hot.
 
 use super::{
     types::{Backward, Cotangents, Scratch, Term, add_bias_gradient, at_least, biases, transpose},
@@ -67,7 +67,7 @@ pub(super) fn backward<T: Real>(pass: Backward<T>, scratch: &mut Scratch<T>) {
     tiles.each(c, count, |images, span| {
         if span.start == 0 {
             for (image, delta) in images.clone().zip(deltas.chunks_exact_mut(positions * units)) {
-                cotangents.pull(block, image, delta);
+                cotangents.pre_activations(block, image, delta);
                 if let Some((_, gradient)) = &mut gradient {
                     add_bias_gradient(block, delta, gradient);
                 }
@@ -92,7 +92,7 @@ pub(super) fn backward<T: Real>(pass: Backward<T>, scratch: &mut Scratch<T>) {
     });
 }
 
-/// The gradient of each cotangent in the weights of chosen filters: `out: [filters, lines of all rows, width]`, a line after the other.
+/// The gradient of each cotangent in the weights of chosen filters: `out: [filters, rows * per_datapoint, width]`.
 #[allow(clippy::too_many_arguments)]
 pub fn filter_gradients<T: Real>(
     block: &Block,
@@ -104,30 +104,30 @@ pub fn filter_gradients<T: Real>(
     scratch: &mut Scratch<T>,
     out: &mut [T],
 ) {
-    let lines = cotangents.lines;
+    let per_datapoint = cotangents.per_datapoint;
     let (units, patch, positions, width) = (block.units, block.inputs, block.positions(), block.width());
-    assert_eq!(out.len(), filters.len() * rows * lines * width, "a gradient per filter and line");
+    assert_eq!(out.len(), filters.len() * rows * per_datapoint * width, "a gradient per filter and cotangent");
     let Scratch { columns, activations, weights, .. } = scratch;
     weights.resize_with(1.max(weights.len()), Vec::new);
     let delta = at_least(activations, positions * units);
-    // [filters, lines, positions] of one datapoint.
-    let chosen = at_least(&mut weights[0], filters.len() * lines * positions);
+    // [filters, per_datapoint, positions] of one datapoint.
+    let chosen = at_least(&mut weights[0], filters.len() * per_datapoint * positions);
     let tiles = Tiles::new(c);
     let columns = at_least(columns, tiles.rows * c.output.width * patch);
     out.fill(T::ZERO);
     for row in 0..rows {
-        for line in 0..lines {
-            cotangents.pull(block, row * lines + line, delta);
+        for k in 0..per_datapoint {
+            cotangents.pre_activations(block, row * per_datapoint + k, delta);
             for (f, filter) in filters.iter().enumerate() {
-                let chosen = &mut chosen[(f * lines + line) * positions..][..positions];
+                let chosen = &mut chosen[(f * per_datapoint + k) * positions..][..positions];
                 let values = delta.iter().skip(*filter).step_by(units);
                 chosen.iter_mut().zip(values).for_each(|(to, d)| *to = *d);
             }
         }
         for f in 0..if block.bias { filters.len() } else { 0 } {
-            for line in 0..lines {
-                let sum: T = chosen[(f * lines + line) * positions..][..positions].iter().copied().sum();
-                out[((f * rows + row) * lines + line) * width + patch] = sum;
+            for k in 0..per_datapoint {
+                let sum: T = chosen[(f * per_datapoint + k) * positions..][..positions].iter().copied().sum();
+                out[((f * rows + row) * per_datapoint + k) * width + patch] = sum;
             }
         }
         for first in (0..c.output.height).step_by(tiles.rows) {
@@ -136,8 +136,9 @@ pub fn filter_gradients<T: Real>(
             unfold(c, &x[row * c.input.len()..][..c.input.len()], span, columns);
             let patches = View::new(&columns[..size * patch], size, patch);
             for f in 0..filters.len() {
-                let delta = View::strided(&chosen[f * lines * positions + start..], lines, size, positions);
-                matmul(&mut out[(f * rows + row) * lines * width..], width, delta, patches, true);
+                let delta =
+                    View::strided(&chosen[f * per_datapoint * positions + start..], per_datapoint, size, positions);
+                matmul(&mut out[(f * rows + row) * per_datapoint * width..], width, delta, patches, true);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     kernels::{
-        gate::{Gate, sides},
+        activation::{ActivationDerivative, sides},
         sparse::{Entry, Rows, SLACK, combine_rows},
     },
     network::{Block, Pool},
@@ -21,20 +21,23 @@ use std::ops::Range;
 /// Pre-activation positions of a tile at most: the unfolded rows of a block of columns fill half of a first-level cache.
 const POSITIONS: usize = 64;
 
-/// The pool and its winners if going through them is less work than a dense product.
-pub(super) fn if_worthwhile<'a, T>(block: &'a Block, gate: &Gate<'a, T>) -> Option<(&'a Pool, &'a [u8])> {
-    match (gate, &block.pool) {
-        (Gate::Winners(winners), Some(pool))
+/// The pool and its argmax if going through them is less work than a dense product.
+pub(super) fn if_worthwhile<'a, T>(
+    block: &'a Block,
+    derivative: &ActivationDerivative<'a, T>,
+) -> Option<(&'a Pool, &'a [u8])> {
+    match (derivative, &block.pool) {
+        (ActivationDerivative::Argmax(argmax), Some(pool))
             if fast_paths() && 3 * pool.output.positions() <= pool.input.positions() =>
         {
-            Some((pool, winners))
+            Some((pool, argmax))
         }
         _ => None,
     }
 }
 
-/// What [`super::backward`] does, for a block with a max-pool and its argmax codes `winners: [rows, features out]`.
-pub(super) fn backward<T: Real>(pass: Backward<T>, pool: &Pool, winners: &[u8], scratch: &mut Scratch<T>) {
+/// What [`super::backward`] does, for a block with a max-pool and its argmax codes `argmax: [rows, features out]`.
+pub(super) fn backward<T: Real>(pass: Backward<T>, pool: &Pool, argmax: &[u8], scratch: &mut Scratch<T>) {
     let Backward { block, c, cotangents, images, mut gradient, mut below } = pass;
     let (units, patch, width) = (block.units, block.inputs, block.width());
     let Scratch { columns, weights: buffers, entries, .. } = scratch;
@@ -57,8 +60,8 @@ pub(super) fn backward<T: Real>(pass: Backward<T>, pool: &Pool, winners: &[u8], 
     };
     for image in 0..images {
         let values = &cotangents.values[image * block.features_out()..][..block.features_out()];
-        let winners = &winners[image / cotangents.lines * block.features_out()..][..block.features_out()];
-        let sparse = Sparse { pool, units, slopes: sides(block.rectifier), values, winners };
+        let argmax = &argmax[image / cotangents.per_datapoint * block.features_out()..][..block.features_out()];
+        let sparse = Sparse { pool, units, slopes: sides(block.rectifier), values, argmax };
         let place = image * c.input.len();
         for first in (0..pool.output.height).step_by(tile) {
             let pooled = first..pool.output.height.min(first + tile);
@@ -87,7 +90,7 @@ struct Sparse<'a, T> {
     slopes: [T; 3],
     /// Cotangents of the pool's output, `[output positions, units]`.
     values: &'a [T],
-    winners: &'a [u8],
+    argmax: &'a [u8],
 }
 
 impl<T: Real> Sparse<'_, T> {
@@ -95,7 +98,7 @@ impl<T: Real> Sparse<'_, T> {
     #[inline(always)]
     fn each(&self, pooled: Range<usize>, mut visit: impl FnMut(usize, usize, T)) {
         let (count, width) = (self.pool.places(), self.pool.input.width);
-        // Where the winner stands from the first position of its window, and the slope there, by its code.
+        // Where the largest value stands from the first position of its window, and the slope of the rectifier there, by its code.
         let places =
             (0..count * self.slopes.len()).map(|code| (self.pool.offset(code % count), self.slopes[code / count]));
         let places: Vec<(usize, T)> = places.collect();
@@ -103,9 +106,9 @@ impl<T: Real> Sparse<'_, T> {
             for x in 0..self.pool.output.width {
                 let window = (y - pooled.start) * self.pool.stride * width + x * self.pool.stride;
                 let at = (y * self.pool.output.width + x) * self.units;
-                let outputs = self.values[at..].iter().zip(&self.winners[at..]).take(self.units);
-                for (unit, (value, winner)) in outputs.enumerate() {
-                    let (place, slope) = places[*winner as usize];
+                let outputs = self.values[at..].iter().zip(&self.argmax[at..]).take(self.units);
+                for (unit, (value, recorded)) in outputs.enumerate() {
+                    let (place, slope) = places[*recorded as usize];
                     if slope != T::ZERO && *value != T::ZERO {
                         visit(window + place, unit, slope * *value);
                     }

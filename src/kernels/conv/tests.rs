@@ -36,24 +36,27 @@ fn pooled_and_plain_agree(rectifier: Option<Rectifier>, (size, stride): (usize, 
     let c = block.convolution().unwrap();
     let x = numbers(rows * c.input.len(), 0.7);
     let tape = Tape::record(&network, &weights, &x, rows);
-    let (pool, winners) = pooled::if_worthwhile(block, &tape.gate(block)).expect("few cotangents are not 0");
-    for lines in [1, 3] {
-        let values = numbers(rows * lines * block.features_out(), 0.2);
-        let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
+    let (pool, argmax) = pooled::if_worthwhile(block, &tape.derivative(block)).expect("few cotangents are not 0");
+    for per_datapoint in [1, 3] {
+        let values = numbers(rows * per_datapoint * block.features_out(), 0.2);
+        let cotangents = Cotangents { values: &values, per_datapoint, derivative: tape.derivative(block) };
         let run = |method: &dyn Fn(Backward<f64>, &mut Scratch<f64>)| {
-            let mut results = [vec![0.5; block.range().len()], vec![0.0; rows * lines * block.features_in()]];
+            let mut results = [vec![0.5; block.range().len()], vec![0.0; rows * per_datapoint * block.features_in()]];
             let [own, below] = &mut results;
-            // Gradients are of one line only.
-            let gradient = (lines == 1).then_some((&x[..], &mut own[..]));
+            // Gradients are of one cotangent per datapoint only.
+            let gradient = (per_datapoint == 1).then_some((&x[..], &mut own[..]));
             let below = Some((&weights[..], &mut below[..]));
-            let pass = Backward { block, c, cotangents, images: rows * lines, gradient, below };
+            let pass = Backward { block, c, cotangents, images: rows * per_datapoint, gradient, below };
             method(pass, &mut Scratch::default());
             results.concat()
         };
-        let found = run(&|pass, scratch| pooled::backward(pass, pool, winners, scratch));
+        let found = run(&|pass, scratch| pooled::backward(pass, pool, argmax, scratch));
         let expected = run(&plain::backward);
         for (a, b) in found.iter().zip(&expected) {
-            assert!((a - b).abs() < 1e-12, "{rectifier:?}, pool {size} {stride}, {lines} lines: {a} {b}");
+            assert!(
+                (a - b).abs() < 1e-12,
+                "{rectifier:?}, pool {size} {stride}, {per_datapoint} per datapoint: {a} {b}"
+            );
         }
     }
 }

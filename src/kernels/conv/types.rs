@@ -3,7 +3,7 @@
 use crate::{
     kernels::{
         View,
-        gate::{Gate, pull},
+        activation::{self, ActivationDerivative},
         sparse::Entry,
     },
     network::{Block, Convolution},
@@ -70,18 +70,18 @@ pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>)
 /// What a backward pass goes through.
 #[derive(Clone, Copy, Debug)]
 pub struct Cotangents<'a, T> {
-    /// Of the block's output, `[rows * lines, features out]`.
+    /// Of the block's output, `[rows * per_datapoint, features out]`.
     pub values: &'a [T],
     /// Cotangents per datapoint.
-    pub lines: usize,
-    pub gate: Gate<'a, T>,
+    pub per_datapoint: usize,
+    pub derivative: ActivationDerivative<'a, T>,
 }
 
 impl<T: Real> Cotangents<'_, T> {
-    /// Line `image` of all datapoints' lines, pulled back to the pre-activations: `delta: [positions, units]`.
-    pub(super) fn pull(&self, block: &Block, image: usize, delta: &mut [T]) {
+    /// The `image`-th of all cotangents in the pre-activations: `delta: [positions, units]`.
+    pub(super) fn pre_activations(&self, block: &Block, image: usize, delta: &mut [T]) {
         let cotangent = &self.values[image * block.features_out()..][..block.features_out()];
-        pull(&block.activation(), self.gate.row(image / self.lines, block), cotangent, delta);
+        activation::vjp(&block.activation(), self.derivative.row(image / self.per_datapoint, block), cotangent, delta);
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Backward<'a, T> {
     pub block: &'a Block,
     pub c: &'a Convolution,
     pub cotangents: Cotangents<'a, T>,
-    /// Cotangents of all datapoints: `rows * lines`.
+    /// Cotangents of all datapoints: `rows * per_datapoint`.
     pub images: usize,
     /// The inputs, and what the gradient is added to.
     pub gradient: Option<(&'a [T], &'a mut [T])>,

@@ -84,13 +84,14 @@ pub(super) fn solve(
     if !search.plan.searches(Scale::Layer) && !search.plan.searches(Scale::Network) {
         return Ok(());
     }
-    let beside_output = search.plan.searches(Scale::Network);
-    if beside_output {
+    // The search at network scale eliminates the output block.
+    let schur = search.plan.searches(Scale::Network);
+    if schur {
         search.clock.time("linearization", || exact.find_low_rank());
         search.work.go_on()?;
     }
     let (fast, stop) = (search.clock.time("linearization", || exact.to_f32()), search.work.stop());
-    let estimate = || Preconditioners::until(&exact, lengths, beside_output, stop);
+    let estimate = || Preconditioners::until(&exact, lengths, schur, stop);
     let preconditioners = search.clock.time("linearization", estimate).ok_or(Halted)?;
     let windows = Windows { exact: &exact, fast: &fast, preconditioners: &preconditioners, stop };
     let larger = LayersAndNetwork { windows, lengths, settings };

@@ -23,8 +23,14 @@ pub(super) fn digest<T: Real>(trace: &Trace<T>) -> String {
         TraceTargets::Labels(labels) => hash(labels),
         TraceTargets::Values(values) => hash(values),
     };
-    let rest = [Sha256::digest(manifest.as_bytes()).into(), hash(&trace.batches), hash(&trace.inputs), targets];
-    hash_of(states.into_iter().chain(rest))
+    let rest = [Sha256::digest(manifest.as_bytes()).into(), hash(trace.batches.rows()), hash(&trace.inputs), targets];
+    // Equal sizes are told by the manifest.
+    let sizes = trace
+        .batches
+        .is_uniform()
+        .is_none()
+        .then(|| hash(&trace.batches.sizes().map(|size| size as u64).collect::<Vec<u64>>()));
+    hash_of(states.into_iter().chain(rest).chain(sizes))
 }
 
 /// Of the data alone, rounded to single precision.

@@ -268,10 +268,10 @@ impl Subject {
     ) -> Result<BTreeMap<usize, State>, LandscapeError> {
         match &run.origin {
             Origin::Trace(trace) => {
-                let batch = trace.manifest.batch_size;
                 let state = |round: &usize| {
-                    let weights = trace.states.get(round.checked_sub(1)?)?.clone();
-                    let rows = trace.batches.chunks_exact(batch).nth(round - 1).unwrap_or_default().to_vec();
+                    let index = round.checked_sub(1)?;
+                    let weights = trace.states.get(index)?.clone();
+                    let rows = trace.batches.iter().nth(index).unwrap_or_default().to_vec();
                     Some((*round, State { weights, rows }))
                 };
                 Ok(wanted.iter().filter_map(state).collect())

@@ -85,7 +85,7 @@ impl<'a, C: Real> Cursor<'a, C> {
     pub(super) fn tangents(&self, buffers: &mut Buffers<C>) {
         for l in self.stack.layout.blocks.start..self.last() {
             self.forward(l, buffers);
-            self.multiply_slopes(l, &mut buffers.next);
+            self.multiply_derivatives(l, &mut buffers.next);
             buffers.swap();
         }
     }
@@ -173,9 +173,9 @@ impl<'a, C: Real> Cursor<'a, C> {
     }
 
     /// Backward from the cotangents of the last hidden layer in `buffers.values`: adds `J_h'` times them, for the blocks that move.
-    pub(super) fn pull(&self, sums: &mut [C], buffers: &mut Buffers<C>) {
+    pub(super) fn vjp(&self, sums: &mut [C], buffers: &mut Buffers<C>) {
         for l in (self.stack.layout.blocks.start..self.last()).rev() {
-            self.multiply_slopes(l, &mut buffers.values);
+            self.multiply_derivatives(l, &mut buffers.values);
             self.backward(l, sums, buffers);
         }
     }
@@ -250,16 +250,16 @@ impl<'a, C: Real> Cursor<'a, C> {
         }
     }
 
-    /// `values[i, d, u] *= slopes[i, u]`, with the slopes behind block `l`.
-    fn multiply_slopes(&self, l: usize, values: &mut [C]) {
+    /// `values[i, d, u] *= derivatives[i, u]`, with the derivatives behind block `l`.
+    fn multiply_derivatives(&self, l: usize, values: &mut [C]) {
         let (count, units) = (self.stack.layout.count, self.blocks()[l].units);
-        let slopes = self.group.slopes(l, self.span.clone());
+        let derivatives = self.group.derivatives(l, self.span.clone());
         vectorized(
             #[inline(always)]
             || {
-                for (row, slopes) in values.chunks_exact_mut(count * units).zip(slopes.chunks_exact(units)) {
+                for (row, derivatives) in values.chunks_exact_mut(count * units).zip(derivatives.chunks_exact(units)) {
                     for values in row.chunks_exact_mut(units) {
-                        values.iter_mut().zip(slopes).for_each(|(v, s)| *v *= *s);
+                        values.iter_mut().zip(derivatives).for_each(|(v, s)| *v *= *s);
                     }
                 }
             },

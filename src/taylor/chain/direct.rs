@@ -142,16 +142,16 @@ fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &
     let hidden = network.output_index();
     let mut curvature = Curvature::default();
     for (i, mut m) in m.chunks_exact_mut(block.units * (block.units + 1) / 2).enumerate() {
-        let slopes = |at: usize| {
+        let derivatives = |at: usize| {
             let units = network.blocks()[at].units;
-            &round.tape.slopes[at][i * units..(i + 1) * units]
+            &round.tape.derivatives[at][i * units..(i + 1) * units]
         };
         // `W' Hl W` of the output block is the same for all rows.
         curvature.above.clone_from(&window.output_gram[round.index]);
         for at in (l + 1..hidden).rev() {
-            curvature.pull(slopes(at), matrix(&network.blocks()[at], round.weights));
+            curvature.backpropagate(derivatives(at), matrix(&network.blocks()[at], round.weights));
         }
-        let s = slopes(l);
+        let s = derivatives(l);
         for (a, row) in curvature.above.chunks_exact(block.units).enumerate() {
             let (to, rest) = m.split_at_mut(a + 1);
             m = rest;
@@ -181,15 +181,15 @@ struct Curvature {
 }
 
 impl Curvature {
-    /// To the outputs of the layer below: through the units' slopes and `w: [units, inputs]`.
-    fn pull(&mut self, slopes: &[f64], w: View<f64>) {
+    /// To the outputs of the layer below: through the units' derivatives and `w: [units, inputs]`.
+    fn backpropagate(&mut self, derivatives: &[f64], w: View<f64>) {
         let Self { above, on, m, rows, product } = self;
         on.clear();
-        on.extend((0..slopes.len()).filter(|u| slopes[*u] != 0.0));
+        on.extend((0..derivatives.len()).filter(|u| derivatives[*u] != 0.0));
         m.clear();
         rows.clear();
         for a in &*on {
-            m.extend(on.iter().map(|b| slopes[*a] * slopes[*b] * above[a * slopes.len() + b]));
+            m.extend(on.iter().map(|b| derivatives[*a] * derivatives[*b] * above[a * derivatives.len() + b]));
             rows.extend_from_slice(w.row(*a));
         }
         let (on, inputs) = (on.len(), w.cols());
@@ -207,14 +207,14 @@ mod tests {
 
     #[test]
     fn the_curvature_on_some_units_is_that_on_all() {
-        // Three units over four over three, with slopes of a leaky rectifier and of a rectifier; then none at all.
+        // Three units over four over three, with derivatives of a leaky rectifier and of a rectifier; then none at all.
         let wave = |n: usize, f: f64| -> Vec<f64> { (0..n).map(|i| (i as f64 * f).sin()).collect() };
         let (top, w) = (wave(9, 0.7), wave(12, 0.3));
         let identity: Vec<f64> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
         for (upper, lower) in [([1.0, 0.0, -0.5], [0.0, 1.0, 1.0, 0.25]), ([0.0; 3], [1.0; 4]), ([1.0; 3], [0.0; 4])] {
             let mut curvature = Curvature { above: top.clone(), ..Curvature::default() };
-            curvature.pull(&upper, View::new(&w, 3, 4));
-            curvature.pull(&lower, View::new(&identity, 4, 4));
+            curvature.backpropagate(&upper, View::new(&w, 3, 4));
+            curvature.backpropagate(&lower, View::new(&identity, 4, 4));
             let found = &curvature.above;
             for (i, j) in (0..4).flat_map(|i| (0..4).map(move |j| (i, j))) {
                 let sum: f64 = (0..3)

@@ -3,8 +3,8 @@
 //! For the mean squared error the objective is quadratic, so it is enough to know it at `W^1` ([`Window::linear_terms`]).
 
 use super::{
+    backpropagated_error::BackpropagatedError,
     cursor::{Buffers, Cursor},
-    pulled_error::PulledError,
     stack::{Layout, Stack},
     window::Window,
 };
@@ -12,9 +12,10 @@ use crate::{
     kernels::{View, dense::matrix, matmul},
     num::{
         dot,
-        pieces::{Cut, map_in_pieces},
+        pieces::{Cut, PartialSum, map_in_pieces},
     },
     passes::Passes,
+    taylor::Expansion,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -57,28 +58,23 @@ impl Window<'_, f64> {
         })
     }
 
-    /// `F(u)` and its gradient over the first `rounds` rounds for any loss, and the outputs `[rows, outputs]` that the Taylor
-    /// approximations predict at `u`.
-    pub fn value_gradient(&self, rounds: usize, blocks: Range<usize>, u: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
+    /// The mean of the Taylor losses over the first `rounds` rounds at the displacement `u` of `blocks` from `W^1`, for any loss.
+    pub fn expand(&self, rounds: usize, blocks: Range<usize>, u: &[f64]) -> Expansion {
         let base = self.network().blocks()[blocks.start].offset;
         let scale = 1.0 / (rounds * self.batch()) as f64;
         let pieces = map_in_pieces(rounds, Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
-            let (mut predicted, mut passes) = (Vec::new(), Passes::new());
+            let (mut outputs, mut passes) = (Vec::new(), Passes::new());
             for index in piece {
-                let (loss, outputs) = self.add_round(index, &blocks, u, scale, &mut passes, &mut gradient);
+                let (loss, predicted) = self.add_round(index, &blocks, u, scale, &mut passes, &mut gradient);
                 value += loss;
-                predicted.extend(outputs);
+                outputs.extend(predicted);
             }
-            (value * scale, gradient[base..base + u.len()].to_vec(), predicted)
+            Expansion { value: value * scale, gradient: gradient[base..base + u.len()].to_vec(), outputs }
         });
-        let (mut value, mut gradient, mut predicted) = (0.0, vec![0.0; u.len()], Vec::new());
-        for (v, g, p) in pieces {
-            value += v;
-            gradient.iter_mut().zip(&g).for_each(|(sum, g)| *sum += g);
-            predicted.extend(p);
-        }
-        (value, gradient, predicted)
+        let mut total = Expansion::zero(u.len());
+        pieces.into_iter().for_each(|piece| total.add(piece));
+        total
     }
 
     /// The Taylor loss of a round at the displacement `u` of `blocks` from `W^1`, summed over its datapoints, and the outputs predicted there; adds
@@ -138,7 +134,7 @@ impl Window<'_, f64> {
     fn add_hidden_round(
         &self,
         cursor: &Cursor<f64>,
-        error: &PulledError,
+        error: &BackpropagatedError,
         buffers: &mut Buffers<f64>,
         gradient: &mut [f64],
     ) -> f64 {
@@ -146,20 +142,20 @@ impl Window<'_, f64> {
         cursor.tangents(buffers);
         cursor.multiply_gram(buffers);
         let Buffers { values: tangent, next, .. } = buffers;
-        let PulledError { cotangent, square } = error;
+        let BackpropagatedError { cotangent, square } = error;
         let value = (square + dot(cotangent, tangent) + 0.5 * dot(next, tangent)) / batch;
         next.iter_mut().zip(cotangent).for_each(|(next, error)| *next = (*next + error) / batch);
         buffers.swap();
-        cursor.pull(gradient, buffers);
+        cursor.vjp(gradient, buffers);
         value
     }
 
     /// The errors of all rounds; mean squared error.
-    fn errors(&self) -> &[PulledError] {
+    fn errors(&self) -> &[BackpropagatedError] {
         self.errors.get_or_init(|| (0..self.rounds()).into_par_iter().map(|round| self.error_of(round)).collect())
     }
 
-    fn error_of(&self, round: usize) -> PulledError {
+    fn error_of(&self, round: usize) -> BackpropagatedError {
         let output = self.output_block();
         self.with_round(round, |round| {
             let (mut buffers, mut error) = (Default::default(), Vec::new());
@@ -168,7 +164,7 @@ impl Window<'_, f64> {
             let mut cotangent = vec![0.0; self.batch() * output.inputs];
             let error = View::new(&error, self.batch(), output.units);
             matmul(&mut cotangent, output.inputs, error, matrix(output, round.weights), false);
-            PulledError { cotangent, square }
+            BackpropagatedError { cotangent, square }
         })
     }
 }

@@ -59,7 +59,7 @@ impl<C: Real> Group<C> {
     ) -> Self {
         let hidden = network.hidden_blocks().len();
         let mut all = Tape { rows: 0, ..Tape::default() };
-        (all.hidden, all.slopes) = (vec![Vec::new(); hidden], vec![Vec::new(); hidden]);
+        (all.hidden, all.derivatives) = (vec![Vec::new(); hidden], vec![Vec::new(); hidden]);
         all.output.reserve_exact(range.len() * batch * network.outputs());
         let mut group = Self { first: range.start, rounds: range.len(), x: Vec::new(), columns: Vec::new(), tape: all };
         group.x.reserve_exact(range.len() * batch * examples.features);
@@ -78,7 +78,7 @@ impl<C: Real> Group<C> {
         };
         self.x.extend_from_slice(x);
         append(&mut self.tape.hidden, &tape.hidden);
-        append(&mut self.tape.slopes, &tape.slopes);
+        append(&mut self.tape.derivatives, &tape.derivatives);
         self.tape.output.extend_from_slice(&tape.output);
         self.tape.rows += tape.rows;
     }
@@ -106,9 +106,9 @@ impl<C: Real> Group<C> {
         part(inputs, rounds, self.rounds)
     }
 
-    /// The slopes of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.
-    pub(super) fn slopes(&self, l: usize, rounds: Range<usize>) -> &[C] {
-        part(&self.tape.slopes[l], rounds, self.rounds)
+    /// The derivatives of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.
+    pub(super) fn derivatives(&self, l: usize, rounds: Range<usize>) -> &[C] {
+        part(&self.tape.derivatives[l], rounds, self.rounds)
     }
 
     /// The inputs of some of the rounds by columns: matrices, the rows of them that count, and where these lie among those asked for.
@@ -131,7 +131,7 @@ impl<C: Real> Group<C> {
         let tape = Tape {
             rows: self.batch(),
             hidden: parts(&self.tape.hidden),
-            slopes: parts(&self.tape.slopes),
+            derivatives: parts(&self.tape.derivatives),
             ..Tape::default()
         };
         let mut x = Cow::Borrowed(part(&self.x, r..r + 1, self.rounds));
@@ -155,7 +155,7 @@ impl Group<f64> {
             tape: Tape {
                 rows: tape.rows,
                 hidden: narrow(&tape.hidden),
-                slopes: narrow(&tape.slopes),
+                derivatives: narrow(&tape.derivatives),
                 ..Tape::default()
             },
         }

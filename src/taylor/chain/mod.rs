@@ -8,6 +8,7 @@
 //! - [`preconditioners`]: those of the blocks for every prefix, from `moments` over the rounds
 //! - `output`, `direct`: layers with a closed form; [`objective`]: what the others minimize
 
+mod backpropagated_error;
 mod cursor;
 pub(crate) mod direct;
 mod expansion;
@@ -22,7 +23,6 @@ pub(crate) mod output;
 mod output_weights;
 pub mod preconditioners;
 pub mod product;
-mod pulled_error;
 mod stack;
 pub mod stream;
 pub mod window;

@@ -98,7 +98,7 @@ struct LayerProblem<'a> {
 
 /// The mean Taylor loss of a neuron at some point.
 #[derive(Clone, Debug, Default)]
-struct Expansion {
+struct NewtonTerms {
     value: f64,
     gradient: Vec<f64>,
     /// `q = g' Hl g` row by row, divided by the number of rows; empty unless asked for.
@@ -108,7 +108,7 @@ struct Expansion {
 /// How far a neuron's search has come.
 struct Descent {
     point: Vec<f64>,
-    at: Expansion,
+    at: NewtonTerms,
     gap: f64,
     steps: usize,
     /// `None` while it goes on.
@@ -116,7 +116,7 @@ struct Descent {
 }
 
 impl Descent {
-    fn new(point: Vec<f64>, at: Expansion) -> Self {
+    fn new(point: Vec<f64>, at: NewtonTerms) -> Self {
         Self { point, at, gap: f64::INFINITY, steps: 0, stop: None }
     }
 
@@ -194,12 +194,12 @@ impl<'a> LayerProblem<'a> {
     }
 
     /// The Taylor losses of the neurons `which` (positions in `selected`), each at its point.
-    fn expand(&self, which: &[usize], points: &[Vec<f64>], with_curvature: bool) -> Vec<Expansion> {
+    fn terms(&self, which: &[usize], points: &[Vec<f64>], with_curvature: bool) -> Vec<NewtonTerms> {
         let pairs = which.par_iter().zip(points);
-        pairs.map(|(p, point)| self.expand_one(*p, point, with_curvature)).collect()
+        pairs.map(|(p, point)| self.terms_of(*p, point, with_curvature)).collect()
     }
 
-    fn expand_one(&self, p: usize, point: &[f64], with_curvature: bool) -> Expansion {
+    fn terms_of(&self, p: usize, point: &[f64], with_curvature: bool) -> NewtonTerms {
         let (count, rows, outputs) = (self.selected.len(), self.rows, self.outputs);
         let examples = self.window.examples();
         let scale = 1.0 / rows as f64;
@@ -227,7 +227,7 @@ impl<'a> LayerProblem<'a> {
                 curvature.push(dot(&hessian_g, jacobian));
             }
         }
-        Expansion { value: value * scale, gradient, curvature }
+        NewtonTerms { value: value * scale, gradient, curvature }
     }
 
     /// Newton's method with a line search that never increases the objective, for all neurons side by side; one that is done, or
@@ -235,7 +235,7 @@ impl<'a> LayerProblem<'a> {
     fn newton(&self, comparisons: &[Comparison], tolerance: f64, stop: &AtomicBool) -> Vec<Optimum> {
         let all: Vec<usize> = (0..self.selected.len()).collect();
         let centers = vec![vec![0.0; self.width]; all.len()];
-        let at = self.expand(&all, &centers, true);
+        let at = self.terms(&all, &centers, true);
         let starts: Vec<f64> = at.iter().map(|at| at.value).collect();
         let mut descents: Vec<Descent> =
             centers.into_iter().zip(at).map(|(point, at)| Descent::new(point, at)).collect();
@@ -304,7 +304,7 @@ impl<'a> LayerProblem<'a> {
             };
             let trials: Vec<Vec<f64>> = waiting.iter().map(trial).collect();
             let which: Vec<usize> = waiting.iter().map(|o| open[*o]).collect();
-            let found = self.expand(&which, &trials, false);
+            let found = self.terms(&which, &trials, false);
             let mut next = Vec::new();
             for ((o, point), at) in waiting.into_iter().zip(trials).zip(found) {
                 let descent = &mut descents[open[o]];
@@ -322,7 +322,7 @@ impl<'a> LayerProblem<'a> {
             waiting = next;
         }
         let points: Vec<Vec<f64>> = moved.iter().map(|p| descents[*p].point.clone()).collect();
-        for (p, at) in moved.iter().zip(self.expand(&moved, &points, true)) {
+        for (p, at) in moved.iter().zip(self.terms(&moved, &points, true)) {
             descents[*p].at = at;
         }
     }

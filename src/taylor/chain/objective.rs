@@ -7,6 +7,7 @@ use super::{preconditioners::Preconditioners, window::Window};
 use crate::{
     num::{convert, dot, norm, pieces::CHUNK},
     taylor::{
+        Expansion,
         certificate::Optimum,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{BlockPreconditioner, solve_blocks},
@@ -123,7 +124,7 @@ impl Objective for TaylorObjective<'_> {
     fn evaluate(&self, u: &[f64]) -> (f64, Vec<f64>) {
         let (rounds, exact) = (self.rounds(), self.windows.exact);
         if !self.is_quadratic() {
-            let (value, gradient, _) = exact.value_gradient(rounds, self.blocks.clone(), u);
+            let Expansion { value, gradient, .. } = exact.expand(rounds, self.blocks.clone(), u);
             return (value, gradient);
         }
         if u.iter().all(|v| *v == 0.0) {
@@ -134,8 +135,8 @@ impl Objective for TaylorObjective<'_> {
 
     fn linearize(&mut self, u: &[f64]) {
         if !self.is_quadratic() {
-            let (_, _, outputs) = self.windows.exact.value_gradient(self.rounds(), self.blocks.clone(), u);
-            self.moved = convert(&outputs);
+            let expansion = self.windows.exact.expand(self.rounds(), self.blocks.clone(), u);
+            self.moved = convert(&expansion.outputs);
         }
     }
 

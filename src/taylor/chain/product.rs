@@ -115,7 +115,7 @@ impl<C: Real> Window<'_, C> {
                 let tangents = known.tangents[self.position_of(span.group)].get();
                 buffers.values.clone_from(tangents.expect("the image was over these rounds"));
                 cursor.output_hessian(C::from_f64(scale), weights, &mut buffers);
-                cursor.pull(sums, &mut buffers);
+                cursor.vjp(sums, &mut buffers);
             });
         });
         let (_, output) = stack.layout.split(&mut sums);
@@ -139,7 +139,7 @@ impl<C: Real> Window<'_, C> {
                         cursor.accumulate_output(factor, weights, &mut buffers);
                     }
                     cursor.output_hessian(C::from_f64(scale), weights, &mut buffers);
-                    cursor.pull(hidden, &mut buffers);
+                    cursor.vjp(hidden, &mut buffers);
                 });
             })
         } else {
@@ -164,7 +164,7 @@ impl<C: Real> Window<'_, C> {
                 self.loss().apply_hessian(at, outputs, C::from_f64(scale), &mut buffers.next);
                 buffers.swap();
                 cursor.backward(last, sums, &mut buffers);
-                cursor.pull(sums, &mut buffers);
+                cursor.vjp(sums, &mut buffers);
             }
         })
     }

@@ -4,9 +4,9 @@
 //! `super::expansion`, products with their curvature in [`super::product`].
 
 use super::{
+    backpropagated_error::BackpropagatedError,
     group::{Group, Span},
     low_rank::{self, LowRankWeights},
-    pulled_error::PulledError,
 };
 use crate::{
     kernels::{View, csc::SPARSE, dense::append_inputs, matmul},
@@ -60,7 +60,7 @@ pub struct Window<'a, C: Real> {
     /// Per round `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for such losses.
     pub(super) output_moments: Vec<Vec<C>>,
     /// The rounds' errors as the hidden layers see them, for such losses; computed when first needed.
-    pub(super) errors: OnceLock<Vec<PulledError>>,
+    pub(super) errors: OnceLock<Vec<BackpropagatedError>>,
     /// The output block's weights of some rounds in low-rank bases, for such losses.
     low_rank: Vec<LowRankWeights<C>>,
 }

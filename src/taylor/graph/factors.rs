@@ -87,7 +87,7 @@ fn add_moments<T: Real>(sample: &Sample<T>, round: usize, shard: usize, moments:
     let seeds = sample.loss.hessian_rows(&tape.output, outputs);
     let add = |to: &mut [f64], sum: &[f32]| to.iter_mut().zip(sum).for_each(|(a, b)| *a += f64::from(*b));
     let point = Point { network, weights: &weights, x: &x, tape: &tape };
-    passes.pull_cotangents(&point, seeds, outputs, 0, |l, cotangents| {
+    passes.backpropagate(&point, seeds, outputs, 0, |l, cotangents| {
         add(&mut moments[l].m, &cotangent_moments(&network.blocks()[l], cotangents, &mut scratch));
     });
     for (block, moments) in network.blocks().iter().zip(moments) {

@@ -109,14 +109,14 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         self.sample.network.outputs()
     }
 
-    /// Sums what `slopes(round, shard, first line, lines)` gives for each shard, as multiples of the lines of `G`: `[width]`, and a number.
+    /// Sums what `derivatives(round, shard, first row, rows)` gives for each shard, as multiples of the rows of `G`: `[width]`, and a number.
     ///
-    /// The slopes are `[lines of the shard]`, for `G u` of the shard.
+    /// The derivatives are `[rows of the shard]`, for `G u` of the shard.
     fn accumulate(
         &self,
         rounds: Range<usize>,
         u: &[f64],
-        slopes: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
+        derivatives: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
     ) -> (f64, Vec<f64>) {
         let (width, outputs, shards) = (self.gradients.width, self.outputs(), self.sample.shards());
         let size = self.sample.batch.div_ceil(shards.max(1));
@@ -135,7 +135,7 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
                         s.extend(g.chunks_exact(width).map(|g| dot(g, u)));
                     },
                 );
-                value += slopes(*round, *shard, first, &mut s);
+                value += derivatives(*round, *shard, first, &mut s);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -179,9 +179,9 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
 
     fn linearize(&mut self, u: &[f64]) {
         if !self.is_quadratic() {
-            let lines = self.rounds() * self.sample.batch * self.outputs();
+            let count = self.rounds() * self.sample.batch * self.outputs();
             let width = self.gradients.width;
-            let g = self.gradients.values.par_chunks_exact(width).zip(&self.gradients.start[..lines]);
+            let g = self.gradients.values.par_chunks_exact(width).zip(&self.gradients.start[..count]);
             self.moved = g.map(|(g, f)| f + dot(g, u)).collect();
         }
     }

@@ -1,10 +1,11 @@
 //! The objective of the network, of a layer or of a neuron: the same mean of Taylor losses, with other weights moving. Products with its curvature
 //! are passes over the rounds ([`super::sample`]).
 
-use super::sample::{Expansion, KeptSample, Moving};
+use super::sample::{KeptSample, Moving};
 use crate::{
     num::{Real, convert},
     taylor::{
+        Expansion,
         objective::{Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{KroneckerFactors, solve_blocks},
     },

@@ -11,7 +11,7 @@ use crate::{
         pieces::{Cut, PartialSum, map_in_pieces},
     },
     passes::{Passes, Point, Tape},
-    taylor::room,
+    taylor::{Expansion, room},
     train::Examples,
 };
 use std::{
@@ -68,21 +68,6 @@ impl<C: Real> Buffers<C> {
     }
 }
 
-/// The value, the gradient in what moves, and the outputs `[rows, outputs]` that the Taylor approximations predict.
-pub struct Expansion {
-    pub value: f64,
-    pub gradient: Vec<f64>,
-    pub outputs: Vec<f64>,
-}
-
-impl PartialSum for Expansion {
-    fn add(&mut self, next: Self) {
-        self.value += next.value;
-        self.gradient.add(next.gradient);
-        self.outputs.extend(next.outputs);
-    }
-}
-
 impl<'a, T: Real> Sample<'a, T> {
     pub fn rounds(&self) -> usize {
         self.states.len()
@@ -119,7 +104,7 @@ impl<'a, T: Real> Sample<'a, T> {
     }
 
     /// The loss summed over a shard at the outputs `f`, and its gradient there.
-    pub fn loss_of(&self, round: usize, shard: usize, f: &[f64], scale: f64, slopes: &mut Vec<f64>) -> f64 {
+    pub fn loss_of(&self, round: usize, shard: usize, f: &[f64], scale: f64, gradient: &mut Vec<f64>) -> f64 {
         let (mut values, mut labels) = (Vec::new(), Vec::new());
         self.examples.gather_targets(self.rows_of(round, shard), &mut values, &mut labels);
         let wide: Vec<f64> = convert(&values);
@@ -127,7 +112,7 @@ impl<'a, T: Real> Sample<'a, T> {
             Targets::Values(_) => Targets::Values(&wide[..]),
             Targets::Labels(_) => Targets::Labels(&labels),
         };
-        self.loss.value_gradient(f, self.network.outputs(), targets, scale, slopes)
+        self.loss.value_gradient(f, self.network.outputs(), targets, scale, gradient)
     }
 
     /// Visits the shards of some rounds, in fixed pieces side by side; returns what each piece made, in order.
@@ -243,7 +228,7 @@ impl<T: Real> KeptSample<'_, T> {
             sum.gradient.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += g);
             sum.outputs.extend_from_slice(&outputs);
         };
-        let start = || Expansion { value: 0.0, gradient: vec![0.0; u.len()], outputs: Vec::new() };
+        let start = || Expansion::zero(u.len());
         let mut total = start();
         sample.pieces(0..rounds, start, visit).into_iter().for_each(|piece| total.add(piece));
         total

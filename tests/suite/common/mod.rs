@@ -452,7 +452,7 @@ impl Problem {
     /// What every unit and every pooling window does: while this is the same, the linearization is.
     pub fn regions(&self, weights: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<u8>>) {
         let tape = self.tape(weights);
-        (tape.slopes, tape.winners)
+        (tape.derivatives, tape.argmax)
     }
 
     /// The outputs `[rows, outputs]` of the plain engine.
@@ -488,7 +488,7 @@ impl Problem {
     }
 
     /// The derivative of the loss of each row in its outputs `[rows, outputs]`, from its definition.
-    pub fn plain_slopes(&self, outputs: &[f64]) -> Vec<f64> {
+    pub fn plain_derivatives(&self, outputs: &[f64]) -> Vec<f64> {
         let width = self.network.outputs();
         let mut slopes = Vec::new();
         for (i, f) in outputs.chunks(width).enumerate() {

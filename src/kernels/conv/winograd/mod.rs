@@ -133,7 +133,7 @@ pub(super) fn backward<T: Real>(pass: Backward<T>, tiling: Tiling, scratch: &mut
         let images = first..count.min(first + together);
         let mut deltas = Planes::new(outputs, images.len() * tiles, units);
         for (i, image) in images.clone().enumerate() {
-            cotangents.pull(block, image, delta);
+            cotangents.pre_activations(block, image, delta);
             if let Some((_, gradient)) = &mut gradient {
                 add_bias_gradient(block, delta, gradient);
             }

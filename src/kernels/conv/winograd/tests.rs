@@ -3,7 +3,7 @@ use super::{
     *,
 };
 use crate::{
-    kernels::gate::Gate,
+    kernels::activation::ActivationDerivative,
     network::{LayerSpec, Network, Pooling, Rectifier, Shape},
     num::{convert, simd::on_every_instruction_set},
     passes::{Passes, Tape},
@@ -88,16 +88,16 @@ fn backward_passes_agree() {
         let weights = numbers::<f64>(network.parameters(), 1.3);
         let x = numbers::<f64>(rows * c.input.len(), 0.7);
         let tape = Tape::record(&network, &weights, &x, rows);
-        for lines in [1, 4] {
-            let values = numbers(rows * lines * block.features_out(), 0.2);
-            let cotangents = Cotangents { values: &values, lines, gate: tape.gate(block) };
+        for per_datapoint in [1, 4] {
+            let values = numbers(rows * per_datapoint * block.features_out(), 0.2);
+            let cotangents = Cotangents { values: &values, per_datapoint, derivative: tape.derivative(block) };
             let run = |transforms: bool| {
                 let mut own = vec![0.5; block.range().len()];
-                let mut under = vec![f64::NAN; rows * lines * block.features_in()];
-                // Gradients are of one line only.
-                let gradient = (lines == 1).then_some((tape.input(block, &x), &mut own[..]));
+                let mut under = vec![f64::NAN; rows * per_datapoint * block.features_in()];
+                // Gradients are of one cotangent per datapoint only.
+                let gradient = (per_datapoint == 1).then_some((tape.input(block, &x), &mut own[..]));
                 let below = Some((&weights[..], &mut under[..]));
-                let pass = Backward { block, c, cotangents, images: rows * lines, gradient, below };
+                let pass = Backward { block, c, cotangents, images: rows * per_datapoint, gradient, below };
                 if transforms {
                     backward(pass, tiling, &mut Scratch::default());
                 } else {
@@ -107,7 +107,11 @@ fn backward_passes_agree() {
             };
             let (found, expected) = (run(true), run(false));
             assert_close(&found.0, &expected.0, &format!("gradient, {geometry:?}, pool: {pool}"));
-            assert_close(&found.1, &expected.1, &format!("cotangent, {geometry:?}, pool: {pool}, {lines} lines"));
+            assert_close(
+                &found.1,
+                &expected.1,
+                &format!("cotangent, {geometry:?}, pool: {pool}, {per_datapoint} per datapoint"),
+            );
         }
     }
 }
@@ -131,8 +135,9 @@ fn many_images_are_more_than_one_block_of_planes() {
     assert!(order.into_iter().eq(0..rows));
     assert_close(&found, &expected, "three blocks");
     let values = numbers(rows * block.features_out(), 0.2);
-    let slopes = vec![1.0; rows * block.activations()];
-    let cotangents = Cotangents { values: &values, lines: 1, gate: Gate::Slopes(&slopes) };
+    let derivatives = vec![1.0; rows * block.activations()];
+    let cotangents =
+        Cotangents { values: &values, per_datapoint: 1, derivative: ActivationDerivative::Elementwise(&derivatives) };
     let mut gradients = [vec![0.0; block.range().len()], vec![0.0; block.range().len()]];
     let [through, direct] = &mut gradients;
     let pass = |gradient| Backward { block, c, cotangents, images: rows, gradient: Some((&x, gradient)), below: None };

@@ -1,0 +1,38 @@
+"""An instrument for the training dynamics of neural networks: how much of the loss is regret, how much is the Taylor optimum, and how
+widely an optimizer explores.
+
+    import taylorscope as ts
+
+    scope = ts.watch(model, optimizer, criterion, out="runs/mine")
+    ...                                                                # the training loop, as it is
+    run = scope.close()
+
+Names are imported when they are used, so PyTorch and pandas are needed only by what uses them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from taylorscope._native import VERSION as __version__
+
+# Where each public name lives; modules that are public themselves have the value None.
+_NAMES: dict[str, str | None] = {}
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'taylorscope' has no attribute {name!r}")
+    home = _NAMES[name]
+    if home is None:
+        return importlib.import_module(f"taylorscope.{name}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
