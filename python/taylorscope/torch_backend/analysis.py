@@ -156,7 +156,7 @@ class Analysis:
         places = _chosen(len(trace), window, rounds)
         self.rounds = Rounds(trace, places, self.layout, device, self.team.share)
         self.passes = Passes(self.functional)
-        room = memory or tuning.default_memory(device)
+        self._room = room = memory or tuning.default_memory(device)
         self.rounds.cut(1, 0)
         self.loss: Loss = self._fit(loss_of(criterion, str(trace.manifest.get("loss"))), loss_tolerance)
         self.dtype, note = tuning.tune(self.passes, self.rounds, self.layout, self.loss, self.wide, room)
@@ -328,7 +328,7 @@ class Analysis:
         if unit.scale == "neuron":
             assert self._neurons is not None
             return NeuronProblem(unit, self._neurons, self.layout, self.loss, self.team, device, self.wide)
-        sections = PassSections(self.rounds, self.layout, self.passes, unit)
+        sections = PassSections(self.rounds, self.layout, self.passes, unit, self._room // 4)
         return Problem(sections, self.loss, self.team, device, self.dtype)
 
 

@@ -198,6 +198,7 @@ class Neurons:
 
     def _derivatives(self, loaded: Loaded) -> tuple[dict[Unit, Tensor], Tensor]:
         """Of one round, by as many passes as it has outputs for a datapoint or weights that move, whichever is less."""
+        self._passes.functional.of_type(self._dtype)
         weights = {name: tensor[0] for name, tensor in loaded.parameters.items()}
         buffers = {name: tensor[0] for name, tensor in loaded.buffers.items()}
         inputs = {name: tensor[0] for name, tensor in loaded.inputs.items()}

@@ -32,12 +32,16 @@ class Passes:
     def __init__(self, functional: Functional) -> None:
         self.functional = functional
         self.vectorized = True
+        # What a forward pass through a round keeps for its derivative.
+        self.bytes_of_round = 0
         # Where an operation has no forward-mode derivative, `J t` comes of differentiating `J' c` in `c`.
         self.forward_mode = True
 
     def function(self, loaded: Loaded, names: Sequence[str], dtype: torch.dtype) -> Callable[[Tensors], Tensor]:
         """The outputs `[rounds, batch, ...]` as a function of the parameters `names`, each `[rounds, ...]`."""
         fixed = {name: tensor for name, tensor in loaded.parameters.items() if name not in names}
+        # Made here, as nothing can be cast inside of a transform.
+        self.functional.of_type(dtype)
 
         def one(moving: Tensors, fixed: Tensors, buffers: Tensors, inputs: Tensors) -> Tensor:
             return self.functional(dtype, {**fixed, **moving}, buffers, inputs)
@@ -124,16 +128,32 @@ class PassSection:
 
 
 class PassSections:
-    """The sections of the network or of a module, by passes through the model."""
+    """The sections of the network or of a module, by passes through the model.
 
-    def __init__(self, rounds: Rounds, layout: Layout, passes: Passes, unit: Unit) -> None:
+    Those of whole chunks are kept with what their derivative needs, as far as there is room.
+    """
+
+    def __init__(self, rounds: Rounds, layout: Layout, passes: Passes, unit: Unit, room: int) -> None:
         self.rounds, self.layout, self.passes = rounds, layout, passes
         self.names = layout.parameters(unit)
         self.dimension = layout.dimension(unit)
+        self._room = room
+        self._kept: dict[tuple[int, torch.dtype], PassSection] = {}
 
     def between(self, start: int, end: int, dtype: torch.dtype) -> Iterator[PassSection]:
-        for number, low, high, loaded in self.rounds.parts(start, end, dtype):
-            yield PassSection(self, (number, low, high), loaded, dtype)
+        for number, chunk in enumerate(self.rounds.chunks):
+            low, high = chunk.within(start, end)
+            if low == high:
+                continue
+            whole = high - low == len(chunk.rounds)
+            section = self._kept.get((number, dtype)) if whole else None
+            if section is None:
+                section = PassSection(self, (number, low, high), self.rounds.load(chunk, dtype).part(low, high), dtype)
+                needed = 2 * self.passes.bytes_of_round * (high - low)
+                if whole and needed <= self._room:
+                    self._room -= needed
+                    self._kept[number, dtype] = section
+            yield section
 
 
 class Problem:

@@ -20,9 +20,11 @@ __all__ = ["default_memory", "tune"]
 # Chunks have this many rounds at most, and are tried with this many.
 MOST, TRIED = 64, 8
 # On a CPU, small models take as long in double as in single precision.
-SMALL = 1_000_000
+SMALL = 5_000
 # A product takes about so many times what a forward pass keeps: tangents, cotangents, copies.
 COPIES = 8
+# Rounds go together unless that is seen to take so many times as long: more of them gain more, and one measurement says little.
+WORTH = 1.5
 
 
 def default_memory(device: torch.device) -> int:
@@ -81,7 +83,8 @@ def tune(passes: Passes, rounds: Rounds, layout: Layout, loss: Loss, wide: torch
     if not rounds.chunks:
         return dtype, "this process has no rounds"
     one = rounds.load(rounds.chunks[0], dtype)
-    needed = COPIES * (_bytes_of_round(passes, one, dtype) + one.bytes()) + 1
+    passes.bytes_of_round = _bytes_of_round(passes, one, dtype)
+    needed = COPIES * (passes.bytes_of_round + one.bytes()) + 1
     most = int(max(1, min(MOST, room // 4 // needed)))
     rounds.cut(min(most, TRIED), 0)
     chunk = max(rounds.chunks, key=lambda chunk: len(chunk.rounds))
@@ -96,7 +99,7 @@ def tune(passes: Passes, rounds: Rounds, layout: Layout, loss: Loss, wide: torch
             together = together if same else None
         except (RuntimeError, NotImplementedError, ValueError):
             together = None
-        passes.vectorized = together is not None and together < apart
+        passes.vectorized = together is not None and together < WORTH * apart
     rounds.cut(most, room // 4)
     best = together if passes.vectorized and together is not None else apart
     seconds = best / len(chunk.rounds) * rounds.count

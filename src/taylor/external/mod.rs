@@ -393,3 +393,6 @@ pub fn minimize(products: &dyn Products, asked: Minimization) -> Result<Optimum,
     let found = guard.close(found)?;
     Ok(Optimum { value: found.value - shift, start: found.start - shift, ..found })
 }
+
+#[cfg(test)]
+mod tests;
