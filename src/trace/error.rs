@@ -41,6 +41,24 @@ pub enum TraceError {
     Loss { path: PathBuf, round: usize, recorded: f64, recomputed: f64, cause: String },
     #[error("{path}: {reason}")]
     Implausible { path: PathBuf, reason: String },
+    #[error("cannot write {path}: {source}; {}", remedy(source))]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot record into {path}: {reason}")]
+    Occupied { path: PathBuf, reason: String },
+    #[error("round {round} cannot be recorded: {reason}")]
+    Refused { round: usize, reason: String },
+}
+
+/// What can be done about an error of writing a trace.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => {
+            "what was recorded before is a trace that can be analysed; free some space, or record fewer rounds with every or \
+             max_bytes"
+        }
+        _ => "choose a folder that can be written",
+    }
 }
 
 /// How to go on with what comes before a damaged shard.
@@ -58,4 +76,8 @@ pub(super) fn malformed(path: &Path, reason: impl Into<String>) -> TraceError {
 
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, TraceError> {
     std::fs::read(path).map_err(|source| TraceError::Read { path: path.to_owned(), source })
+}
+
+pub(super) fn write_error(path: &Path, source: std::io::Error) -> TraceError {
+    TraceError::Write { path: path.to_owned(), source }
 }

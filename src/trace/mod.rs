@@ -1,5 +1,6 @@
 //! Traces: a run's weights and minibatches on disk, to be analysed later or elsewhere (`docs/formats.md`).
 //!
+//! - [`recording`]: records one as a training loop goes, in format 2
 //! - [`mod@write`]: keeps the trace of a run
 //! - [`mod@read`]: reads one, from anywhere, with [`manifest`], [`states`], `examples` and [`mod@array`]
 //! - [`mod@replay`]: turns it into rounds
@@ -16,6 +17,7 @@ pub mod motion;
 mod npy;
 mod pair;
 pub mod read;
+pub mod recording;
 pub mod replay;
 pub mod states;
 pub mod write;
