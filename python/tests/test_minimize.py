@@ -26,12 +26,12 @@ def logistic(rng: np.random.Generator, dimension: int):  # noqa: ANN201
 def test_minima_are_those_of_scipy(make, seed: int, radius: float) -> None:  # noqa: ANN001
     dimension = 5 + 4 * seed
     evaluate, product = make(np.random.default_rng(seed), dimension)
-    found = minimize(evaluate, product, dimension, radius, quadratic=make is least_squares, tolerance=1e-7)
+    found = minimize(evaluate, product, dimension, radius, quadratic=make is least_squares, tolerance=1e-5)
     ball = {"type": "ineq", "fun": lambda u: radius**2 - u @ u, "jac": lambda u: -2 * u}
     other = scipy_minimize(evaluate, np.zeros(dimension), jac=True, constraints=[ball], method="SLSQP", options={"ftol": 1e-13, "maxiter": 1000})
-    assert found.converged and found.gap <= 1e-7 and np.linalg.norm(found.point) <= radius * (1 + 1e-9)
+    assert found.converged and found.gap <= 1e-5 and np.linalg.norm(found.point) <= radius * (1 + 1e-9)
     assert found.value == pytest.approx(evaluate(found.point)[0], abs=1e-9)
-    assert found.value - found.gap - 1e-7 <= other.fun <= found.value + 1e-5
+    assert found.value - found.gap - 1e-9 <= other.fun <= found.value + 1e-5
     assert found.value <= other.fun + 1e-6
 
 

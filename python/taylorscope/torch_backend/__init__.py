@@ -1,6 +1,6 @@
 """Any differentiable model, on any device: Taylor optima and regret by products on torch.
 
-- `analysis`: the whole; `replay`: the first pass; `products` and `neurons`: what the search calls; `team`: processes that share the rounds
+- `analysis`: the whole; `replay`: the first pass; `products` and `derivatives`: what the search calls; `team`: processes that share the rounds
 - `model`: a model as a function; `losses`; `units`: modules, neurons and their weights; `rounds`: states and minibatches on the device
 - `activations`: configurations of rectifiers; `tuning`: how passes are done; `progress`
 """

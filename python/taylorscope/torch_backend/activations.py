@@ -36,8 +36,6 @@ RECTIFIERS: dict[Callable[..., Any], bool] = {
     F.leaky_relu_: False,
     torch.prelu: False,
     F.prelu: False,
-    torch.abs: False,
-    Tensor.abs: False,
 }
 # Datapoints that go through the model together.
 TOGETHER = 256
@@ -174,7 +172,7 @@ def _append(recorded: Recorded, layout: Layout, configuration: list[tuple[int | 
             recorded.bits += [[] for _ in range(neurons)]
         rows = states.transpose(1, 0, 2).reshape(neurons, -1)
         packed = np.packbits(rows, axis=1, bitorder="little")
-        packed = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view("<u8")
+        packed = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))).view("<u8")
         for m in range(neurons):
             recorded.bits[at + m].append(packed[m].astype(np.uint64))
         at += neurons

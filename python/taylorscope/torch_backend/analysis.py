@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from taylorscope import _native
 from taylorscope.reader import Trace
 from taylorscope.torch_backend import activations, tuning
+from taylorscope.torch_backend.derivatives import Derivatives, KeptProblem
 from taylorscope.torch_backend.losses import Loss, loss_of
 from taylorscope.torch_backend.model import Functional, ModelError, plain_kernels
-from taylorscope.torch_backend.neurons import NeuronProblem, Neurons
 from taylorscope.torch_backend.products import Passes, PassSections, Problem
 from taylorscope.torch_backend.progress import Progress
 from taylorscope.torch_backend.replay import Replay, agree, check, fitting_loss, losses_of, replay, rows_are_independent
@@ -167,7 +167,7 @@ class Analysis:
         self.checks.append(check(self.functional, self.rounds.losses, self.seen.losses, self.rounds.numbers, precision, loss_tolerance))
         if self.loss.name not in ("mse", "cross_entropy"):
             self.checks.append("that the loss is convex in the outputs is checked along directions, not proved")
-        self._neurons = self._prepare_neurons(room)
+        self._derivatives = self._derivatives_of_scales()
         self._current: Problem | None = None
         self.team.worker = self
         self.seconds = time.perf_counter() - started
@@ -221,19 +221,23 @@ class Analysis:
         every = np.array_equal(self.rounds.numbers, np.arange(1, self.rounds.count + 1))
         return float(rate) if name == "sgd" and off and every and isinstance(rate, (int, float)) and rate > 0 else None
 
-    def _prepare_neurons(self, room: int) -> Neurons | None:
-        units = [unit for unit in self.units if unit.scale == "neuron"]
-        if not units:
-            return None
-        outputs, independent = 0, True
+    def _derivatives_of_scales(self) -> dict[str, Derivatives]:
+        """For neurons and for modules, where derivatives of the outputs may be kept."""
+        outputs, independent = (1, 1), True
         if self.rounds.chunks:
             loaded = self.rounds.load(self.rounds.chunks[0], self.wide).part(0, 1)
-            outputs = self.passes.function(loaded, (), self.wide)({})[0].numel()
+            found = self.passes.function(loaded, (), self.wide)({})[0]
+            outputs = (max(int(self.trace.sizes.max()), 1), found.numel() // max(len(found), 1) * int(self.trace.sizes.max()))
             independent = rows_are_independent(self.functional, loaded, self.wide)
-        if not self.team.same(independent):
-            independent = False
+        outputs, independent = self.team.same((outputs, independent))
+        if not independent:
             self.checks.append("outputs depend on the whole minibatch, as with statistics of minibatches; no minibatch is split")
-        return Neurons(self.rounds, self.layout, self.passes, self.loss, units, outputs, independent, room // 2, self.wide)
+        made = {}
+        for scale, room in (("neuron", self._room // 2), ("layer", self._room // 4)):
+            units = [unit for unit in self.units if unit.scale == scale]
+            common = (self.rounds, self.layout, self.passes, self.loss)
+            made[scale] = Derivatives(*common, units, outputs, independent, room, self.wide)
+        return made
 
     def configurations(self, probe: int, every: int | None, said: Progress) -> Any:
         """Packed configurations of the rectifiers on the probe set, with the words for those behind no module."""
@@ -275,7 +279,8 @@ class Analysis:
             "plain_sgd": self._rate() if self.seen.plain_sgd else None,
             "dataset": str((manifest.get("data") or {}).get("name") or (manifest.get("data") or {}).get("dataset") or "recorded minibatches"),
             "loss": self.loss.name,
-            "target": manifest.get("target", "label"),
+            # In a summary, values that are given are called labels, too.
+            "target": "input" if manifest.get("target") == "input" else "label",
             "layers": layers,
             "rounds": self.rounds.numbers.tolist(),
             "per_epoch": int(np.clip(trace.datapoints // max(int(np.median(trace.sizes)), 1), 1, trace.all_rounds[-1])),
@@ -325,9 +330,9 @@ class Analysis:
 
     def _problem(self, unit: Unit) -> Problem:
         device = self.functional.device
-        if unit.scale == "neuron":
-            assert self._neurons is not None
-            return NeuronProblem(unit, self._neurons, self.layout, self.loss, self.team, device, self.wide)
+        kept = self._derivatives.get(unit.scale)
+        if kept is not None and (unit.scale == "neuron" or kept.fits(unit)):
+            return KeptProblem(unit, kept, self.layout, self.loss, self.team, device, self.wide)
         sections = PassSections(self.rounds, self.layout, self.passes, unit, self._room // 4)
         return Problem(sections, self.loss, self.team, device, self.dtype)
 

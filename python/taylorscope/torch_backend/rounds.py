@@ -21,7 +21,7 @@ def as_tensor(values: NDArray[np.generic], device: torch.device, dtype: torch.dt
     """On the device; numbers with a fraction in the given type, labels as int64, other whole numbers and truth values as they are."""
     if values.dtype.kind == "u" and values.dtype.itemsize > 1:
         values = values.astype(np.int64)
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    tensor = torch.from_numpy(np.asarray(values, order="C")).to(device)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
@@ -147,7 +147,7 @@ class Rounds:
 
     def displacements(self, loaded: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
         """`[rounds, dimension]`: `W^n - W^1` of some parameters, flattened one after the other."""
-        return torch.cat([(loaded[name].double() - self.first[name]).flatten(1) for name in names], dim=1)
+        return torch.cat([(loaded[name].double() - self.first[name]).reshape(len(loaded[name]), -1) for name in names], dim=1)
 
     def states_after(self, chunk: Chunk, final: Mapping[str, NDArray[np.generic]] | None) -> list[dict[str, Tensor] | None]:
         """The parameters after the update of each round of a chunk, where that is the next kept round."""

@@ -76,7 +76,7 @@ class Layout:
     def norms(self, tensors: Mapping[str, Tensor], units: Sequence[Unit]) -> NDArray[np.float64]:
         """`[units, rounds]`: Euclidean norms of the parts of units in tensors `[rounds, ...]`."""
         squares = {name: tensor.double().square() for name, tensor in tensors.items()}
-        total = {name: square.flatten(1).sum(1) for name, square in squares.items()}
+        total = {name: square.reshape(len(square), -1).sum(1) for name, square in squares.items()}
         rows: dict[int, Tensor] = {}
         out = []
         for unit in units:

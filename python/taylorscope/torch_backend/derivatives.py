@@ -1,7 +1,7 @@
-"""Neuron scale: the derivative of the outputs in the few weights that move is computed once and kept.
+"""Units whose derivative of the outputs in the weights that move is computed once and kept: neurons, and modules where there is room.
 
-With `G: [outputs of a minibatch, weights]` a neuron's Taylor loss is that of a linear model, `l(f + G (u - (W^n - W^1)))`. For the mean squared error
-the mean over a prefix is a small dense quadratic, which is handed over as that.
+With `G: [outputs of a minibatch, weights]` a unit's Taylor loss is that of a linear model, `l(f + G (u - (W^n - W^1)))`, and products are small matrix
+products. For the mean squared error and few weights the mean over a prefix is a dense quadratic, which is handed over as that.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from taylorscope.torch_backend.rounds import Loaded, Rounds
 from taylorscope.torch_backend.team import Team
 from taylorscope.torch_backend.units import Layout, Unit
 
-__all__ = ["NeuronProblem", "Neurons"]
+__all__ = ["Derivatives", "KeptProblem"]
 
-# A neuron with more weights than this is not made a dense quadratic.
+# A unit with more weights than this is not made a dense quadratic.
 DENSE = 400
+# A module's derivative is worth keeping up to so many passes a round; its search takes as many products.
+PASSES = 256
 
 
 @dataclass
 class Kept:
-    """A neuron in some rounds of equal minibatches."""
+    """A unit in some rounds of equal minibatches."""
 
     rounds: list[int]
     derivative: Tensor
@@ -61,7 +63,7 @@ class KeptSection:
 
 
 class KeptSections:
-    """The sections of a neuron."""
+    """The sections of a unit."""
 
     def __init__(self, all_kept: Sequence[Kept], dimension: int) -> None:
         self._kept, self.dimension = all_kept, dimension
@@ -73,8 +75,8 @@ class KeptSections:
                 yield KeptSection(kept, (number, int(low), int(high)))
 
 
-class Neurons:
-    """The neurons that are analysed, in groups whose derivatives fit in memory."""
+class Derivatives:
+    """The derivatives of some units of a scale, in groups that fit in memory."""
 
     def __init__(
         self,
@@ -83,16 +85,17 @@ class Neurons:
         passes: Passes,
         loss: Loss,
         units: Sequence[Unit],
-        outputs: int,
+        outputs: tuple[int, int],
         independent: bool,
         room: int,
         dtype: torch.dtype,
     ) -> None:
         self._rounds, self._layout, self._passes, self._loss = rounds, layout, passes, loss
         self._independent, self._dtype = independent, dtype
-        # Outputs of a minibatch.
-        self._outputs = outputs
-        self._groups = self._grouped(units, room)
+        # Datapoints and outputs of a minibatch.
+        self._batch, self._outputs = outputs
+        self._room = room
+        self._groups = self._grouped(units)
         self._group: list[Unit] = []
         self._kept: dict[Unit, list[Kept]] = {}
         self._quadratics: dict[Unit, Tensor] = {}
@@ -102,14 +105,23 @@ class Neurons:
         """Whether it is handed over as a dense quadratic."""
         return self._loss.is_quadratic and self._layout.dimension(unit) <= DENSE
 
-    def _grouped(self, units: Sequence[Unit], room: int) -> list[list[Unit]]:
+    def fits(self, unit: Unit) -> bool:
+        """Whether a unit's derivatives are worth their passes, and have room."""
+        width = self._layout.dimension(unit)
+        passes = min(self._outputs // self._batch, width) if self._independent else width
+        return passes <= PASSES and self._bytes(unit) <= self._room
+
+    def _bytes(self, unit: Unit) -> int:
+        width = self._layout.dimension(unit)
+        rounds = 1 if self.is_dense(unit) else max(len(self._rounds.mine), 1)
+        return 8 * (self._outputs * width * rounds + 40 * width * width * self.is_dense(unit))
+
+    def _grouped(self, units: Sequence[Unit]) -> list[list[Unit]]:
         groups: list[list[Unit]] = []
-        used, rounds = 0, max(len(self._rounds.mine), 1)
+        used = 0
         for unit in units:
-            width = self._layout.dimension(unit)
-            times = 1 if self.is_dense(unit) else rounds
-            needed = 8 * (self._outputs * width * times + 40 * width * width)
-            if not groups or used + needed > room or self.is_dense(groups[-1][0]) != self.is_dense(unit):
+            needed = self._bytes(unit)
+            if not groups or used + needed > self._room or self.is_dense(groups[-1][0]) != self.is_dense(unit):
                 groups.append([])
                 used = 0
             groups[-1].append(unit)
@@ -122,7 +134,7 @@ class Neurons:
             self._kept, self._quadratics, self._of_prefixes = {}, {}, []
 
     def sections(self, unit: Unit) -> KeptSections:
-        """The derivatives of a neuron, with those of its group if they are not kept yet."""
+        """The derivatives of a unit, with those of its group if they are not kept yet."""
         self._open(unit)
         if not self._kept:
             self._kept = {unit: [] for unit in self._group}
@@ -149,10 +161,19 @@ class Neurons:
         for name in ("derivative", "outputs", "targets", "displacements"):
             setattr(kept, name, torch.stack(getattr(kept, name)))
 
+    def _rows(self, unit: Unit, name: str) -> list[int]:
+        """Which rows of a parameter's first axis are of a unit."""
+        return [unit.neuron or 0] if unit.scale == "neuron" else list(range(self._row_count(name)))
+
+    def _row_count(self, name: str) -> int:
+        return self._layout.shapes[name][0] if self._layout.shapes[name] else 1
+
     def _displacement(self, unit: Unit, loaded: Loaded) -> Tensor:
-        names, row = self._layout.parameters(unit), unit.neuron or 0
-        rows = lambda tensor: tensor.reshape(self._layout.modules[unit.layer or 0].rows, -1)[row]  # noqa: E731
-        return torch.cat([rows(loaded.parameters[name][0].double() - self._rounds.first[name]) for name in names])
+        parts = []
+        for name in self._layout.parameters(unit):
+            moved = (loaded.parameters[name][0].double() - self._rounds.first[name]).reshape(self._row_count(name), -1)
+            parts.append(moved[self._rows(unit, name)].flatten())
+        return torch.cat(parts)
 
     def quadratic_terms(self, unit: Unit, prefixes: list[int]) -> Tensor:
         """Per prefix this process's share of constant, linear term and matrix, one after the other: sums over rounds, not means."""
@@ -189,7 +210,7 @@ class Neurons:
         return out
 
     def _walk(self) -> Iterator[tuple[int, Loaded, dict[Unit, Tensor], Tensor]]:
-        """Round by round the derivatives `[outputs, weights]` of all neurons of the group, and the outputs."""
+        """Round by round the derivatives `[outputs, weights]` of all units of the group, and the outputs."""
         for chunk in self._rounds.chunks:
             loaded = self._rounds.load(chunk, self._dtype)
             for place, r in enumerate(chunk.rounds):
@@ -205,7 +226,7 @@ class Neurons:
         rows: dict[str, list[int]] = {}
         for unit in self._group:
             for name in self._layout.parameters(unit):
-                rows.setdefault(name, []).append(unit.neuron or 0)
+                rows.setdefault(name, []).extend(self._rows(unit, name))
         index = {name: torch.tensor(all_rows, device=weights[name].device) for name, all_rows in rows.items()}
         flat = {name: weights[name].reshape(self._row_count(name), -1) for name in rows}
         moving = {name: flat[name][index[name]] for name in rows}
@@ -215,7 +236,6 @@ class Neurons:
             return self._passes.functional(self._dtype, {**weights, **changed}, buffers, inputs)
 
         outputs = outputs_of(moving, inputs)
-        batch = len(outputs)
         count = sum(tensor.numel() for tensor in moving.values())
         if self._independent and outputs[0].numel() <= count:
             jacobian = self._reverse(outputs_of, moving, inputs)
@@ -227,15 +247,11 @@ class Neurons:
         for unit in self._group:
             parts = []
             for name in self._layout.parameters(unit):
-                place = seen.get(name, 0)
-                seen[name] = place + 1
-                parts.append(flat_of[name][:, place])
+                start = seen.get(name, 0)
+                seen[name] = start + len(self._rows(unit, name))
+                parts.append(flat_of[name][:, start : seen[name]].flatten(1))
             derivatives[unit] = torch.cat(parts, dim=1)
-        assert batch > 0
         return derivatives, outputs
-
-    def _row_count(self, name: str) -> int:
-        return next(module.rows for module in self._layout.modules if name in module.with_rows)
 
     def _reverse(self, function, moving: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
         """A backward pass for each output of a datapoint, all datapoints at once."""
@@ -266,13 +282,13 @@ class Neurons:
             return columns
 
 
-class NeuronProblem(Problem):
-    """The Taylor losses of a neuron."""
+class KeptProblem(Problem):
+    """The Taylor losses of a unit by its derivatives."""
 
-    def __init__(self, unit: Unit, neurons: Neurons, layout: Layout, loss: Loss, team: Team, device: torch.device, dtype: torch.dtype) -> None:
-        self._unit, self._neurons = unit, neurons
-        self._dense = neurons.is_dense(unit)
-        sections = KeptSections([], layout.dimension(unit)) if self._dense else neurons.sections(unit)
+    def __init__(self, unit: Unit, derivatives: Derivatives, layout: Layout, loss: Loss, team: Team, device: torch.device, dtype: torch.dtype) -> None:
+        self._unit, self._derivatives = unit, derivatives
+        self._dense = derivatives.is_dense(unit)
+        sections = KeptSections([], layout.dimension(unit)) if self._dense else derivatives.sections(unit)
         super().__init__(sections, loss, team, device, dtype)
 
     def quadratics(self, prefixes: list[int]) -> tuple[NDArray[np.float64], ...] | None:
@@ -285,7 +301,7 @@ class NeuronProblem(Problem):
 
     def do(self, operation: str, numbers: list[int], vector: Tensor) -> Tensor:
         if operation == "quadratics":
-            return self._neurons.quadratic_terms(self._unit, [int(n) for n in vector.tolist()]).flatten()
+            return self._derivatives.quadratic_terms(self._unit, [int(n) for n in vector.tolist()]).flatten()
         return super().do(operation, numbers, vector)
 
     def size_of(self, operation: str, numbers: list[int], vector: Tensor) -> int:
