@@ -122,7 +122,7 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        let rounds = Extent { rounds: of.manifest.rounds, batch: of.manifest.batch_size };
+        let rounds = Extent::uniform(of.manifest.rounds, of.manifest.batch_size);
         Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;
