@@ -91,7 +91,7 @@ impl Model<'_> {
     /// Extends the subspace by the residual, preconditioned and as it is in turn; `false` if it has both already.
     fn grow_along(&self, residual: Vec<f64>, multiplier: f64, subspace: &mut Subspace, products: &mut usize) -> bool {
         let preconditioned = |residual: &[f64]| self.objective.precondition(multiplier, residual);
-        if subspace.len().is_multiple_of(PLAIN_EVERY) {
+        if subspace.len() >= self.objective.preconditioned_first() && subspace.len().is_multiple_of(PLAIN_EVERY) {
             self.grow(residual.clone().into(), subspace, products)
                 || self.grow(preconditioned(&residual), subspace, products)
         } else {
