@@ -3,6 +3,8 @@
 //! Errors become `ValueError` (what was handed over is wrong) or `OSError` (a file cannot be written), with the library's text.
 
 mod command;
+mod external;
+mod search;
 
 use pyo3::prelude::*;
 
@@ -10,6 +12,12 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::command::main;
+
+    #[pymodule_export]
+    use crate::external::analyze_external;
+
+    #[pymodule_export]
+    use crate::search::minimize;
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

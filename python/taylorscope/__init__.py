@@ -18,7 +18,12 @@ from typing import Any
 from taylorscope._native import VERSION as __version__
 
 # Where each public name lives; modules that are public themselves have the value None.
-_NAMES: dict[str, str | None] = {}
+_NAMES: dict[str, str | None] = {
+    "Minimum": "taylorscope.search",
+    "Trace": "taylorscope.reader",
+    "TraceError": "taylorscope.reader",
+    "minimize": "taylorscope.search",
+}
 
 __all__ = ["__version__", *_NAMES]
 
