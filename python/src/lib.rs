@@ -3,13 +3,17 @@
 //! Errors become `ValueError` (what was handed over is wrong) or `OSError` (a file cannot be written), with the library's text.
 
 mod command;
+mod error;
+mod exploration;
+mod landscape;
+mod recording;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::command::main;
+    use crate::{command::main, exploration::explore_patterns, landscape::kinks_along, recording::Recorder};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
