@@ -98,7 +98,7 @@ pub fn explore_until(
     Some((novelty, neurons))
 }
 
-/// Whether there are so many configurations that even one neuron's matrix takes long.
+/// Whether there are enough configurations for a single neuron's matrix to take long.
 pub fn is_long(configurations: &Configurations) -> bool {
     configurations.rounds.len() > MANY
 }

@@ -3,7 +3,7 @@
 use crate::{
     checkpoint::{Persist, Store, StoreError},
     kernels::{activation::argmax_index, bits::words},
-    network::{Block, Network, Pool},
+    network::{Activation, Block, Network, Node, Operation, Pool, Rectifier, Shape, Source},
     num::Real,
     passes::{Passes, Tape},
     train::{Observer, Round},
@@ -21,7 +21,7 @@ pub fn probe_rows(len: usize, count: usize) -> Vec<u32> {
     (0..count).map(|i| (i * len / count) as u32).collect()
 }
 
-/// A neuron whose states are recorded, or a channel of a max-pool whose winners are.
+/// A neuron whose states are recorded, or a channel of a max-pool whose winners (argmax indices) are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neuron {
     /// Index in the layer list.
@@ -93,11 +93,82 @@ impl Configurations {
     }
 }
 
+/// Where the values are whose signs are recorded.
+#[derive(Clone, Copy, Debug)]
+enum Signs {
+    /// The pre-activations of this block, which are seen as they are computed.
+    Block(usize),
+    /// What a rectifier behind no block takes: a value of the tape.
+    Value(Source),
+}
+
+/// Values whose signs are recorded, `[positions, channels]` of a datapoint; the channels are the neurons.
+#[derive(Clone, Copy, Debug)]
+struct Site {
+    signs: Signs,
+    layer: usize,
+    channels: usize,
+    positions: usize,
+    rectifier: Option<Rectifier>,
+}
+
+/// The sites of a network, in the order of its nodes.
+fn sites(network: &Network) -> Vec<Site> {
+    let of_node = |(n, node): (usize, &Node)| match node.operation {
+        Operation::Block(l) if n + 1 < network.nodes().len() => {
+            let Block { layer, units: channels, rectifier, .. } = network.blocks()[l];
+            let positions = network.blocks()[l].positions();
+            Some(Site { signs: Signs::Block(l), layer, channels, positions, rectifier })
+        }
+        Operation::Activation(Activation { rectifier: Some(rectifier), pool }) => {
+            let source = node.inputs[0];
+            // The signs of pre-activations that others take, too, are those of their block.
+            if is_pre_activation(network, source) {
+                return None;
+            }
+            let (channels, positions) = match pool.map_or(node.shape, |pool| Shape::Image(pool.input)) {
+                Shape::Image(image) => (image.channels, image.positions()),
+                Shape::Features(features) => (features, 1),
+            };
+            let signs = Signs::Value(source);
+            Some(Site { signs, layer: node.layer, channels, positions, rectifier: Some(rectifier) })
+        }
+        Operation::Block(_) | Operation::Activation(_) | Operation::Sum => None,
+    };
+    network.nodes().iter().enumerate().filter_map(of_node).collect()
+}
+
+/// Whether a value is that of a block without rectifier and pool.
+fn is_pre_activation(network: &Network, source: Source) -> bool {
+    let Source::Node(n) = source else { return false };
+    match network.nodes()[n].operation {
+        Operation::Block(l) => network.blocks()[l].activation() == Activation::default(),
+        Operation::Activation(_) | Operation::Sum => false,
+    }
+}
+
+/// The max-pools of a network, each with its node and its layer.
+fn max_pools(network: &Network) -> impl Iterator<Item = (usize, usize, Pool)> {
+    let of_node = |(n, node): (usize, &Node)| match node.operation {
+        Operation::Block(l) => {
+            let block = &network.blocks()[l];
+            Some((n, block.pool_layer(), *block.max_pool()?))
+        }
+        Operation::Activation(activation) => {
+            let layer = node.layer + usize::from(activation.rectifier.is_some());
+            Some((n, layer, *activation.max_pool()?))
+        }
+        Operation::Sum => None,
+    };
+    network.nodes().iter().enumerate().filter_map(of_node)
+}
+
 /// Records the configuration after every `every` updates, at the start and at the end.
 ///
-/// Recorded are the neurons of blocks. A rectifier behind a sum of several values belongs to no neuron, and is not recorded.
+/// Recorded are the neurons of hidden blocks, and the channels of rectifiers that stand behind none, as behind a sum.
 pub struct ActivationRecorder<T> {
     network: Network,
+    sites: Vec<Site>,
     probe: Vec<T>,
     every: usize,
     pub configurations: Configurations,
@@ -115,25 +186,24 @@ struct Buffers<T> {
 impl<T: Real> ActivationRecorder<T> {
     /// `probe: [datapoints, inputs]`.
     pub fn new(network: &Network, probe: Vec<T>, every: usize) -> Self {
-        let of_block = |block: &Block| {
-            let (layer, positions) = (block.layer, block.positions());
-            let rests = block.rectifier.is_some_and(|rectifier| rectifier.negative_slope() == 0.0);
-            (0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests })
+        let sites = sites(network);
+        let of_site = |site: &Site| {
+            let Site { layer, channels, positions, rectifier, .. } = *site;
+            let rests = rectifier.is_some_and(|rectifier| rectifier.negative_slope() == 0.0);
+            (0..channels).map(move |neuron| Neuron { layer, neuron, positions, rests })
         };
-        let neurons = network.hidden_blocks().iter().flat_map(of_block).collect();
+        let neurons = sites.iter().flat_map(of_site).collect();
         let configurations = Configurations::new(probe.len() / network.inputs(), neurons);
-        Self { network: network.clone(), probe, every: every.max(1), configurations, winners: None }
+        Self { network: network.clone(), sites, probe, every: every.max(1), configurations, winners: None }
     }
 
     /// Records the winners of max-pools, too.
     pub fn with_winners(mut self) -> Self {
-        let of_block = |block: &Block| {
-            let pool = block.max_pool()?;
-            let (layer, positions) = (block.pool_layer(), pool.output.positions() * pool.places());
-            Some((0..block.units).map(move |neuron| Neuron { layer, neuron, positions, rests: false }))
-        };
-        let channels = self.network.hidden_blocks().iter().filter_map(of_block).flatten().collect();
-        self.winners = Some(Configurations::new(self.configurations.datapoints, channels));
+        let channels = max_pools(&self.network).flat_map(|(_, layer, pool)| {
+            let positions = pool.output.positions() * pool.places();
+            (0..pool.output.channels).map(move |neuron| Neuron { layer, neuron, positions, rests: false })
+        });
+        self.winners = Some(Configurations::new(self.configurations.datapoints, channels.collect()));
         self
     }
 
@@ -143,7 +213,7 @@ impl<T: Real> ActivationRecorder<T> {
         all.map(|bits| size_of_val(&bits[..])).sum()
     }
 
-    /// Goes on behind an end after `rounds` updates: its configuration is recorded again if it is one in turn.
+    /// Resumes after an end at `rounds` updates, whose configuration is recorded again if one is due there.
     pub fn reopen(&mut self, rounds: usize) {
         self.configurations.drop_last(rounds);
         if let Some(winners) = &mut self.winners {
@@ -157,7 +227,6 @@ impl<T: Real> ActivationRecorder<T> {
     pub fn record(&mut self, round: usize, weights: &[T]) {
         let (network, features) = (&self.network, self.network.inputs());
         let datapoints = self.configurations.datapoints;
-        let hidden = network.hidden_blocks();
         let size = if network.is_dense_chain() { PIECE } else { GRAPH_PIECE };
         let with_winners = self.winners.is_some();
         let pieces: Vec<[Vec<Packer>; 2]> = (0..datapoints.div_ceil(size))
@@ -167,12 +236,9 @@ impl<T: Real> ActivationRecorder<T> {
                 |Buffers { tape, passes }, piece| {
                     let rows = piece * size..datapoints.min((piece + 1) * size);
                     let x = &self.probe[rows.start * features..rows.end * features];
-                    let mut packers: Vec<Packer> = hidden.iter().map(|block| Packer::new(block.units)).collect();
-                    let positive = |a: &T| *a > T::ZERO;
-                    passes.forward(network, weights, x, rows.len(), tape, |l, _, a| packers[l].push(a, positive));
-                    packers.iter_mut().for_each(Packer::flush);
+                    let signs = self.pack_signs(weights, x, passes, tape);
                     let winners = if with_winners { pack_winners(network, tape) } else { Vec::new() };
-                    [packers, winners]
+                    [signs, winners]
                 },
             )
             .collect();
@@ -182,23 +248,43 @@ impl<T: Real> ActivationRecorder<T> {
             all.append(round, winners.into_iter());
         }
     }
+
+    /// Takes the data `x: [rows, inputs]` through the network, and packs the signs of all sites.
+    fn pack_signs(&self, weights: &[T], x: &[T], passes: &mut Passes<T>, tape: &mut Tape<T>) -> Vec<Packer> {
+        let (network, positive) = (&self.network, |a: &T| *a > T::ZERO);
+        let mut packers: Vec<Packer> = self.sites.iter().map(|site| Packer::new(site.channels)).collect();
+        let mut of_block = vec![0; network.blocks().len()];
+        for (at, site) in self.sites.iter().enumerate() {
+            if let Signs::Block(l) = site.signs {
+                of_block[l] = at;
+            }
+        }
+        let rows = x.len() / network.inputs();
+        passes.forward(network, weights, x, rows, tape, |l, _, a| packers[of_block[l]].push(a, positive));
+        for (site, packer) in self.sites.iter().zip(&mut packers) {
+            if let Signs::Value(source) = site.signs {
+                packer.push(tape.value(source, x), positive);
+            }
+            packer.flush();
+        }
+        packers
+    }
 }
 
 /// The winners on a tape, one-hot, pool by pool.
 fn pack_winners<T: Real>(network: &Network, tape: &Tape<T>) -> Vec<Packer> {
-    let pools = network.hidden_blocks().iter().filter_map(|b| Some((b.max_pool()?, &tape.argmax[b.node])));
-    let pack = |(pool, codes): (&Pool, &Vec<u8>)| {
+    let pack = |(n, _, pool): (usize, usize, Pool)| {
         let channels = pool.output.channels;
         let mut packer = Packer::new(channels);
-        for window in codes.chunks_exact(channels) {
+        for window in tape.argmax[n].chunks_exact(channels) {
             for place in 0..pool.places() {
-                packer.push(window, |code| argmax_index(pool, *code) == place);
+                packer.push(window, |code| argmax_index(&pool, *code) == place);
             }
         }
         packer.flush();
         packer
     };
-    pools.map(pack).collect()
+    max_pools(network).map(pack).collect()
 }
 
 /// Packs states, for all neurons of a block side by side.
@@ -320,7 +406,7 @@ mod tests {
             let (all, windows) = (recorder.winners.unwrap(), (side - 2) / stride + 1);
             assert_eq!(all.neurons[1], Neuron { layer: 2, neuron: 1, positions: windows * windows * 4, rests: false });
             assert_eq!(all.len_bits(), (datapoints * units * windows * windows * 4) as u64);
-            assert_eq!(recorder.configurations.neurons.len(), units, "the winners are no neurons");
+            assert_eq!(recorder.configurations.neurons.len(), units, "the winners do not count as neurons");
             let mut checked = 0;
             Passes::new().forward(&network, &weights, &probe, datapoints, &mut Tape::default(), |_, row, a| {
                 for at in 0..units * windows * windows {

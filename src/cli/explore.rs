@@ -12,13 +12,14 @@ use super::{
 };
 use crate::{
     optim::OptimizerConfig,
-    report::study::exploration,
+    report::{ReportOutput, study::exploration},
     study::{
         Experiment,
+        campaign::CampaignOptions,
         claims::{Claim, Tally},
         enclosure::Holds,
         explore::{
-            EPSILONS, ExploreEvent, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
+            EPSILONS, Exploration, ExploreOptions, FACTORS, Optima, STEERED, SWEEP_END, UNSTEERED,
             claims::{self, Finding, Findings},
             explore,
         },
@@ -73,13 +74,16 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let tuned = arguments.tuned.folder(search_folder(&experiment.name));
     let default = PathBuf::from("runs").join(format!("explore-{}", experiment.name));
     let run = |out: &Path| {
-        let study = Study {
-            experiment: experiment.clone(),
+        let campaign = CampaignOptions {
             out,
             data: arguments.task.data(),
             seeds: arguments.seeds as usize,
+            overwrite: arguments.overwrite.overwrite,
+            stop: &STOP,
+        };
+        let options = ExploreOptions {
+            campaign,
             fine: arguments.fine.map(|rounds| rounds as usize),
-            tuned: tuned.as_deref(),
             optima: match arguments.optima {
                 OptimaOf::All => Optima::All,
                 OptimaOf::Tuned => Optima::Tuned,
@@ -87,104 +91,94 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
             },
             factors: arguments.factors.as_deref().unwrap_or(&FACTORS),
             epsilons: arguments.epsilons.as_deref().unwrap_or(&EPSILONS),
-            overwrite: arguments.overwrite.overwrite,
         };
-        study.run()
+        Study { experiment: experiment.clone(), tuned: tuned.as_deref(), options }.run()
     };
     let (status, object) = in_idle(arguments.out.as_deref(), &default, run)?;
     Ok(Answer::new(status, object))
 }
 
+/// Seeds per rate, and how often the spacing of rates is halved, where a study searches for its rates.
+const TUNING_SEEDS: usize = 3;
+const REFINEMENTS: usize = 2;
+
 /// A study as asked for.
 pub struct Study<'a> {
     pub experiment: Experiment,
-    pub out: &'a Path,
-    pub data: Option<&'a Path>,
-    pub seeds: usize,
-    pub fine: Option<usize>,
-    /// Where rates were tuned; they are searched in `out/tune` otherwise.
+    /// Where rates were tuned; they are searched in `tune` in the study's folder otherwise.
     pub tuned: Option<&'a Path>,
-    pub optima: Optima,
-    pub factors: &'a [f64],
-    pub epsilons: &'a [f64],
-    pub overwrite: bool,
+    pub options: ExploreOptions<'a>,
 }
 
 impl Study<'_> {
     /// Tunes if need be, runs the study, renders its report, prints the claims.
     pub fn run(mut self) -> anyhow::Result<(Status, Value)> {
+        let CampaignOptions { out, overwrite, .. } = self.options.campaign;
         // Before the search of the rates, which takes long.
-        if !self.overwrite {
-            Purpose::Exploration.refuse_others(self.out)?;
+        if !overwrite {
+            Purpose::Exploration.refuse_others(out)?;
         }
-        let folder = match self.tuned {
-            Some(folder) => folder.to_owned(),
-            None => {
-                add_companions(&mut self.experiment)?;
-                let folder = self.out.join("tune");
-                let options = TuneOptions {
-                    out: &folder,
-                    data: self.data,
-                    seeds: 3,
-                    refinements: 2,
-                    overwrite: self.overwrite,
-                    stop: &STOP,
-                };
-                if tune::search(&self.experiment, &options)?.stopped {
-                    return Ok((
-                        Status::Incomplete,
-                        json!({ "folder": self.out, "status": "interrupted", "claims": [] }),
-                    ));
-                }
-                folder
-            }
-        };
-        take_tuned(&mut self.experiment, &folder)?;
-        let options = ExploreOptions {
-            out: self.out,
-            data: self.data,
-            seeds: self.seeds,
-            fine: self.fine,
-            optima: self.optima,
-            factors: self.factors,
-            epsilons: self.epsilons,
-            overwrite: self.overwrite,
-            stop: &STOP,
-        };
+        let Some(tuned) = self.tune()? else { return Ok(self.interrupted()) };
+        take_tuned(&mut self.experiment, &tuned)?;
         let mut progress = Progress::new();
-        signals::preparing();
-        let study = explore(&self.experiment, &options, &|event| {
-            signals::begun();
-            match event {
-                ExploreEvent::Planned { runs, known } => progress.plan("run", runs, known),
-                ExploreEvent::Run { .. } => progress.count(),
-                ExploreEvent::Note { text } => output::note(text),
-            }
-        })?;
+        let study = self.explore(&mut progress)?;
         if !study.complete {
             progress.finish();
-            output::note(format!("stopped; the same command continues the study in {}", self.out.display()));
-            return Ok((Status::Incomplete, json!({ "folder": self.out, "status": "interrupted", "claims": [] })));
+            output::note(format!("stopped; the same command continues the study in {}", out.display()));
+            return Ok(self.interrupted());
         }
         progress.begin("writing the report");
-        let rendered = exploration(&self.experiment.name, &study, self.out)?;
+        let rendered = exploration(&self.experiment.name, &study, out)?;
         progress.finish();
-        let findings = claims::findings(&study);
-        for line in table(&findings) {
+        let object = self.report(&claims::findings(&study), &rendered, &tuned)?;
+        Ok((Status::Done, object))
+    }
+
+    /// The folder that has the learning rates, which are searched if need be; `None` if the search was stopped.
+    fn tune(&mut self) -> anyhow::Result<Option<PathBuf>> {
+        if let Some(folder) = self.tuned {
+            return Ok(Some(folder.to_owned()));
+        }
+        add_companions(&mut self.experiment)?;
+        let folder = self.options.campaign.out.join("tune");
+        let campaign = CampaignOptions { out: &folder, seeds: TUNING_SEEDS, ..self.options.campaign };
+        let found = tune::search(&self.experiment, &TuneOptions { campaign, refinements: REFINEMENTS })?;
+        Ok((!found.stopped).then_some(folder))
+    }
+
+    fn explore(&self, progress: &mut Progress) -> anyhow::Result<Exploration> {
+        signals::preparing();
+        let study = explore(&self.experiment, &self.options, &|event| {
+            signals::begun();
+            progress.campaign("run", event);
+        })?;
+        Ok(study)
+    }
+
+    /// What a study that was stopped says.
+    fn interrupted(&self) -> (Status, Value) {
+        let object = json!({ "folder": self.options.campaign.out, "status": "interrupted", "claims": [] });
+        (Status::Incomplete, object)
+    }
+
+    /// Prints what was found, and gives it for `--json`.
+    fn report(&self, findings: &[Findings], rendered: &ReportOutput, tuned: &Path) -> anyhow::Result<Value> {
+        let out = self.options.campaign.out;
+        for line in table(findings) {
             output::line(line)?;
         }
         output::line(format!("report: {}", rendered.html.display()))?;
-        output::line(format!("tables: {}", self.out.join("*.csv").display()))?;
-        let object = json!({
-            "folder": self.out,
+        output::line(format!("tables: {}", out.join("*.csv").display()))?;
+        let claims = findings.iter().flat_map(|group| &group.findings).map(|finding| &finding.claim);
+        Ok(json!({
+            "folder": out,
             "status": "complete",
             "report": rendered.html,
             "figures": rendered.figures,
-            "tables": [self.out.join("explore.csv"), self.out.join("signs.csv")],
-            "tuned": folder,
-            "claims": findings.iter().flat_map(|group| &group.findings).map(|finding| &finding.claim).collect::<Vec<_>>(),
-        });
-        Ok((Status::Done, object))
+            "tables": [out.join("explore.csv"), out.join("signs.csv")],
+            "tuned": tuned,
+            "claims": claims.collect::<Vec<_>>(),
+        }))
     }
 }
 

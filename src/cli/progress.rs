@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal; elsewhere lines, and never a longer silence than [`SILENCE`].
 
 use super::{course::Course, output};
-use crate::study::{Event, tables::RunStatus};
+use crate::study::{Event, campaign::CampaignEvent, tables::RunStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
@@ -62,6 +62,15 @@ impl Progress {
             output::complain(format!("{}: {message}", summary.label));
         }
         self.shared.update(|course, now| course.event(event, now));
+    }
+
+    /// Shows an event of a campaign, whose runs are called by the noun.
+    pub fn campaign<R>(&self, noun: &'static str, event: CampaignEvent<R>) {
+        match event {
+            CampaignEvent::Note { text } => output::note(text),
+            CampaignEvent::Planned { runs, known } => self.plan(noun, runs, known),
+            CampaignEvent::Done { .. } => self.count(),
+        }
     }
 
     /// Announces `pieces` pieces of work, besides the `known` ones that are done already.

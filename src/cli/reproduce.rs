@@ -16,9 +16,10 @@ use crate::{
     report,
     study::{
         RunOptions,
+        campaign::CampaignOptions,
         claims::{Claim, Tally, evaluate},
         experiment::load,
-        explore::{EPSILONS, FACTORS, Optima},
+        explore::{EPSILONS, ExploreOptions, FACTORS, Optima},
         folder::{Destination, NewFolder},
         keeper::Interval,
         landscape::{Along, LandscapeOptions, LandscapeTables, SegmentOptions, Subject, along, claims, growth},
@@ -230,19 +231,22 @@ impl Reproduction {
     fn study(&self, arguments: &Arguments, out: &Path) -> anyhow::Result<Made> {
         let mut settings = full_settings(arguments.quick);
         settings.extend(arguments.seed.setting());
-        let study = explore::Study {
-            experiment: load(self.task.experiment(arguments.quick), &settings)?,
+        let experiment = load(self.task.experiment(arguments.quick), &settings)?;
+        let campaign = CampaignOptions {
             out,
             data: arguments.data.folder(),
             seeds: if arguments.quick { QUICK_SEEDS } else { FULL_SEEDS },
+            overwrite: arguments.overwrite.overwrite,
+            stop: &STOP,
+        };
+        let options = ExploreOptions {
+            campaign,
             fine: None,
-            tuned: None,
             optima: if arguments.quick { Optima::All } else { Optima::Tuned },
             factors: if arguments.quick { &FACTORS } else { &FULL_FACTORS },
             epsilons: if arguments.quick { &EPSILONS } else { &FULL_EPSILONS },
-            overwrite: arguments.overwrite.overwrite,
         };
-        let (status, object) = study.run()?;
+        let (status, object) = explore::Study { experiment, tuned: None, options }.run()?;
         Ok(Made { status, object })
     }
 

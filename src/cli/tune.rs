@@ -13,7 +13,8 @@ use crate::{
     report::study::tuning,
     study::{
         Experiment,
-        tune::{TuneEvent, TuneOptions, tune},
+        campaign::CampaignOptions,
+        tune::{TuneOptions, tune},
     },
 };
 use clap::ValueHint;
@@ -44,15 +45,14 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     let mut experiment = arguments.task.begin()?;
     replace_optimizers(&mut experiment, &arguments.optimizers.optimizers)?;
     let found = in_idle(arguments.out.as_deref(), &search_folder(&experiment.name), |out| {
-        let options = TuneOptions {
+        let campaign = CampaignOptions {
             out,
             data: arguments.task.data(),
             seeds: arguments.seeds as usize,
-            refinements: arguments.refine as usize,
             overwrite: arguments.overwrite.overwrite,
             stop: &STOP,
         };
-        search(&experiment, &options)
+        search(&experiment, &TuneOptions { campaign, refinements: arguments.refine as usize })
     })?;
     Ok(Answer::new(found.status, found.object))
 }
@@ -68,16 +68,12 @@ pub struct Found {
 
 /// Searches, renders the report, prints both.
 pub fn search(experiment: &Experiment, options: &TuneOptions) -> anyhow::Result<Found> {
-    let out = options.out;
+    let out = options.campaign.out;
     let mut progress = Progress::new();
     signals::preparing();
     let search = tune(experiment, options, &|event| {
         signals::begun();
-        match event {
-            TuneEvent::Planned { points, known } => progress.plan("point", points, known),
-            TuneEvent::Point { .. } => progress.count(),
-            TuneEvent::Note { text } => output::note(text),
-        }
+        progress.campaign("point", event);
     })?;
     if !search.complete {
         progress.finish();

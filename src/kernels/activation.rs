@@ -83,7 +83,7 @@ pub fn max_pool<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, a: &[T], out
     );
 }
 
-/// Channels that go through a window together: so many that the compiler makes vectors of them instead of writing them out one by one.
+/// Channels that go through a window together: enough for the compiler to make vectors of them instead of unrolling them one by one.
 const CHANNELS: usize = 64;
 
 #[inline(always)]
@@ -228,7 +228,7 @@ pub fn vjp<T: Real>(activation: &Activation, derivative: ActivationDerivative<T>
     );
 }
 
-/// Calls `visit` with the offset of the codes and the slope of every side that lets something through.
+/// Calls `visit` with the offset of the codes and the slope of every side whose slope may differ from 0.
 #[inline(always)]
 fn each_side<T: Real>(rectifier: Option<Rectifier>, pool: &Pool, mut visit: impl FnMut(u8, T)) {
     let places = pool.places() as u8;

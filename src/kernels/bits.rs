@@ -62,7 +62,7 @@ mod avx512 {
 
     /// Words of a vector register.
     const LANES: usize = 8;
-    /// Rows that meet as many others at a time: 16 counts for 8 loads, all in registers.
+    /// Rows of a block: four against four others are 16 counts for 8 loads, all in registers.
     const BLOCK: usize = 4;
     /// Words of a row that are counted before the next ones: those of two blocks stay in the first-level cache.
     const PANEL: usize = 256;

@@ -206,7 +206,7 @@ pub fn pre_activation_cotangents<T: Real>(
 /// Adds `sum_d g_d^2`, elementwise, to `sum: [units, width]`, where `g_d` is the gradient of datapoint `d` in the block's weights.
 ///
 /// The `g_d` of a dense block are never formed: `g_d = delta_d x_d'`, so the sum is `(delta^2)' (x^2)`. The `g_d` of a filter is a sum over positions,
-/// whose square is no sum of squares: there the `g_d` are formed, one at a time in one buffer.
+/// whose square is not a sum of squares: there the `g_d` are formed, one at a time in one buffer.
 pub fn add_squared_gradients<T: Real>(
     block: &Block,
     cotangents: Cotangents<T>,

@@ -5,8 +5,8 @@
 //! the first-level cache, so a block has few rows.
 
 use crate::num::{
-    ByType, Real, convert,
-    simd::{Simd, WithSimd, dispatch, fused},
+    Real, convert,
+    simd::{Simd, WithSimd, compiled_here, fused},
 };
 use std::ops::Range;
 
@@ -135,21 +135,10 @@ struct Call<'a, T> {
     transposed: bool,
 }
 
-/// The forms of a product.
-struct Products;
-
-impl ByType for Products {
-    type Input<'a, T: Real> = Call<'a, T>;
-    type Output<'a, T: Real> = ();
-
-    fn single(call: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
-        dispatch(call)
-    }
-
-    fn double(call: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
-        dispatch(call)
-    }
-}
+compiled_here!(
+    /// The forms of a product.
+    Products<'a, T>: Call<'a, T>
+);
 
 /// In blocks of columns of `out`, as few elements as possible in all. The widths suit layers of 50 units, those of the paper's autoencoder.
 impl<T: Real> WithSimd for Call<'_, T> {

@@ -51,7 +51,7 @@ pub fn affine<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: 
     matmul(out, block.units, x, matrix(block, weights).t(), true);
 }
 
-/// [`affine`] in whichever way is fastest for as many rows: their number has a share in the rounding.
+/// [`affine`] by the fastest method for this number of rows, which the last bits of the result therefore depend on.
 pub fn pre_activations<T: Real>(block: &Block, weights: &[T], x: &[T], rows: usize, out: &mut [T]) {
     if !are_few(rows) {
         return affine(block, weights, x, rows, out, false);

@@ -19,13 +19,12 @@ const TILE: usize = 2;
 const PRODUCTS: usize = TILE * TILE;
 /// `f64` lanes of a vector register.
 const LANES: usize = 8;
-/// Sums of a pair of tiles for as many planes as there are lanes.
+/// Sums of a pair of tiles, for one plane per lane.
 const PAIR: usize = PRODUCTS * LANES;
 /// Vectors of planes whose sums are held in registers together where there are 32: `PRODUCTS` accumulators of each. Seven are the 50 units of the widest layer of the
 /// paper's autoencoder.
 const HELD: usize = 7;
-/// Rows that are asked for while as many rows before them are worked on. Those that a pair of tiles visits lie apart, so the processor does not
-/// see them coming.
+/// How many rows ahead memory is prefetched: the rows that a pair of tiles visits lie apart, so the processor does not predict them.
 const AHEAD: usize = 8;
 /// Columns of the matrices that are read from the sums together.
 const BLOCK: usize = 8;
@@ -63,6 +62,11 @@ impl WeightedGram {
         let tiles = width.div_ceil(TILE);
         let padded = planes.next_multiple_of(LANES);
         Self { width, planes, padded, sums: vec![0.0; tiles * (tiles + 1) / 2 * PRODUCTS * padded] }
+    }
+
+    /// Bytes of the sums, without what pads the width to whole tiles.
+    pub fn bytes(width: usize, planes: usize) -> usize {
+        planes.next_multiple_of(LANES) * width * width * size_of::<f64>() / 2
     }
 
     pub fn planes(&self) -> usize {
@@ -391,7 +395,7 @@ unsafe fn add_held<S: Simd, const V: usize>(simd: S, parts: &mut [&mut [f64]], p
     }
 }
 
-/// Asks for the memory of a value that is needed soon.
+/// Prefetches a value that is needed soon.
 #[inline(always)]
 fn prefetch<V>(value: &V) {
     #[cfg(target_arch = "x86_64")]

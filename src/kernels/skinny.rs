@@ -9,8 +9,8 @@
 
 use super::View;
 use crate::num::{
-    ByType, Lanes, Real,
-    simd::{Simd, WithSimd, dispatch},
+    Lanes, Real,
+    simd::{Simd, WithSimd, compiled_here},
 };
 
 /// Rows of the second factor that a pass of [`sum_of_products`] takes: few enough that a strip of them stays in the first-level cache.
@@ -50,21 +50,10 @@ pub fn sum_of_products<T: Real>(out: &mut [T], out_stride: usize, terms: &[(View
     T::by_type::<SumOfProducts>(Terms { out, out_stride, m, n, terms, start });
 }
 
-/// The forms of [`sum_of_products`].
-struct SumOfProducts;
-
-impl ByType for SumOfProducts {
-    type Input<'a, T: Real> = Terms<'a, T>;
-    type Output<'a, T: Real> = ();
-
-    fn single(terms: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
-        dispatch(terms)
-    }
-
-    fn double(terms: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
-        dispatch(terms)
-    }
-}
+compiled_here!(
+    /// The forms of [`sum_of_products`].
+    SumOfProducts<'a, T>: Terms<'a, T>
+);
 
 /// A checked call of [`sum_of_products`].
 struct Terms<'a, T> {
@@ -134,7 +123,7 @@ unsafe fn strips<S: Simd, T: Lanes>(
     }
 }
 
-/// A strip of `vectors` vectors of columns, from a column on, with as many rows at a time as there are registers for.
+/// A strip of `vectors` vectors of columns, from a column on; rows are taken by as many as there are registers for.
 ///
 /// # Safety
 /// As for [`tile`], for all rows.
@@ -303,21 +292,10 @@ pub fn times_transpose<T: Real>(out: &mut [T], x: View<T>, w: View<T>, start: Op
     T::by_type::<TimesTranspose>(RowProducts { out: out.as_mut_ptr(), x, w, start });
 }
 
-/// The forms of [`times_transpose`].
-struct TimesTranspose;
-
-impl ByType for TimesTranspose {
-    type Input<'a, T: Real> = RowProducts<'a, T>;
-    type Output<'a, T: Real> = ();
-
-    fn single(work: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
-        dispatch(work)
-    }
-
-    fn double(work: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
-        dispatch(work)
-    }
-}
+compiled_here!(
+    /// The forms of [`times_transpose`].
+    TimesTranspose<'a, T>: RowProducts<'a, T>
+);
 
 /// A checked call of [`times_transpose`].
 struct RowProducts<'a, T> {

@@ -5,8 +5,8 @@
 //! fused multiply-add per vector, about as fast per operation as a dense product.
 
 use crate::num::{
-    ByType, Real,
-    simd::{Simd, WithSimd, dispatch, fused},
+    Real,
+    simd::{Simd, WithSimd, compiled_here, fused},
 };
 
 /// An entry of a sparse row: where it stands, and its value.
@@ -46,21 +46,10 @@ struct Call<'a, T> {
     accumulate: bool,
 }
 
-/// The forms of [`combine_rows`].
-struct Combinations;
-
-impl ByType for Combinations {
-    type Input<'a, T: Real> = Call<'a, T>;
-    type Output<'a, T: Real> = ();
-
-    fn single(call: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
-        dispatch(call)
-    }
-
-    fn double(call: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
-        dispatch(call)
-    }
-}
+compiled_here!(
+    /// The forms of [`combine_rows`].
+    Combinations<'a, T>: Call<'a, T>
+);
 
 /// In blocks of columns: as few elements as possible in all, in as wide blocks as possible.
 impl<T: Real> WithSimd for Call<'_, T> {

@@ -10,7 +10,7 @@
 //!   kind of layer does to it
 //! - [`mod@regions`]: the linear regions on a plane, as polygons
 //! - [`roots`]: where a polynomial changes its sign
-//! - [`mod@profile`]: the mean loss of several datapoints, with its Taylor loss beside it; [`updates`]: what updates cross
+//! - [`mod@profile`]: the mean loss of several datapoints, together with its Taylor loss; [`updates`]: what updates cross
 //! - [`shatter`]: the autocorrelation of gradients; [`mod@tent`]: networks whose kinks are known
 //! - [`limits`]: how much memory all of this may take, and when it ends early
 

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::network::Pool;
 
-/// A max-pool, and the winners with which it left the last piece.
+/// A max-pool, and the winners (argmax indices) with which it left the last piece.
 ///
 /// The winner of a window is the place of its largest value. While several places have the largest value *identically*, as
 /// where all units of a window are dead, the winner stays what it was (at the beginning it is the first of them), and a later winner
-/// from among them is no kink of the pool: the kink there is the unit's own.
+/// from among them is not a kink of the pool but the unit's own.
 #[derive(Clone, Debug)]
 pub struct MaxPool<'a> {
     pool: &'a Pool,

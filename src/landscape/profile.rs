@@ -1,4 +1,4 @@
-//! The mean loss of several datapoints along a segment, with the Taylor loss of its starting point beside it.
+//! The mean loss of several datapoints along a segment, and the Taylor loss at its starting point.
 
 use super::{Ended, Kink, Path, Propagation, Segment, Target, path::loss_along, propagation::MERGE};
 use crate::{
@@ -66,14 +66,14 @@ const DIVISIONS: f64 = 256.0;
 /// Datapoints are summed in this many parts; fixed, so that sums do not depend on the number of threads.
 const PARTS: usize = 16;
 
-/// Bytes that a kink and a piece take beside what is found here: rows of tables, their text, and the figures drawn from them.
+/// Bytes that a kink and a piece take in addition to what is found here: rows of tables, their text, and the figures drawn from them.
 const KINK_WRITTEN: usize = 400;
 const PIECE_WRITTEN: usize = 1000;
 
 /// The mean loss of `datapoints` for `from <= t <= to`.
 ///
 /// The cubic with the values and slopes of a piece's ends is the loss itself where that is quadratic. Where it is not, because
-/// outputs are no lines or the loss is cross-entropy, pieces longer than a fraction `1 / DIVISIONS` of the range are divided.
+/// outputs are not linear in the parameter or the loss is cross-entropy, pieces longer than a fraction `1 / DIVISIONS` of the range are divided.
 ///
 /// # Errors
 /// If the propagation's limits end it.

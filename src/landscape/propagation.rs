@@ -148,7 +148,7 @@ impl<'a> Propagation<'a> {
     /// Kinks and outputs along a segment. Their bytes stay counted.
     ///
     /// # Errors
-    /// If the limits are reached, or the network is no chain.
+    /// If the limits are reached, or the network is not a chain.
     ///
     /// # Panics
     /// If the input does not have the network's length, or the range is empty or not finite.
@@ -188,7 +188,7 @@ impl<'a> Propagation<'a> {
     /// The kinks of many segments, side by side on all threads. Their bytes stay counted.
     ///
     /// # Errors
-    /// If the limits are reached, or the network is no chain.
+    /// If the limits are reached, or the network is not a chain.
     ///
     /// # Panics
     /// As [`Propagation::try_path`].

@@ -119,7 +119,7 @@ struct Search<'a> {
     found: Vec<Region>,
 }
 
-/// Bytes that are counted for a region beside its numbers: its corners, its rows in the tables and in the figures.
+/// Bytes that are counted for a region in addition to its numbers: its corners, its rows in the tables and in the figures.
 const REGION_BYTES: usize = 2000;
 
 impl Search<'_> {
@@ -189,7 +189,7 @@ impl Search<'_> {
 /// All regions of the network on a rectangle of the plane, at most `most` of them.
 ///
 /// # Errors
-/// If weights of several layers move, there are more regions, the limits are reached, or the network is no chain.
+/// If weights of several layers move, there are more regions, the limits are reached, or the network is not a chain.
 ///
 /// # Panics
 /// If a vector does not have the network's length.

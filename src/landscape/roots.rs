@@ -190,7 +190,7 @@ mod tests {
         assert!(
             quarters.at.len() == 3 && quarters.at.iter().zip([0.25, 0.5, 0.75]).all(|(a, b)| (a - b).abs() < 1e-12)
         );
-        // A double root is touched, a triple one crossed once; where they are no dyadic numbers, rounding may divide them.
+        // A double root is touched, a triple one crossed once; where they are not dyadic numbers, rounding may split them.
         assert_eq!(changes(&from_roots(&[0.375, 0.375], 1.0), 1.0), SignChanges { first: 1.0, at: vec![] });
         assert_eq!(changes(&from_roots(&[0.375, 0.375, 0.375], 1.0), 1.0).at.len(), 1);
         for (roots, odd) in [(&[0.3, 0.3][..], false), (&[0.3, 0.3, 0.3], true)] {

@@ -182,11 +182,20 @@ pub(super) struct Linear {
     pub(super) shape: Shape,
 }
 
+/// What a layer does to the value that it gets.
+pub(super) enum Role {
+    Linear(Linear),
+    Rectifier(Rectifier),
+    Pool(Pool),
+    Flatten,
+}
+
 /// Why a layer does not take a value.
 pub(super) enum Misfit {
     NotFlat(Image),
     NotAnImage(usize),
     Kernel { image: Image, largest: usize },
+    PoolSize(Image),
 }
 
 impl Misfit {
@@ -196,32 +205,40 @@ impl Misfit {
             Misfit::NotFlat(image) => NetworkError::NotFlat { layer, text, image, trail },
             Misfit::NotAnImage(features) => NetworkError::NotAnImage { layer, text, features, trail },
             Misfit::Kernel { image, largest } => NetworkError::Kernel { layer, text, image, largest, trail },
+            Misfit::PoolSize(image) => NetworkError::PoolSize { layer, text, image, trail },
         }
     }
 }
 
-impl Linear {
-    /// Of a value of this shape, whose features lie in the order of an image where they come of one; `None` for a layer without weights.
-    pub(super) fn new(layer: LayerSpec, value: Shape, order: Option<Image>) -> Option<Result<Self, Misfit>> {
+impl Role {
+    /// Of a layer behind a value of this shape, whose features lie in the order of an image where they come of one.
+    pub(super) fn new(layer: LayerSpec, value: Shape, order: Option<Image>) -> Result<Self, Misfit> {
+        let image = || match value {
+            Shape::Image(image) => Ok(image),
+            Shape::Features(features) => Err(Misfit::NotAnImage(features)),
+        };
         match layer {
-            LayerSpec::Dense { units, bias } => Some(match value {
+            LayerSpec::Dense { units, bias } => match value {
                 Shape::Features(inputs) => {
                     let (map, shape) = (LinearMap::Dense { flattened: order }, Shape::Features(units));
-                    Ok(Self { inputs, units, bias, map, shape })
+                    Ok(Self::Linear(Linear { inputs, units, bias, map, shape }))
                 }
                 Shape::Image(image) => Err(Misfit::NotFlat(image)),
-            }),
-            LayerSpec::Conv { maps, kernel, padding, stride, bias } => Some(match value {
-                Shape::Features(features) => Err(Misfit::NotAnImage(features)),
-                Shape::Image(image) => match Convolution::new(image, maps, kernel, padding, stride) {
-                    Some(convolution) => {
-                        let (map, shape) = (LinearMap::Convolution(convolution), Shape::Image(convolution.output));
-                        Ok(Self { inputs: convolution.patch(), units: maps, bias, map, shape })
-                    }
-                    None => Err(Misfit::Kernel { image, largest: image.height.min(image.width) + 2 * padding }),
-                },
-            }),
-            LayerSpec::Rectifier(_) | LayerSpec::Pool { .. } | LayerSpec::Flatten => None,
+            },
+            LayerSpec::Conv { maps, kernel, padding, stride, bias } => {
+                let image = image()?;
+                let largest = image.height.min(image.width) + 2 * padding;
+                let convolution = Convolution::new(image, maps, kernel, padding, stride);
+                let convolution = convolution.ok_or(Misfit::Kernel { image, largest })?;
+                let (map, shape) = (LinearMap::Convolution(convolution), Shape::Image(convolution.output));
+                Ok(Self::Linear(Linear { inputs: convolution.patch(), units: maps, bias, map, shape }))
+            }
+            LayerSpec::Rectifier(rectifier) => Ok(Self::Rectifier(rectifier)),
+            LayerSpec::Pool { pooling, size, stride } => {
+                let image = image()?;
+                Pool::new(pooling, image, size, stride).map(Self::Pool).ok_or(Misfit::PoolSize(image))
+            }
+            LayerSpec::Flatten => Ok(Self::Flatten),
         }
     }
 }

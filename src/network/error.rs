@@ -12,7 +12,7 @@ pub enum NetworkError {
     #[error("{sizes:?} is not a valid input shape: write [features] or [channels, height, width], each at least 1")]
     InputShape { sizes: Vec<usize> },
     #[error(
-        "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a dense layer or a convolution, one at most"
+        "layer {layer} ({text}) stands {place}; a rectifier must stand directly behind a layer with weights, one at most"
     )]
     MisplacedRectifier { layer: usize, text: String, place: &'static str },
     #[error(
@@ -57,7 +57,7 @@ pub enum NetworkError {
     SumOrder { layer: usize, shape: Shape },
     #[error("nothing takes the value of layer {layer}; leave the layer out, or use what it gives")]
     Unused { layer: usize },
-    #[error("the output, layer {layer} must be a dense layer that no other layer takes a value from")]
+    #[error("the output, layer {layer}, must be a dense layer that no other layer takes a value from")]
     GraphOutput { layer: usize },
     #[error("the network is not a list of layers, which {what} needs")]
     NotAList { what: &'static str },

@@ -1,8 +1,8 @@
 //! A builder for networks that branch and sum.
 
 use super::{
-    Block, Image, LayerSpec, Network, NetworkError, Pool, Shape,
-    block::{Layout, Linear, Misfit},
+    Block, Image, LayerSpec, Network, NetworkError, Shape,
+    block::{Layout, Role},
     node::{Activation, Node, Operation, Source},
 };
 
@@ -111,38 +111,25 @@ impl Graph {
     pub fn layer(&mut self, input: Value, layer: LayerSpec) -> Result<Value, NetworkError> {
         let (index, text) = (self.layers.len(), layer.to_string());
         let (shape, order) = (self.shape(input), self.order(input));
-        if let Some(linear) = Linear::new(layer, shape, order) {
-            let linear = linear.map_err(|misfit| misfit.error(index, text.clone(), self.trail()))?;
-            let block = self.layout.push(index, &linear)?;
-            return Ok(self.push(Kind::Linear(block), text, vec![input], linear.shape, None));
-        }
-        match layer {
-            LayerSpec::Rectifier(rectifier) => {
-                let activation = Activation { rectifier: Some(rectifier), pool: None };
-                Ok(self.push(Kind::Activation(activation), text, vec![input], shape, order))
+        let role = Role::new(layer, shape, order).map_err(|misfit| misfit.error(index, text.clone(), self.trail()))?;
+        let (kind, shape, order) = match role {
+            Role::Linear(linear) => (Kind::Linear(self.layout.push(index, &linear)?), linear.shape, None),
+            Role::Rectifier(rectifier) => {
+                (Kind::Activation(Activation { rectifier: Some(rectifier), pool: None }), shape, order)
             }
-            LayerSpec::Pool { pooling, size, stride } => {
-                let image = match shape {
-                    Shape::Image(image) => image,
-                    Shape::Features(features) => {
-                        return Err(Misfit::NotAnImage(features).error(index, text, self.trail()));
-                    }
-                };
-                let Some(pool) = Pool::new(pooling, image, size, stride) else {
-                    return Err(NetworkError::PoolSize { layer: index, text, image, trail: self.trail() });
-                };
+            Role::Pool(pool) => {
                 let activation = Activation { rectifier: None, pool: Some(pool) };
-                Ok(self.push(Kind::Activation(activation), text, vec![input], Shape::Image(pool.output), None))
+                (Kind::Activation(activation), Shape::Image(pool.output), None)
             }
-            // Nothing else has no weights but "flatten".
-            _ => {
+            Role::Flatten => {
                 let order = match (shape, input.0) {
                     (Shape::Image(image), Some(_)) => Some(image),
                     _ => order,
                 };
-                Ok(self.push(Kind::Flatten, text, vec![input], Shape::Features(shape.len()), order))
+                (Kind::Flatten, Shape::Features(shape.len()), order)
             }
-        }
+        };
+        Ok(self.push(kind, text, vec![input], shape, order))
     }
 
     /// Adds the sum of values.

@@ -50,10 +50,10 @@ impl Rectifier {
 
     /// [`Rectifier::derivative`] of many at once.
     #[inline(always)]
-    pub fn derivatives<T: Real>(self, a: &[T], slopes: &mut [T]) {
+    pub fn derivatives<T: Real>(self, a: &[T], out: &mut [T]) {
         // Selections between numbers known beforehand, so that the loop vectorizes.
         let (below, at_zero) = (T::from_f64(self.negative_slope()), T::from_f64(self.slope_at_zero()));
-        for (slope, a) in slopes.iter_mut().zip(a) {
+        for (slope, a) in out.iter_mut().zip(a) {
             let rest = if *a < T::ZERO { below } else { at_zero };
             *slope = if *a > T::ZERO { T::ONE } else { rest };
         }
@@ -95,7 +95,7 @@ pub const LAYER_NAMES: &[&str] = &["dense", "conv", "relu", "leaky_relu", "abs",
 const SMOOTH: &[&str] =
     &["gelu", "silu", "swish", "elu", "selu", "celu", "tanh", "sigmoid", "softplus", "mish", "softmax"];
 
-/// What to say of a name that is no layer's.
+/// What to say of a name that no layer has.
 fn unknown(name: &str) -> String {
     let plain = name.to_lowercase().replace(['_', '-'], "");
     let unknown = format!("unknown layer \"{name}\"");
@@ -149,6 +149,14 @@ impl LayerSpec {
             LayerSpec::Flatten => format!("flatten {from} -> {to}"),
             LayerSpec::Conv { .. } | LayerSpec::Pool { .. } => format!("{self}: {from} -> {to}"),
             LayerSpec::Rectifier(_) => self.to_string(),
+        }
+    }
+
+    /// Whether the layer has weights, and so begins a block.
+    pub fn has_weights(&self) -> bool {
+        match self {
+            LayerSpec::Dense { .. } | LayerSpec::Conv { .. } => true,
+            LayerSpec::Rectifier(_) | LayerSpec::Pool { .. } | LayerSpec::Flatten => false,
         }
     }
 
@@ -210,7 +218,7 @@ impl LayerSpec {
     }
 }
 
-/// The side of a pooling window at most: the winner and the slope of its rectifier must fit in one byte.
+/// The side of a pooling window at most: the argmax index and the side of its rectifier must fit in one byte.
 pub const MAX_POOL: usize = 9;
 
 /// What stands behind the name of a layer.
@@ -266,7 +274,7 @@ impl Settings {
         }
     }
 
-    /// The values of the known keys, each with its default or `None` where it is required. `others` are keys that the layer has besides.
+    /// The values of the known keys, each with its default or `None` where it is required. `others` are other keys of the layer.
     fn resolve<const N: usize>(
         self,
         layer: &str,

@@ -53,8 +53,7 @@ fn check_place(before: &[LayerSpec], layer: &LayerSpec, shape: Shape) -> Result<
 
 /// Whether a list may end so, with the shape of its last layer.
 fn check_output(layers: &[LayerSpec], shape: Shape) -> Result<(), NetworkError> {
-    let has_weights = |layer: &LayerSpec| matches!(layer, LayerSpec::Dense { .. } | LayerSpec::Conv { .. });
-    if !layers.iter().any(has_weights) {
+    if !layers.iter().any(LayerSpec::has_weights) {
         return Err(NetworkError::NoDenseLayer);
     }
     if let Shape::Image(image) = shape {

@@ -64,7 +64,7 @@ impl Network {
         &self.nodes
     }
 
-    /// The layer list as written in the experiment file; empty if the network is no list ([`Network::list`]).
+    /// The layer list as written in the experiment file; empty for a graph that no list describes ([`Network::list`]).
     pub fn layers(&self) -> &[LayerSpec] {
         &self.layers
     }
@@ -115,7 +115,7 @@ impl Network {
         self.blocks[self.blocks.len() - 1].range().end
     }
 
-    /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`; none if the network is no list.
+    /// The layers as readable lines, e.g. `dense 784 -> 50` or `max_pool 2, 64x32x32 -> 64x16x16`; empty for a graph that no list of layers describes.
     pub fn describe(&self) -> Vec<String> {
         let before = std::iter::once(&self.input).chain(&self.shapes);
         self.layers.iter().zip(before.zip(&self.shapes)).map(|(layer, (from, to))| layer.between(from, to)).collect()

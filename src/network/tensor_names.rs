@@ -133,7 +133,7 @@ fn fits(block: &Block, module: &str, shapes: &Shapes) -> bool {
     tail(format!("{module}.weight"), &block.file_shape()) && (!block.bias || tail(bias, &[block.units]))
 }
 
-/// A shape without its axis of states, if it has as many others as it should have.
+/// A shape without its axis of states, if the number of its other axes is right.
 fn without_states(shape: &[usize], axes: usize) -> Option<&[usize]> {
     match shape.len() {
         len if len == axes => Some(shape),

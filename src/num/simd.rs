@@ -7,6 +7,8 @@
 //! - a [`WithSimd`], generic in the instruction set `S`, for [`dispatch`]: with vectors of its own ([`Lanes`](super::Lanes)), or as a loop that asks for a
 //!   property of the set, such as [`fused`].
 //!
+//! `compiled_here` makes the forms of a kernel part of this package.
+//!
 //! Tests run kernels on every set that the machine has with `on_every_instruction_set`.
 
 pub use pulp::{Simd, WithSimd};
@@ -20,6 +22,29 @@ use std::sync::OnceLock;
 pub fn dispatch<W: WithSimd>(work: W) -> W::Output {
     chosen().dispatch(work)
 }
+
+/// Has the forms of a kernel compiled with this package (see [`ByType`](super::ByType)): `compiled_here!(Name<'a, T>: Call<'a, T>)` is a type `Name`
+/// such that `T::by_type::<Name>(call)` is `dispatch(call)`, for calls that have no output.
+macro_rules! compiled_here {
+    ($(#[$doc:meta])* $name:ident<$a:lifetime, $t:ident>: $call:ty) => {
+        $(#[$doc])*
+        struct $name;
+
+        impl $crate::num::ByType for $name {
+            type Input<$a, $t: $crate::num::Real> = $call;
+            type Output<$a, $t: $crate::num::Real> = ();
+
+            fn single(call: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
+                $crate::num::simd::dispatch(call)
+            }
+
+            fn double(call: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
+                $crate::num::simd::dispatch(call)
+            }
+        }
+    };
+}
+pub(crate) use compiled_here;
 
 /// Calls `work` compiled for the best instructions of the machine.
 ///

@@ -77,7 +77,7 @@ pub trait Optimizer<T: Real>: Send {
     }
 }
 
-/// A running mean below this is no longer worth its subnormal steps: times a learning rate of at least the type's precision, a number above it is normal still.
+/// A running mean below this is not worth its subnormal steps. A value above it, scaled by a learning rate of at least the type's precision, is still normal.
 fn negligible<T: Real>() -> T {
     T::MIN_POSITIVE / T::EPSILON
 }

@@ -14,7 +14,7 @@ use crate::{
 /// columns is replaced by a square one with the same `R' R`. Without it, `top = I` yields the output Jacobians.
 ///
 /// # Panics
-/// If the network is no dense chain.
+/// If the network is not a dense chain.
 pub fn curvature_factors<T: Real>(
     at: &Point<T>,
     top: Factor<'_, T>,
@@ -59,7 +59,7 @@ fn below_output<T: Real>(at: &Point<T>, top: Factor<'_, T>, compress: bool) -> (
 /// from the top down with `C_l: [rows, inputs of the output block, units of block l]`, so that the output Jacobian is `W C_l`.
 ///
 /// # Panics
-/// If the network is no dense chain.
+/// If the network is not a dense chain.
 pub fn hidden_jacobians<T: Real>(at: &Point<T>, lowest: usize, visit: impl FnMut(usize, &[T])) {
     assert!(at.network.is_dense_chain(), "hidden Jacobians are those of dense chains");
     let inner = at.network.output_block().inputs;

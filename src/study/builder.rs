@@ -2,6 +2,7 @@
 
 use super::{
     analysis::{Analysis, AnalysisSettings, AnalysisTables},
+    claims::bounds::Bound,
     error::StudyError,
     tables::{RoundRow, Scale, columns, write_rows},
     task::PreparedRun,
@@ -152,7 +153,7 @@ impl<'a, T: Real> Study<'a, T> {
 
     /// Adds one of [`optim::registry`](crate::optim::registry) under its own name; the bounds of its regret are computed, too.
     pub fn registered(mut self, config: OptimizerConfig) -> Self {
-        let rates = BoundRates { sgd: config.constant_rate_of("sgd"), adagrad: config.constant_rate_of("adagrad") };
+        let rates = Bound::rates(&config);
         let name = config.name.clone();
         let make = Box::new(move |network: &Network, rounds: usize| config.build_for(network, rounds));
         self.entrants.push(Entrant { name, make, rates });

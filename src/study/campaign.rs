@@ -10,6 +10,7 @@ use super::{
     experiment::Experiment,
     folder::{Destination, EXPERIMENT, Folder, Purpose, experiment_in},
     inputs::Inputs,
+    task::Task,
 };
 use std::{
     path::Path,
@@ -19,20 +20,75 @@ use std::{
     },
 };
 
-/// Takes the folder `out` for the runs of an experiment, and says whether it holds some of them that are to be continued.
+/// What every campaign is told.
+#[derive(Clone, Copy, Debug)]
+pub struct CampaignOptions<'a> {
+    /// The folder of the campaign.
+    pub out: &'a Path,
+    /// Where the datasets lie.
+    pub data: Option<&'a Path>,
+    /// Seeds of each setting.
+    pub seeds: usize,
+    /// Begin anew where the folder holds another campaign.
+    pub overwrite: bool,
+    /// Set from outside to stop after the current rounds.
+    pub stop: &'a AtomicBool,
+}
+
+/// What a campaign tells its caller as it goes; `R` is a row of its table.
+#[derive(Clone, Copy, Debug)]
+pub enum CampaignEvent<'a, R> {
+    /// What the user should know of the data.
+    Note { text: &'a str },
+    /// This many runs follow; `known` more were found in the folder.
+    Planned { runs: usize, known: usize },
+    /// A run was done.
+    Done { row: &'a R },
+}
+
+/// Who is told.
+pub(super) type Listener<'a, R> = &'a (dyn Fn(CampaignEvent<R>) + Sync);
+
+/// A campaign that may begin.
+pub(super) struct Opened<'a> {
+    pub task: Task<'a>,
+    /// Rounds of each run.
+    pub planned: usize,
+    pub folder: Folder,
+    /// Whether the folder holds some of the runs already.
+    pub continued: bool,
+}
+
+/// Loads what the runs of an experiment need, and takes the folder for them; `note` is told what the user should know.
 ///
 /// # Errors
-/// If it is in use, or holds anything else that must not be lost.
-pub(super) fn open(
+/// If the experiment cannot be run, or the folder is in use or holds anything else that must not be lost.
+pub(super) fn open<'a>(
+    experiment: &'a Experiment,
+    options: &CampaignOptions,
+    purpose: Purpose,
+    note: &mut dyn FnMut(&str),
+) -> Result<Opened<'a>, StudyError> {
+    let (task, inputs) = Task::load_with_inputs(experiment, options.data, note)?;
+    let planned = task.check()?;
+    let (folder, continued) = take(experiment, &inputs, options, purpose)?;
+    if let Some(text) = folder.warning() {
+        note(&text);
+    }
+    Ok(Opened { task, planned, folder, continued })
+}
+
+/// Takes the folder, and says whether it holds runs that are to be continued.
+fn take(
     experiment: &Experiment,
     inputs: &Inputs,
-    out: &Path,
+    options: &CampaignOptions,
     purpose: Purpose,
-    overwrite: bool,
 ) -> Result<(Folder, bool), StudyError> {
+    let out = options.out;
     let folder = Folder::open(&Destination::Folder(out), purpose)?;
     let mut continued = false;
-    if folder.has(EXPERIMENT) && !overwrite {
+    if folder.has(EXPERIMENT) && !options.overwrite {
         purpose.refuse_others(out)?;
         let differences = Differences::between(&experiment_in(out)?, experiment);
         if !differences.is_empty() {

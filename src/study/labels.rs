@@ -71,7 +71,7 @@ mod tests {
     fn labels_say_what_differs_and_no_more() {
         let sgd = |rate| OptimizerConfig::named("sgd", Some(rate)).unwrap();
         assert_eq!(labels(&[sgd(1.0), sgd(0.1), adam(1.0, &[])]), ["sgd-1", "sgd-0.1", "adam"]);
-        // A default that is written out is no difference.
+        // A default that is written out makes no difference.
         let all = [adam(1e-3, &[]), adam(1e-3, &[("beta1", 0.5)]), adam(1e-3, &[("beta1", 0.0), ("eps", 1e-8)])];
         assert_eq!(labels(&all), ["adam-beta1=0.9", "adam-beta1=0.5", "adam-beta1=0"]);
         let all = [adam(1e-3, &[("eps", 1e-4)]), adam(0.1, &[])];

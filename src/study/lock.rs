@@ -88,7 +88,7 @@ mod tests {
         drop(lock);
         assert!(!Lock::is_taken(folder.path()));
         assert_eq!(std::fs::read_to_string(folder.path().join(LOCK_FILE)).unwrap(), "");
-        // What a process that was killed left is no lock.
+        // A file that a killed process left behind does not lock.
         std::fs::write(folder.path().join(LOCK_FILE), "1").unwrap();
         Lock::take(folder.path()).unwrap();
     }

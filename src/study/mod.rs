@@ -24,7 +24,7 @@ pub mod analyze;
 #[doc(hidden)]
 pub mod budget;
 pub mod builder;
-mod campaign;
+pub mod campaign;
 pub mod claims;
 mod context;
 mod continued;

@@ -2,8 +2,9 @@
 
 use super::tables::Scale;
 use crate::{
+    kernels::gram::WeightedGram,
     loss::Loss,
-    network::Network,
+    network::{Block, Network},
     taylor::{RegretSettings, chain::low_rank, room},
 };
 
@@ -86,10 +87,10 @@ impl<'a> Plan<'a> {
     /// The sums of the closed form.
     fn stream_bytes(&self) -> usize {
         let last = self.network.output_index();
-        let of = |(l, block): (usize, &crate::network::Block)| {
-            // Half of each symmetric matrix; all neurons of the output layer share one.
+        let of = |(l, block): (usize, &Block)| {
+            // All neurons of the output layer share one.
             let planes = if l == last { 1 } else { self.settings.selected(block.units).len() };
-            planes.next_multiple_of(8) * block.width() * block.width() * size_of::<f64>() / 2
+            WeightedGram::bytes(block.width(), planes)
         };
         self.network.blocks().iter().enumerate().map(of).sum()
     }

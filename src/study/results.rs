@@ -1,6 +1,6 @@
 //! A run directory read back into memory: what the report and the claims work from.
 //!
-//! A run that was interrupted, or that left an analysis out, lacks tables. That is no error: the table is
+//! A run that was interrupted, or that left an analysis out, lacks tables. That is not an error: the table is
 //! empty and its name stands in [`OptimizerTables::missing`], so that the reader can say so in the place.
 //! Only a missing or broken `summary.json`, or a table that cannot be parsed, is an error.
 
@@ -139,7 +139,7 @@ pub struct Split {
     pub scale: Scale,
     /// Number of units averaged over; 1 at network scale.
     pub units: usize,
-    /// Units of that scale whose optimum is no number; they are left out of the means.
+    /// Units of that scale whose optimum is not a number; they are left out of the means.
     pub unmeasured: usize,
     pub mean_loss: f64,
     pub taylor_optimum: f64,

@@ -59,7 +59,7 @@ pub enum TableError {
     Newer { path: PathBuf, found: u64 },
 }
 
-/// Writes `rows` as a CSV with a header, first beside `path`, then renamed over it.
+/// Writes `rows` as a CSV with a header, first under a temporary name, then renamed to `path`.
 ///
 /// The header is written even when there are no rows, so `columns` names them.
 pub fn write_rows<T: Serialize>(path: &Path, columns: &[&str], rows: &[T]) -> Result<(), TableError> {
@@ -211,6 +211,11 @@ pub enum TrialStatus {
 pub const SUMMARY_FORMAT: u32 = 1;
 
 impl Summary {
+    /// Whether the network has convolutions.
+    pub fn is_convolutional(&self) -> bool {
+        self.layers.iter().any(|layer| layer.starts_with("conv"))
+    }
+
     /// Reads `summary.json` of a folder; `None` if there is none.
     pub fn find(folder: &Path) -> Result<Option<Summary>, TableError> {
         let path = folder.join("summary.json");

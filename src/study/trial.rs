@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// A final loss of this many times the first one is no result of training. (One minibatch's loss may differ from the
+/// A final loss of this many times the first one does not count as a result of training. (One minibatch's loss may differ from the
 /// whole set's, so a run that hardly moved may end somewhat above it.)
 pub const WORSE: f64 = 2.0;
 
@@ -72,7 +72,7 @@ pub fn run_trial<T: Real>(
     }
     let on = |examples: &Examples<T>| evaluate_until(run.network, run.loss, &run.weights, examples, stop);
     let Some((train, test)) = on(&run.examples).zip(on(&data.test())) else { return Ok(None) };
-    // A loss that is finite but far larger than before training is no result, either.
+    // A loss that is finite but far larger than before training does not count, either.
     let risen = !losses.first().is_some_and(|first| train.loss <= WORSE * *first);
     Ok(Some(Outcome {
         rounds,

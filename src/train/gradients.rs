@@ -6,30 +6,30 @@ use crate::{
     kernels::block::{self, Scratch},
     loss::Loss,
     network::Network,
-    num::Real,
+    num::{
+        Real,
+        pieces::{Cut, sum_in_pieces},
+    },
 };
-use rayon::prelude::*;
 
 /// `out = sum_d g_d^2`, coordinatewise, over the examples `d` of a computed minibatch (`docs/theory.md`, section 5).
 ///
 /// `g_d` is the gradient of the example's share `l_d / B` of the mean loss.
 pub fn sum_of_squared_gradients<T: Real>(network: &Network, parts: &[Part<T>], out: &mut [T]) {
-    let sums: Vec<Vec<T>> = parts
-        .par_iter()
-        .with_max_len(1)
-        .map(|part| {
-            let (mut sum, mut scratch) = (vec![T::ZERO; out.len()], Scratch::default());
+    let sum = sum_in_pieces(parts.len(), Cut::Every(1), |piece| {
+        let (mut sum, mut scratch) = (vec![T::ZERO; out.len()], Scratch::default());
+        for part in &parts[piece] {
             for block in network.blocks() {
                 let (cotangents, x) = (part.cotangents(block), part.tape.input(block, &part.x));
                 let (rows, sum) = (part.rows.len(), &mut sum[block.range()]);
                 block::add_squared_gradients(block, cotangents, x, rows, sum, &mut scratch);
             }
-            sum
-        })
-        .collect();
-    out.fill(T::ZERO);
-    for sum in sums {
-        out.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
+        }
+        sum
+    });
+    match sum {
+        Some(sum) => out.copy_from_slice(&sum),
+        None => out.fill(T::ZERO),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tests of the library from outside and of the command line, in one crate: what is generic in the library is compiled for them
 //! once. `cargo test --release --test suite theorem::` runs a part.
 
+mod activations;
 mod analyze;
 mod architecture;
 mod bad_input;

@@ -4,7 +4,8 @@
 //! a = X W' + b        dW = delta' X        dX = delta W
 //! ```
 //!
-//! and folding turns `dX` into the cotangent of the images. Derivatives of rectifiers and pools ([`crate::kernels::activation`]) are applied to the pre-activations of an image while they are hot.
+//! and folding turns `dX` into the cotangent of the images. Rectifiers and pools ([`crate::kernels::activation`]) are applied to the
+//! pre-activations of an image, and their derivatives to its cotangents, while these are in the cache.
 
 use super::{
     types::{Backward, Cotangents, Scratch, Term, add_bias_gradient, at_least, biases, transpose},

@@ -1,6 +1,6 @@
 //! The backward pass of a convolution behind a max-pool, where the cotangents of the pre-activations are sparse.
 //!
-//! A pool hands the cotangent of each of its outputs to the winner in the window, so that of a window's `size^2` pre-activations of a
+//! A pool hands the cotangent of each of its outputs to the largest value of the window, so that of a window's `size^2` pre-activations of a
 //! filter at most one has a cotangent, and none if the rectifier is flat there. Both products of the pass ([`super::plain`]) take
 //! these entries alone: with windows of 2 x 2 a quarter of the dense work, whatever the data. Tiles are rows of the pool's output.
 
@@ -21,7 +21,7 @@ use std::ops::Range;
 /// Pre-activation positions of a tile at most: the unfolded rows of a block of columns fill half of a first-level cache.
 const POSITIONS: usize = 64;
 
-/// The pool and its argmax if going through them is less work than a dense product.
+/// The pool and its argmax codes, if going through them is less work than a dense product.
 pub(super) fn if_worthwhile<'a, T>(
     block: &'a Block,
     derivative: &ActivationDerivative<'a, T>,

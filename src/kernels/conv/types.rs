@@ -67,7 +67,7 @@ pub(super) fn transpose<T: Real>(block: &Block, weights: &[T], out: &mut Vec<T>)
     filters.t().copy_to(at_least(out, block.units * block.inputs));
 }
 
-/// What a backward pass goes through.
+/// The cotangents that a backward pass takes through a block, and the block's activation derivative.
 #[derive(Clone, Copy, Debug)]
 pub struct Cotangents<'a, T> {
     /// Of the block's output, `[rows * per_datapoint, features out]`.
@@ -85,7 +85,7 @@ impl<T: Real> Cotangents<'_, T> {
     }
 }
 
-/// A backward pass: [`super::backward`] says what of.
+/// The arguments of [`super::backward`].
 pub(super) struct Backward<'a, T> {
     pub block: &'a Block,
     pub c: &'a Convolution,

@@ -14,5 +14,6 @@ pub mod marker;
 pub mod palette;
 pub mod panel;
 pub mod png;
+pub mod prelude;
 pub mod style;
 pub mod svg;

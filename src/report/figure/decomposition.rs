@@ -8,11 +8,8 @@ use crate::{
     report::{
         certified::{regret, share_in_words},
         draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
             palette::{INK, MUTED, OPTIMUM, REGRET},
-            panel::{LABEL, Labels, Panel, TICK},
-            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
+            prelude::*,
         },
     },
     study::{

@@ -2,12 +2,7 @@
 
 use super::{Context, Figure, Series, WIDTH, series_entries};
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend,
-        panel::{LABEL, Labels, Panel},
-        svg::{Anchor, Drawing, Rect, Svg, Text},
-    },
+    report::draw::prelude::*,
     study::{
         numbers::{count, number, percent},
         tables::NeuronRow,

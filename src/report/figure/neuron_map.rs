@@ -3,11 +3,9 @@
 use super::{Context, Figure, Series, WIDTH};
 use crate::{
     report::draw::{
-        legend::{self, Entry, Sample},
         letters::fitted,
         palette::{DEAD, FRAME, MUTED, PAPER, UNSOLVED, ramp},
-        panel::{LABEL, TICK},
-        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
+        prelude::*,
     },
     study::{
         numbers::{count, counted, percent},
@@ -132,16 +130,80 @@ impl Grid {
     }
 }
 
+/// A layer of the map: for each optimizer its cells, their grid and their scale of colours.
+struct LayerMap {
+    layer: usize,
+    cells: Vec<Vec<Cell>>,
+    grid: Grid,
+    scale: (f64, f64),
+}
+
+/// Left of the blocks, and to their right, where the colour bars are; and between them.
+const LABELS: f64 = 84.0;
+const BARS: f64 = 58.0;
+const GAP: f64 = 30.0;
+
+impl LayerMap {
+    /// Of blocks of this width.
+    fn of(context: &Context, layer: usize, block: f64) -> LayerMap {
+        let cells: Vec<Vec<Cell>> = context.series.iter().map(|series| layer_cells(context, series, layer)).collect();
+        let count = cells.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let grid = Grid::of(count, block, image_side(context.layers, layer));
+        let scale = scale(cells.iter().flatten());
+        LayerMap { layer, cells, grid, scale }
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().flatten()
+    }
+
+    fn height(&self) -> f64 {
+        self.grid.height.max(46.0)
+    }
+}
+
 fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Drawing {
     let optimizers = context.series.len();
-    let (label, bar, gap) = (84.0, 58.0, 30.0);
-    let block = ((WIDTH - label - bar) / optimizers as f64 - gap).clamp(60.0, 190.0);
-    let width = (label + optimizers as f64 * (block + gap) + bar).max(WIDTH);
-    let cells: Vec<Vec<Vec<Cell>>> = layers
-        .iter()
-        .map(|layer| context.series.iter().map(|series| layer_cells(context, series, *layer)).collect())
-        .collect();
-    let all = || cells.iter().flatten().flatten();
+    let block = ((WIDTH - LABELS - BARS) / optimizers as f64 - GAP).clamp(60.0, 190.0);
+    let width = (LABELS + optimizers as f64 * (block + GAP) + BARS).max(WIDTH);
+    let maps: Vec<LayerMap> = layers.iter().map(|layer| LayerMap::of(context, *layer, block)).collect();
+    notes.extend(remarks(context, &maps));
+    let titled = maps.iter().flat_map(LayerMap::cells).count() <= MOST_TITLES;
+    let mut svg = Svg::new("neurons", width, 0.0);
+    let hatch = svg.hatch(UNSOLVED);
+    let mut entries =
+        vec![Entry::new(Sample::Patch(DEAD.into()), "dead neuron (a cross; black where cells are small)")];
+    if maps.iter().any(|map| map.cells().any(|cell| cell.is_open(map.scale))) {
+        entries.push(Entry::new(Sample::Patch(hatch.clone()), "not certified: the regret may be larger"));
+    }
+    let head = legend::height(&entries, WIDTH - 20.0) + 46.0;
+    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+    let left = |i: usize| LABELS + i as f64 * (block + GAP);
+    for (i, series) in context.series.iter().enumerate() {
+        let name = fitted(&series.name, LABEL, block + GAP - 4.0);
+        let style = Text::new(LABEL, Anchor::Start).bold().colored(series.style.color);
+        svg.text((left(i) + 16.0, head - 24.0), &name, style);
+    }
+    let x = left(optimizers) + 4.0;
+    for (line, text) in ["regret,", "% of loss"].into_iter().enumerate() {
+        svg.text((x, head - 24.0 + 13.0 * line as f64), text, Text::new(TICK, Anchor::Start).colored(MUTED));
+    }
+    let mut y = head;
+    for map in &maps {
+        draw_layer(&mut svg, context, map, y, &|i| left(i) + 16.0, (&hatch, titled));
+        if map.scale.0 <= map.scale.1 {
+            color_bar(&mut svg, Rect::new(x, y, 9.0, map.height().min(64.0)), map.scale);
+        }
+        y += map.height() + 26.0;
+    }
+    svg.resize(y - 8.0);
+    svg.finish("Regret of every neuron as coloured cells, one row per layer, one block per optimizer")
+}
+
+/// What is to be said of the map.
+fn remarks(context: &Context, maps: &[LayerMap]) -> Vec<String> {
+    let all = || maps.iter().flat_map(LayerMap::cells);
+    let mut notes = Vec::new();
     if all().any(|cell| cell.neurons.0 != cell.neurons.1) {
         notes.push(format!("A layer of more than {MOST_CELLS} neurons shows means of neighbouring neurons."));
     }
@@ -152,61 +214,35 @@ fn picture(context: &Context, layers: &[usize], notes: &mut Vec<String>) -> Draw
             count(negative as u64)
         ));
     }
-    let titled = all().count() <= MOST_TITLES;
-    let sides: Vec<Option<usize>> = layers.iter().map(|layer| image_side(context.layers, *layer)).collect();
-    let grids: Vec<Grid> = cells
-        .iter()
-        .zip(&sides)
-        .map(|(row, side)| Grid::of(row.iter().map(Vec::len).max().unwrap_or(0).max(1), block, *side))
-        .collect();
-    if sides.iter().any(Option::is_some) {
+    if maps.iter().any(|map| image_side(context.layers, map.layer).is_some()) {
         notes.push("The last layer is shown as the image that its outputs form.".into());
     }
-    let mut svg = Svg::new("neurons", width, 0.0);
-    let hatch = svg.hatch(UNSOLVED);
-    let scales: Vec<(f64, f64)> = cells.iter().map(|row| scale(row.iter().flatten())).collect();
-    let mut entries =
-        vec![Entry::new(Sample::Patch(DEAD.into()), "dead neuron (a cross; black where cells are small)")];
-    if cells.iter().zip(&scales).any(|(row, scale)| row.iter().flatten().any(|cell| cell.is_open(*scale))) {
-        entries.push(Entry::new(Sample::Patch(hatch.clone()), "not certified: the regret may be larger"));
+    notes
+}
+
+/// A row of the map: the layer's name, and a block of each optimizer, from `left(i)` on.
+fn draw_layer(
+    svg: &mut Svg,
+    context: &Context,
+    map: &LayerMap,
+    y: f64,
+    left: &dyn Fn(usize) -> f64,
+    (hatch, titled): (&str, bool),
+) {
+    let neurons = map.cells().map(|cell| cell.neurons.1 + 1).max().unwrap_or(0);
+    svg.text((8.0, y + 12.0), &format!("layer {}", map.layer), Text::new(LABEL, Anchor::Start).bold());
+    svg.text((8.0, y + 27.0), &counted(neurons, "neuron"), Text::new(TICK, Anchor::Start).colored(MUTED));
+    for (i, (cells, series)) in map.cells.iter().zip(&context.series).enumerate() {
+        svg.series(&series.name, |svg| {
+            if cells.is_empty() {
+                let style = Text::new(TICK, Anchor::Start).colored(MUTED);
+                svg.text((left(i), y + 12.0), "not measured", style);
+                return;
+            }
+            let name = |cell: &Cell| title(cell, map.layer, &series.name, &map.grid);
+            draw_block(svg, (left(i), y), map.grid, cells, map.scale, hatch, titled.then_some(&name));
+        });
     }
-    let head = legend::height(&entries, WIDTH - 20.0) + 46.0;
-    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
-    for (i, series) in context.series.iter().enumerate() {
-        let x = label + i as f64 * (block + gap) + 16.0;
-        let name = fitted(&series.name, LABEL, block + gap - 4.0);
-        svg.text((x, head - 24.0), &name, Text::new(LABEL, Anchor::Start).bold().colored(series.style.color));
-    }
-    let x = label + optimizers as f64 * (block + gap) + 4.0;
-    for (line, text) in ["regret,", "% of loss"].into_iter().enumerate() {
-        svg.text((x, head - 24.0 + 13.0 * line as f64), text, Text::new(TICK, Anchor::Start).colored(MUTED));
-    }
-    let mut y = head;
-    for (i, (layer, row)) in layers.iter().zip(&cells).enumerate() {
-        let (grid, scale) = (grids[i], scales[i]);
-        let height = grid.height.max(46.0);
-        let neurons = row.iter().flatten().map(|cell| cell.neurons.1 + 1).max().unwrap_or(0);
-        svg.text((8.0, y + 12.0), &format!("layer {layer}"), Text::new(LABEL, Anchor::Start).bold());
-        svg.text((8.0, y + 27.0), &counted(neurons, "neuron"), Text::new(TICK, Anchor::Start).colored(MUTED));
-        for (i, (cells, series)) in row.iter().zip(&context.series).enumerate() {
-            let corner = (label + i as f64 * (block + gap) + 16.0, y);
-            svg.series(&series.name, |svg| {
-                if cells.is_empty() {
-                    let style = Text::new(TICK, Anchor::Start).colored(MUTED);
-                    svg.text((corner.0, y + 12.0), "not measured", style);
-                    return;
-                }
-                let name = |cell: &Cell| title(cell, *layer, &series.name, &grid);
-                draw_block(svg, corner, grid, cells, scale, &hatch, titled.then_some(&name));
-            });
-        }
-        if scale.0 <= scale.1 {
-            color_bar(&mut svg, Rect::new(x, y, 9.0, height.min(64.0)), scale);
-        }
-        y += height + 26.0;
-    }
-    svg.resize(y - 8.0);
-    svg.finish("Regret of every neuron as coloured cells, one row per layer, one block per optimizer")
 }
 
 impl Cell {
@@ -246,29 +282,8 @@ fn draw_block(
     hatch: &str,
     title: Option<&dyn Fn(&Cell) -> String>,
 ) {
-    let mut steps: Vec<Vec<(usize, String)>> = vec![Vec::new(); STEPS];
-    let (mut crosses, mut solid, mut open) = (String::new(), String::new(), String::new());
-    for (i, cell) in cells.iter().enumerate() {
-        let (x, y) = grid.corner(i);
-        let (x, y) = (corner.0 + x, corner.1 + y);
-        let size = pixels(grid.size);
-        let square = format!("M{} {}h{size}v{size}h-{size}Z", pixels(x), pixels(y));
-        if cell.dead && grid.size < 5.0 {
-            solid.push_str(&square);
-        } else if cell.dead {
-            let (near, far) = (0.22 * grid.size, 0.78 * grid.size);
-            let p = |dx: f64, dy: f64| format!("{} {}", pixels(x + dx), pixels(y + dy));
-            let _ = write!(crosses, "M{}L{}M{}L{}", p(near, near), p(far, far), p(near, far), p(far, near));
-        }
-        if cell.is_open((low, high)) {
-            open.push_str(&square);
-        }
-        if cell.regret.is_finite() {
-            let t = if high > low { (cell.regret - low) / (high - low) } else { 0.0 };
-            steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push((i, square));
-        }
-    }
-    for (step, squares) in steps.iter().enumerate().filter(|(_, squares)| !squares.is_empty()) {
+    let paths = Paths::of(corner, grid, cells, (low, high));
+    for (step, squares) in paths.steps.iter().enumerate().filter(|(_, squares)| !squares.is_empty()) {
         let fill = ramp(COLOR, (step as f64 + 0.5) / STEPS as f64);
         match title {
             Some(title) => svg.filled(&fill, |svg| {
@@ -279,36 +294,84 @@ fn draw_block(
     }
     // What lies on the cells must not take the pointer from them.
     svg.untouchable(|svg| {
-        if !open.is_empty() {
-            svg.area(&open, hatch);
-        }
-        if !solid.is_empty() {
-            svg.area(&solid, DEAD);
-        }
-        if !crosses.is_empty() {
-            // A light halo keeps the cross visible on dark cells.
-            svg.shape(&crosses, "none", Stroke::solid(PAPER, 2.8));
-            svg.shape(&crosses, "none", Stroke::solid(DEAD, 1.3));
-        }
+        paths.draw_marks(svg, hatch);
         let columns = grid.columns.min(cells.len());
         let (width, rows) = (columns as f64 * grid.size, cells.len().div_ceil(grid.columns));
         let height = rows as f64 * grid.size;
         svg.rect(Rect::new(corner.0, corner.1, width, height), "none", Some(Stroke::solid(FRAME, 0.6)));
-        // The first neuron of rows and columns; of an image, its rows and columns.
-        let every = (12.0 / grid.size).ceil().max(1.0) as usize * if columns > 10 { 2 } else { 1 };
-        let merged = cells.iter().any(|cell| cell.neurons.0 != cell.neurons.1);
-        for row in (0..rows).step_by(every) {
-            let first = if grid.image && !merged { row } else { cells[row * grid.columns].neurons.0 };
-            let at = (corner.0 - 3.0, corner.1 + (row as f64 + 0.5) * grid.size + 3.0);
-            svg.text(at, &first.to_string(), Text::new(TICK - 2.0, Anchor::End).colored(MUTED));
-        }
-        if !merged {
-            for column in (0..columns).step_by(every) {
-                let at = (corner.0 + (column as f64 + 0.5) * grid.size, corner.1 - 3.0);
-                svg.text(at, &column.to_string(), Text::new(TICK - 2.0, Anchor::Middle).colored(MUTED));
+        number_cells(svg, corner, grid, cells, (rows, columns));
+    });
+}
+
+/// The cells of a block as paths, in pixels.
+struct Paths {
+    /// By their step of the colour scale: index and square of each cell.
+    steps: Vec<Vec<(usize, String)>>,
+    /// Crosses of dead neurons, and squares of those too small for a cross.
+    crosses: String,
+    solid: String,
+    /// Squares of cells that are not certified.
+    open: String,
+}
+
+impl Paths {
+    fn of(corner: (f64, f64), grid: Grid, cells: &[Cell], (low, high): (f64, f64)) -> Paths {
+        let mut steps: Vec<Vec<(usize, String)>> = vec![Vec::new(); STEPS];
+        let (mut crosses, mut solid, mut open) = (String::new(), String::new(), String::new());
+        for (i, cell) in cells.iter().enumerate() {
+            let (x, y) = grid.corner(i);
+            let (x, y) = (corner.0 + x, corner.1 + y);
+            let size = pixels(grid.size);
+            let square = format!("M{} {}h{size}v{size}h-{size}Z", pixels(x), pixels(y));
+            if cell.dead && grid.size < 5.0 {
+                solid.push_str(&square);
+            } else if cell.dead {
+                let (near, far) = (0.22 * grid.size, 0.78 * grid.size);
+                let p = |dx: f64, dy: f64| format!("{} {}", pixels(x + dx), pixels(y + dy));
+                let _ = write!(crosses, "M{}L{}M{}L{}", p(near, near), p(far, far), p(near, far), p(far, near));
+            }
+            if cell.is_open((low, high)) {
+                open.push_str(&square);
+            }
+            if cell.regret.is_finite() {
+                let t = if high > low { (cell.regret - low) / (high - low) } else { 0.0 };
+                steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push((i, square));
             }
         }
-    });
+        Paths { steps, crosses, solid, open }
+    }
+
+    /// What is marked on the colours.
+    fn draw_marks(&self, svg: &mut Svg, hatch: &str) {
+        if !self.open.is_empty() {
+            svg.area(&self.open, hatch);
+        }
+        if !self.solid.is_empty() {
+            svg.area(&self.solid, DEAD);
+        }
+        if !self.crosses.is_empty() {
+            // A light halo keeps the cross visible on dark cells.
+            svg.shape(&self.crosses, "none", Stroke::solid(PAPER, 2.8));
+            svg.shape(&self.crosses, "none", Stroke::solid(DEAD, 1.3));
+        }
+    }
+}
+
+/// The first neuron of rows and columns; of an image, its rows and columns.
+fn number_cells(svg: &mut Svg, corner: (f64, f64), grid: Grid, cells: &[Cell], (rows, columns): (usize, usize)) {
+    let every = (12.0 / grid.size).ceil().max(1.0) as usize * if columns > 10 { 2 } else { 1 };
+    let merged = cells.iter().any(|cell| cell.neurons.0 != cell.neurons.1);
+    for row in (0..rows).step_by(every) {
+        let first = if grid.image && !merged { row } else { cells[row * grid.columns].neurons.0 };
+        let at = (corner.0 - 3.0, corner.1 + (row as f64 + 0.5) * grid.size + 3.0);
+        svg.text(at, &first.to_string(), Text::new(TICK - 2.0, Anchor::End).colored(MUTED));
+    }
+    if !merged {
+        for column in (0..columns).step_by(every) {
+            let at = (corner.0 + (column as f64 + 0.5) * grid.size, corner.1 - 3.0);
+            svg.text(at, &column.to_string(), Text::new(TICK - 2.0, Anchor::Middle).colored(MUTED));
+        }
+    }
 }
 
 fn color_bar(svg: &mut Svg, rect: Rect, (low, high): (f64, f64)) {

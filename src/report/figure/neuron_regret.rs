@@ -7,10 +7,8 @@ use super::{
 };
 use crate::{
     report::draw::{
-        legend::{self, Entry, Sample},
         palette::{BAND, MUTED},
-        panel::{LABEL, Panel},
-        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
+        prelude::*,
     },
     study::{
         numbers::{count, number},

@@ -5,12 +5,10 @@
 use super::{Context, Figure, Series, WIDTH, series_entries};
 use crate::{
     report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
         letters::text_width,
         palette::{BAND, FRAME, MUTED, STRIP},
-        panel::{LABEL, Labels, Panel, TICK, cells},
-        svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
+        panel::cells,
+        prelude::*,
     },
     study::{
         claims::bounds::Bound,
@@ -191,18 +189,47 @@ fn picture(context: &Context, network: Option<&Plot>, layers: &[Plot], notes: &m
     let plots: Vec<&Plot> = network.into_iter().chain(layers).collect();
     let axes = axes(&plots, notes);
     let strip = if axes.hidden > 0 { LANE * context.series.len() as f64 + 6.0 } else { 0.0 };
-    let curves = || plots.iter().flat_map(|plot| plot.curves.iter().zip(&context.series));
+    let entries = legend(context, &plots, &axes);
+    notes.extend(bounds_left_out(context, &plots, &axes.y));
+    let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
+    let grid = Grid::new(top, network.is_some(), layers.len(), strip);
+    let mut svg = Svg::new("regret-layers", WIDTH, grid.bottom + 44.0);
+    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
+    let first_layer = usize::from(network.is_some());
+    for (i, (plot, frame)) in plots.iter().zip(&grid.frames).enumerate() {
+        let panel = Panel::new(*frame, axes.x, axes.y);
+        let column = i.checked_sub(first_layer).map_or(0, |layer| layer % grid.columns);
+        draw_panel(&mut svg, &context.series, &panel, plot, (column > 0, strip));
+        // Under the network, and under the lowest panel of each column.
+        if i < first_layer || i + grid.columns >= plots.len() {
+            x_numbers(&mut svg, &panel, strip);
+        }
+    }
+    let label = Text::new(LABEL, Anchor::Middle).rotated(-90.0);
+    svg.text((16.0, 0.5 * (top + grid.bottom)), "average regret, loss per round (log axis)", label);
+    svg.finish(
+        "Average regret of network and layers against the number of rounds on logarithmic axes, one line per optimizer",
+    )
+}
+
+/// The curves of all panels, each with its series.
+fn curves<'a>(context: &'a Context, plots: &'a [&Plot]) -> impl Iterator<Item = (&'a Curve, &'a Series<'a>)> {
+    plots.iter().flat_map(|plot| plot.curves.iter().zip(&context.series))
+}
+
+/// The legend of what the panels have.
+fn legend(context: &Context, plots: &[&Plot], axes: &Axes) -> Vec<Entry> {
     let mut entries = series_entries(&context.series);
     if plots.iter().any(|plot| guide(&axes.y, plot).is_some()) {
         entries.push(Entry::new(Sample::Line(Stroke::solid(MUTED, 1.4)), "slope of 1/√N"));
     }
-    if curves().any(|(curve, _)| curve.points.iter().any(Point::is_open)) {
+    if curves(context, plots).any(|(curve, _)| curve.points.iter().any(Point::is_open)) {
         entries.push(Entry::new(Sample::Patch(BAND.into()), "not certified: the regret may be larger"));
     }
     let bounded: Vec<&str> = context
         .series
         .iter()
-        .filter(|s| curves().any(|(curve, of)| of.name == s.name && curve.bound_fits(&axes.y)))
+        .filter(|s| curves(context, plots).any(|(curve, of)| of.name == s.name && curve.bound_fits(&axes.y)))
         .map(|s| s.name.as_str())
         .collect();
     if !bounded.is_empty() {
@@ -213,59 +240,56 @@ fn picture(context: &Context, network: Option<&Plot>, layers: &[Plot], notes: &m
     if axes.hidden > 0 {
         entries.push(Entry::new(Sample::Open, "zero, negative or below the axis"));
     }
-    for series in &context.series {
-        let left_out = |(curve, of): &(&Curve, &Series)| {
-            of.name == series.name && !curve.bound.is_empty() && !curve.bound_fits(&axes.y)
-        };
-        let left_out = curves().filter(left_out).count();
-        if left_out > 0 {
-            notes.push(format!(
+    entries
+}
+
+/// A note for each optimizer whose bound lies above the frame somewhere.
+fn bounds_left_out(context: &Context, plots: &[&Plot], y: &Axis) -> Vec<String> {
+    let note = |series: &Series| {
+        let left_out =
+            |(curve, of): &(&Curve, &Series)| of.name == series.name && !curve.bound.is_empty() && !curve.bound_fits(y);
+        let left_out = curves(context, plots).filter(left_out).count();
+        (left_out > 0).then(|| {
+            format!(
                 "The guarantee for {} lies above the frame in {} of {} panels, and is left out there.",
                 series.name,
                 left_out,
                 plots.len()
-            ));
-        }
-    }
-
-    let head = legend::height(&entries, WIDTH - 20.0);
-    let (gap_x, gap_y, left) = (18.0, 32.0, 66.0);
-    let whole = WIDTH - left - 10.0;
-    let top = head + 34.0;
-    let mut frames = Vec::new();
-    let mut y = top;
-    if network.is_some() {
-        frames.push(Rect::new(left, y, whole, 190.0));
-        y += 190.0 + strip + if layers.is_empty() { 0.0 } else { 62.0 };
-    }
-    let columns = match layers.len() {
-        0..=3 => layers.len().max(1),
-        4 => 2,
-        _ => 3,
+            )
+        })
     };
-    let rows = layers.len().div_ceil(columns);
-    if !layers.is_empty() {
-        let width = (whole - gap_x * (columns as f64 - 1.0)) / columns as f64;
-        frames.extend(cells((left, y), (width, 140.0), (gap_x, gap_y + strip), columns, layers.len()));
-        y += rows as f64 * (140.0 + strip + gap_y) - gap_y;
-    }
-    let mut svg = Svg::new("regret-layers", WIDTH, y + 44.0);
-    legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
-    let first_layer = usize::from(network.is_some());
-    for (i, (plot, frame)) in plots.iter().zip(&frames).enumerate() {
-        let panel = Panel::new(*frame, axes.x, axes.y);
-        let column = i.checked_sub(first_layer).map_or(0, |layer| layer % columns);
-        draw_panel(&mut svg, &context.series, &panel, plot, (column > 0, strip));
-        // Under the network, and under the lowest panel of each column.
-        if i < first_layer || i + columns >= plots.len() {
-            x_numbers(&mut svg, &panel, strip);
+    context.series.iter().filter_map(note).collect()
+}
+
+/// Where the panels are: a wide one for the network, if there is one, and below it small ones for the layers, in columns.
+struct Grid {
+    frames: Vec<Rect>,
+    columns: usize,
+    bottom: f64,
+}
+
+impl Grid {
+    /// From `top` downwards; below each panel is room for a strip.
+    fn new(top: f64, network: bool, layers: usize, strip: f64) -> Grid {
+        let (gap_x, gap_y, left) = (18.0, 32.0, 66.0);
+        let whole = WIDTH - left - 10.0;
+        let (mut frames, mut y) = (Vec::new(), top);
+        if network {
+            frames.push(Rect::new(left, y, whole, 190.0));
+            y += 190.0 + strip + if layers == 0 { 0.0 } else { 62.0 };
         }
+        let columns = match layers {
+            0..=3 => layers.max(1),
+            4 => 2,
+            _ => 3,
+        };
+        if layers > 0 {
+            let width = (whole - gap_x * (columns as f64 - 1.0)) / columns as f64;
+            frames.extend(cells((left, y), (width, 140.0), (gap_x, gap_y + strip), columns, layers));
+            y += layers.div_ceil(columns) as f64 * (140.0 + strip + gap_y) - gap_y;
+        }
+        Grid { frames, columns, bottom: y }
     }
-    let label = Text::new(LABEL, Anchor::Middle).rotated(-90.0);
-    svg.text((16.0, 0.5 * (top + y)), "average regret, loss per round (log axis)", label);
-    svg.finish(
-        "Average regret of network and layers against the number of rounds on logarithmic axes, one line per optimizer",
-    )
 }
 
 /// One panel with its strip below.
@@ -396,8 +420,8 @@ fn label_guide(svg: &mut Svg, panel: &Panel, plot: &Plot, scale: f64) {
         within && lines.iter().all(clear)
     };
     let places = (1..20).rev().map(|i| at(f64::from(i) / 20.0));
-    let beside = places.flat_map(|(x, y)| [(x, y - 9.0), (x, y + 20.0)]);
-    if let Some(place) = beside.into_iter().find(free) {
+    let offsets = places.flat_map(|(x, y)| [(x, y - 9.0), (x, y + 20.0)]);
+    if let Some(place) = offsets.into_iter().find(free) {
         svg.text(place, text, Text::new(TICK, Anchor::Middle).colored(MUTED));
     }
 }

@@ -3,13 +3,10 @@
 use super::{Figure, WIDTH};
 use crate::{
     report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
         letters::fitted,
         palette::{INK, ramp},
-        panel::{LABEL, Labels, Panel, TICK, cells},
-        style::SeriesStyle,
-        svg::{Anchor, Drawing, Rect, Svg, Text},
+        panel::cells,
+        prelude::*,
     },
     study::{
         explore::{Exploration, signs::SignRow},

@@ -5,12 +5,9 @@ use crate::{
     report::{
         certified::{self, at_most, in_words, share_in_words},
         draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
             letters::{fitted, text_width},
             palette::{FRAME, GRID, INK, MUTED, NEGATIVE, OPTIMUM, REGRET, UNSOLVED},
-            panel::{LABEL, TICK},
-            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
+            prelude::*,
         },
     },
     study::{
@@ -285,23 +282,30 @@ const SECOND: f64 = 7.0;
 const THIN: f64 = 7.0;
 const LINE: f64 = 16.0;
 
-fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<Drawing, String> {
-    let parts =
-        || rows.iter().flat_map(Row::parts).chain(layers.iter().flat_map(|l| l.parts.iter().flatten().copied()));
-    if parts().next().is_none() {
-        return Err("no optimizer has rows in units.csv".into());
-    }
-    let mut svg = Svg::new(id, WIDTH, 0.0);
-    let hatches = Hatches::new(&mut svg);
-    // A diverged optimizer must not flatten the others.
+/// All splits that a picture shows.
+fn parts<'a>(rows: &'a [Row], layers: &'a [Layer]) -> impl Iterator<Item = Part> + 'a {
+    rows.iter().flat_map(Row::parts).chain(layers.iter().flat_map(|layer| layer.parts.iter().flatten().copied()))
+}
+
+/// The axis of the bars, with what lies beyond it in the notes.
+fn axis(rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Axis {
     let end = |part: Part| part.loss.max(part.optimum);
-    let highest = parts().map(end).fold(0.0, f64::max);
+    let highest = parts(rows, layers).map(end).fold(0.0, f64::max);
+    // A diverged optimizer must not flatten the others.
     let sound = rows.iter().filter(|row| row.series.tables.summary.status != RunStatus::Failed).flat_map(Row::parts);
     let sound = sound.map(end).fold(0.0, f64::max);
     let axis = Axis::from_zero(if sound > 0.0 { sound } else { highest });
+    if highest > axis.max {
+        notes.push(format!("Bars with an arrow go on beyond the frame, up to {}.", number(highest)));
+    }
+    axis
+}
+
+/// The legend of the fills that are to be seen.
+fn legend(rows: &[Row], layers: &[Layer], axis: &Axis, hatches: &Hatches) -> Vec<Entry> {
     // What is thinner than a pixel needs no legend.
     let visible = |kind: Kind| {
-        let mut all = parts().flat_map(|part| stretches(&part));
+        let mut all = parts(rows, layers).flat_map(|part| stretches(&part));
         all.any(|(from, to, of)| of == kind && to.min(axis.max) - from > 0.003 * axis.max)
     };
     let mut entries = vec![Entry::new(Sample::Patch(OPTIMUM.into()), "Taylor optimum")];
@@ -313,87 +317,124 @@ fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) ->
         entries.push(Entry::new(Sample::Patch(hatches.negative.clone()), "negative regret: loss below the optimum"));
     }
     entries.push(Entry::new(Sample::Line(Stroke::solid(INK, 2.2)), "mean loss"));
+    entries
+}
+
+/// Where things stand from top to bottom.
+struct Places {
+    top: f64,
+    /// The end of the optimizers' rows.
+    main_end: f64,
+    bottom: f64,
+    /// Heights of the optimizers' rows.
+    heights: Vec<f64>,
+    /// The stretches that have bars, where grid and frame are drawn: lines through the texts would disturb.
+    bars: Vec<(f64, f64)>,
+}
+
+impl Places {
+    fn new(top: f64, rows: &[Row], layers: &[Layer]) -> Places {
+        let heights: Vec<f64> = rows.iter().map(row_height).collect();
+        let main_end = top + heights.iter().sum::<f64>();
+        let bottom =
+            main_end + if layers.is_empty() { 0.0 } else { 4.0 + layers.iter().map(layer_height).sum::<f64>() };
+        let mut bars: Vec<(f64, f64)> = Vec::new();
+        let mut start = top;
+        for (row, height) in rows.iter().zip(&heights) {
+            if row.main.is_some() {
+                bars.push((start + 18.0, start + 22.0 + BAR));
+            }
+            if row.second.is_some() {
+                let y = start + height - 14.0 - LINE - SECOND;
+                bars.push((y - 2.0, y + SECOND + 2.0));
+            }
+            start += height;
+        }
+        bars.push((if layers.is_empty() { bottom - 5.0 } else { main_end }, bottom));
+        Places { top, main_end, bottom, heights, bars }
+    }
+}
+
+fn picture(id: &str, rows: &[Row], layers: &[Layer], notes: &mut Vec<String>) -> Result<Drawing, String> {
+    if parts(rows, layers).next().is_none() {
+        return Err("no optimizer has rows in units.csv".into());
+    }
+    let mut svg = Svg::new(id, WIDTH, 0.0);
+    let hatches = Hatches::new(&mut svg);
+    let axis = axis(rows, layers, notes);
+    let entries = legend(rows, layers, &axis, &hatches);
     let top = legend::height(&entries, WIDTH - 16.0) + 10.0;
     legend::draw(&mut svg, (8.0, 4.0), WIDTH - 16.0, &entries);
-
-    if highest > axis.max {
-        notes.push(format!("Bars with an arrow go on beyond the frame, up to {}.", number(highest)));
-    }
-    let right = RIGHT;
-    let pixel = move |value: f64| LEFT + axis.place(value).clamp(0.0, 1.0) * (right - LEFT);
+    let pixel = move |value: f64| LEFT + axis.place(value).clamp(0.0, 1.0) * (RIGHT - LEFT);
 
     // The grid lies below the bars, so their places are needed first.
-    let heights: Vec<f64> = rows.iter().map(row_height).collect();
-    let group = |layer: &Layer| (layer.parts.len() as f64 * (THIN + 2.0)).max(13.0) + 8.0;
-    let main_end = top + heights.iter().sum::<f64>();
-    let bottom = main_end + if layers.is_empty() { 0.0 } else { 4.0 + layers.iter().map(group).sum::<f64>() };
-    let ticks = (3..=7)
-        .rev()
-        .map(|most| axis.ticks(most))
-        .find(|ticks| ticks.iter().map(|t| text_width(&t.label, TICK) + 16.0).sum::<f64>() < right - LEFT)
-        .unwrap_or_default();
-    // Only next to the bars, because lines through the texts would disturb.
-    let mut beside: Vec<(f64, f64)> = Vec::new();
-    let mut start = top;
-    for (row, height) in rows.iter().zip(&heights) {
-        if row.main.is_some() {
-            beside.push((start + 18.0, start + 22.0 + BAR));
-        }
-        if row.second.is_some() {
-            let y = start + height - 14.0 - LINE - SECOND;
-            beside.push((y - 2.0, y + SECOND + 2.0));
-        }
-        start += height;
-    }
-    beside.push((if layers.is_empty() { bottom - 5.0 } else { main_end }, bottom));
-    for tick in &ticks {
-        let x = pixel(tick.value);
-        for (from, to) in &beside {
-            svg.line((x, *from), (x, *to), Stroke::solid(GRID, 1.0));
-        }
-        svg.text((x, bottom + 15.0), &tick.label, Text::new(TICK, Anchor::Middle).colored(MUTED));
-    }
-    let mut y = top;
-    for (row, height) in rows.iter().zip(&heights) {
+    let places = Places::new(top, rows, layers);
+    draw_grid(&mut svg, &axis, &pixel, &places);
+    let mut y = places.top;
+    for (row, height) in rows.iter().zip(&places.heights) {
         svg.series(&row.series.name, |svg| draw_row(svg, row, y, &pixel, &hatches));
         y += height;
     }
     if !layers.is_empty() {
-        svg.line((LEFT, main_end), (right, main_end), Stroke::solid(GRID, 1.0));
+        svg.line((LEFT, places.main_end), (RIGHT, places.main_end), Stroke::solid(GRID, 1.0));
         y += 4.0;
     }
     for layer in layers {
-        let height = group(layer);
-        let style = Text::new(TICK, Anchor::Start).colored(MUTED);
-        svg.text((8.0, y + 0.5 * (height - 8.0) + 5.0), &fitted(&layer.name, TICK, 52.0), style);
-        for (i, (part, row)) in layer.parts.iter().zip(rows).enumerate() {
-            let Some(part) = part else { continue };
-            let y = y + 1.0 + i as f64 * (THIN + 2.0);
-            let series = row.series;
-            let rounds = rounds(series, Scale::Layer, row.comparator);
-            let title = format!("{}, {}, {}{rounds}: {}", series.name, layer.title, row.comparator, part.in_words());
-            svg.series(&series.name, |svg| {
-                svg.titled(&title, |svg| {
-                    series.style.mark(svg, (LEFT - 8.0, y + 0.5 * THIN), 2.6, true);
-                    bar(svg, part, &pixel, (y, THIN), &hatches);
-                });
-            });
-        }
-        y += height;
+        draw_layer(&mut svg, layer, rows, y, &pixel, &hatches);
+        y += layer_height(layer);
     }
-    for (from, to) in &beside {
+    for (from, to) in &places.bars {
         svg.line((LEFT, *from), (LEFT, *to), Stroke::solid(FRAME, 1.0));
     }
-    let middle = 0.5 * (LEFT + right);
-    svg.text((middle, bottom + 33.0), "mean loss per round", Text::new(LABEL, Anchor::Middle));
+    let middle = 0.5 * (LEFT + RIGHT);
+    svg.text((middle, places.bottom + 33.0), "mean loss per round", Text::new(LABEL, Anchor::Middle));
     if rows.iter().any(|row| row.far || row.second.is_some_and(|second| second.2)) {
         notes.push(format!(
             "Far: the best weights that were found lie more than {FAR_COMPARATOR} times as far from the initial \
              weights as training went. They say little about what training could have reached."
         ));
     }
-    svg.resize(bottom + 42.0);
+    svg.resize(places.bottom + 42.0);
     Ok(svg.finish("Mean loss of each optimizer as a bar of certified Taylor optimum, uncertified part and regret"))
+}
+
+/// The grid next to the bars, with as many numbers as have room below.
+fn draw_grid(svg: &mut Svg, axis: &Axis, pixel: &dyn Fn(f64) -> f64, places: &Places) {
+    let ticks = (3..=7)
+        .rev()
+        .map(|most| axis.ticks(most))
+        .find(|ticks| ticks.iter().map(|t| text_width(&t.label, TICK) + 16.0).sum::<f64>() < RIGHT - LEFT)
+        .unwrap_or_default();
+    for tick in &ticks {
+        let x = pixel(tick.value);
+        for (from, to) in &places.bars {
+            svg.line((x, *from), (x, *to), Stroke::solid(GRID, 1.0));
+        }
+        svg.text((x, places.bottom + 15.0), &tick.label, Text::new(TICK, Anchor::Middle).colored(MUTED));
+    }
+}
+
+fn layer_height(layer: &Layer) -> f64 {
+    (layer.parts.len() as f64 * (THIN + 2.0)).max(13.0) + 8.0
+}
+
+/// The thin bars of a layer.
+fn draw_layer(svg: &mut Svg, layer: &Layer, rows: &[Row], y: f64, pixel: &dyn Fn(f64) -> f64, hatches: &Hatches) {
+    let style = Text::new(TICK, Anchor::Start).colored(MUTED);
+    svg.text((8.0, y + 0.5 * (layer_height(layer) - 8.0) + 5.0), &fitted(&layer.name, TICK, 52.0), style);
+    for (i, (part, row)) in layer.parts.iter().zip(rows).enumerate() {
+        let Some(part) = part else { continue };
+        let y = y + 1.0 + i as f64 * (THIN + 2.0);
+        let series = row.series;
+        let rounds = rounds(series, Scale::Layer, row.comparator);
+        let title = format!("{}, {}, {}{rounds}: {}", series.name, layer.title, row.comparator, part.in_words());
+        svg.series(&series.name, |svg| {
+            svg.titled(&title, |svg| {
+                series.style.mark(svg, (LEFT - 8.0, y + 0.5 * THIN), 2.6, true);
+                bar(svg, part, pixel, (y, THIN), hatches);
+            });
+        });
+    }
 }
 
 /// The texts below a bar: optimum and regret, on one line where they fit.
@@ -415,7 +456,6 @@ fn row_height(row: &Row) -> f64 {
 }
 
 fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatches: &Hatches) {
-    let right = RIGHT;
     row.series.style.mark(svg, (14.0, y + 9.0), 4.0, true);
     let name = Text::new(LABEL + 1.0, Anchor::Start).bold();
     svg.text((24.0, y + 14.0), &fitted(&row.series.name, LABEL + 1.0, 250.0), name);
@@ -424,7 +464,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
         return;
     };
     let loss = format!("loss {}", number(part.loss));
-    svg.text((right, y + 14.0), &loss, Text::new(LABEL + 1.0, Anchor::End).bold());
+    svg.text((RIGHT, y + 14.0), &loss, Text::new(LABEL + 1.0, Anchor::End).bold());
     let mut y = y + 20.0;
     svg.text((8.0, y + 15.0), scale_name(scale), Text::new(TICK, Anchor::Start).colored(MUTED));
     let rounds_of = |comparator: Comparator| rounds(row.series, scale, comparator);
@@ -436,9 +476,9 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
     }
     y += BAR + 1.0;
     let (optimum, regret, one) = texts(row, &part);
-    svg.text((right, y + 12.0 + if one { 0.0 } else { LINE }), &regret, Text::new(LABEL, Anchor::End));
+    svg.text((RIGHT, y + 12.0 + if one { 0.0 } else { LINE }), &regret, Text::new(LABEL, Anchor::End));
     // Below the bar's start, unless the regret needs the room.
-    let fits = LEFT + text_width(&optimum, LABEL) + text_width(&regret, LABEL) + 20.0 < right;
+    let fits = LEFT + text_width(&optimum, LABEL) + text_width(&regret, LABEL) + 20.0 < RIGHT;
     let from = if one && !fits { 8.0 } else { LEFT };
     svg.text((from, y + 12.0), &optimum, Text::new(LABEL, Anchor::Start));
     y += if one { LINE } else { 2.0 * LINE };
@@ -450,7 +490,7 @@ fn draw_row(svg: &mut Svg, row: &Row, y: f64, pixel: &dyn Fn(f64) -> f64, hatche
         let title = format!("{what}, {comparator}{far}{}: {}", rounds_of(*comparator), part.in_words());
         svg.titled(&title, |svg| bar(svg, part, pixel, (y, SECOND), hatches));
         let style = Text::new(TICK, Anchor::End).colored(MUTED);
-        svg.text((right, y + SECOND + 12.0), &fitted(&words, TICK, WIDTH - 20.0), style);
+        svg.text((RIGHT, y + SECOND + 12.0), &fitted(&words, TICK, WIDTH - 20.0), style);
     }
 }
 

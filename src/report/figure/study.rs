@@ -3,14 +3,7 @@
 
 use super::{Figure, WIDTH};
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
-        palette::MUTED,
-        panel::{LABEL, Labels, Panel, cells},
-        style::SeriesStyle,
-        svg::{Anchor, Drawing, Stroke, Svg, Text},
-    },
+    report::draw::{palette::MUTED, panel::cells, prelude::*},
     study::{
         explore::{
             Exploration, ExploreRow, Group,

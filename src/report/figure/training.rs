@@ -2,12 +2,7 @@
 
 use super::{Figure, Series, WIDTH, lacking, series_entries, sources};
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
-        panel::{Labels, Panel},
-        svg::{Drawing, Rect, Svg},
-    },
+    report::draw::prelude::*,
     study::{
         numbers::{count, number},
         results::mean,

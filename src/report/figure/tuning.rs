@@ -2,13 +2,7 @@
 
 use super::{Figure, WIDTH};
 use crate::{
-    report::draw::{
-        axis::Axis,
-        legend::{self, Entry, Sample},
-        panel::{Labels, Panel},
-        style::SeriesStyle,
-        svg::{Drawing, Rect, Stroke, Svg},
-    },
+    report::draw::prelude::*,
     study::{
         numbers::{display_name, number, setting},
         results::mean,

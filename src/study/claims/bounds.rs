@@ -1,11 +1,15 @@
 //! Regret against the bounds of theorems (`docs/theory.md`, section 3).
 
 use super::{Claim, Thresholds, Verdict, conditions};
-use crate::study::{
-    enclosure::{Certified, Holds},
-    numbers::{count, percent, significant},
-    results::{OptimizerTables, RunTables},
-    tables::{Comparator, RegretRow},
+use crate::{
+    optim::OptimizerConfig,
+    study::{
+        enclosure::{Certified, Holds},
+        numbers::{count, percent, significant},
+        results::{OptimizerTables, RunTables},
+        tables::{Comparator, RegretRow},
+    },
+    taylor::BoundRates,
 };
 
 /// A bound on the regret of one optimizer.
@@ -29,6 +33,12 @@ impl Bound {
             Bound::Zinkevich => "ogd",
             Bound::Adagrad => "adagrad",
         }
+    }
+
+    /// The learning rates that bounds may assume of an optimizer.
+    pub fn rates(config: &OptimizerConfig) -> BoundRates {
+        let rate = |bound: Bound| config.constant_rate_of(bound.optimizer());
+        BoundRates { sgd: rate(Bound::Sgd), adagrad: rate(Bound::Adagrad) }
     }
 
     /// The bound of a row, if it is about this row.

@@ -1,7 +1,8 @@
 //! Who ends with which loss, and why: regions (Taylor optimum) or optimization inside them (regret).
 
 use super::{
-    Claim, NOT_SEARCHED, Pair, Task, Thresholds, Verdict, because, best, between, conditions, in_one_run, with_rate,
+    Claim, Compared, NOT_SEARCHED, Pair, Task, Thresholds, Verdict, because, best, between, conditions, in_one_run,
+    with_rate,
 };
 use crate::study::{
     enclosure::{Certified, Enclosure, Holds},
@@ -176,7 +177,7 @@ pub fn all_accurate(run: &RunTables, t: &Thresholds) -> Option<Claim> {
         return None;
     }
     let compared: Vec<&OptimizerTables> =
-        ["sgd", "rmsprop", "adam"].iter().filter_map(|name| best(run, name)).collect();
+        Compared::ALL.into_iter().filter_map(|optimizer| best(run, optimizer)).collect();
     let accuracies: Vec<(&OptimizerTables, Option<f64>)> =
         compared.iter().map(|tables| (*tables, tables.summary.train_accuracy)).collect();
     if compared.is_empty() || accuracies.iter().all(|(_, accuracy)| accuracy.is_none()) {

@@ -178,6 +178,29 @@ impl Default for Thresholds {
     }
 }
 
+/// The optimizers that the paper compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    Sgd,
+    RmsProp,
+    Adam,
+}
+
+impl Compared {
+    pub const ALL: [Compared; 3] = [Compared::Sgd, Compared::RmsProp, Compared::Adam];
+    /// Those whose steps are divided by root mean squares of gradients.
+    pub const NORMALIZED: [Compared; 2] = [Compared::RmsProp, Compared::Adam];
+
+    /// The name that the experiment file has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compared::Sgd => "sgd",
+            Compared::RmsProp => "rmsprop",
+            Compared::Adam => "adam",
+        }
+    }
+}
+
 /// The tasks that the paper's claims speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -188,10 +211,9 @@ pub enum Task {
 
 impl Task {
     pub fn of(summary: &Summary) -> Task {
-        let convolutional = summary.layers.iter().any(|layer| layer.starts_with("conv"));
         match (summary.loss, summary.target) {
             (Loss::Mse, TargetKind::Input) => Task::Autoencoder,
-            (Loss::CrossEntropy, _) if convolutional => Task::ConvolutionalClassifier,
+            (Loss::CrossEntropy, _) if summary.is_convolutional() => Task::ConvolutionalClassifier,
             _ => Task::Other,
         }
     }
@@ -206,8 +228,8 @@ pub fn evaluate(run: &RunTables) -> Vec<Claim> {
 pub fn evaluate_with(run: &RunTables, thresholds: &Thresholds) -> Vec<Claim> {
     let mut claims = Vec::new();
     let task = Task::of(&run.summary);
-    let sgd = best(run, "sgd");
-    let others: Vec<&OptimizerTables> = ["rmsprop", "adam"].iter().filter_map(|name| best(run, name)).collect();
+    let sgd = best(run, Compared::Sgd);
+    let others: Vec<&OptimizerTables> = Compared::NORMALIZED.into_iter().filter_map(|other| best(run, other)).collect();
     let pairs = || sgd.into_iter().flat_map(|sgd| others.iter().map(move |other| Pair { run, sgd, other }));
     match task {
         Task::Autoencoder => {
@@ -247,10 +269,11 @@ impl Pair<'_> {
     }
 }
 
-/// Of the optimizers called `name`, the one with the least final loss (a diverged one only if all did).
-fn best<'a>(run: &'a RunTables, name: &str) -> Option<&'a OptimizerTables> {
+/// Of the runs of this optimizer, the one with the least final loss (a diverged one only if all did).
+fn best(run: &RunTables, optimizer: Compared) -> Option<&OptimizerTables> {
     let loss = |tables: &OptimizerTables| losses::last(tables).unwrap_or(f64::INFINITY);
-    run.optimizers.iter().filter(|tables| tables.summary.is_called(name)).min_by(|a, b| loss(a).total_cmp(&loss(b)))
+    let named = run.optimizers.iter().filter(|tables| tables.summary.is_called(optimizer.name()));
+    named.min_by(|a, b| loss(a).total_cmp(&loss(b)))
 }
 
 /// `SGD (learning rate 1)`.

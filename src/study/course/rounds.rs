@@ -23,7 +23,7 @@ struct Watch {
     /// Seconds that it took earlier.
     before: f64,
     start: Instant,
-    /// When the current epoch began, or its part of now.
+    /// When the current epoch began, or this process's part of it.
     epoch: Instant,
 }
 

@@ -6,6 +6,7 @@ use crate::{
     num::Real,
     study::{
         analysis::{Analysis, AnalysisSettings},
+        claims::bounds::Bound,
         context::Context,
         error::StudyError,
         event::Event,
@@ -14,7 +15,7 @@ use crate::{
         task::PreparedRun,
         write,
     },
-    taylor::{BoundRates, RegretSettings, tracker::Displacements},
+    taylor::{RegretSettings, tracker::Displacements},
     trace::{TargetKind, TraceWriter},
 };
 use std::{ops::ControlFlow, sync::atomic::Ordering};
@@ -39,10 +40,7 @@ impl<T: Real> Course<'_, T> {
             memory: options.memory,
             every: experiment.exploration.every.rounds(per_epoch).min(planned),
             pool_winners: experiment.exploration.pool_winners,
-            rates: BoundRates {
-                sgd: self.config.constant_rate_of("sgd"),
-                adagrad: self.config.constant_rate_of("adagrad"),
-            },
+            rates: Bound::rates(self.config),
             displacements: self.displacements(events)?,
         };
         let train = self.data.train();

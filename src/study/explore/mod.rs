@@ -19,12 +19,11 @@ pub use rows::{Exploration, ExploreRow, Group};
 
 use super::{
     analysis::{Analysis, AnalysisSettings},
-    campaign::{Campaign, Table, open},
+    campaign::{Campaign, CampaignEvent, CampaignOptions, Listener, Opened, Table, open},
     enclosure::Certified,
     error::StudyError,
     experiment::{Experiment, Precision},
-    folder::{Folder, Purpose},
-    inputs::Inputs,
+    folder::Purpose,
     plan::Plan,
     statistics::mean,
     tables::{Comparator, Scale, columns, read_rows, write_rows},
@@ -55,34 +54,15 @@ pub enum Optima {
 /// How to explore.
 #[derive(Clone, Copy, Debug)]
 pub struct ExploreOptions<'a> {
-    /// The folder of the study.
-    pub out: &'a Path,
-    /// Where the datasets lie.
-    pub data: Option<&'a Path>,
-    /// Seeds, from the experiment's on.
-    pub seeds: usize,
+    /// Its seeds begin with the experiment's.
+    pub campaign: CampaignOptions<'a>,
     /// Rounds between configurations at the fine time scale; `None` for a tenth of an epoch. The coarse one is the epoch.
     pub fine: Option<usize>,
     pub optima: Optima,
-    /// Multiples of the tuned rates beside 1.
+    /// Multiples of the tuned rates other than 1.
     pub factors: &'a [f64],
     /// Values of Adam's epsilon in the sweep.
     pub epsilons: &'a [f64],
-    /// Begin anew where the folder holds another study.
-    pub overwrite: bool,
-    /// Set from outside to stop after the current rounds.
-    pub stop: &'a AtomicBool,
-}
-
-/// What a study tells its caller as it goes.
-#[derive(Clone, Copy, Debug)]
-pub enum ExploreEvent<'a> {
-    /// What the user should know of the data.
-    Note { text: &'a str },
-    /// So many runs follow, beside those that were found in the folder.
-    Planned { runs: usize, known: usize },
-    /// A run was done.
-    Run { row: &'a ExploreRow },
 }
 
 /// Runs the study of `experiment`, whose learning rates are taken for the tuned ones, and writes `explore.csv` and
@@ -94,40 +74,15 @@ pub enum ExploreEvent<'a> {
 pub fn explore(
     experiment: &Experiment,
     options: &ExploreOptions,
-    events: &(dyn Fn(ExploreEvent) + Sync),
+    events: Listener<ExploreRow>,
 ) -> Result<Exploration, StudyError> {
-    let (task, inputs) =
-        Task::load_with_inputs(experiment, options.data, &mut |text| events(ExploreEvent::Note { text }))?;
-    let planned = task.check()?;
-    let (folder, runs) = begin(&task, &inputs, options, events)?;
-    let found = match experiment.training.precision {
-        Precision::F32 => run_all::<f32>(&task, planned, options, runs),
-        Precision::F64 => run_all::<f64>(&task, planned, options, runs),
-    };
-    drop(folder);
-    found
-}
-
-/// Takes the folder and gives the rows that it holds already.
-fn begin<'a>(
-    task: &Task,
-    inputs: &Inputs,
-    options: &ExploreOptions<'a>,
-    events: &'a (dyn Fn(ExploreEvent) + Sync),
-) -> Result<(Folder, Runs<'a>), StudyError> {
-    let experiment = task.experiment;
-    let conditions = conditions(experiment, options.factors, options.epsilons);
-    let (folder, continued) = open(experiment, inputs, options.out, Purpose::Exploration, options.overwrite)?;
-    if let Some(text) = folder.warning() {
-        events(ExploreEvent::Note { text: &text });
+    let mut note = |text: &str| events(CampaignEvent::Note { text });
+    let opened = open(experiment, &options.campaign, Purpose::Exploration, &mut note)?;
+    let runs = Runs::in_folder(&opened, options, events)?;
+    match experiment.training.precision {
+        Precision::F32 => run_all::<f32>(&opened, options, runs),
+        Precision::F64 => run_all::<f64>(&opened, options, runs),
     }
-    let mut runs = Runs { out: options.out, conditions, rows: Vec::new(), signs: Vec::new(), events };
-    if continued {
-        runs.rows = read_rows(&folder.path.join(EXPLORE))?;
-        runs.signs = read_rows(&folder.path.join(SIGNS))?;
-    }
-    runs.write()?;
-    Ok((folder, runs))
 }
 
 const EXPLORE: &str = "explore.csv";
@@ -146,10 +101,27 @@ struct Runs<'a> {
     conditions: Vec<Condition>,
     rows: Vec<ExploreRow>,
     signs: Vec<SignRow>,
-    events: &'a (dyn Fn(ExploreEvent) + Sync),
+    events: Listener<'a, ExploreRow>,
 }
 
-impl Runs<'_> {
+impl<'a> Runs<'a> {
+    /// Those that the folder holds already.
+    fn in_folder(
+        Opened { task, folder, continued, .. }: &Opened,
+        options: &ExploreOptions<'a>,
+        events: Listener<'a, ExploreRow>,
+    ) -> Result<Self, StudyError> {
+        let conditions = conditions(task.experiment, options.factors, options.epsilons);
+        let (mut rows, mut signs) = (Vec::new(), Vec::new());
+        if *continued {
+            rows = read_rows(&folder.path.join(EXPLORE))?;
+            signs = read_rows(&folder.path.join(SIGNS))?;
+        }
+        let runs = Self { out: options.campaign.out, conditions, rows, signs, events };
+        runs.write()?;
+        Ok(runs)
+    }
+
     fn find(&self, point: &Point) -> Option<&ExploreRow> {
         let condition = &self.conditions[point.condition];
         self.rows.iter().find(|row| row.seed == point.seed && is_of(row, condition))
@@ -190,28 +162,29 @@ impl Table for Runs<'_> {
         self.signs.sort_by_key(|sign| (order(&sign.optimizer), sign.seed, sign.round, sign.layer));
         self.write()?;
         if let Some(row) = self.find(point) {
-            (self.events)(ExploreEvent::Run { row });
+            (self.events)(CampaignEvent::Done { row });
         }
         Ok(())
     }
 }
 
 fn run_all<T: Real>(
-    task: &Task,
-    planned: usize,
+    Opened { task, planned, .. }: &Opened,
     options: &ExploreOptions,
     runs: Runs,
 ) -> Result<Exploration, StudyError> {
+    let CampaignOptions { seeds, stop, .. } = options.campaign;
+    let planned = *planned;
     let (experiment, conditions, events) = (task.experiment, runs.conditions.clone(), runs.events);
     let data = TypedTask::<T>::new(task);
-    let campaign = Campaign::new(runs, options.stop);
-    let seeds = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(i));
+    let campaign = Campaign::new(runs, stop);
+    let seeds = (0..seeds as u64).map(|i| experiment.seed.wrapping_add(i));
     let all: Vec<Point> =
         seeds.flat_map(|seed| (0..conditions.len()).map(move |condition| Point { condition, seed })).collect();
     let mut missing = campaign.missing(all.iter().copied());
     // Those at tuned rates come first: an interrupted study has what most claims rest on.
     missing.sort_by_key(|point| !conditions[point.condition].is_tuned());
-    events(ExploreEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
+    events(CampaignEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
     let per_epoch = planned / experiment.training.epochs;
     let study = Study {
         data: &data,
@@ -219,7 +192,7 @@ fn run_all<T: Real>(
         coarse: per_epoch,
         fine: options.fine.unwrap_or(per_epoch / 10).clamp(1, planned),
         optima: options.optima,
-        stop: options.stop,
+        stop,
     };
     let complete = campaign.run(&missing, |point| study.run(&conditions[point.condition], point.seed))?;
     let Runs { rows, signs, .. } = campaign.into_table();

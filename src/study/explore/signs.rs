@@ -20,7 +20,7 @@ const TIMES: usize = 16;
 /// `signs.csv`: one layer in one round of a run at the tuned rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignRow {
-    /// The optimizer that trains; the directions are computed beside it.
+    /// The optimizer that trains; the directions are computed from its rounds.
     pub optimizer: String,
     pub seed: u64,
     pub round: usize,

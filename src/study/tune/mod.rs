@@ -11,38 +11,26 @@ pub use search::Tuned;
 pub(super) use search::rounded;
 
 use super::{
-    campaign::{Campaign, Table, open},
+    campaign::{Campaign, CampaignEvent, CampaignOptions, Listener, Opened, Table, open},
     error::StudyError,
     experiment::{Experiment, Precision},
-    folder::{Folder, Purpose},
-    inputs::Inputs,
+    folder::Purpose,
     tables::{TrialStatus, columns, read_rows, write_rows},
-    task::{Task, TypedTask},
+    task::TypedTask,
     trial::run_trial,
 };
 use crate::num::Real;
 use search::RateSearch;
 use serde::{Deserialize, Serialize};
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-};
+use std::{path::PathBuf, sync::atomic::AtomicBool};
 
 /// How to search.
 #[derive(Clone, Copy, Debug)]
 pub struct TuneOptions<'a> {
-    /// The folder of the search.
-    pub out: &'a Path,
-    /// Where the datasets lie.
-    pub data: Option<&'a Path>,
-    /// Seeds per rate.
-    pub seeds: usize,
+    /// Its seeds are those per rate.
+    pub campaign: CampaignOptions<'a>,
     /// How often the spacing around the best rate is halved.
     pub refinements: usize,
-    /// Begin anew where the folder holds another search.
-    pub overwrite: bool,
-    /// Set from outside to stop after the current rounds.
-    pub stop: &'a AtomicBool,
 }
 
 /// The seeds of a search begin this far from the experiment's: rates are not fitted to the runs that they are
@@ -74,55 +62,19 @@ pub struct Search {
     pub complete: bool,
 }
 
-/// What a search tells its caller as it goes.
-#[derive(Clone, Copy, Debug)]
-pub enum TuneEvent<'a> {
-    /// What the user should know of the data.
-    Note { text: &'a str },
-    /// So many points follow, after those that were found in the folder.
-    Planned { points: usize, known: usize },
-    /// A point was computed.
-    Point { row: &'a TuneRow },
-}
-
 /// Searches the learning rate of every optimizer of `experiment` and writes `tune.csv`, `tuned.toml` and `tuned.json`.
 ///
 /// # Errors
 ///
 /// If the experiment cannot be run, or the folder holds another search or cannot be written.
-pub fn tune(
-    experiment: &Experiment,
-    options: &TuneOptions,
-    events: &(dyn Fn(TuneEvent) + Sync),
-) -> Result<Search, StudyError> {
-    let (task, inputs) =
-        Task::load_with_inputs(experiment, options.data, &mut |text| events(TuneEvent::Note { text }))?;
-    task.check()?;
-    let (folder, points) = begin(&task, &inputs, options, events)?;
+pub fn tune(experiment: &Experiment, options: &TuneOptions, events: Listener<TuneRow>) -> Result<Search, StudyError> {
+    let mut note = |text: &str| events(CampaignEvent::Note { text });
+    let opened = open(experiment, &options.campaign, Purpose::Search, &mut note)?;
+    let points = Points::in_folder(&opened, events)?;
     match experiment.training.precision {
-        Precision::F32 => search_all::<f32>(&task, options, &folder, points),
-        Precision::F64 => search_all::<f64>(&task, options, &folder, points),
+        Precision::F32 => search_all::<f32>(&opened, options, points),
+        Precision::F64 => search_all::<f64>(&opened, options, points),
     }
-}
-
-/// Takes the folder and gives the points that it holds already.
-fn begin<'a>(
-    task: &Task,
-    inputs: &Inputs,
-    options: &TuneOptions,
-    events: &'a (dyn Fn(TuneEvent) + Sync),
-) -> Result<(Folder, Points<'a>), StudyError> {
-    let (experiment, purpose) = (task.experiment, Purpose::Search);
-    let (folder, continued) = open(experiment, inputs, options.out, purpose, options.overwrite)?;
-    if let Some(text) = folder.warning() {
-        events(TuneEvent::Note { text: &text });
-    }
-    let path = folder.path.join(purpose.mark());
-    let rows = if continued { read_rows(&path)? } else { Vec::new() };
-    let points = Points { path, labels: experiment.labels(), rows, events };
-    // Even without a point, the folder is that of a search.
-    write_rows(&points.path, columns::TUNE, &points.rows)?;
-    Ok((folder, points))
 }
 
 /// One optimizer at one rate from one seed.
@@ -139,10 +91,20 @@ struct Points<'a> {
     path: PathBuf,
     labels: Vec<String>,
     rows: Vec<TuneRow>,
-    events: &'a (dyn Fn(TuneEvent) + Sync),
+    events: Listener<'a, TuneRow>,
 }
 
-impl Points<'_> {
+impl<'a> Points<'a> {
+    /// Those that the folder holds already.
+    fn in_folder(opened: &Opened, events: Listener<'a, TuneRow>) -> Result<Self, StudyError> {
+        let path = opened.folder.path.join(Purpose::Search.mark());
+        let rows = if opened.continued { read_rows(&path)? } else { Vec::new() };
+        let points = Self { path, labels: opened.task.experiment.labels(), rows, events };
+        // Even without a point, the folder is that of a search.
+        write_rows(&points.path, columns::TUNE, &points.rows)?;
+        Ok(points)
+    }
+
     fn find(&self, point: &Point) -> Option<&TuneRow> {
         let Point { optimizer, rate, seed } = *point;
         let is_it =
@@ -175,22 +137,19 @@ impl Table for Points<'_> {
         });
         write_rows(&self.path, columns::TUNE, &self.rows)?;
         if let Some(row) = self.find(point) {
-            (self.events)(TuneEvent::Point { row });
+            (self.events)(CampaignEvent::Done { row });
         }
         Ok(())
     }
 }
 
-fn search_all<T: Real>(
-    task: &Task,
-    options: &TuneOptions,
-    folder: &Folder,
-    points: Points,
-) -> Result<Search, StudyError> {
+fn search_all<T: Real>(opened: &Opened, options: &TuneOptions, points: Points) -> Result<Search, StudyError> {
+    let Opened { task, folder, .. } = opened;
+    let CampaignOptions { seeds, stop, .. } = options.campaign;
     let (experiment, labels, events) = (task.experiment, points.labels.clone(), points.events);
     let data = TypedTask::<T>::new(task);
-    let campaign = Campaign::new(points, options.stop);
-    let seeds: Vec<u64> = (0..options.seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
+    let campaign = Campaign::new(points, stop);
+    let seeds: Vec<u64> = (0..seeds as u64).map(|i| experiment.seed.wrapping_add(SEED_OFFSET + i)).collect();
     let mut searches = vec![RateSearch::new(options.refinements); labels.len()];
     let complete = loop {
         let next = |(at, search): (usize, &RateSearch)| search.next().into_iter().map(move |rate| (at, rate));
@@ -202,8 +161,8 @@ fn search_all<T: Real>(
             |(optimizer, rate): &(usize, f64), seed: &u64| Point { optimizer: *optimizer, rate: *rate, seed: *seed };
         let all: Vec<Point> = wanted.iter().flat_map(|at| seeds.iter().map(move |seed| point(at, seed))).collect();
         let missing = campaign.missing(all.iter().copied());
-        events(TuneEvent::Planned { points: missing.len(), known: all.len() - missing.len() });
-        if !campaign.run(&missing, |point| train(&data, &labels, point, options.stop))? {
+        events(CampaignEvent::Planned { runs: missing.len(), known: all.len() - missing.len() });
+        if !campaign.run(&missing, |point| train(&data, &labels, point, stop))? {
             break false;
         }
         let points = campaign.table();

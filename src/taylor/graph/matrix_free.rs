@@ -40,7 +40,7 @@ pub struct MatrixFree<'a, T> {
 }
 
 impl<'a, T: Real> MatrixFree<'a, T> {
-    /// Keeps of the linearized rounds what fits in about `memory` bytes, beside what searches take. `prefixes` are numbers of sampled
+    /// Keeps of the linearized rounds what fits in about `memory` bytes, apart from what searches take. `prefixes` are numbers of sampled
     /// rounds.
     pub fn new(sample: Sample<'a, T>, prefixes: &'a [usize], settings: &'a RegretSettings, memory: usize) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);

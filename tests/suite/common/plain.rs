@@ -259,6 +259,31 @@ impl<'a> Plain<'a> {
         self.rows.iter().flat_map(|locals| &locals[self.step_of(block)].value).copied().collect()
     }
 
+    /// What each rectifier takes that does not stand right behind a linear map, `[n, values]`, and its number of channels.
+    pub fn rectified(&self) -> Vec<(Vec<f64>, usize)> {
+        let behind_none = |node: &&Node| {
+            let input = node.inputs.first().map(|from| &self.nodes[*from].step);
+            matches!((&node.step, input), (Step::Rectifier(_), Some(input)) if !matches!(input, Step::Linear(_)))
+        };
+        let taken = |node: &Node| {
+            let from = node.inputs[0];
+            (self.rows.iter().flat_map(|locals| &locals[from].value).copied().collect(), self.channels(from))
+        };
+        self.nodes.iter().filter(behind_none).map(taken).collect()
+    }
+
+    /// Channels of a step's value: of an image its own, of features all.
+    fn channels(&self, step: usize) -> usize {
+        let Node { step: what, inputs } = &self.nodes[step];
+        match what {
+            Step::Data(Some([channels, ..])) => *channels,
+            Step::Data(None) => self.network.inputs(),
+            Step::Linear(l) => self.network.blocks()[*l].units,
+            Step::Pool(pool) => pool.output.channels,
+            Step::Rectifier(_) | Step::Sum => self.channels(inputs[0]),
+        }
+    }
+
     /// The derivative of the output `[n, K]` as the weights move along a flat `direction` and the data along `dx: [n, inputs]`.
     pub fn jvp(&self, direction: &[f64], dx: &[f64]) -> Vec<f64> {
         let row = |(locals, dx): (&Vec<Local>, &[f64])| {

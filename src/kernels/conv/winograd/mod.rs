@@ -96,7 +96,7 @@ fn transposed_filters<'a, T: Real>(
     filters
 }
 
-/// The transforms of the inputs of as many images as the planes have tiles of.
+/// The transforms of the inputs of as many images as fit in the tiles of the planes.
 fn gather_inputs<T: Real>(c: &Convolution, tiling: &Tiling, x: &[T], planes: &mut Planes<T>, zeros: &[T]) {
     for (i, image) in x.chunks_exact(c.input.len()).take(planes.rows / tiling.count()).enumerate() {
         for (tile, origin) in tiling.origins(c.padding).enumerate() {

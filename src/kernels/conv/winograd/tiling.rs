@@ -6,11 +6,11 @@ use crate::{
     num::{Real, fast_paths},
 };
 
-/// Elements of a block's planes, about.
+/// Approximate number of elements of a block's planes.
 const BLOCK: usize = 1 << 16;
 /// Channels and units from which the products are large enough.
 const FEWEST: usize = 16;
-/// Tiles of a call for which it is worth to transform the filters.
+/// Tiles of a call from which transforming the filters pays.
 const TILES: usize = 32;
 
 /// How outputs are cut into tiles.

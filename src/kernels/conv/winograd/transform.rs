@@ -3,8 +3,8 @@
 use crate::{
     kernels::skinny::load_part,
     num::{
-        ByType, Lanes, Real,
-        simd::{Simd, WithSimd, dispatch},
+        Lanes, Real,
+        simd::{Simd, WithSimd, compiled_here},
     },
 };
 
@@ -61,21 +61,10 @@ pub(super) fn transform<T: Real>(work: Transform<T>) {
     T::by_type::<Transforms>(work);
 }
 
-/// The forms of [`transform`].
-struct Transforms;
-
-impl ByType for Transforms {
-    type Input<'a, T: Real> = Transform<T>;
-    type Output<'a, T: Real> = ();
-
-    fn single(work: Self::Input<'_, f32>) -> Self::Output<'_, f32> {
-        dispatch(work)
-    }
-
-    fn double(work: Self::Input<'_, f64>) -> Self::Output<'_, f64> {
-        dispatch(work)
-    }
-}
+compiled_here!(
+    /// The forms of [`transform`].
+    Transforms<'a, T>: Transform<T>
+);
 
 impl<T: Lanes> WithSimd for Transform<T> {
     type Output = ();

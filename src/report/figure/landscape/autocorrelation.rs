@@ -4,11 +4,8 @@ use crate::{
     landscape::shatter::brownian,
     report::{
         draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
             palette::{BLUE, INK, MUTED, ramp},
-            panel::{Labels, Panel, TICK},
-            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text},
+            prelude::*,
         },
         figure::{Figure, WIDTH},
     },

@@ -4,10 +4,8 @@ use super::roomy;
 use crate::{
     report::{
         draw::{
-            axis::Axis,
             palette::{BLUE, VERMILION},
-            panel::{Labels, Panel},
-            svg::{Drawing, Rect, Stroke, Svg},
+            prelude::*,
         },
         figure::{Figure, WIDTH},
     },

@@ -2,14 +2,7 @@
 
 use crate::{
     report::{
-        draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
-            palette::MUTED,
-            panel::{Labels, Panel},
-            style::SeriesStyle,
-            svg::{Drawing, Rect, Stroke, Svg},
-        },
+        draw::{palette::MUTED, prelude::*},
         figure::{Figure, WIDTH},
     },
     study::{
@@ -46,8 +39,7 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
 
 /// Mean over the shapes of random networks.
 fn kinks_per_unit(rows: &[GrowthRow]) -> f64 {
-    mean(rows.iter().filter(|row| row.network != Origin::Tent).map(|row| row.mean_kinks / row.units as f64))
-        .unwrap_or(0.0)
+    mean(rows.iter().filter(|row| row.network != Origin::Tent).map(per_unit)).unwrap_or(0.0)
 }
 
 /// The name of the networks of one width.
@@ -66,14 +58,25 @@ fn picture(rows: &[GrowthRow]) -> Drawing {
     let mut svg = Svg::new("growth", WIDTH, top + height + 42.0);
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
     let deepest = rows.iter().map(|row| row.depth).max().unwrap_or(1) as f64;
-    let most = rows.iter().map(|row| row.most_kinks).max().unwrap_or(1) as f64;
     let depth = Axis::log(0.9, 1.1 * deepest);
+    let most = rows.iter().map(|row| row.most_kinks).max().unwrap_or(1) as f64;
     let left = Panel::new(Rect::new(66.0, top, 300.0, height), depth, Axis::log(0.8, 1.3 * most));
-    left.draw(&mut svg, Labels { title: "kinks", x: "hidden layers", y: "kinks on the segment", ..Labels::default() });
-    left.inside(&mut svg, |svg| {
+    draw_kinks(&mut svg, &left, &series, guide);
+    let random: Vec<(usize, &[GrowthRow])> =
+        series.iter().copied().enumerate().filter(|(_, rows)| rows[0].network != Origin::Tent).collect();
+    let highest = random.iter().flat_map(|(_, rows)| rows.iter().map(per_unit)).fold(0.0, f64::max);
+    let right = Panel::new(Rect::new(438.0, top, 290.0, height), depth, Axis::from_zero(1.25 * highest));
+    draw_per_unit(&mut svg, &right, &random, &[(1.0, guide), (deepest, guide)]);
+    svg.finish("Kinks on a segment against depth, for tent networks and random networks")
+}
+
+/// Kinks against depth, with guides for random networks of `guide` kinks per unit.
+fn draw_kinks(svg: &mut Svg, panel: &Panel, series: &[&[GrowthRow]], guide: f64) {
+    panel.draw(svg, Labels { title: "kinks", x: "hidden layers", y: "kinks on the segment", ..Labels::default() });
+    panel.inside(svg, |svg| {
         for rows in series.iter().filter(|rows| rows[0].network != Origin::Tent) {
             let line: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, guide * row.units as f64)).collect();
-            left.curve(svg, &line, GUIDE);
+            panel.curve(svg, &line, GUIDE);
         }
         for (i, rows) in series.iter().enumerate() {
             let style = SeriesStyle::of(i);
@@ -81,43 +84,40 @@ fn picture(rows: &[GrowthRow]) -> Drawing {
             svg.series(&name(rows), |svg| {
                 for row in rows.iter().filter(|row| row.samples > 1) {
                     let ends =
-                        [row.least_kinks, row.most_kinks].map(|kinks| left.at(row.depth as f64, kinks.max(1) as f64));
+                        [row.least_kinks, row.most_kinks].map(|kinks| panel.at(row.depth as f64, kinks.max(1) as f64));
                     svg.line(ends[0], ends[1], Stroke::solid(style.color, 1.0).faded(0.6));
                 }
-                left.curve(svg, &points, style.stroke(1.6));
+                panel.curve(svg, &points, style.stroke(1.6));
                 for (row, p) in rows.iter().zip(&points) {
                     let kinks = format!("{} to {}, mean {}", row.least_kinks, row.most_kinks, number(row.mean_kinks));
                     let title = format!("{}, {} hidden layers: {kinks} kinks", name(rows), row.depth);
-                    svg.titled(&title, |svg| style.mark(svg, left.at(p.0, p.1), 3.2, true));
+                    svg.titled(&title, |svg| style.mark(svg, panel.at(p.0, p.1), 3.2, true));
                 }
             });
         }
     });
-    let per_unit = |row: &GrowthRow| row.mean_kinks / row.units as f64;
-    let random: Vec<(usize, &[GrowthRow])> = series
-        .iter()
-        .enumerate()
-        .filter(|(_, rows)| rows[0].network != Origin::Tent)
-        .map(|(i, rows)| (i, *rows))
-        .collect();
-    let highest = random.iter().flat_map(|(_, rows)| rows.iter().map(per_unit)).fold(0.0, f64::max);
-    let right = Panel::new(Rect::new(438.0, top, 290.0, height), depth, Axis::from_zero(1.25 * highest));
-    let labels =
-        Labels { title: "kinks per unit, random", x: "hidden layers", y: "kinks per unit", ..Labels::default() };
-    right.draw(&mut svg, labels);
-    right.inside(&mut svg, |svg| {
-        right.curve(svg, &[(1.0, guide), (deepest, guide)], GUIDE);
+}
+
+fn per_unit(row: &GrowthRow) -> f64 {
+    row.mean_kinks / row.units as f64
+}
+
+/// Kinks per unit against depth, of random networks.
+fn draw_per_unit(svg: &mut Svg, panel: &Panel, random: &[(usize, &[GrowthRow])], guide: &[(f64, f64)]) {
+    let (title, y) = ("kinks per unit, random", "kinks per unit");
+    panel.draw(svg, Labels { title, x: "hidden layers", y, ..Labels::default() });
+    panel.inside(svg, |svg| {
+        panel.curve(svg, guide, GUIDE);
         for (i, rows) in random {
-            let style = SeriesStyle::of(i);
+            let style = SeriesStyle::of(*i);
             let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.depth as f64, per_unit(row))).collect();
             svg.series(&name(rows), |svg| {
-                right.curve(svg, &points, style.stroke(1.6));
+                panel.curve(svg, &points, style.stroke(1.6));
                 for p in &points {
                     let title = format!("{}, {} hidden layers: {} kinks per unit", name(rows), p.0, number(p.1));
-                    svg.titled(&title, |svg| style.mark(svg, right.at(p.0, p.1), 3.2, true));
+                    svg.titled(&title, |svg| style.mark(svg, panel.at(p.0, p.1), 3.2, true));
                 }
             });
         }
     });
-    svg.finish("Kinks on a segment against depth, for tent networks and random networks")
 }

@@ -3,12 +3,8 @@
 use crate::{
     report::{
         draw::{
-            axis::Axis,
-            marker::Marker,
             palette::{FRAME, INK, MUTED, PAPER, ramp},
-            panel::{LABEL, Labels, Panel, TICK},
-            style::SeriesStyle,
-            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
+            prelude::*,
         },
         figure::{Figure, WIDTH},
     },
@@ -67,10 +63,10 @@ pub fn draw(tables: &LandscapeTables, plane: &PlaneSummary) -> Figure {
 
 fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> Drawing {
     let summary = &tables.summary;
-    let polygons: Vec<Vec<(f64, f64)>> = tables.regions.iter().map(corners).collect();
+    let map = Map { regions: &tables.regions, polygons: tables.regions.iter().map(corners).collect(), plane };
     let x = Axis::linear(summary.from, summary.to);
     let y = Axis::linear(plane.v_from, plane.v_to);
-    let (left, top, gap, bar) = (54.0, 28.0, 100.0, 9.0);
+    let (left, top, gap) = (54.0, 28.0, 100.0);
     let size = (WIDTH - left - gap - 62.0) / 2.0;
     // Equal scales on both axes, within reason.
     let height = (size * (y.max - y.min) / (x.max - x.min)).clamp(0.5 * size, 1.6 * size);
@@ -81,61 +77,80 @@ fn picture(tables: &LandscapeTables, plane: &PlaneSummary) -> Drawing {
         let frame = Rect::new(left + i as f64 * (size + gap), top, size, height);
         let panel = Panel::new(frame, x, y);
         panel.draw(&mut svg, Labels { title, x: "u", y: if i == 0 { "v" } else { "" }, ..Labels::default() });
-        let (low, high) = range(&tables.regions, value);
-        panel.inside(&mut svg, |svg| {
-            let mut steps = vec![String::new(); STEPS];
-            let mut answers = Vec::new();
-            for (row, polygon) in tables.regions.iter().zip(&polygons) {
-                let t = if high > low { ((value(row) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-                let mut commands = String::new();
-                outline(&panel, polygon, &mut commands);
-                steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push_str(&commands);
-                if tables.regions.len() <= MOST_TITLES {
-                    let values = [row.slope, row.loss, row.area].map(|value| significant(value, 3));
-                    let title = format!("slope {}, loss {}, area {}", values[0], values[1], values[2]);
-                    answers.push((commands, title));
-                }
-            }
-            for (step, commands) in steps.iter().enumerate().filter(|(_, commands)| !commands.is_empty()) {
-                let fill = ramp(color, (step as f64 + 0.5) / STEPS as f64);
-                // The same colour around it closes the seams between neighbours.
-                svg.shape(commands, &fill, Stroke::solid(&fill, 0.6));
-            }
-            let mut edges = String::new();
-            polygons.iter().for_each(|polygon| outline(&panel, polygon, &mut edges));
-            // Many regions would drown in their edges.
-            let faint = (60.0 / (polygons.len() as f64).sqrt()).clamp(0.06, 0.6);
-            svg.shape(&edges, "none", Stroke::solid(PAPER, 0.5).faded(faint));
-            svg.unseen(|svg| answers.iter().for_each(|(commands, title)| svg.cell(commands, title)));
-            for point in &plane.points {
-                let at = panel.at(point[0], point[1]);
-                SeriesStyle { color: PAPER, ..POINT }.mark(svg, at, 5.2, true);
-                POINT.mark(svg, at, 3.8, true);
-            }
-        });
+        let range = range(&tables.regions, value);
+        panel.inside(&mut svg, |svg| map.draw(svg, &panel, color, value, range));
         svg.rect(frame, "none", Some(Stroke::solid(FRAME, 1.0)));
-        let colors: Vec<String> = (0..=10).map(|i| ramp(color, f64::from(i) / 10.0)).collect();
-        let fill = svg.gradient(&colors);
-        let bar = Rect::new(frame.right() + 8.0, top, bar, height.min(120.0));
-        svg.rect(bar, &fill, Some(Stroke::solid(FRAME, 0.6)));
-        let style = Text::new(TICK - 1.0, Anchor::Start).colored(MUTED);
-        svg.text((bar.right() + 3.0, bar.y + 8.0), &significant(high, 2), style);
-        svg.text((bar.right() + 3.0, bar.bottom()), &significant(low, 2), style);
+        color_bar(&mut svg, frame, color, range);
     }
     let rows = summary.datapoints.iter().map(ToString::to_string).collect::<Vec<_>>();
     if plane.points.len() == rows.len() {
-        let panel = Panel::new(Rect::new(left, top, size, height), x, y);
-        for (point, row) in plane.points.iter().zip(rows) {
-            let (px, py) = panel.at(point[0], point[1]);
-            if x.place(point[0]).clamp(0.0, 0.95) == x.place(point[0])
-                && y.place(point[1]) > 0.0
-                && y.place(point[1]) < 0.95
-            {
-                svg.label((px + 8.0, py - 6.0), &row, Text::new(LABEL - 1.0, Anchor::Start));
-            }
-        }
+        label_points(&mut svg, &Panel::new(Rect::new(left, top, size, height), x, y), &plane.points, &rows);
     }
     svg.finish("Linear regions of a network on a plane, coloured by slope and by loss")
+}
+
+/// The regions as they are drawn.
+struct Map<'a> {
+    regions: &'a [RegionRow],
+    polygons: Vec<Vec<(f64, f64)>>,
+    plane: &'a PlaneSummary,
+}
+
+impl Map<'_> {
+    /// The regions coloured by a quantity, with their edges, and the points of the plane.
+    fn draw(&self, svg: &mut Svg, panel: &Panel, color: (u8, u8, u8), value: Quantity, (low, high): (f64, f64)) {
+        let mut steps = vec![String::new(); STEPS];
+        let mut answers = Vec::new();
+        for (row, polygon) in self.regions.iter().zip(&self.polygons) {
+            let t = if high > low { ((value(row) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
+            let mut commands = String::new();
+            outline(panel, polygon, &mut commands);
+            steps[((t * STEPS as f64) as usize).min(STEPS - 1)].push_str(&commands);
+            if self.regions.len() <= MOST_TITLES {
+                let values = [row.slope, row.loss, row.area].map(|value| significant(value, 3));
+                let title = format!("slope {}, loss {}, area {}", values[0], values[1], values[2]);
+                answers.push((commands, title));
+            }
+        }
+        for (step, commands) in steps.iter().enumerate().filter(|(_, commands)| !commands.is_empty()) {
+            let fill = ramp(color, (step as f64 + 0.5) / STEPS as f64);
+            // The same colour around it closes the seams between neighbours.
+            svg.shape(commands, &fill, Stroke::solid(&fill, 0.6));
+        }
+        let mut edges = String::new();
+        self.polygons.iter().for_each(|polygon| outline(panel, polygon, &mut edges));
+        // Many regions would drown in their edges.
+        let faint = (60.0 / (self.polygons.len() as f64).sqrt()).clamp(0.06, 0.6);
+        svg.shape(&edges, "none", Stroke::solid(PAPER, 0.5).faded(faint));
+        svg.unseen(|svg| answers.iter().for_each(|(commands, title)| svg.cell(commands, title)));
+        for point in &self.plane.points {
+            let at = panel.at(point[0], point[1]);
+            SeriesStyle { color: PAPER, ..POINT }.mark(svg, at, 5.2, true);
+            POINT.mark(svg, at, 3.8, true);
+        }
+    }
+}
+
+/// The colours of the values between `low` and `high`, to the right of a frame.
+fn color_bar(svg: &mut Svg, frame: Rect, color: (u8, u8, u8), (low, high): (f64, f64)) {
+    let colors: Vec<String> = (0..=10).map(|i| ramp(color, f64::from(i) / 10.0)).collect();
+    let fill = svg.gradient(&colors);
+    let bar = Rect::new(frame.right() + 8.0, frame.y, 9.0, frame.height.min(120.0));
+    svg.rect(bar, &fill, Some(Stroke::solid(FRAME, 0.6)));
+    let style = Text::new(TICK - 1.0, Anchor::Start).colored(MUTED);
+    svg.text((bar.right() + 3.0, bar.y + 8.0), &significant(high, 2), style);
+    svg.text((bar.right() + 3.0, bar.bottom()), &significant(low, 2), style);
+}
+
+/// Writes which rows of the data the points are, where there is room.
+fn label_points(svg: &mut Svg, panel: &Panel, points: &[[f64; 2]], rows: &[String]) {
+    for (point, row) in points.iter().zip(rows) {
+        let (across, up) = (panel.x.place(point[0]), panel.y.place(point[1]));
+        if across.clamp(0.0, 0.95) == across && up > 0.0 && up < 0.95 {
+            let (px, py) = panel.at(point[0], point[1]);
+            svg.label((px + 8.0, py - 6.0), row, Text::new(LABEL - 1.0, Anchor::Start));
+        }
+    }
 }
 
 /// The corners of a polygon, from the text of the table; a broken one has none.

@@ -4,13 +4,8 @@ use super::roomy;
 use crate::{
     report::{
         draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
-            marker::Marker,
             palette::{BLUE, FRAME, GREEN, INK, MUTED, PAPER, VERMILION},
-            panel::{LABEL, Labels, Panel, TICK},
-            style::SeriesStyle,
-            svg::{Anchor, Drawing, Rect, Stroke, Svg, Text, pixels},
+            prelude::*,
         },
         figure::{Figure, WIDTH},
     },
@@ -143,15 +138,22 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
         layers.entry(kink.layer).or_default().push(kink.at);
     }
     let rows = layers.len().max(1);
-    let (left, width) = (LEFT, WIDTH - LEFT - RIGHT);
+    let width = WIDTH - LEFT - RIGHT;
     let top = legend::height(&entries, WIDTH - 20.0) + 22.0;
     let (main, gradient, row) = (210.0, 140.0, 20.0);
     let (second, third) = (top + main + 18.0, top + main + gradient + 36.0);
     let mut svg = Svg::new("segment", WIDTH, third + rows as f64 * row + 44.0);
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
-
     let x = Axis::linear(summary.from, summary.to);
-    let length = (summary.to - summary.from).max(f64::MIN_POSITIVE);
+    draw_function(&mut svg, shown, &steps, Rect::new(LEFT, top, width, main), x);
+    draw_derivative(&mut svg, shown, Rect::new(LEFT, second, width, gradient), x);
+    kinks(&mut svg, &layers, Rect::new(LEFT, third, width, rows as f64 * row), x, &summary.parameter);
+    svg.finish("A function along a segment, its derivative, and its kinks by layer")
+}
+
+/// The function and its Taylor approximation, with the losses at the weights of rounds.
+fn draw_function(svg: &mut Svg, shown: &Shown, steps: &[&StepRow], frame: Rect, x: Axis) {
+    let length = (x.max - x.min).max(f64::MIN_POSITIVE);
     let sampled = |ends: &[End; 2]| cubic(*ends, ((60.0 * (ends[1].0 - ends[0].0) / length).ceil() as usize).max(1));
     let curve: Vec<(f64, f64)> = shown.pieces.iter().flat_map(|(ends, _)| sampled(ends)).collect();
     let approximation: Vec<(f64, f64)> = shown.pieces.iter().flat_map(|(_, ends)| sampled(ends)).collect();
@@ -165,13 +167,13 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
         .map(|p| p.1)
         .chain(approximation.iter().map(|p| near(p.1)))
         .chain(steps.iter().map(|step| near(step.loss)));
-    let panel = Panel::new(Rect::new(left, top, width, main), x, roomy(all, 0.04));
-    panel.draw(&mut svg, Labels { y: &shown.name, hide_x: true, ..Labels::default() });
-    panel.inside(&mut svg, |svg| {
+    let panel = Panel::new(frame, x, roomy(all, 0.04));
+    panel.draw(svg, Labels { y: &shown.name, hide_x: true, ..Labels::default() });
+    panel.inside(svg, |svg| {
         origin(svg, &panel);
         panel.curve(svg, &curve, TRUE);
         panel.curve(svg, &approximation, TAYLOR);
-        for step in &steps {
+        for step in steps {
             let title = format!(
                 "weights of round {}: loss {}, {} beside the segment",
                 count(step.round as u64),
@@ -181,25 +183,22 @@ fn picture(tables: &LandscapeTables, shown: &Shown) -> Drawing {
             svg.titled(&title, |svg| STEP.mark(svg, panel.at(step.at, step.loss), 3.6, true));
         }
     });
-    label_steps(&mut svg, &panel, &steps);
+    label_steps(svg, &panel, steps);
+}
 
+/// The derivatives of both.
+fn draw_derivative(svg: &mut Svg, shown: &Shown, frame: Rect, x: Axis) {
     let slopes: Vec<(f64, f64)> = shown.pieces.iter().flat_map(|(ends, _)| ends.map(|end| (end.0, end.2))).collect();
     let taylor_slopes: Vec<(f64, f64)> =
         shown.pieces.iter().flat_map(|(_, ends)| ends.map(|end| (end.0, end.2))).collect();
-    let panel = Panel::new(
-        Rect::new(left, second, width, gradient),
-        x,
-        roomy(slopes.iter().map(|p| p.1).chain([slope_at_zero(shown)]), 0.06),
-    );
-    panel.draw(&mut svg, Labels { y: "derivative", hide_x: true, ..Labels::default() });
-    panel.inside(&mut svg, |svg| {
+    let y = roomy(slopes.iter().map(|p| p.1).chain([slope_at_zero(shown)]), 0.06);
+    let panel = Panel::new(frame, x, y);
+    panel.draw(svg, Labels { y: "derivative", hide_x: true, ..Labels::default() });
+    panel.inside(svg, |svg| {
         origin(svg, &panel);
         panel.curve(svg, &slopes, Stroke { width: 1.2, ..TRUE });
         panel.curve(svg, &taylor_slopes, Stroke { width: 1.2, ..TAYLOR });
     });
-
-    kinks(&mut svg, &layers, Rect::new(left, third, width, rows as f64 * row), x, &summary.parameter);
-    svg.finish("A function along a segment, its derivative, and its kinks by layer")
 }
 
 /// The derivative of the approximation nearest to `t = 0`, so that it lies in the frame.
@@ -242,8 +241,8 @@ fn label_places(frame: Rect, markers: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> 
             let apart = |(p, q): &(f64, f64)| (p - u).abs() > 2.0 * SIZE.0 || (q - v).abs() > SIZE.1 + 2.0;
             inside && markers.iter().all(clear) && places.iter().all(apart)
         };
-        let beside = [(0.0, -8.0), (0.0, 17.0), (15.0, 4.0), (-15.0, 4.0), (13.0, -8.0), (-13.0, -8.0), (13.0, 16.0)];
-        places.push(beside.into_iter().map(|(dx, dy)| (x + dx, y + dy)).find(free)?);
+        let offsets = [(0.0, -8.0), (0.0, 17.0), (15.0, 4.0), (-15.0, 4.0), (13.0, -8.0), (-13.0, -8.0), (13.0, 16.0)];
+        places.push(offsets.into_iter().map(|(dx, dy)| (x + dx, y + dy)).find(free)?);
     }
     Some(places)
 }

@@ -3,12 +3,8 @@
 use crate::{
     report::{
         draw::{
-            axis::Axis,
-            legend::{self, Entry, Sample},
             palette::{FRAME, MUTED},
-            panel::{Labels, Panel},
-            style::SeriesStyle,
-            svg::{Drawing, Rect, Stroke, Svg},
+            prelude::*,
         },
         figure::{Figure, WIDTH},
     },
@@ -76,6 +72,19 @@ pub fn draw(tables: &LandscapeTables) -> Figure {
     }
 }
 
+/// What the panels share.
+struct Panels<'a> {
+    rows: &'a [UpdateRow],
+    series: Vec<(SeriesStyle, &'a [UpdateRow])>,
+    /// The axis of kinks crossed.
+    kinks: Axis,
+    top: f64,
+}
+
+/// Width and height of a panel.
+const CELL: f64 = 178.0;
+const HEIGHT: f64 = 200.0;
+
 fn picture(rows: &[UpdateRow]) -> Drawing {
     let series: Vec<(SeriesStyle, &[UpdateRow])> = rows
         .chunk_by(|a, b| a.optimizer == b.optimizer)
@@ -86,88 +95,92 @@ fn picture(rows: &[UpdateRow]) -> Drawing {
         series.iter().map(|(style, rows)| Entry::series(*style, display_name(&rows[0].optimizer))).collect();
     entries.push(Entry::new(Sample::Line(GUIDE), "prediction right"));
     let top = legend::height(&entries, WIDTH - 20.0) + 34.0;
-    let (cell, height) = (178.0, 200.0);
-    let mut svg = Svg::new("updates", WIDTH, top + height + 42.0);
+    let mut svg = Svg::new("updates", WIDTH, top + HEIGHT + 42.0);
     legend::draw(&mut svg, (10.0, 4.0), WIDTH - 20.0, &entries);
-    let frame = |i: usize| Rect::new(58.0 + i as f64 * (cell + 70.0), top, cell, height);
-    let positive = |values: Vec<f64>| {
-        let good = || values.iter().copied().filter(|v| *v > 0.0 && v.is_finite());
-        Axis::log(good().fold(f64::INFINITY, f64::min) * 0.8, good().fold(0.0, f64::max) * 1.25)
-    };
-    let kinks = positive(rows.iter().map(|row| row.kinks).collect());
-    let last = rows.iter().map(|row| row.round).max().unwrap_or(1) as f64;
-    // One point of a panel with its text.
-    let point = |svg: &mut Svg, style: &SeriesStyle, row: &UpdateRow, at: (f64, f64)| {
-        let cosine = row.cosine.map_or(String::new(), |cosine| format!(", cosine {cosine:.2}"));
-        let title = format!(
-            "{}, round {}: {} kinks, decrease {} (predicted {}){cosine}",
-            display_name(&row.optimizer),
-            row.round,
-            number(row.kinks),
-            number(actual(row)),
-            number(predicted(row))
-        );
-        svg.titled(&title, |svg| style.mark(svg, at, 2.6, true));
-    };
-
-    let panel = Panel::new(frame(0), Axis::log(0.9, 1.1 * last), kinks);
-    let labels = Labels { title: "kinks crossed", x: "round", y: "kinks per datapoint", ..Labels::default() };
-    panel.draw(&mut svg, labels);
-    for (style, rows) in &series {
-        svg.series(&display_name(&rows[0].optimizer), |svg| {
-            panel.inside(svg, |svg| {
-                let place = |row: &UpdateRow| (row.round as f64, row.kinks);
-                let crossing = || rows.iter().filter(|row| row.kinks > 0.0);
-                panel.curve(svg, &crossing().map(place).collect::<Vec<_>>(), style.stroke(1.2));
-                crossing().for_each(|row| point(svg, style, row, panel.at(row.round as f64, row.kinks)));
-            });
-        });
-    }
-
-    let [x, y] = decreases(rows);
-    let panel = Panel::new(frame(1), x, y);
-    let labels =
-        Labels { title: "decrease of the loss", x: "predicted by the Taylor loss", y: "actual", ..Labels::default() };
-    panel.draw(&mut svg, labels);
-    panel.inside(&mut svg, |svg| {
-        let zero = Stroke::solid(FRAME, 1.0);
-        panel.curve(svg, &[(x.min, 0.0), (x.max, 0.0)], zero);
-        panel.curve(svg, &[(0.0, y.min), (0.0, y.max)], zero);
-        // Where the prediction is right; bent, as the axes have different ends.
-        let (low, high) = (x.min.max(y.min), x.max.min(y.max));
-        let decades = |end: f64| (0..=24).map(move |i| end * 10f64.powf(-0.25 * f64::from(24 - i)));
-        let right = decades(low).rev().chain([0.0]).chain(decades(high));
-        panel.curve(svg, &right.map(|value| (value, value)).collect::<Vec<_>>(), GUIDE);
-    });
-    for (style, rows) in &series {
-        svg.series(&display_name(&rows[0].optimizer), |svg| {
-            panel.inside(svg, |svg| {
-                let finite = rows.iter().filter(|row| predicted(row).is_finite() && actual(row).is_finite());
-                finite.for_each(|row| point(svg, style, row, panel.at(predicted(row), actual(row))));
-            });
-        });
-    }
-
-    let panel = Panel::new(frame(2), kinks, Axis::linear(-1.05, 1.05));
-    let labels = Labels {
-        title: "gradient agreement",
-        x: "kinks per datapoint",
-        y: "cosine before, after",
-        ..Labels::default()
-    };
-    panel.draw(&mut svg, labels);
-    for (style, rows) in &series {
-        svg.series(&display_name(&rows[0].optimizer), |svg| {
-            panel.inside(svg, |svg| {
-                for row in rows.iter().filter(|row| row.kinks > 0.0) {
-                    if let Some(cosine) = row.cosine {
-                        point(svg, style, row, panel.at(row.kinks, cosine));
-                    }
-                }
-            });
-        });
-    }
+    let good = || rows.iter().map(|row| row.kinks).filter(|v| *v > 0.0 && v.is_finite());
+    let kinks = Axis::log(good().fold(f64::INFINITY, f64::min) * 0.8, good().fold(0.0, f64::max) * 1.25);
+    let panels = Panels { rows, series, kinks, top };
+    panels.crossed(&mut svg);
+    panels.decrease(&mut svg);
+    panels.agreement(&mut svg);
     svg.finish("Kinks crossed by updates, actual against predicted decrease, and gradient agreement, per optimizer")
+}
+
+impl Panels<'_> {
+    fn frame(&self, i: usize) -> Rect {
+        Rect::new(58.0 + i as f64 * (CELL + 70.0), self.top, CELL, HEIGHT)
+    }
+
+    /// Draws each optimizer's part of a panel.
+    fn each_series(&self, svg: &mut Svg, panel: &Panel, draw: impl Fn(&mut Svg, &SeriesStyle, &[UpdateRow])) {
+        for (style, rows) in &self.series {
+            svg.series(&display_name(&rows[0].optimizer), |svg| panel.inside(svg, |svg| draw(svg, style, rows)));
+        }
+    }
+
+    /// Kinks against rounds.
+    fn crossed(&self, svg: &mut Svg) {
+        let last = self.rows.iter().map(|row| row.round).max().unwrap_or(1) as f64;
+        let panel = Panel::new(self.frame(0), Axis::log(0.9, 1.1 * last), self.kinks);
+        let labels = Labels { title: "kinks crossed", x: "round", y: "kinks per datapoint", ..Labels::default() };
+        panel.draw(svg, labels);
+        self.each_series(svg, &panel, |svg, style, rows| {
+            let place = |row: &UpdateRow| (row.round as f64, row.kinks);
+            let crossing = || rows.iter().filter(|row| row.kinks > 0.0);
+            panel.curve(svg, &crossing().map(place).collect::<Vec<_>>(), style.stroke(1.2));
+            crossing().for_each(|row| point(svg, style, row, panel.at(row.round as f64, row.kinks)));
+        });
+    }
+
+    /// Actual against predicted decrease.
+    fn decrease(&self, svg: &mut Svg) {
+        let [x, y] = decreases(self.rows);
+        let panel = Panel::new(self.frame(1), x, y);
+        let (title, predicted_by) = ("decrease of the loss", "predicted by the Taylor loss");
+        panel.draw(svg, Labels { title, x: predicted_by, y: "actual", ..Labels::default() });
+        panel.inside(svg, |svg| {
+            let zero = Stroke::solid(FRAME, 1.0);
+            panel.curve(svg, &[(x.min, 0.0), (x.max, 0.0)], zero);
+            panel.curve(svg, &[(0.0, y.min), (0.0, y.max)], zero);
+            // Where the prediction is right; bent, as the axes have different ends.
+            let (low, high) = (x.min.max(y.min), x.max.min(y.max));
+            let decades = |end: f64| (0..=24).map(move |i| end * 10f64.powf(-0.25 * f64::from(24 - i)));
+            let right = decades(low).rev().chain([0.0]).chain(decades(high));
+            panel.curve(svg, &right.map(|value| (value, value)).collect::<Vec<_>>(), GUIDE);
+        });
+        self.each_series(svg, &panel, |svg, style, rows| {
+            let finite = rows.iter().filter(|row| predicted(row).is_finite() && actual(row).is_finite());
+            finite.for_each(|row| point(svg, style, row, panel.at(predicted(row), actual(row))));
+        });
+    }
+
+    /// Gradient agreement against kinks.
+    fn agreement(&self, svg: &mut Svg) {
+        let panel = Panel::new(self.frame(2), self.kinks, Axis::linear(-1.05, 1.05));
+        let (title, y) = ("gradient agreement", "cosine before, after");
+        panel.draw(svg, Labels { title, x: "kinks per datapoint", y, ..Labels::default() });
+        self.each_series(svg, &panel, |svg, style, rows| {
+            for row in rows.iter().filter(|row| row.kinks > 0.0) {
+                if let Some(cosine) = row.cosine {
+                    point(svg, style, row, panel.at(row.kinks, cosine));
+                }
+            }
+        });
+    }
+}
+
+/// One point of a panel with its text.
+fn point(svg: &mut Svg, style: &SeriesStyle, row: &UpdateRow, at: (f64, f64)) {
+    let cosine = row.cosine.map_or(String::new(), |cosine| format!(", cosine {cosine:.2}"));
+    let title = format!(
+        "{}, round {}: {} kinks, decrease {} (predicted {}){cosine}",
+        display_name(&row.optimizer),
+        row.round,
+        number(row.kinks),
+        number(actual(row)),
+        number(predicted(row))
+    );
+    svg.titled(&title, |svg| style.mark(svg, at, 2.6, true));
 }
 
 #[cfg(test)]
