@@ -6,11 +6,30 @@ use pyo3::{
 };
 use taylorscope::trace::TraceError;
 
-/// `OSError` if a file could not be read or written, else `ValueError`.
-pub fn as_python(error: TraceError) -> PyErr {
-    let text = error.to_string();
-    match error {
-        TraceError::Read { .. } | TraceError::Write { .. } => PyOSError::new_err(text),
-        _ => PyValueError::new_err(text),
+/// Why a trace could not be recorded, in words.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    text: String,
+    /// Whether a file could not be read or written.
+    of_a_file: bool,
+}
+
+impl Failure {
+    /// Something that was handed over is wrong.
+    pub fn refused(text: String) -> Self {
+        Self { text, of_a_file: false }
+    }
+}
+
+impl From<TraceError> for Failure {
+    fn from(error: TraceError) -> Self {
+        let of_a_file = matches!(error, TraceError::Read { .. } | TraceError::Write { .. });
+        Self { text: error.to_string(), of_a_file }
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> PyErr {
+        if failure.of_a_file { PyOSError::new_err(failure.text) } else { PyValueError::new_err(failure.text) }
     }
 }

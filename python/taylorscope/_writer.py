@@ -1,24 +1,20 @@
-"""The thread that hands rounds to the recorder, so that training goes on while they are written."""
+"""Rounds on their way to the recorder, whose thread writes them while training goes on."""
 
 from __future__ import annotations
 
-import math
 import os
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from taylorscope._native import Recorder
-from taylorscope._state import Slot
+from taylorscope._state import SLOTS, Slot
 from taylorscope._tensors import NotRecordable, as_array
-
-# Losses of rounds that are not kept may wait in this number.
-LOSSES = 1024
 
 
 @dataclass
@@ -34,7 +30,15 @@ class Round:
     targets: list[Tensor] | None = None
     # Where targets are the inputs but lie elsewhere in memory, they are compared.
     targets_are_inputs: bool = False
+    # Looks at targets, and gives keys of the manifest that they change.
     check: Callable[[list[Tensor]], dict[str, Any] | None] | None = None
+
+    def to_host(self) -> None:
+        """Begins to copy what lies on a device, without waiting for it."""
+        if self.inputs is not None:
+            self.inputs = {name: [_to_host(part) for part in parts] for name, parts in self.inputs.items()}
+        if self.targets is not None:
+            self.targets = [_to_host(part) for part in self.targets]
 
     def loss(self) -> float:
         """The loss of the round: the mean of its minibatches', weighted by their sizes."""
@@ -45,83 +49,73 @@ class Round:
         return sum(float(loss) * size for loss, size in self.losses) / sum(size for _, size in self.losses)
 
 
-class Writer:
-    """Writes rounds in their order. The first error ends the recording: it is kept in `error`, and what comes after is let go."""
+def _to_host(tensor: Tensor) -> Tensor:
+    if tensor.device.type == "cpu":
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
+    return host.copy_(tensor, non_blocking=True)
 
-    def __init__(self, recorder: Recorder, free: queue.SimpleQueue[Slot], describe: Callable[[dict[str, Any]], None]) -> None:
+
+class Writer:
+    """Hands rounds over in their order, each as soon as its copies have arrived from the device."""
+
+    def __init__(self, recorder: Recorder, describe: Callable[[dict[str, Any]], None]) -> None:
         self.recorder = recorder
-        self.error: Exception | None = None
-        self.thinned = False
-        self.rounds = 0
         self._describe = describe
-        self._free = free
-        self._queue: queue.SimpleQueue[Round | None] = queue.SimpleQueue()
-        self._tickets: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(LOSSES):
-            self._tickets.put(None)
+        self._pending: deque[tuple[Round, Any]] = deque()
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._work, name="taylorscope", daemon=True)
-        self._thread.start()
+
+    @property
+    def rounds(self) -> int:
+        """The number of the last round that was written."""
+        return self.recorder.rounds
 
     def put(self, round_: Round) -> None:
-        """Hands a round over, and waits while too many are waiting."""
-        self._tickets.get()
-        self._queue.put(round_)
+        """Takes a round. Raises what went wrong with an earlier one."""
+        round_.to_host()
+        event = None
+        if round_.slot is not None and round_.slot.event is not None:
+            event = round_.slot.event
+            event.record()
+        self._pending.append((round_, event))
+        # A state has to be handed over before its slot's turn comes again.
+        while self._pending and (len(self._pending) >= SLOTS or self._pending[0][1] is None or self._pending[0][1].query()):
+            self._hand_over()
 
-    def finish(self, final: Slot | None, complete: bool) -> None:
-        """Waits for what was handed over, and closes the trace. Errors are kept in `error`."""
-        if os.getpid() != self._process:
-            return  # A process that was forked has no part in the trace.
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-        try:
-            if final is not None:
-                final.ready()
-            ended = final.bytes if final is not None and self.error is None else None
-            self.recorder.close(ended, self.rounds, complete and self.error is None)
-        except Exception as error:
-            self.error = self.error or error
-
-    def _work(self) -> None:
-        while (round_ := self._queue.get()) is not None:
-            if self.error is None:
-                try:
-                    self._write(round_)
-                except Exception as error:
-                    self.error = error
-            if round_.slot is not None:
-                self._free.put(round_.slot)
-            self._tickets.put(None)
-
-    def _write(self, round_: Round) -> None:
+    def _hand_over(self) -> None:
+        round_, event = self._pending.popleft()
+        if event is not None:
+            event.synchronize()
         loss = round_.loss()
-        if not math.isfinite(loss):
+        if not np.isfinite(loss):
             raise NotRecordable(f"the loss of round {round_.number} is {loss}; the trace ends before it")
         if round_.slot is None or round_.inputs is None:
-            self.recorder.loss(round_.number, loss)
-        else:
-            round_.slot.ready()
-            _, thinned = self.recorder.round(round_.number, loss, *self._arrays(round_), round_.slot.bytes)
-            self.thinned = self.thinned or thinned
-        self.rounds = round_.number
-
-    def _arrays(self, round_: Round) -> tuple[int, list[Any], Any]:
-        assert round_.inputs is not None
+            self.recorder.submit(round_.number, loss)
+            return
         inputs = [joined(name, parts) for name, parts in round_.inputs.items()]
         targets = joined("targets", round_.targets) if round_.targets is not None else None
-        batch = inputs[0][2][0]
-        if targets is not None and round_.check is not None and round_.targets is not None:
-            news = round_.check(round_.targets)
-            if news:
-                self._describe(news)
+        if round_.targets is not None and round_.check is not None and (news := round_.check(round_.targets)):
+            self._describe(news)
         if round_.targets_are_inputs and targets is not None:
             if not np.array_equal(targets[3], inputs[0][3]):
-                raise NotRecordable(
-                    f"the targets of round {round_.number} are not its inputs, as in the rounds before; train on both in two recordings"
-                )
+                raise NotRecordable(f"the targets of round {round_.number} are not its inputs, as they were before; record such training from its beginning")
             targets = None
-        return batch, inputs, targets
+        round_.slot.number = round_.number
+        self.recorder.submit(round_.number, loss, inputs[0][2][0], inputs, targets, round_.slot.bytes)
+
+    def finish(self, final: Slot | None, complete: bool) -> None:
+        """Hands over what waits, and closes the trace. Raises what went wrong; what was written before is a trace."""
+        if os.getpid() != self._process:
+            return  # A process that was forked has no part in the trace.
+        try:
+            while self._pending:
+                self._hand_over()
+            if final is not None and final.event is not None:
+                final.event.synchronize()
+        except Exception:
+            self.recorder.close(None, False)
+            raise
+        self.recorder.close(final.bytes if final is not None else None, complete)
 
 
 def joined(name: str, parts: list[Tensor]) -> Any:

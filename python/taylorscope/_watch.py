@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # A shard is written at least this often, so that a process that is killed loses no more.
 SHARD_SECONDS = 3.0
+# After this many steps of which nothing was seen, that is said.
+PATIENCE = 3
 
 
 def watch(
@@ -154,7 +157,7 @@ class Scope:
         """
         self._guard(lambda: self._record(inputs, targets, loss, name))
 
-    def close(self, analyze: bool = True, **settings: Any) -> Run | None:
+    def close(self, analyse: bool = True, **settings: Any) -> Run | None:
         """Ends the recording, and analyses it with the engine where the model is a list of layers that it knows.
 
         `settings` are those of `ts.analyze`. Returns the run; or None if there is nothing to analyse, or if another call does it, which is said.
@@ -162,21 +165,29 @@ class Scope:
         if self._closed:
             raise ValueError("the scope is closed; ts.analyze analyses its trace again")
         self._finish(complete=self.error is None)
-        if self.rank != 0 or not analyze:
+        if self.rank != 0 or not analyse:
             return None
         if self._writer is None:
-            self._warn(self._nothing_seen())
+            if self.error is None and self._missed < PATIENCE:
+                self._warn(self._nothing_seen())
             return None
-        if "layers" not in self._manifest:
+        loss = self._manifest["loss"]
+        if "layers" not in self._manifest or loss not in ("mse", "cross_entropy"):
+            unknown = self._manifest.get("conversion") or f"the loss is {loss}"
             print(
-                f"{self.trace} holds {self._round} rounds. The engine does not know this network: {self._manifest.get('conversion')}\n"
-                "Analyse it by products on torch: ts.analyze(scope, backend=\"torch\", model=model, criterion=criterion)",
+                f"{self.trace} holds {self._round} rounds. The engine does not know this training: {unknown}.\n"
+                'Analyse it by products on torch: ts.analyze(scope, backend="torch", model=model, criterion=criterion)',
                 file=sys.stderr,
             )
             return None
-        from taylorscope.analysis import analyze as analyse
+        from taylorscope.analysis import AnalyzeError, analyze
 
-        return analyse(self, **settings)
+        try:
+            return analyze(self, overwrite=self._overwrite, **settings)
+        except AnalyzeError as error:
+            # What comes after the training, such as saving the model, goes on.
+            self._warn(f"the analysis failed, the trace is in {self.trace}: {error}")
+            return None
 
     def __enter__(self) -> Scope:
         return self
@@ -225,8 +236,7 @@ class Scope:
     def _keeps_next(self) -> bool:
         if self._writer is None:
             return True
-        every = self._writer.recorder.every if self._writer.thinned else self._every
-        return self._round % every == 0
+        return self._round % self._writer.recorder.every == 0
 
     def _model_called(self, arguments: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         if self._is_training():
@@ -259,14 +269,16 @@ class Scope:
             self._slot = None
             self._minibatches.take()  # A fused optimizer skips this step after an overflow.
             return
-        self._slot = self._copies.copy() if self._keeps_next() else None
+        self._slot = self._copies.copy(self._wait) if self._keeps_next() else None
+
+    def _wait(self, number: int) -> None:
+        if self._writer is not None:
+            self._writer.recorder.wait(number)
 
     def _after_step(self) -> None:
         slot, self._slot = self._slot, None
         minibatches = self._minibatches.take()
         if not minibatches:
-            if slot is not None:
-                self._copies.free.put(slot)
             self._miss()
             return
         if self._writer is None:
@@ -275,13 +287,11 @@ class Scope:
         self._round += 1
         self._writer.put(self._as_round(minibatches, slot))
         self._note(minibatches)
-        if self._writer.error is not None:
-            raise self._writer.error
 
     def _miss(self) -> None:
         """A step without a minibatch that was seen: of training that is elsewhere, or because something is not watched."""
         self._missed += 1
-        if self._missed == 3 and self._writer is None:
+        if self._missed == PATIENCE and self._writer is None:
             self._warn(self._nothing_seen())
 
     def _nothing_seen(self) -> str:
@@ -302,9 +312,7 @@ class Scope:
         round_ = Round(self._round, losses, summed=first.told.summed, slot=slot)
         kept = [minibatch.inputs for minibatch in minibatches]
         if slot is None or any(inputs is None for inputs in kept):
-            if slot is not None:
-                self._copies.free.put(slot)
-                round_.slot = None
+            round_.slot = None
             return round_
         round_.inputs = {name: [inputs[name] for inputs in kept if inputs is not None] for name in kept[0] or {}}
         is_input = self._manifest["target"] == "input"
@@ -342,8 +350,15 @@ class Scope:
             shard_seconds=SHARD_SECONDS,
             overwrite=self._overwrite,
         )
-        self._writer = Writer(recorder, self._copies.free, self._set_manifest)
-        self._finalizer = weakref.finalize(self, self._writer.finish, None, False)
+        alive = weakref.ref(self)
+
+        def describe(keys: dict[str, Any]) -> None:
+            if (scope := alive()) is not None:
+                scope._set_manifest(keys)
+
+        self._writer = Writer(recorder, describe)
+        # At the end of the process, or where nobody holds the scope any more, the trace ends as it is.
+        self._finalizer = weakref.finalize(self, _end, self._writer)
 
     def _describe(self, first: Minibatch) -> dict[str, Any]:
         assert first.inputs is not None
@@ -408,15 +423,13 @@ class Scope:
         self._detach()
         if self._writer is None:
             return
-        final = None
-        try:
-            final = self._copies.copy() if self._writer.error is None else None
-        except Exception as error:
-            self.error = self.error or error
         self._finalizer.detach()
-        self._writer.finish(final, complete)
-        if self._writer.error is not None and self.error is None:
-            self._stop(self._writer.error)
+        try:
+            final = self._copies.copy(self._wait) if self.error is None else None
+            self._writer.finish(final, complete)
+        except Exception as error:
+            if self.error is None:
+                self._stop(error)
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -436,18 +449,27 @@ class Scope:
         self.error = error
         self._detach()
         self._minibatches.take()
+        if self._writer is not None and not self._closed:
+            self._finalizer()  # What was recorded is written now, as nobody may close the scope.
         if isinstance(error, NotRecordable | OSError):
             what = str(error)
         else:
             what = f"{type(error).__name__}: {error}"
-        kept = f"; the rounds before are in {self.trace}" if self._writer is not None else ""
-        self._warn(f"recording ended after {self._round} rounds, training goes on: {what}{kept}")
+        rounds = self._writer.rounds if self._writer is not None else 0
+        kept = f"; the rounds before are in {self.trace}" if rounds else ""
+        self._warn(f"recording ended after {rounds} rounds, training goes on: {what}{kept}")
 
     def _warn(self, text: str) -> None:
         try:
             warnings.warn(f"taylorscope: {text}", RuntimeWarning, stacklevel=2)
         except RuntimeWarning:  # Where warnings are errors, training goes on all the same.
             print(f"taylorscope: {text}", file=sys.stderr)
+
+
+def _end(writer: Writer) -> None:
+    """Ends a trace that nobody closed."""
+    with contextlib.suppress(Exception):
+        writer.finish(None, False)
 
 
 def _ignored_targets(ignored: int, targets: list[Tensor]) -> dict[str, Any] | None:
