@@ -43,6 +43,8 @@ def _explore(patterns: ArrayLike) -> dict[str, Any]:
         raise ValueError(f"patterns have {array.ndim} axes; they are [configurations, datapoints, units, ...]")
     if array.dtype != np.bool_:
         raise TypeError(f"patterns are an array of {array.dtype}; they are bool, such as preactivations > 0")
+    if array.size == 0:
+        raise ValueError(f"there is nothing to compare: patterns of shape {list(array.shape)} are empty")
     return _native.explore_patterns(np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape[:3], -1))
 
 

@@ -27,12 +27,13 @@ SCRIPT = textwrap.dedent(
     criterion = nn.CrossEntropyLoss()
     PREPARE
     scope = ts.watch(model, optimizer, criterion, out=sys.argv[1])
-    print("begun", flush=True)
     for number in range(ROUNDS):
         rows = torch.randint(0, 300, (32,))
         optimizer.zero_grad()
         criterion(model(x[rows]), y[rows]).backward()
         optimizer.step()
+        if number == 5:
+            print("begun", flush=True)
         EACH
     print("ended", scope.error is None, flush=True)
     """

@@ -109,7 +109,7 @@ def _is_size(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
 
 def _line(node: fx.Node) -> str:
     """Where the step stands in the user's file."""
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', node.stack_trace or "")
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
     found = [place for place in found if "/torch/" not in place[0]]
     return f"{found[-1][0].rsplit('/', 1)[-1]}, line {found[-1][1]}" if found else ""
 
