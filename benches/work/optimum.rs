@@ -175,7 +175,7 @@ impl Run {
 
     fn linearize<'a>(&'a self, network: &'a Network, examples: Examples<'a, f64>) -> Window<'a, f64> {
         let states: Vec<Vec<f64>> = self.recorder.states.iter().map(|state| convert(state)).collect();
-        Window::new(network, Loss::Mse, examples, BATCH, Cow::Owned(states), &self.recorder.rows)
+        Window::new(network, Loss::Mse, examples, Cow::Owned(states), &self.recorder.rows)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::{borrow::Cow, ops::ControlFlow};
 use taylorscope::{
     activation::{ActivationRecorder, explore},
-    data::Minibatches,
+    data::{Minibatches, RoundRows},
     loss::Loss,
     network::{LayerSpec, Network, Rectifier, he_uniform},
     optim::OptimizerConfig,
@@ -111,7 +111,8 @@ pub fn serve(series: &str, doublings: u32) -> Result<()> {
             let examples = Examples::autoencoder(&inputs, FEATURES);
             let rows: Vec<u32> = (0..ROWS as u32).cycle().take(sizes.rounds * sizes.datapoints).collect();
             let states = vec![he_uniform::<f32>(&network, 0); sizes.rounds];
-            let window = Window::new(&network, Loss::Mse, examples, sizes.datapoints, Cow::Owned(states), &rows);
+            let rows = RoundRows::uniform(rows, sizes.datapoints);
+            let window = Window::new(&network, Loss::Mse, examples, Cow::Owned(states), &rows);
             let direction: Vec<f32> = (0..network.blocks()[0].range().len()).map(|i| (0.37 * i as f32).sin()).collect();
             answer(|_| {
                 let (seconds, image) = timed(|| window.product(0..sizes.rounds, 0..1, &direction, &[], 1.0));

@@ -5,15 +5,20 @@
 mod command;
 mod error;
 mod exploration;
+mod external;
 mod landscape;
 mod recording;
+mod search;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::{command::main, exploration::explore_patterns, landscape::kinks_along, recording::Recorder};
+    use crate::{
+        command::main, exploration::explore_patterns, external::analyze_external, landscape::kinks_along,
+        recording::Recorder, search::minimize,
+    };
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -99,9 +99,16 @@ def test_what_stands_in_the_way_is_named():
     tied[2] = nn.Linear(6, 5)
     tied[2].weight = tied[0].weight
     words(tied, "2.weight and 0.weight are one tensor")
-    words(two(lambda self, x: self.b((h := self.a(x)) + h.relu())), "a sum of two values", "test_convert.py, line")
+
+    def forward(self, x):
+        return self.b((h := self.a(x)) + h.relu())
+
+    words(two(forward), "a sum of two values", "test_convert.py, line")
     words(two(lambda self, x: self.b(self.a(x) + self.a(x))), "a of a value that is not the last one")
-    words(two(lambda self, x: self.b(torch.tanh(self.a(x)))), "tanh", "test_convert.py, line")
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)))
+
+    words(two(forward), "tanh", "test_convert.py, line")
     twice = nn.Linear(6, 6)
     words(nn.Sequential(twice, nn.ReLU(), twice), "second time")
 

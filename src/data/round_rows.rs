@@ -22,6 +22,8 @@ pub struct RoundRows {
     rows: Vec<u32>,
     /// Where the rows of each round end.
     ends: Vec<usize>,
+    /// Datapoints of the largest round.
+    largest: usize,
 }
 
 impl RoundRows {
@@ -37,7 +39,7 @@ impl RoundRows {
     pub fn uniform(mut rows: Vec<u32>, batch: usize) -> Self {
         let rounds = rows.len() / batch;
         rows.truncate(rounds * batch);
-        Self { rows, ends: (1..=rounds).map(|n| n * batch).collect() }
+        Self { rows, ends: (1..=rounds).map(|n| n * batch).collect(), largest: if rounds == 0 { 0 } else { batch } }
     }
 
     /// Rounds of the given sizes.
@@ -54,7 +56,11 @@ impl RoundRows {
             })
             .collect();
         match ends {
-            Some(ends) if ends.last().copied().unwrap_or(0) == rows.len() => Ok(Self { rows, ends }),
+            Some(ends) if ends.last().copied().unwrap_or(0) == rows.len() => {
+                let mut all = Self { rows, ends, largest: 0 };
+                all.largest = all.sizes().max().unwrap_or(0);
+                Ok(all)
+            }
             _ => Err(rows),
         }
     }
@@ -63,6 +69,7 @@ impl RoundRows {
     pub fn push(&mut self, rows: &[u32]) {
         self.rows.extend_from_slice(rows);
         self.ends.push(self.rows.len());
+        self.largest = self.largest.max(rows.len());
     }
 
     /// Number of rounds.
@@ -101,7 +108,13 @@ impl RoundRows {
 
     /// Datapoints of the largest round; 0 without rounds.
     pub fn largest(&self) -> usize {
-        self.sizes().max().unwrap_or(0)
+        self.largest
+    }
+
+    /// What a datapoint of round `n` counts for in a sum that is divided by `len() * largest()`, so that the sum is the mean over rounds of the
+    /// means over their minibatches: exactly 1 where sizes are equal.
+    pub fn weight(&self, n: usize) -> f64 {
+        self.largest as f64 / self.span(n).len() as f64
     }
 
     /// The size of all rounds, if they have one.
@@ -114,6 +127,7 @@ impl RoundRows {
     pub fn truncate(&mut self, rounds: usize) {
         self.ends.truncate(rounds);
         self.rows.truncate(self.start(self.ends.len()));
+        self.largest = self.sizes().max().unwrap_or(0);
     }
 
     /// The rows of all rounds, one behind the other.
@@ -153,6 +167,19 @@ mod tests {
         pushed.push(&[3, 2]);
         assert_eq!(pushed, uniform);
         assert_eq!(RoundRows::of_sizes(vec![5, 4, 3, 2], [2, 2]), Ok(uniform));
+    }
+
+    #[test]
+    fn weighted_sums_over_datapoints_are_means_over_rounds() {
+        let rounds = mixed();
+        let value = |row: u32| f64::from(row).exp();
+        let sum: f64 =
+            (0..3).map(|n| rounds.weight(n) * rounds.round(n).iter().map(|row| value(*row)).sum::<f64>()).sum();
+        let mean = |rows: &[u32]| rows.iter().map(|row| value(*row)).sum::<f64>() / rows.len() as f64;
+        let expected = rounds.iter().map(mean).sum::<f64>() / 3.0;
+        assert!((sum / (3 * rounds.largest()) as f64 - expected).abs() < 1e-12 * expected);
+        let equal = RoundRows::uniform(vec![1; 12], 3);
+        assert!((0..4).all(|n| equal.weight(n) == 1.0));
     }
 
     #[test]

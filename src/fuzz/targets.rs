@@ -239,7 +239,8 @@ fn write_corpus() {
     put("archive", "two.tar.gz", &data::archive::tests::example());
     let mut state = State { count: 3, fixed: [0.5, -1.0], ..State::default() };
     let mut window = WindowRecorder::new(vec![1, 2, 3]);
-    (window.states, window.rows, window.losses) = (vec![vec![1.0, 2.0]; 2], vec![0, 1, 2, 3], vec![0.1, 0.2]);
+    (window.states, window.losses) = (vec![vec![1.0, 2.0]; 2], vec![0.1, 0.2]);
+    [&[0, 1, 2][..], &[3]].into_iter().for_each(|rows| window.rows.push(rows));
     state.window = Some(window);
     let mut work = Work::to_the_end();
     work.piece("network", || vec![UnitResult::blank()]).expect("nobody halts it");

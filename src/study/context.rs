@@ -53,7 +53,7 @@ impl Context<'_> {
     pub fn needed_bytes(&self) -> usize {
         let Task { experiment, network, .. } = self.task;
         let (regret, training) = (self.regret(), &experiment.training);
-        let planned = Extent { rounds: self.planned_rounds(), batch: training.batch_size };
+        let planned = Extent::uniform(self.planned_rounds(), training.batch_size);
         Plan::new(network, training.loss, &regret).needed_bytes(planned, training.precision.bytes())
     }
 

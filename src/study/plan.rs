@@ -2,6 +2,7 @@
 
 use super::tables::Scale;
 use crate::{
+    data::RoundRows,
     kernels::gram::WeightedGram,
     loss::Loss,
     network::{Block, Network},
@@ -25,11 +26,26 @@ pub enum Strategy {
     ByPasses,
 }
 
-/// Rounds of a run, and datapoints of each.
+/// How many rounds and datapoints are analysed.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     pub rounds: usize,
+    /// Datapoints of all rounds.
+    pub rows: usize,
+    /// Datapoints of the largest.
     pub batch: usize,
+}
+
+impl Extent {
+    /// Rounds of `batch` datapoints each.
+    pub fn uniform(rounds: usize, batch: usize) -> Self {
+        Self { rounds, rows: rounds.saturating_mul(batch), batch }
+    }
+
+    /// All of these rounds.
+    pub fn of(rows: &RoundRows) -> Self {
+        Self { rounds: rows.len(), rows: rows.rows().len(), batch: rows.largest() }
+    }
 }
 
 /// Buffers of this many bytes are the program's own, and no matter of `--memory`.
@@ -97,15 +113,16 @@ impl<'a> Plan<'a> {
 
     /// What the linearization of these rounds takes, in bytes: weights and activations in `f64` and in `f32`, and for the mean squared
     /// error the products of the output layer's weights and inputs with themselves.
-    fn window_bytes(&self, Extent { rounds, batch }: Extent) -> usize {
+    fn window_bytes(&self, Extent { rounds, rows, .. }: Extent) -> usize {
         let network = self.network;
         let hidden: usize = network.hidden_blocks().iter().map(|block| block.features_out()).sum();
         let row = network.inputs() + 2 * hidden + network.outputs();
         let output = network.output_block();
         let squares =
             if self.loss.is_quadratic() { 2 * output.width() * output.width() + low_rank::numbers(output) } else { 0 };
-        let values = network.parameters() + batch * row + squares;
-        rounds.saturating_mul(values).saturating_mul(size_of::<f64>() + size_of::<f32>())
+        let per_round = network.parameters() + squares;
+        let values = rounds.saturating_mul(per_round).saturating_add(rows.saturating_mul(row));
+        values.saturating_mul(size_of::<f64>() + size_of::<f32>())
     }
 
     /// What the analysis of these rounds takes once they have gone by, in bytes, if all of them are linearized at once: that, the data
@@ -156,8 +173,21 @@ mod tests {
         // 937 states of 82,434 weights; 50 neurons with 785^2 / 2 sums each, and little ones.
         let expected = 937 * network.parameters() * 4 + 56 * 785 * 785 * 4;
         assert!(observed >= expected && observed < expected + (8 << 20), "{observed} {expected}");
-        let window = plan.window_bytes(Extent { rounds: 937, batch: 64 });
+        let window = plan.window_bytes(Extent::uniform(937, 64));
         assert!((2usize << 30..3 << 30).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn rounds_of_any_size_take_what_their_datapoints_take() {
+        let network = autoencoder();
+        let settings = RegretSettings::default();
+        let plan = Plan::new(&network, Loss::Mse, &settings);
+        let bytes = |sizes: &[usize]| {
+            let rows = RoundRows::of_sizes(vec![0; sizes.iter().sum()], sizes.iter().copied()).unwrap();
+            plan.window_bytes(Extent::of(&rows))
+        };
+        assert_eq!(bytes(&[64; 3]), plan.window_bytes(Extent::uniform(3, 64)));
+        assert_eq!(bytes(&[64, 64, 32]) + bytes(&[64, 64, 96]), 2 * bytes(&[64; 3]));
     }
 
     #[test]
@@ -168,7 +198,7 @@ mod tests {
         assert!(mse.streams() && !mse.searches_any() && mse.kept_rounds(10).is_empty());
         assert!(!entropy.streams() && entropy.searches(Scale::Neuron) && !entropy.searches(Scale::Layer));
         assert_eq!(entropy.kept_rounds(3), [1, 2, 3]);
-        let kept = Extent { rounds: 10, batch: 64 };
+        let kept = Extent::uniform(10, 64);
         let needed = entropy.whole_window_bytes(kept, 0);
         assert_eq!(entropy.strategy(kept, 0, needed), Strategy::WholeWindow);
         assert_eq!(entropy.strategy(kept, 0, needed - 1), Strategy::ByPasses);

@@ -43,14 +43,14 @@ impl From<Vec<f64>> for Direction {
 pub struct PrefixCursor {
     prefixes: Vec<usize>,
     current: usize,
-    /// Datapoints of a round.
-    batch: usize,
+    /// Datapoints of the largest round.
+    largest: usize,
 }
 
 impl PrefixCursor {
-    /// At the first of the prefixes, which are lengths in rounds of `batch` datapoints.
-    pub fn new(prefixes: &[usize], batch: usize) -> Self {
-        Self { prefixes: prefixes.to_vec(), current: 0, batch }
+    /// At the first of the prefixes, which are lengths in rounds of at most `largest` datapoints.
+    pub fn new(prefixes: &[usize], largest: usize) -> Self {
+        Self { prefixes: prefixes.to_vec(), current: 0, largest }
     }
 
     /// Position of the prefix in the list.
@@ -63,9 +63,10 @@ impl PrefixCursor {
         self.prefixes[self.current]
     }
 
-    /// One divided by the datapoints of the prefix.
+    /// What sums over the datapoints of the prefix are multiplied by, where those of a round have weights
+    /// ([`RoundRows::weight`](crate::data::RoundRows::weight)) that are 1 if it is the largest.
     pub fn scale(&self) -> f64 {
-        1.0 / (self.rounds() * self.batch) as f64
+        1.0 / (self.rounds() * self.largest) as f64
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     checkpoint::{Persist, Store, StoreError},
+    data::RoundRows,
     num::Real,
     train::{Observer, Round},
 };
@@ -13,8 +14,8 @@ pub struct WindowRecorder<T> {
     pub chosen: Vec<usize>,
     /// The weights of those that have gone by.
     pub states: Vec<Vec<T>>,
-    /// Their minibatches, `[rounds * batch]`.
-    pub rows: Vec<u32>,
+    /// Their minibatches.
+    pub rows: RoundRows,
     /// Their losses.
     pub losses: Vec<f64>,
 }
@@ -22,7 +23,7 @@ pub struct WindowRecorder<T> {
 impl<T> WindowRecorder<T> {
     /// Keeps the rounds with these numbers, which must begin with 1 and increase.
     pub fn new(chosen: Vec<usize>) -> Self {
-        Self { chosen, states: Vec::new(), rows: Vec::new(), losses: Vec::new() }
+        Self { chosen, states: Vec::new(), rows: RoundRows::new(), losses: Vec::new() }
     }
 }
 
@@ -30,7 +31,7 @@ impl<T: Real> Observer<T> for WindowRecorder<T> {
     fn observe(&mut self, round: &Round<T>) {
         if self.chosen.get(self.states.len()) == Some(&round.number) {
             self.states.push(round.weights.to_vec());
-            self.rows.extend_from_slice(round.rows);
+            self.rows.push(round.rows);
             self.losses.push(round.loss);
         }
     }
@@ -40,7 +41,11 @@ impl<T: Real> Persist for WindowRecorder<T> {
     fn persist(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let mut width = self.states.first().map_or(0, Vec::len);
         store.count("width", &mut width)?;
-        store.list("rows", &mut self.rows)?;
+        let (mut rows, mut sizes) = (self.rows.rows().to_vec(), self.rows.sizes().collect());
+        store.list("rows", &mut rows)?;
+        store.counts("sizes", &mut sizes)?;
+        self.rows =
+            RoundRows::of_sizes(rows, sizes).map_err(|_| store.malformed("rows", "do not fit their minibatches"))?;
         store.list("losses", &mut self.losses)?;
         if width == 0 {
             self.states.clear();
@@ -48,8 +53,7 @@ impl<T: Real> Persist for WindowRecorder<T> {
             store.rows("states", &mut self.states, width)?;
         }
         let rounds = self.states.len();
-        let fits = self.losses.len() == rounds && rounds <= self.chosen.len();
-        if !fits || self.rows.len().checked_rem(rounds).unwrap_or(self.rows.len()) != 0 {
+        if self.losses.len() != rounds || self.rows.len() != rounds || rounds > self.chosen.len() {
             return Err(store.malformed("states", format!("{rounds} states do not fit the losses and minibatches")));
         }
         Ok(())

@@ -14,6 +14,8 @@ pub struct Replay<'a, T: Real> {
     trace: &'a Trace<T>,
     examples: &'a Examples<'a, T>,
     engine: RoundEngine<'a, T>,
+    /// Datapoints of every round, if they have as many.
+    batch: Option<usize>,
     /// Rounds that were seen.
     done: usize,
 }
@@ -38,8 +40,8 @@ pub struct NotFinite {
 impl<'a, T: Real> Replay<'a, T> {
     /// Goes on after `done` rounds.
     pub fn new(trace: &'a Trace<T>, network: &'a Network, examples: &'a Examples<T>, done: usize) -> Self {
-        let engine = RoundEngine::new(network, trace.manifest.loss, trace.manifest.batch_size);
-        Self { trace, examples, engine, done }
+        let engine = RoundEngine::new(network, trace.manifest.loss, trace.batches.largest());
+        Self { trace, examples, engine, batch: trace.batches.is_uniform(), done }
     }
 
     /// Recomputes the next round and shows it to the observers; `None` after the last.
@@ -48,7 +50,7 @@ impl<'a, T: Real> Replay<'a, T> {
     /// If the loss or gradient is not finite; the observers have not seen that round then.
     pub fn round(&mut self, observers: &mut [&mut dyn Observer<T>]) -> Result<Option<Replayed>, NotFinite> {
         let Self { trace, examples, engine, .. } = self;
-        let (index, batch) = (self.done, trace.manifest.batch_size);
+        let index = self.done;
         if index >= trace.batches.len() {
             return Ok(None);
         }
@@ -60,7 +62,11 @@ impl<'a, T: Real> Replay<'a, T> {
         if !loss.is_finite() || !engine.gradient_is_finite() {
             return Err(NotFinite { round: number });
         }
-        let epoch = index / (examples.len() / batch).max(1) + 1;
+        // Minibatches of one size leave out what does not fill the last one of an epoch.
+        let epoch = match self.batch {
+            Some(batch) => index / (examples.len() / batch).max(1) + 1,
+            None => trace.batches.start(index) / examples.len() + 1,
+        };
         let round = engine.round(number, epoch, weights, rows);
         observers.iter_mut().for_each(|observer| observer.observe(&round));
         self.done = number;

@@ -139,8 +139,11 @@ pub struct Round<'a, T> {
 pub struct RoundEngine<'a, T> {
     network: &'a Network,
     loss: Loss,
+    /// Rows of the minibatch that the parts are cut for.
     batch: usize,
+    /// Those of the largest minibatch so far; of them, the first `used` have rows.
     parts: Vec<Part<T>>,
+    used: usize,
     /// Of a dense chain: consecutive units (block, units of the block) whose gradients are computed together.
     pieces: Vec<Vec<(usize, Range<usize>)>>,
     gradient: Vec<T>,
@@ -174,26 +177,42 @@ fn pieces(network: &Network) -> Vec<Vec<(usize, Range<usize>)>> {
 }
 
 impl<'a, T: Real> RoundEngine<'a, T> {
+    /// Expects minibatches of `batch` rows: buffers have room for them. Other sizes cost one more set-up each time they come.
     pub fn new(network: &'a Network, loss: Loss, batch: usize) -> Self {
-        let parts = if network.is_dense_chain() { PARTS } else { GRAPH_PARTS };
-        let size = batch.div_ceil(parts).max(1);
-        let pieces = pieces(network);
-        let part = |start: usize| Part {
-            rows: start..batch.min(start + size),
-            // A dense chain's gradient is computed for all parts at once.
-            gradient: if pieces.is_empty() { vec![T::ZERO; network.parameters()] } else { Vec::new() },
-            ..Part::default()
-        };
-        let parts = (0..batch).step_by(size).map(part).collect();
-        Self { network, loss, batch, parts, pieces, gradient: vec![T::ZERO; network.parameters()], mean_loss: 0.0 }
+        let gradient = vec![T::ZERO; network.parameters()];
+        let (parts, pieces) = (Vec::new(), pieces(network));
+        let mut engine = Self { network, loss, batch, parts, used: 0, pieces, gradient, mean_loss: 0.0 };
+        engine.cut(batch);
+        engine
     }
 
-    /// Computes loss, tape, cotangents and gradient of the minibatch `rows` at `weights`.
+    /// Cuts minibatches of `batch` rows into parts.
+    fn cut(&mut self, batch: usize) {
+        let most = if self.network.is_dense_chain() { PARTS } else { GRAPH_PARTS };
+        let size = batch.div_ceil(most).max(1);
+        (self.batch, self.used) = (batch, batch.div_ceil(size));
+        // A dense chain's gradient is computed for all parts at once.
+        let own = if self.pieces.is_empty() { self.network.parameters() } else { 0 };
+        while self.parts.len() < self.used {
+            self.parts.push(Part { gradient: vec![T::ZERO; own], ..Part::default() });
+        }
+        for (part, start) in self.parts.iter_mut().zip((0..batch).step_by(size)) {
+            part.rows = start..batch.min(start + size);
+        }
+    }
+
+    /// Computes loss, tape, cotangents and gradient of the minibatch `rows` at `weights`, both means over its rows.
+    ///
+    /// # Panics
+    /// If there are no rows.
     pub fn compute(&mut self, weights: &[T], examples: &Examples<T>, rows: &[u32]) {
-        assert_eq!(rows.len(), self.batch, "a round takes one full minibatch");
+        assert!(!rows.is_empty(), "a minibatch has at least one row");
+        if rows.len() != self.batch {
+            self.cut(rows.len());
+        }
         let (network, loss) = (self.network, self.loss);
         let scale = T::from_f64(1.0 / self.batch as f64);
-        self.parts.par_iter_mut().with_max_len(1).for_each(|part| {
+        self.parts[..self.used].par_iter_mut().with_max_len(1).for_each(|part| {
             let rows = &rows[part.rows.clone()];
             examples.gather_inputs(rows, &mut part.x);
             part.passes.forward(network, weights, &part.x, rows.len(), &mut part.tape, |_, _, _| ());
@@ -212,7 +231,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
             let own = if part.gradient.is_empty() { 0..0 } else { 0..network.blocks().len() };
             part.passes.vjp(&Point { network, weights, x: &part.x, tape: &part.tape }, own, &mut part.gradient);
         });
-        self.mean_loss = self.parts.iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
+        self.mean_loss = self.parts().iter().map(|part| part.loss).sum::<f64>() / self.batch as f64;
         if self.pieces.is_empty() {
             self.sum_gradients();
         } else {
@@ -222,7 +241,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
 
     /// The gradient from those of the parts.
     fn sum_gradients(&mut self) {
-        let (first, rest) = self.parts.split_first().expect("a minibatch has at least one row");
+        let (first, rest) = self.parts[..self.used].split_first().expect("a minibatch has at least one row");
         contiguous(self.gradient.par_chunks_mut(CHUNK)).enumerate().for_each(|(share, total)| {
             let start = share * CHUNK;
             crate::num::vectorized(
@@ -239,7 +258,7 @@ impl<'a, T: Real> RoundEngine<'a, T> {
 
     /// The gradient of a dense chain from the parts' inputs and cotangents, piece by piece.
     fn compute_gradient(&mut self) {
-        let (blocks, parts) = (self.network.blocks(), &self.parts);
+        let (blocks, parts) = (self.network.blocks(), &self.parts[..self.used]);
         let shares: Vec<Vec<RowShare<T>>> =
             blocks.iter().map(|block| parts.iter().map(|part| part.share(block)).collect()).collect();
         let mut rest = &mut self.gradient[..];
@@ -280,11 +299,11 @@ impl<'a, T: Real> RoundEngine<'a, T> {
 
     /// The minibatch of the last computed round in consecutive shares, with their tapes and cotangents.
     pub fn parts(&self) -> &[Part<T>] {
-        &self.parts
+        &self.parts[..self.used]
     }
 
     /// The last computed round for observers.
     pub fn round<'b>(&'b self, number: usize, epoch: usize, weights: &'b [T], rows: &'b [u32]) -> Round<'b, T> {
-        Round { number, epoch, rows, weights, gradient: &self.gradient, loss: self.mean_loss, parts: &self.parts }
+        Round { number, epoch, rows, weights, gradient: &self.gradient, loss: self.mean_loss, parts: self.parts() }
     }
 }

@@ -17,6 +17,7 @@ mod explore;
 mod facts;
 mod landscape;
 mod landscape_cli;
+mod minibatches;
 mod optima;
 mod optimizers;
 mod passes;

@@ -9,7 +9,7 @@ use faer::{
     Mat, MatRef, Side,
     linalg::solvers::{Llt, Solve},
 };
-use std::{borrow::Cow, ops::ControlFlow};
+use std::borrow::Cow;
 use taylorscope::{
     data::Minibatches,
     loss::{Loss, Targets},
@@ -33,7 +33,7 @@ use taylorscope::{
         tracker::{UnitRecord, UnitTracker},
         unit::UnitId,
     },
-    train::{Ending, Examples, Observer, Round, Training, train},
+    train::{Examples, Observer, Round, RoundEngine},
 };
 
 const RELU: Option<Rectifier> = Some(Rectifier::Relu);
@@ -48,7 +48,8 @@ struct Case {
     shape: (usize, &'static [(usize, Option<Rectifier>)], usize),
     goal: Goal,
     special: Special,
-    batch: usize,
+    /// Datapoints of the rounds, again and again.
+    sizes: &'static [usize],
     optimizer: (&'static str, f64),
 }
 
@@ -58,7 +59,7 @@ const SQUARES: &[Case] = &[
         shape: (4, &[(5, RELU), (3, RELU)], 2),
         goal: Goal::Values,
         special: Special::Nothing,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("sgd", 0.1),
     },
     Case {
@@ -66,7 +67,7 @@ const SQUARES: &[Case] = &[
         shape: (5, &[(3, RELU)], 5),
         goal: Goal::Inputs,
         special: Special::Nothing,
-        batch: 3,
+        sizes: &[3],
         optimizer: ("adam", 0.02),
     },
     Case {
@@ -74,7 +75,7 @@ const SQUARES: &[Case] = &[
         shape: (3, &[(3, LEAKY), (4, ABS), (3, None)], 3),
         goal: Goal::Values,
         special: Special::Nothing,
-        batch: 5,
+        sizes: &[5],
         optimizer: ("rmsprop", 0.01),
     },
     Case {
@@ -82,7 +83,7 @@ const SQUARES: &[Case] = &[
         shape: (1, &[(1, LEAKY), (1, ABS)], 1),
         goal: Goal::Values,
         special: Special::Nothing,
-        batch: 1,
+        sizes: &[1],
         optimizer: ("sgd", 0.05),
     },
     Case {
@@ -90,7 +91,7 @@ const SQUARES: &[Case] = &[
         shape: (4, &[], 3),
         goal: Goal::Values,
         special: Special::Nothing,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("sgd", 0.2),
     },
     Case {
@@ -98,7 +99,7 @@ const SQUARES: &[Case] = &[
         shape: (4, &[(4, RELU), (4, RELU)], 2),
         goal: Goal::Values,
         special: Special::DeadUnits,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("momentum", 0.02),
     },
     Case {
@@ -106,7 +107,7 @@ const SQUARES: &[Case] = &[
         shape: (3, &[(3, RELU), (3, RELU)], 2),
         goal: Goal::Values,
         special: Special::DeadLayer,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("sgd", 0.1),
     },
     Case {
@@ -114,8 +115,24 @@ const SQUARES: &[Case] = &[
         shape: (4, &[(4, RELU)], 2),
         goal: Goal::Values,
         special: Special::Nothing,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("ogd", 1.0),
+    },
+    Case {
+        name: "a short last minibatch",
+        shape: (4, &[(5, RELU), (3, LEAKY)], 2),
+        goal: Goal::Values,
+        special: Special::Nothing,
+        sizes: &[5, 5, 5, 2],
+        optimizer: ("sgd", 0.1),
+    },
+    Case {
+        name: "minibatches of changing sizes, autoencoder",
+        shape: (5, &[(3, RELU)], 5),
+        goal: Goal::Inputs,
+        special: Special::Nothing,
+        sizes: &[1, 4, 2, 7, 7],
+        optimizer: ("adam", 0.02),
     },
 ];
 
@@ -125,7 +142,7 @@ const CLASSIFIERS: &[Case] = &[
         shape: (3, &[(4, RELU)], 3),
         goal: Goal::Labels,
         special: Special::Nothing,
-        batch: 4,
+        sizes: &[4],
         optimizer: ("sgd", 0.2),
     },
     Case {
@@ -133,7 +150,7 @@ const CLASSIFIERS: &[Case] = &[
         shape: (2, &[(3, ABS), (3, LEAKY)], 3),
         goal: Goal::Labels,
         special: Special::Nothing,
-        batch: 3,
+        sizes: &[3],
         optimizer: ("adam", 0.02),
     },
     Case {
@@ -141,7 +158,15 @@ const CLASSIFIERS: &[Case] = &[
         shape: (3, &[(4, RELU)], 2),
         goal: Goal::Labels,
         special: Special::DeadUnits,
-        batch: 4,
+        sizes: &[4],
+        optimizer: ("sgd", 0.2),
+    },
+    Case {
+        name: "classifier, minibatches of changing sizes",
+        shape: (3, &[(4, RELU)], 3),
+        goal: Goal::Labels,
+        special: Special::Nothing,
+        sizes: &[2, 6, 5, 1],
         optimizer: ("sgd", 0.2),
     },
 ];
@@ -169,7 +194,7 @@ const IMAGES: &[OnImages] = &[
             shape: (16, &[], 3),
             goal: Goal::Labels,
             special: Special::Nothing,
-            batch: 4,
+            sizes: &[4],
             optimizer: ("sgd", 0.1),
         },
     },
@@ -181,7 +206,7 @@ const IMAGES: &[OnImages] = &[
             shape: (32, &[], 2),
             goal: Goal::Values,
             special: Special::Nothing,
-            batch: 3,
+            sizes: &[3, 3, 1],
             optimizer: ("adam", 0.01),
         },
     },
@@ -193,7 +218,7 @@ const IMAGES: &[OnImages] = &[
             shape: (9, &[], 2),
             goal: Goal::Labels,
             special: Special::DeadUnits,
-            batch: 4,
+            sizes: &[4, 1, 11],
             optimizer: ("sgd", 0.2),
         },
     },
@@ -211,7 +236,7 @@ const GRAPHS: &[(Graph, Case)] = &[
             shape: (4, &[], 2),
             goal: Goal::Values,
             special: Special::Nothing,
-            batch: 4,
+            sizes: &[4, 4, 2],
             optimizer: ("sgd", 0.1),
         },
     ),
@@ -222,7 +247,7 @@ const GRAPHS: &[(Graph, Case)] = &[
             shape: (3, &[], 2),
             goal: Goal::Labels,
             special: Special::Nothing,
-            batch: 3,
+            sizes: &[3],
             optimizer: ("adam", 0.02),
         },
     ),
@@ -233,7 +258,7 @@ const GRAPHS: &[(Graph, Case)] = &[
             shape: (32, &[], 3),
             goal: Goal::Values,
             special: Special::Nothing,
-            batch: 3,
+            sizes: &[3],
             optimizer: ("momentum", 0.01),
         },
     ),
@@ -244,7 +269,6 @@ struct Run {
     name: &'static str,
     network: Network,
     loss: Loss,
-    batch: usize,
     inputs: Vec<f64>,
     values: Vec<f64>,
     labels: Vec<u32>,
@@ -315,31 +339,26 @@ impl Run {
             tracker: UnitTracker::new(&network, PREFIXES.iter().copied()),
             window: WindowRecorder::new((1..=rounds).collect()),
             stream: (loss == Loss::Mse && network.is_dense_chain())
-                .then(|| NeuronStream::new(&network, loss, settings, case.batch)),
+                .then(|| NeuronStream::new(&network, loss, settings, case.sizes[0])),
             settings: settings.clone(),
             streamed: Vec::new(),
         };
         let mut weights = weights(&network, case.special, seed);
-        let minibatches = Minibatches::new(DATAPOINTS, case.batch, seed).unwrap();
-        let training = Training {
-            network: &network,
-            loss,
-            examples: examples(&network, &data, &values, &labels),
-            minibatches: &minibatches,
-            epochs: rounds,
-        };
         let (name, rate) = case.optimizer;
         let mut optimizer = OptimizerConfig::named(name, Some(rate)).unwrap().build(&network).unwrap();
-        let stop = |number: usize, _, _| {
-            if number == rounds { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let (ending, done) = train(&training, optimizer.as_mut(), &mut weights, &mut [&mut watch], stop, |_, _| {
-            ControlFlow::Continue(())
-        });
-        assert_eq!((ending, done), (Ending::Stopped { rounds }, rounds));
+        let examples = examples(&network, &data, &values, &labels);
+        let mut engine = RoundEngine::new(&network, loss, case.sizes[0]);
+        // One datapoint after the other, in the order of their epoch.
+        let mut order = Minibatches::new(DATAPOINTS, 1, seed).unwrap().rounds_from(1).unwrap().flatten();
+        for (number, size) in (1..=rounds).zip(case.sizes.iter().cycle()) {
+            let rows: Vec<u32> = order.by_ref().take(*size).collect();
+            engine.compute(&weights, &examples, &rows);
+            watch.observe(&engine.round(number, 1, &weights, &rows));
+            optimizer.step(number, &mut weights, engine.gradient());
+        }
+        watch.tracker.finish(&weights, rounds);
         let Watch { tracker, window, streamed, .. } = watch;
-        let batch = case.batch;
-        Self { name: case.name, network, loss, batch, inputs: data, values, labels, window, tracker, streamed }
+        Self { name: case.name, network, loss, inputs: data, values, labels, window, tracker, streamed }
     }
 
     fn examples(&self) -> Examples<'_, f64> {
@@ -348,7 +367,7 @@ impl Run {
 
     fn window(&self) -> Window<'_, f64> {
         let states = Cow::Borrowed(&self.window.states[..]);
-        Window::new(&self.network, self.loss, self.examples(), self.batch, states, &self.window.rows)
+        Window::new(&self.network, self.loss, self.examples(), states, &self.window.rows)
     }
 
     fn record(&self, unit: UnitId, rounds: usize) -> UnitRecord {
@@ -371,13 +390,13 @@ impl Run {
         let (width, outputs) = (self.network.parameters(), self.network.outputs());
         let explicit = self.explicit(UnitId { scale: Scale::Network, layer: None, neuron: None }, 3);
         let mut expected = Vec::new();
-        for (state, rows) in self.window.states[..3].iter().zip(self.window.rows.chunks(self.batch)) {
+        for (state, rows) in self.window.states[..3].iter().zip(self.window.rows.iter()) {
             let mut x = Vec::new();
             self.examples().gather_inputs(rows, &mut x);
             expected.extend(Plain::new(&self.network, state, &x).weight_jacobian());
         }
         let found: Vec<f64> =
-            (0..3 * self.batch * outputs * width).map(|at| explicit.a[(at / width, at % width)]).collect();
+            (0..self.window.rows.start(3) * outputs * width).map(|at| explicit.a[(at / width, at % width)]).collect();
         assert_close(self.name, &found, &expected, 1e-12);
     }
 
@@ -392,9 +411,10 @@ impl Run {
             width: outputs,
             y: Vec::new(),
             labels: Vec::new(),
+            shares: Vec::new(),
         };
         let start = &self.window.states[0][unit.span.clone()];
-        for (state, rows) in self.window.states[..rounds].iter().zip(self.window.rows.chunks(self.batch)) {
+        for (state, rows) in self.window.states[..rounds].iter().zip(self.window.rows.iter()) {
             let mut round = Problem {
                 name: self.name,
                 special: Special::Nothing,
@@ -402,7 +422,7 @@ impl Run {
                 loss: self.loss,
                 weights: state.clone(),
                 inputs: Vec::new(),
-                rows: self.batch,
+                rows: rows.len(),
                 values: Vec::new(),
                 labels: Vec::new(),
             };
@@ -414,6 +434,7 @@ impl Run {
             }
             explicit.f.extend(round.taylor_outputs(state, &unit, start));
             explicit.y.extend(&round.values);
+            explicit.shares.extend(vec![1.0 / (rounds * rows.len()) as f64; rows.len()]);
             explicit.labels.extend(&round.labels);
         }
         explicit.a = Mat::from_fn(explicit.f.len(), columns.len(), |i, j| columns[j][i]);
@@ -432,7 +453,7 @@ fn examples<'a>(network: &Network, inputs: &'a [f64], values: &'a [f64], labels:
     Examples { inputs, features, targets: Targets::Values(values), target_width: network.outputs() }
 }
 
-/// `F(u) = mean loss(f + A u)`, with every row of every round spelled out.
+/// `F(u) = sum share loss(f + A u)`, with every row of every round spelled out: the mean over rounds of the means over their minibatches.
 struct Explicit {
     a: Mat<f64>,
     /// The predicted outputs at `W^1`.
@@ -441,6 +462,8 @@ struct Explicit {
     width: usize,
     y: Vec<f64>,
     labels: Vec<u32>,
+    /// What each row is multiplied by.
+    shares: Vec<f64>,
 }
 
 /// A minimum over a ball: `value` at a point of the ball, and a `bound` that no point of the ball lies below.
@@ -456,10 +479,6 @@ fn length(u: &[f64]) -> f64 {
 }
 
 impl Explicit {
-    fn count(&self) -> f64 {
-        (self.f.len() / self.width) as f64
-    }
-
     fn outputs(&self, u: &[f64]) -> Vec<f64> {
         let moved = &self.a * MatRef::from_column_major_slice(u, u.len(), 1);
         self.f.iter().enumerate().map(|(i, f)| f + moved[(i, 0)]).collect()
@@ -469,27 +488,30 @@ impl Explicit {
     fn value_gradient(&self, u: &[f64]) -> (f64, Vec<f64>) {
         let outputs = self.outputs(u);
         let (mut value, mut slopes) = (0.0, Vec::new());
-        for (i, f) in outputs.chunks(self.width).enumerate() {
+        for ((i, f), share) in outputs.chunks(self.width).enumerate().zip(&self.shares) {
             match self.loss {
                 Loss::Mse => {
                     for (k, f) in f.iter().enumerate() {
                         let residual = f - self.y[i * self.width + k];
-                        value += residual * residual / self.width as f64;
-                        slopes.push(2.0 * residual / self.width as f64);
+                        value += share * residual * residual / self.width as f64;
+                        slopes.push(share * 2.0 * residual / self.width as f64);
                     }
                 }
                 Loss::CrossEntropy => {
                     let label = self.labels[i] as usize;
                     let top = f.iter().copied().fold(f64::MIN, f64::max);
-                    value += top + f.iter().map(|v| (v - top).exp()).sum::<f64>().ln() - f[label];
+                    value += share * (top + f.iter().map(|v| (v - top).exp()).sum::<f64>().ln() - f[label]);
                     slopes.extend(
-                        crate::common::softmax(f).iter().enumerate().map(|(k, p)| p - f64::from(u8::from(k == label))),
+                        crate::common::softmax(f)
+                            .iter()
+                            .enumerate()
+                            .map(|(k, p)| share * (p - f64::from(u8::from(k == label)))),
                     );
                 }
             }
         }
         let gradient = self.a.transpose() * MatRef::from_column_major_slice(&slopes, slopes.len(), 1);
-        (value / self.count(), (0..u.len()).map(|j| gradient[(j, 0)] / self.count()).collect())
+        (value, (0..u.len()).map(|j| gradient[(j, 0)]).collect())
     }
 
     /// The minimum over the ball of the given radius, which may be infinite for the mean squared error.
@@ -501,9 +523,13 @@ impl Explicit {
     }
 
     fn least_squares(&self, radius: f64) -> Minimum {
-        let svd = self.a.thin_svd().expect("the decomposition converges");
+        // Rows times the roots of their shares, relative to the mean one.
+        let rows = self.shares.len() as f64;
+        let root = |i: usize| (self.shares[i / self.width] * rows).sqrt();
+        let a = Mat::from_fn(self.a.nrows(), self.a.ncols(), |i, j| root(i) * self.a[(i, j)]);
+        let svd = a.thin_svd().expect("the decomposition converges");
         let s: Vec<f64> = svd.S().column_vector().iter().copied().collect();
-        let b = Mat::from_fn(self.f.len(), 1, |i, _| self.y[i] - self.f[i]);
+        let b = Mat::from_fn(self.f.len(), 1, |i, _| root(i) * (self.y[i] - self.f[i]));
         let c = svd.U().transpose() * &b;
         let cutoff = 1e-11 * s.iter().copied().fold(0.0, f64::max);
         let point =
@@ -547,14 +573,13 @@ impl Explicit {
             let outputs = self.outputs(&u);
             let mut bent = Mat::<f64>::zeros(self.f.len(), d);
             for (i, f) in outputs.chunks(self.width).enumerate() {
-                let h = loss_hessian(self.loss, f);
+                let h: Vec<f64> = loss_hessian(self.loss, f).iter().map(|h| h * self.shares[i]).collect();
                 let h = MatRef::from_row_major_slice(&h, self.width, self.width);
                 let rows = self.a.as_ref().subrows(i * self.width, self.width);
                 bent.as_mut().subrows_mut(i * self.width, self.width).copy_from(h * rows);
             }
             let hessian = self.a.transpose() * &bent;
-            let hessian =
-                Mat::from_fn(d, d, |i, j| hessian[(i, j)] / self.count() + if i == j { shift.max(1e-13) } else { 0.0 });
+            let hessian = Mat::from_fn(d, d, |i, j| hessian[(i, j)] + if i == j { shift.max(1e-13) } else { 0.0 });
             let factor = Llt::new(hessian.as_ref(), Side::Lower).expect("the Hessian is positive definite");
             let step = factor.solve(Mat::from_fn(d, 1, |j, _| -gradient[j]));
             let decrement: f64 = (0..d).map(|j| -gradient[j] * step[(j, 0)]).sum();
@@ -905,7 +930,6 @@ fn optima_by_passes_are_those_of_the_dense_references() {
             network: &run.network,
             loss: run.loss,
             examples: &examples,
-            batch: run.batch,
             states: &run.window.states,
             rows: &run.window.rows,
         };

@@ -206,7 +206,7 @@ impl<T: Real> Recorded<T> {
         let blocks = self.network.blocks();
         let (mut hidden, mut output) = (vec![(Vec::new(), Vec::new()); units], vec![(Vec::new(), Vec::new()); outputs]);
         let mut others = vec![0.0; outputs];
-        for (state, rows) in self.window.states.iter().zip(self.window.rows.chunks(BATCH)) {
+        for (state, rows) in self.window.states.iter().zip(self.window.rows.iter()) {
             let w: Vec<f64> = convert(state);
             // What the weights of a neuron are multiplied by.
             let seen = |l: usize, x: &[f64]| [x, if blocks[l].bias { &[1.0] } else { &[] }].concat();
@@ -250,8 +250,7 @@ impl<T: Real> Recorded<T> {
         let (inputs, values): (Vec<f64>, Vec<f64>) = (convert(&self.inputs), convert(&self.values));
         let targets = Targets::Values(&values[..]);
         let examples = Examples { inputs: &inputs, features, targets, target_width: outputs };
-        let exact =
-            Window::new(&self.network, Loss::Mse, examples, BATCH, Cow::Borrowed(&states[..]), &self.window.rows);
+        let exact = Window::new(&self.network, Loss::Mse, examples, Cow::Borrowed(&states[..]), &self.window.rows);
         let preconditioners = Preconditioners::new(&exact, &[ROUNDS], true);
         let work = &mut Work::to_the_end();
         let windows =

@@ -42,6 +42,7 @@ pub struct AnalysisSettings {
     pub regret: RegretSettings,
     /// Rounds that the run will have, to place the prefixes.
     pub planned_rounds: usize,
+    /// Datapoints of a round; those of rounds of other sizes count for more or less, as every round counts the same.
     pub batch: usize,
     /// Rounds between recorded activation configurations.
     pub every: usize,
@@ -145,7 +146,7 @@ impl<T: Real> Analysis<T> {
 
     /// Whether all minibatches of the window are of the first `rows` rows of the data, as a state that was read need not be.
     pub fn draws_from(&self, rows: usize) -> bool {
-        self.window.rows.iter().all(|row| (*row as usize) < rows)
+        self.window.rows.rows().iter().all(|row| (*row as usize) < rows)
     }
 
     /// What is recorded of activations, if anything is.
@@ -209,14 +210,14 @@ impl<T: Real> Analysis<T> {
         progress: &mut dyn FnMut(Stage),
     ) -> Result<(), Halted> {
         let Self { network, loss, settings, tracker, window, clock, results, .. } = self;
-        let (regret, batch) = (&settings.regret, settings.batch);
+        let regret = &settings.regret;
         let plan = Plan::new(network, *loss, regret);
         let states = std::mem::take(&mut window.states);
         let rounds = states.len();
         let records = Records { tracker, window, rounds, is_sample: regret.rounds.is_some() };
         let kept: usize = states.iter().map(|state| size_of_val(&state[..])).sum();
         let memory = settings.memory.saturating_sub(kept);
-        let strategy = plan.strategy(Extent { rounds, batch }, examples.inputs.len(), memory);
+        let strategy = plan.strategy(Extent::of(&window.rows), examples.inputs.len(), memory);
         let mut search = Search {
             plan,
             settings: regret,
@@ -230,14 +231,14 @@ impl<T: Real> Analysis<T> {
         match strategy {
             Strategy::WholeWindow => {
                 let wide = search.clock.time("linearization", || whole_window::Wide::new(examples, states));
-                whole_window::solve(network, *loss, wide, batch, &window.rows, &mut search)
+                whole_window::solve(network, *loss, wide, &window.rows, &mut search)
             }
             Strategy::ByPasses => {
                 if plan.has_fast_path() {
                     search.note("the linearized window does not fit in --memory: rounds are linearized whenever they are needed");
                 }
-                let (states, rows) = (&states[..], &window.rows[..]);
-                by_passes::solve(Sample { network, loss: *loss, examples, batch, states, rows }, memory, &mut search)
+                let (states, rows) = (&states[..], &window.rows);
+                by_passes::solve(Sample { network, loss: *loss, examples, states, rows }, memory, &mut search)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::search::{Search, Solver};
 use crate::{
+    data::RoundRows,
     loss::{Loss, Targets},
     network::Network,
     num::{Real, convert, pieces::CHUNK},
@@ -71,13 +72,12 @@ pub(super) fn solve(
     network: &Network,
     loss: Loss,
     mut wide: Wide,
-    batch: usize,
-    rows: &[u32],
+    rows: &RoundRows,
     search: &mut Search,
 ) -> Result<(), Halted> {
     let states = Cow::Owned(std::mem::take(&mut wide.states));
     let (lengths, settings) = (search.lengths, search.settings);
-    let window = || Window::new(network, loss, wide.examples(), batch, states, rows);
+    let window = || Window::new(network, loss, wide.examples(), states, rows);
     let mut exact = search.clock.time("linearization", window);
     search.work.go_on()?;
     search.scale(Scale::Neuron, &Neurons { exact: &exact, lengths, settings })?;

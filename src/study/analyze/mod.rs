@@ -7,10 +7,10 @@
 mod check;
 mod course;
 mod digest;
-mod folder;
+pub(super) mod folder;
 mod names;
 mod options;
-mod told;
+pub(super) mod told;
 
 pub use super::error::AnalyzeError;
 pub use names::name_of;
@@ -106,7 +106,7 @@ fn summary_of(checked: &Checked, name: &str, headline: Comparator) -> Summary {
         searched_rates: false,
         status: RunStatus::Running,
         dataset: checked.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
-        loss: manifest.loss,
+        loss: manifest.loss.into(),
         target: manifest.target,
         headline,
         layers: checked.network.describe(),
@@ -122,7 +122,7 @@ fn fitted(
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
         let settings = regret.settings(of.per_epoch(), of.network.layers());
-        let rounds = Extent { rounds: of.manifest.rounds, batch: of.manifest.batch_size };
+        let rounds = Extent::uniform(of.manifest.rounds, of.manifest.batch_size);
         Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };
     let fits = |of: &Checked, regret: &RegretSection| needed(of, regret) <= options.memory;

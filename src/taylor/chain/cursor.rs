@@ -61,12 +61,19 @@ impl<'a, C: Real> Cursor<'a, C> {
     }
 
     /// Datapoints of all rounds.
-    fn rows(&self) -> usize {
-        self.span.len() * self.window.batch()
+    pub(super) fn rows(&self) -> usize {
+        self.group.rows(self.span.clone()).len()
+    }
+
+    /// The datapoints of the `r`-th round, among those of all.
+    fn rows_of(&self, r: usize) -> Range<usize> {
+        let (first, r) = (self.group.rows(self.span.clone()).start, self.span.start + r);
+        let rows = self.group.rows(r..r + 1);
+        rows.start - first..rows.end - first
     }
 
     /// The rounds, counted from the first of the window.
-    fn rounds(&self) -> Range<usize> {
+    pub(super) fn rounds(&self) -> Range<usize> {
         self.group.first + self.span.start..self.group.first + self.span.end
     }
 
@@ -75,10 +82,10 @@ impl<'a, C: Real> Cursor<'a, C> {
         matrix(&self.blocks()[l], &self.window.states[round])
     }
 
-    /// The inputs of the output block in the `r`-th round, `[batch, inputs]`.
+    /// The inputs of the output block in the `r`-th round, `[rows, inputs]`.
     fn output_inputs(&self, r: usize) -> View<'a, C> {
-        let r = self.span.start + r;
-        View::new(self.group.inputs(self.last(), r..r + 1), self.window.batch(), self.blocks()[self.last()].inputs)
+        let (rows, r) = (self.rows_of(r).len(), self.span.start + r);
+        View::new(self.group.inputs(self.last(), r..r + 1), rows, self.blocks()[self.last()].inputs)
     }
 
     /// Tangents of the last hidden layer along the directions, `t = J_h d`, in `buffers.values`.
@@ -104,23 +111,25 @@ impl<'a, C: Real> Cursor<'a, C> {
         }
     }
 
-    /// Adds `factor W^n P_n` of every round, with `P_n = sum_i t_i x_i'`: what the tangents `t` in `buffers.values` do to the output block.
+    /// Adds `factor W^n P_n` of every round, times its weight, with `P_n = sum_i t_i x_i'`: what the tangents `t` in `buffers.values` do to the output block.
     pub(super) fn accumulate_output(
         &self,
         factor: C,
         weights: &mut dyn OutputWeights<C>,
         Buffers { values, cross, .. }: &mut Buffers<C>,
     ) {
-        let (count, block, batch) = (self.stack.layout.count, &self.blocks()[self.last()], self.window.batch());
+        let (count, block) = (self.stack.layout.count, &self.blocks()[self.last()]);
         let (inner, width) = (block.inputs, block.width());
         let columns = count * inner;
         cross.resize(inner * width, C::ZERO);
         for (r, round) in self.rounds().enumerate() {
-            let tangents = &values[r * batch * columns..(r + 1) * batch * columns];
+            let rows = self.rows_of(r);
+            let tangents = &values[rows.start * columns..rows.end * columns];
+            let factor = factor * C::from_f64(self.window.weight(round));
             let x = self.output_inputs(r);
             for d in 0..count {
                 let tangent = &tangents[d * inner..];
-                matmul(cross, width, View::strided(tangent, batch, inner, columns).t(), x, false);
+                matmul(cross, width, View::strided(tangent, rows.len(), inner, columns).t(), x, false);
                 if block.bias {
                     // The last column is for the constant 1.
                     cross.iter_mut().skip(inner).step_by(width).for_each(|sum| *sum = C::ZERO);
@@ -135,13 +144,17 @@ impl<'a, C: Real> Cursor<'a, C> {
     }
 
     /// The Hessian of the mean squared error, `Hl = (2/K) I`, between the tangents and the cotangents of the last hidden layer, which it replaces
-    /// in `buffers.values`: `scale (2/K) (W^n'W^n t + W^n'V x)`.
+    /// in `buffers.values`: `scale (2/K) (W^n'W^n t + W^n'V x)`, times the weight of each round.
     pub(super) fn output_hessian(&self, scale: C, weights: &mut dyn OutputWeights<C>, buffers: &mut Buffers<C>) {
         self.multiply_gram(buffers);
         if !self.stack.output.is_empty() {
             self.add_direct(weights, buffers);
         }
-        buffers.next.iter_mut().for_each(|v| *v *= scale);
+        let columns = self.stack.layout.count * self.blocks()[self.last()].inputs;
+        for (r, round) in self.rounds().enumerate() {
+            let (rows, scale) = (self.rows_of(r), scale * C::from_f64(self.window.weight(round)));
+            buffers.next[rows.start * columns..rows.end * columns].iter_mut().for_each(|v| *v *= scale);
+        }
         buffers.swap();
     }
 
@@ -155,7 +168,7 @@ impl<'a, C: Real> Cursor<'a, C> {
 
     /// Adds `(2/K) W^n'V x` to `buffers.next`.
     fn add_direct(&self, weights: &mut dyn OutputWeights<C>, Buffers { next, cross, .. }: &mut Buffers<C>) {
-        let (block, batch) = (&self.blocks()[self.last()], self.window.batch());
+        let block = &self.blocks()[self.last()];
         let (inner, columns) = (block.inputs, self.stack.layout.count * block.inputs);
         let factor = C::from_f64(2.0 / block.units as f64);
         cross.resize(block.width() * columns, C::ZERO);
@@ -164,7 +177,8 @@ impl<'a, C: Real> Cursor<'a, C> {
             cross.iter_mut().for_each(|z| *z *= factor);
             // Behind what meets the inputs comes what meets the constant 1, if there is a bias.
             let (z, constant) = cross.split_at(inner * columns);
-            let below = &mut next[r * batch * columns..(r + 1) * batch * columns];
+            let rows = self.rows_of(r);
+            let below = &mut next[rows.start * columns..rows.end * columns];
             matmul(below, columns, self.output_inputs(r), View::new(z, inner, columns), true);
             for row in below.chunks_exact_mut(columns) {
                 row.iter_mut().zip(constant).for_each(|(b, c)| *b += *c);
@@ -207,12 +221,12 @@ impl<'a, C: Real> Cursor<'a, C> {
     ) where
         C: 'm,
     {
-        let rows = self.window.batch() * self.stack.layout.count;
+        let count = self.stack.layout.count;
         for (r, round) in self.rounds().enumerate() {
-            let matrix = matrix(round);
-            let (from, to) = (rows * width, rows * matrix.cols());
-            let values = View::new(&values[r * from..(r + 1) * from], rows, width);
-            matmul(&mut out[r * to..(r + 1) * to], matrix.cols(), values, matrix, accumulate);
+            let (matrix, rows) = (matrix(round), self.rows_of(r));
+            let (start, end, columns) = (rows.start * count, rows.end * count, matrix.cols());
+            let values = View::new(&values[start * width..end * width], end - start, width);
+            matmul(&mut out[start * columns..end * columns], columns, values, matrix, accumulate);
         }
     }
 

@@ -92,12 +92,20 @@ impl<'a> LayerCurvature<'a> {
         let (width, pairs) = (self.width, pairs(self.units));
         for start in (self.rounds..rounds).step_by(TOGETHER) {
             let end = (start + TOGETHER).min(rounds);
-            let rows = (end - start) * window.batch();
+            let rows = window.rows().start(end) - window.rows().start(start);
             self.x.resize(rows * width, 0.0);
             self.m.resize(rows * pairs, 0.0);
-            let x = self.x.par_chunks_mut(window.batch() * width);
-            x.zip(self.m.par_chunks_mut(window.batch() * pairs)).enumerate().for_each(|(r, (x, m))| {
-                window.with_round(start + r, |round| row_curvatures(window, l, &round, x, m));
+            let (mut x, mut m) = (&mut self.x[..], &mut self.m[..]);
+            let mut parts = Vec::with_capacity(end - start);
+            for round in start..end {
+                let own = window.rows().round(round).len();
+                let (own_x, rest_x) = x.split_at_mut(own * width);
+                let (own_m, rest_m) = m.split_at_mut(own * pairs);
+                parts.push((round, own_x, own_m));
+                (x, m) = (rest_x, rest_m);
+            }
+            parts.into_par_iter().for_each(|(round, x, m)| {
+                window.with_round(round, |round| row_curvatures(window, l, &round, x, m));
             });
             self.gram.accumulate(&self.x, &self.m, rows, &mut self.scratch);
         }
@@ -108,7 +116,7 @@ impl<'a> LayerCurvature<'a> {
     /// The mean over the datapoints, `[units * width, units * width]`.
     fn matrix(&self) -> Symmetric {
         let (units, width) = (self.units, self.width);
-        let scale = 1.0 / (self.rounds * self.window.batch()) as f64;
+        let scale = self.window.scale(self.rounds);
         let mut matrix = Symmetric::zeros(units * width);
         let pairs = (0..units).flat_map(|a| (0..=a).map(move |b| (a, b)));
         for ((a, b), part) in pairs.zip(self.gram.matrices(scale)) {
@@ -130,7 +138,8 @@ fn pairs(units: usize) -> usize {
     units * (units + 1) / 2
 }
 
-/// Per row of a round: the inputs with the constant 1 of the bias, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`.
+/// Per row of a round: the inputs with the constant 1 of the bias, and `M_i[a, b]` for the pairs of units `b <= a`, in the order of `a`, times
+/// the weight of the round.
 fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &mut [f64], m: &mut [f64]) {
     let network = window.network();
     let block = &network.blocks()[l];
@@ -139,7 +148,7 @@ fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &
         to[..block.inputs].copy_from_slice(input);
         to[block.inputs..].fill(1.0);
     }
-    let hidden = network.output_index();
+    let (hidden, weight) = (network.output_index(), window.weight(round.index));
     let mut curvature = Curvature::default();
     for (i, mut m) in m.chunks_exact_mut(block.units * (block.units + 1) / 2).enumerate() {
         let derivatives = |at: usize| {
@@ -159,7 +168,7 @@ fn row_curvatures(window: &Window<f64>, l: usize, round: &WindowRound<f64>, x: &
             if s[a] == 0.0 {
                 to.fill(0.0);
             } else {
-                to.iter_mut().zip(row).zip(s).for_each(|((to, above), slope)| *to = s[a] * slope * above);
+                to.iter_mut().zip(row).zip(s).for_each(|((to, above), slope)| *to = weight * s[a] * slope * above);
             }
         }
     }

@@ -45,13 +45,13 @@ impl Window<'_, f64> {
 
     /// The value and, behind it, the gradient at `W^1` over some rounds, by way of the outputs: a sum for each piece of the rounds.
     fn linear_term(&self, rounds: Range<usize>, layout: &Layout) -> Vec<Vec<f64>> {
-        let (span, center, scale) = (layout.direction(), vec![0.0; layout.len()], 1.0 / self.batch() as f64);
+        let (span, center) = (layout.direction(), vec![0.0; layout.len()]);
         map_in_pieces(rounds.len(), Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
             let mut passes = Passes::new();
-            for index in piece {
-                let (loss, _) =
-                    self.add_round(rounds.start + index, &layout.blocks, &center, scale, &mut passes, &mut gradient);
+            for index in piece.map(|at| rounds.start + at) {
+                let scale = 1.0 / self.rows().round(index).len() as f64;
+                let (loss, _) = self.add_round(index, &layout.blocks, &center, scale, &mut passes, &mut gradient);
                 value += loss * scale;
             }
             [&[value], &gradient[span.clone()]].concat()
@@ -61,13 +61,14 @@ impl Window<'_, f64> {
     /// The mean of the Taylor losses over the first `rounds` rounds at the displacement `u` of `blocks` from `W^1`, for any loss.
     pub fn expand(&self, rounds: usize, blocks: Range<usize>, u: &[f64]) -> Expansion {
         let base = self.network().blocks()[blocks.start].offset;
-        let scale = 1.0 / (rounds * self.batch()) as f64;
+        let scale = self.scale(rounds);
         let pieces = map_in_pieces(rounds, Cut::VECTORS, |piece| {
             let (mut value, mut gradient) = (0.0, vec![0.0; self.network().parameters()]);
             let (mut outputs, mut passes) = (Vec::new(), Passes::new());
             for index in piece {
-                let (loss, predicted) = self.add_round(index, &blocks, u, scale, &mut passes, &mut gradient);
-                value += loss;
+                let weight = self.weight(index);
+                let (loss, predicted) = self.add_round(index, &blocks, u, scale * weight, &mut passes, &mut gradient);
+                value += loss * weight;
                 outputs.extend(predicted);
             }
             Expansion { value: value * scale, gradient: gradient[base..base + u.len()].to_vec(), outputs }
@@ -138,7 +139,7 @@ impl Window<'_, f64> {
         buffers: &mut Buffers<f64>,
         gradient: &mut [f64],
     ) -> f64 {
-        let batch = self.batch() as f64;
+        let batch = cursor.rows() as f64;
         cursor.tangents(buffers);
         cursor.multiply_gram(buffers);
         let Buffers { values: tangent, next, .. } = buffers;
@@ -161,8 +162,9 @@ impl Window<'_, f64> {
             let (mut buffers, mut error) = (Default::default(), Vec::new());
             let targets = self.targets(&round, &mut buffers);
             let square = self.loss().value_gradient(round.output, output.units, targets, 1.0, &mut error);
-            let mut cotangent = vec![0.0; self.batch() * output.inputs];
-            let error = View::new(&error, self.batch(), output.units);
+            let rows = round.tape.rows;
+            let mut cotangent = vec![0.0; rows * output.inputs];
+            let error = View::new(&error, rows, output.units);
             matmul(&mut cotangent, output.inputs, error, matrix(output, round.weights), false);
             BackpropagatedError { cotangent, square }
         })

@@ -3,6 +3,7 @@
 //! What the rounds of a group share takes one large matrix product instead of one per round.
 
 use crate::{
+    data::RoundRows,
     kernels::csc::Columns,
     network::{Block, Network},
     num::{Real, convert},
@@ -17,6 +18,8 @@ pub(super) struct Group<C> {
     /// The first of the rounds, counted from 0.
     pub(super) first: usize,
     pub(super) rounds: usize,
+    /// The row that each of the rounds begins with, and the number of all rows.
+    starts: Vec<usize>,
     /// `[rows, inputs]`, or empty if the inputs are kept by columns.
     x: Vec<C>,
     /// The inputs by columns, with the constant 1 of the bias, in blocks of [`Columns::ROWS`] rows, if they are mostly zero.
@@ -33,40 +36,38 @@ pub(super) struct Span<'a, C> {
 
 /// A single round of a group.
 pub(super) struct GroupRound<'a, C: Clone> {
-    /// `[batch, inputs]`
+    /// `[rows, inputs]`
     pub(super) x: Cow<'a, [C]>,
     /// Without the outputs.
     pub(super) tape: Tape<C>,
-    /// `[batch, outputs]`
+    /// `[rows, outputs]`
     pub(super) output: &'a [C],
 }
 
-/// The part of `values` that belongs to a range of `rounds` rounds.
-fn part<C>(values: &[C], range: Range<usize>, rounds: usize) -> &[C] {
-    let size = values.len() / rounds;
-    &values[range.start * size..range.end * size]
-}
-
 impl<C: Real> Group<C> {
-    /// Linearizes the rounds `range`, with weights `states` and minibatches `rows: [all rounds * batch]`.
+    /// Linearizes the rounds `range`, with weights `states` and minibatches `rows` of all rounds.
     pub(super) fn linearize(
         network: &Network,
         examples: &Examples<C>,
-        batch: usize,
         states: &[Vec<C>],
-        rows: &[u32],
+        rows: &RoundRows,
         range: Range<usize>,
     ) -> Self {
+        let first = rows.start(range.start);
+        let starts: Vec<usize> = (range.start..=range.end).map(|n| rows.start(n) - first).collect();
+        let all_rows = rows.start(range.end) - first;
         let hidden = network.hidden_blocks().len();
         let mut all = Tape { rows: 0, ..Tape::default() };
         (all.hidden, all.derivatives) = (vec![Vec::new(); hidden], vec![Vec::new(); hidden]);
-        all.output.reserve_exact(range.len() * batch * network.outputs());
-        let mut group = Self { first: range.start, rounds: range.len(), x: Vec::new(), columns: Vec::new(), tape: all };
-        group.x.reserve_exact(range.len() * batch * examples.features);
+        all.output.reserve_exact(all_rows * network.outputs());
+        let mut group =
+            Self { first: range.start, rounds: range.len(), starts, x: Vec::new(), columns: Vec::new(), tape: all };
+        group.x.reserve_exact(all_rows * examples.features);
         let (mut x, mut tape, mut passes) = (Vec::new(), Tape::default(), Passes::new());
         for index in range {
-            examples.gather_inputs(&rows[index * batch..(index + 1) * batch], &mut x);
-            passes.forward(network, &states[index], &x, batch, &mut tape, |_, _, _| ());
+            let rows = rows.round(index);
+            examples.gather_inputs(rows, &mut x);
+            passes.forward(network, &states[index], &x, rows.len(), &mut tape, |_, _, _| ());
             group.append(&x, &tape);
         }
         group
@@ -95,20 +96,26 @@ impl<C: Real> Group<C> {
         !self.columns.is_empty()
     }
 
-    /// Datapoints of each round.
-    pub(super) fn batch(&self) -> usize {
-        self.tape.rows / self.rounds
+    /// The rows of some of the rounds.
+    pub(super) fn rows(&self, rounds: Range<usize>) -> Range<usize> {
+        self.starts[rounds.start]..self.starts[rounds.end]
+    }
+
+    /// The part of `values: [rows, _]` that belongs to some of the rounds.
+    fn part<'v>(&self, values: &'v [C], rounds: Range<usize>) -> &'v [C] {
+        let (width, rows) = (values.len() / self.tape.rows, self.rows(rounds));
+        &values[rows.start * width..rows.end * width]
     }
 
     /// The inputs of block `l` in some of the rounds, `[rows, inputs of the block]`; for the first block only if they are not kept by columns.
     pub(super) fn inputs(&self, l: usize, rounds: Range<usize>) -> &[C] {
         let inputs = if l == 0 { &self.x } else { &self.tape.hidden[l - 1] };
-        part(inputs, rounds, self.rounds)
+        self.part(inputs, rounds)
     }
 
     /// The derivatives of the rectifiers behind block `l` in some of the rounds, `[rows, units]`.
     pub(super) fn derivatives(&self, l: usize, rounds: Range<usize>) -> &[C] {
-        part(&self.tape.derivatives[l], rounds, self.rounds)
+        self.part(&self.tape.derivatives[l], rounds)
     }
 
     /// The inputs of some of the rounds by columns: matrices, the rows of them that count, and where these lie among those asked for.
@@ -116,7 +123,7 @@ impl<C: Real> Group<C> {
         &self,
         rounds: Range<usize>,
     ) -> impl Iterator<Item = (&Columns<C>, Range<usize>, Range<usize>)> {
-        let rows = rounds.start * self.batch()..rounds.end * self.batch();
+        let rows = self.rows(rounds);
         self.columns.iter().enumerate().filter_map(move |(b, columns)| {
             let first = b * Columns::<C>::ROWS;
             let (start, end) = (rows.start.max(first), rows.end.min(first + columns.rows()));
@@ -126,30 +133,31 @@ impl<C: Real> Group<C> {
 
     /// The `r`-th of the rounds.
     pub(super) fn round(&self, r: usize) -> GroupRound<'_, C> {
-        let own = |values: &[C]| part(values, r..r + 1, self.rounds).to_vec();
+        let own = |values: &[C]| self.part(values, r..r + 1).to_vec();
         let parts = |all: &[Vec<C>]| all.iter().map(|values| own(values)).collect();
         let tape = Tape {
-            rows: self.batch(),
+            rows: self.rows(r..r + 1).len(),
             hidden: parts(&self.tape.hidden),
             derivatives: parts(&self.tape.derivatives),
             ..Tape::default()
         };
-        let mut x = Cow::Borrowed(part(&self.x, r..r + 1, self.rounds));
+        let mut x = Cow::Borrowed(self.part(&self.x, r..r + 1));
         for (columns, rows, _) in self.columns(r..r + 1) {
             columns.append_rows(rows, x.to_mut());
         }
-        GroupRound { x, tape, output: part(&self.tape.output, r..r + 1, self.rounds) }
+        GroupRound { x, tape, output: self.part(&self.tape.output, r..r + 1) }
     }
 }
 
 impl Group<f64> {
     /// The same in single precision, without the outputs.
     pub(super) fn to_f32(&self) -> Group<f32> {
-        let Self { first, rounds, x, columns, tape } = self;
+        let Self { first, rounds, starts, x, columns, tape } = self;
         let narrow = |all: &[Vec<f64>]| all.iter().map(|values| convert(values)).collect();
         Group {
             first: *first,
             rounds: *rounds,
+            starts: starts.clone(),
             x: convert(x),
             columns: columns.iter().map(Columns::convert).collect(),
             tape: Tape {

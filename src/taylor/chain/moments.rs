@@ -1,6 +1,9 @@
 //! What the preconditioners of a window sum over its rounds, and how rounds are sampled.
+//!
+//! Rounds count the same, whatever their minibatch: sums over datapoints have the weights of [`Window::scale`], and each round is counted as
+//! the largest minibatch's number of datapoints.
 
-use super::window::{Window, WindowRound};
+use super::window::{Window, WindowRound, weighted};
 use crate::{
     kernels::{
         View,
@@ -95,10 +98,10 @@ impl NetworkMoments {
         for (l, (moments, x)) in self.0.iter_mut().zip(inputs).enumerate() {
             let width = moments.width;
             let view = View::new(x, x.len() / width, width);
-            moments.rows += x.len() / width;
+            let counted: Vec<usize> = rounds.iter().copied().filter(|index| counts_inputs(window, l, *index)).collect();
+            moments.rows += counted.len() * window.rows().largest();
             if l == 0 && window.by_columns() {
-                let sampled: Vec<usize> = rounds.iter().copied().filter(|index| is_sampled(*index)).collect();
-                window.add_input_products(&sampled, x, width, &mut moments.x);
+                window.add_input_products(&counted, x, width, &mut moments.x);
                 if let Some(shared) = &mut moments.shared {
                     window.add_input_products(rounds, output, inner, &mut shared.x);
                 }
@@ -114,23 +117,25 @@ impl NetworkMoments {
     /// Adds a round's curvatures.
     fn add_curvature(&mut self, window: &Window<f64>, round: &WindowRound<f64>) {
         let network = window.network();
-        let rows = round.tape.rows;
+        let (rows, root) = (round.tape.rows, window.weight(round.index).sqrt());
+        let counted = window.rows().largest();
         let mut storage = Vec::new();
         let top = window.loss().hessian_factor(round.output, network.outputs(), &mut storage);
         curvature_factors(&round.point(network), top, 0, true, |l, factor| {
             let moments = &mut self.0[l];
             let units = moments.units;
-            moments.curved += rows;
+            moments.curved += counted;
             let (values, count, times) = match factor {
                 Factor::Identity { scale } => {
-                    moments.multiple += rows as f64 * scale * scale;
+                    moments.multiple += counted as f64 * scale * scale;
                     return;
                 }
                 Factor::Shared { values, rank } => (values, rank, rows),
                 Factor::PerRow { values, rank } => (values, rows * rank, 1),
             };
             moments.m.resize(units * units, 0.0);
-            let view = View::new(values, count, units);
+            let values = weighted(values, root);
+            let view = View::new(&values, count, units);
             for _ in 0..times {
                 matmul(&mut moments.m, units, view.t(), view, true);
             }
@@ -145,28 +150,39 @@ impl NetworkMoments {
         let network = window.network();
         let output = network.output_block();
         let w = matrix(output, round.weights);
-        let rows = round.tape.rows;
+        let (weight, counted) = (window.weight(round.index), window.rows().largest());
         hidden_jacobians(&round.point(network), 0, |l, values| {
             let Moments { units, shared: Some(shared), .. } = &mut self.0[l] else { return };
             let mut sum = vec![0.0; output.inputs * *units];
             for row in values.chunks_exact(sum.len()) {
                 add(&mut sum, row);
             }
+            let sum = weighted(&sum, weight);
             matmul(&mut shared.jacobian, *units, w, View::new(&sum, output.inputs, *units), true);
-            shared.count += rows;
+            shared.count += counted;
         });
     }
 }
 
-/// Gathers the inputs of every block in some rounds, `[rows, width]`; of a first block whose inputs are kept by columns only those of sampled
-/// rounds.
+/// Whether the inputs of block `l` in a round count: those of a first block that are kept by columns only in sampled rounds.
+fn counts_inputs(window: &Window<f64>, l: usize, round: usize) -> bool {
+    l > 0 || is_sampled(round) || !window.by_columns()
+}
+
+/// Gathers the inputs of every block in those of some rounds where they count, `[rows, width]`, times the square root of the rounds' weights.
 fn gather_inputs(window: &Window<f64>, rounds: &[usize], inputs: &mut [Vec<f64>]) {
     inputs.iter_mut().for_each(Vec::clear);
     for index in rounds {
         window.with_round(*index, |round| {
             for (l, (block, inputs)) in window.network().blocks().iter().zip(&mut *inputs).enumerate() {
-                if l > 0 || is_sampled(*index) || !window.by_columns() {
-                    append_inputs(block, round.tape.input(block, round.x), inputs);
+                if !counts_inputs(window, l, *index) {
+                    continue;
+                }
+                let from = inputs.len();
+                append_inputs(block, round.tape.input(block, round.x), inputs);
+                let root = window.weight(*index).sqrt();
+                if root != 1.0 {
+                    inputs[from..].iter_mut().for_each(|x| *x *= root);
                 }
             }
         });

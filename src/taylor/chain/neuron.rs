@@ -94,6 +94,10 @@ struct LayerProblem<'a> {
     /// `f: [rows, outputs]`.
     output: Vec<f64>,
     row_indices: Vec<u32>,
+    /// What a row counts for, `[rows]`.
+    weights: Vec<f64>,
+    /// One divided by the rows, weighted.
+    scale: f64,
 }
 
 /// The mean Taylor loss of a neuron at some point.
@@ -146,7 +150,7 @@ impl<'a> LayerProblem<'a> {
         let network = window.network();
         let block = &network.blocks()[l];
         let (selected, outputs) = (settings.selected(block.units), network.outputs());
-        let rows = rounds * window.batch();
+        let rows = window.rows().start(rounds);
         let mut problem = Self {
             window,
             width: block.width(),
@@ -156,7 +160,9 @@ impl<'a> LayerProblem<'a> {
             s0: Vec::with_capacity(rows * selected.len()),
             jacobian: Vec::with_capacity(rows * selected.len() * outputs),
             output: Vec::with_capacity(rows * outputs),
-            row_indices: window.rows(rounds).to_vec(),
+            row_indices: window.rows().rows()[..rows].to_vec(),
+            weights: Vec::with_capacity(rows),
+            scale: window.scale(rounds),
             selected,
         };
         window.each_round(rounds, |round| problem.append(l, &round));
@@ -176,6 +182,7 @@ impl<'a> LayerProblem<'a> {
             self.s0.extend(self.selected.iter().map(|a| row[*a]));
         }
         self.output.extend_from_slice(round.output);
+        self.weights.resize(self.weights.len() + round.tape.rows, self.window.weight(round.index));
         let top = Factor::Identity { scale: 1.0 };
         curvature_factors(&round.point(network), top, l, false, |at, factor| {
             if at != l {
@@ -202,7 +209,6 @@ impl<'a> LayerProblem<'a> {
     fn terms_of(&self, p: usize, point: &[f64], with_curvature: bool) -> NewtonTerms {
         let (count, rows, outputs) = (self.selected.len(), self.rows, self.outputs);
         let examples = self.window.examples();
-        let scale = 1.0 / rows as f64;
         let mut value = 0.0;
         let mut gradient = vec![0.0; self.width];
         let mut curvature = Vec::with_capacity(if with_curvature { rows } else { 0 });
@@ -218,7 +224,8 @@ impl<'a> LayerProblem<'a> {
             }
             let row = self.row_indices[i] as usize;
             let targets = examples.targets.rows(row..row + 1, examples.target_width);
-            value += self.window.loss().value_gradient(&moved, outputs, targets, 1.0, &mut slope);
+            let (weight, scale) = (self.weights[i], self.weights[i] * self.scale);
+            value += weight * self.window.loss().value_gradient(&moved, outputs, targets, 1.0, &mut slope);
             let d = dot(&slope, jacobian) * scale;
             gradient.iter_mut().zip(x).for_each(|(g, x)| *g += d * x);
             if with_curvature {
@@ -227,7 +234,7 @@ impl<'a> LayerProblem<'a> {
                 curvature.push(dot(&hessian_g, jacobian));
             }
         }
-        NewtonTerms { value: value * scale, gradient, curvature }
+        NewtonTerms { value: value * self.scale, gradient, curvature }
     }
 
     /// Newton's method with a line search that never increases the objective, for all neurons side by side; one that is done, or

@@ -37,7 +37,7 @@ impl Windows<'_> {
     pub fn seconds_per_product(&self) -> f64 {
         let (network, rounds) = (self.fast.network(), self.fast.rounds());
         let direction = vec![1e-3_f32; network.parameters()];
-        let outputs = vec![0.0_f32; rounds * self.fast.batch() * network.outputs()];
+        let outputs = vec![0.0_f32; self.fast.rows().rows().len() * network.outputs()];
         let start = Instant::now();
         self.fast.product(0..rounds, 0..network.blocks().len(), &direction, &outputs, 1.0);
         start.elapsed().as_secs_f64()
@@ -78,7 +78,7 @@ impl<'a> TaylorObjective<'a> {
     fn new(windows: &'a Windows<'a>, blocks: Range<usize>, prefixes: &[usize]) -> Self {
         let quadratic = windows.exact.loss().is_quadratic();
         let terms = if quadratic { windows.exact.linear_terms(prefixes, blocks.clone()) } else { Vec::new() };
-        let cursor = PrefixCursor::new(prefixes, windows.exact.batch());
+        let cursor = PrefixCursor::new(prefixes, windows.exact.rows().largest());
         Self { windows, blocks, terms, cursor, moved: Vec::new() }
     }
 

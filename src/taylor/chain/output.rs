@@ -39,7 +39,7 @@ pub(crate) fn optima(
             moments.iter_mut().zip(round).for_each(|(sum, s)| *sum += s);
         }
         from = *rounds;
-        let rows = rounds * window.batch();
+        let rows = rounds * window.rows().largest();
         let columns = Columns::new(&moments, 2.0 / (outputs * rows) as f64, linear, *rounds as f64)?;
         let quadratic =
             Quadratic { hessian: &columns.hessian, linear: &columns.lengths, constant: constant / *rounds as f64 };

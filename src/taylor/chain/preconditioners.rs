@@ -28,7 +28,7 @@ impl Preconditioners {
         let stopped = || stop.load(Ordering::Relaxed);
         let quadratic = window.loss().is_quadratic();
         let mut moments = moments_of_prefixes(window, prefixes, schur && quadratic, &stopped)?;
-        let scale = |rounds: usize| 1.0 / (rounds * window.batch()) as f64;
+        let scale = |rounds: usize| window.scale(rounds);
         // The output block first: the Schur complements of the others are made with its factors.
         let output = moments.pop().unwrap_or_default();
         let output = decompose(output, &stopped, |_, sum| BlockPreconditioner::new(sum, quadratic));

@@ -34,8 +34,8 @@ pub struct OutputImage<C> {
 }
 
 impl<C: Real> Window<'_, C> {
-    /// `scale * sum_n J_n' Hl J_n d` over the given rounds for each direction `d`, for the weights of `blocks`; `Hl` is the
-    /// Hessian of the loss of one datapoint.
+    /// `scale * sum_n w_n J_n' Hl J_n d` over the given rounds for each direction `d`, for the weights of `blocks`; `Hl` is the
+    /// Hessian of the loss of one datapoint, `w_n` the weight of the round (see [`Window::scale`]).
     ///
     /// Directions and results are the part of the flat vector that belongs to `blocks`. `moved` are the outputs at which `Hl` is
     /// taken, `[rows, outputs]` from the first round; unused (empty) for the mean squared error.
@@ -159,9 +159,13 @@ impl<C: Real> Window<'_, C> {
                 let cursor = Cursor::new(self, span.group, span.rounds.clone(), stack);
                 cursor.tangents(&mut buffers);
                 cursor.forward(last, &mut buffers);
-                let first = (span.group.first + span.rounds.start) * self.batch() * outputs;
-                let at = &moved[first..first + buffers.next.len()];
-                self.loss().apply_hessian(at, outputs, C::from_f64(scale), &mut buffers.next);
+                let mut tangents = &mut buffers.next[..];
+                for round in cursor.rounds() {
+                    let (rows, scale) = (self.rows().span(round), C::from_f64(scale * self.weight(round)));
+                    let (own, rest) = tangents.split_at_mut(rows.len() * outputs);
+                    self.loss().apply_hessian(&moved[rows.start * outputs..rows.end * outputs], outputs, scale, own);
+                    tangents = rest;
+                }
                 buffers.swap();
                 cursor.backward(last, sums, &mut buffers);
                 cursor.vjp(sums, &mut buffers);

@@ -39,6 +39,7 @@ pub struct NeuronStream<T> {
     loss: Loss,
     layers: Vec<LayerSums<T>>,
     initial: Vec<T>,
+    /// Rows of a round whose datapoints have weight 1.
     batch: usize,
     /// Rows that are gathered before they are added.
     gathered: usize,
@@ -76,6 +77,7 @@ struct PartSums<T> {
 }
 
 impl<T: Real> NeuronStream<T> {
+    /// Sums are those of rounds of `batch` rows: the datapoints of others weigh more or less, as every round counts the same.
     pub fn new(network: &Network, loss: Loss, settings: &RegretSettings, batch: usize) -> Self {
         assert!(loss.is_quadratic(), "the closed form needs a loss that is quadratic in the output");
         let last = network.output_index();
@@ -128,14 +130,16 @@ impl<T: Real> NeuronStream<T> {
         let blocks = self.network.blocks();
         let curvature = self.curvatures(round, part);
         let moved: Vec<T> = round.weights.iter().zip(&self.initial).map(|(w, start)| *w - *start).collect();
-        let batch = T::from_f64(self.batch as f64);
+        let batch = self.batch as f64;
+        // `d` is divided by the datapoints of this minibatch.
+        let weights = [batch, batch / round.rows.len() as f64].map(T::from_f64);
         let layers = blocks.iter().enumerate().zip(&self.layers);
         layers
             .map(|((l, block), layer)| {
                 // `s0 = <w^n - w^1, x>`
                 let mut s0 = vec![T::ZERO; rows * block.units];
                 affine(block, &moved, part.tape.input(block, &part.x), rows, &mut s0, false);
-                layer.part_sums(block.units, [part.delta(block), &curvature[l], &s0], batch)
+                layer.part_sums(block.units, [part.delta(block), &curvature[l], &s0], weights)
             })
             .collect()
     }
@@ -201,7 +205,7 @@ impl<T: Real> NeuronStream<T> {
 
 /// What the optima of a prefix are solved with.
 struct Prefix<'a> {
-    /// One divided by the datapoints.
+    /// One divided by the datapoints, weighted.
     scale: f64,
     mean_loss: f64,
     comparators: Vec<Comparator>,
@@ -236,9 +240,9 @@ impl Neuron<'_> {
 }
 
 impl<T: Real> LayerSums<T> {
-    /// `q`, `e` and the constants of some rows, of which `d`, `q` and `s0` are given: `[rows, units]`, `d` divided by the datapoints of the
-    /// minibatch.
-    fn part_sums(&self, units: usize, [d, q, s0]: [&[T]; 3], batch: T) -> PartSums<T> {
+    /// `q`, `e` and the constants of some rows, of which `d`, `q` and `s0` are given, `[rows, units]`; `d` and `q` are multiplied by these
+    /// weights.
+    fn part_sums(&self, units: usize, [d, q, s0]: [&[T]; 3], [of_d, of_q]: [T; 2]) -> PartSums<T> {
         let (rows, count) = (d.len() / units, self.selected.len());
         let mut sums = PartSums {
             q: Vec::with_capacity(rows * count),
@@ -248,7 +252,7 @@ impl<T: Real> LayerSums<T> {
         for i in 0..rows {
             for (a, constant) in self.selected.iter().zip(&mut sums.constant) {
                 let at = i * units + a;
-                let (d, q, s) = (d[at] * batch, q[at], s0[at]);
+                let (d, q, s) = (d[at] * of_d, q[at] * of_q, s0[at]);
                 *constant += (T::from_f64(0.5) * q * s - d).to_f64() * s.to_f64();
                 sums.e.push(d - q * s);
                 sums.q.push(q);

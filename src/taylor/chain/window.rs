@@ -9,6 +9,7 @@ use super::{
     low_rank::{self, LowRankWeights},
 };
 use crate::{
+    data::RoundRows,
     kernels::{View, csc::SPARSE, dense::append_inputs, matmul},
     loss::{Loss, Targets},
     network::{Block, Network},
@@ -51,13 +52,13 @@ pub struct Window<'a, C: Real> {
     network: &'a Network,
     loss: Loss,
     examples: Examples<'a, C>,
-    batch: usize,
     pub(crate) states: Cow<'a, [Vec<C>]>,
-    rows: &'a [u32],
+    rows: &'a RoundRows,
     groups: Vec<Group<C>>,
     /// Per round `(2/K) W_L' W_L` of the output block, for losses whose Hessian is `(2/K) I`.
     pub(super) output_gram: Vec<Vec<C>>,
-    /// Per round `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, for such losses.
+    /// Per round `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, times the round's [`RoundRows::weight`], for
+    /// such losses.
     pub(super) output_moments: Vec<Vec<C>>,
     /// The rounds' errors as the hidden layers see them, for such losses; computed when first needed.
     pub(super) errors: OnceLock<Vec<BackpropagatedError>>,
@@ -66,7 +67,7 @@ pub struct Window<'a, C: Real> {
 }
 
 impl<'a, C: Real> Window<'a, C> {
-    /// Linearizes the rounds with weights `states` and minibatches `rows: [N * batch]`.
+    /// Linearizes the rounds with weights `states` and minibatches `rows`.
     ///
     /// # Panics
     /// If the network is not a chain of dense layers, or there is not a minibatch for every state.
@@ -74,18 +75,17 @@ impl<'a, C: Real> Window<'a, C> {
         network: &'a Network,
         loss: Loss,
         examples: Examples<'a, C>,
-        batch: usize,
         states: Cow<'a, [Vec<C>]>,
-        rows: &'a [u32],
+        rows: &'a RoundRows,
     ) -> Self {
         assert!(network.is_dense_chain(), "other networks go by passes, see `taylor::graph`");
-        assert_eq!(states.len() * batch, rows.len(), "one minibatch of rows per state");
-        let groups = linearize(network, &examples, batch, &states, rows);
+        assert_eq!(states.len(), rows.len(), "one minibatch of rows per state");
+        let groups = linearize(network, &examples, &states, rows);
         let output = network.output_block();
         let (output_gram, output_moments) = if loss.is_quadratic() {
             (
                 states.par_iter().map(|w| output_gram(output, w)).collect(),
-                groups.par_iter().map(|group| output_moments(network, group)).flatten_iter().collect(),
+                groups.par_iter().map(|group| output_moments(network, group, rows)).flatten_iter().collect(),
             )
         } else {
             (Vec::new(), Vec::new())
@@ -94,7 +94,6 @@ impl<'a, C: Real> Window<'a, C> {
             network,
             loss,
             examples,
-            batch,
             states,
             rows,
             groups,
@@ -117,8 +116,14 @@ impl<'a, C: Real> Window<'a, C> {
         &self.examples
     }
 
-    pub fn batch(&self) -> usize {
-        self.batch
+    /// One divided by the datapoints of the first `rounds` rounds, all counted with the weights of their rounds.
+    pub fn scale(&self, rounds: usize) -> f64 {
+        1.0 / (rounds * self.rows.largest()) as f64
+    }
+
+    /// What a datapoint of a round counts for in sums that are multiplied by [`Window::scale`].
+    pub(super) fn weight(&self, round: usize) -> f64 {
+        self.rows.weight(round)
     }
 
     /// Rounds in the window.
@@ -131,9 +136,9 @@ impl<'a, C: Real> Window<'a, C> {
         &self.states[0]
     }
 
-    /// The rows of the data in the first `rounds` minibatches.
-    pub fn rows(&self, rounds: usize) -> &[u32] {
-        &self.rows[..rounds * self.batch]
+    /// The minibatches of all rounds.
+    pub fn rows(&self) -> &RoundRows {
+        self.rows
     }
 
     /// The block that ends the chain.
@@ -220,18 +225,20 @@ impl Window<'_, f64> {
         if self.examples.targets_are_inputs() {
             return Targets::Values(round.x);
         }
-        let rows = &self.rows[round.index * self.batch..(round.index + 1) * self.batch];
-        self.examples.gather_targets(rows, values, labels);
+        self.examples.gather_targets(self.rows.round(round.index), values, labels);
         match self.examples.targets {
             Targets::Values(_) => Targets::Values(values),
             Targets::Labels(_) => Targets::Labels(labels),
         }
     }
 
-    /// Adds `x' b` of the network's inputs `x` in some rounds, which are kept by columns; `b: [rows, n]`, `out: [width, n]`.
-    pub(crate) fn add_input_products(&self, rounds: &[usize], b: &[f64], n: usize, out: &mut [f64]) {
-        for (index, b) in rounds.iter().zip(b.chunks_exact(self.batch * n)) {
+    /// Adds `x' b` of the network's inputs `x` in some rounds, which are kept by columns; `b: [rows, n]`, `out: [width, n]`. Both have the square
+    /// root of their round's weight as a factor, `b` already.
+    pub(crate) fn add_input_products(&self, rounds: &[usize], mut b: &[f64], n: usize, out: &mut [f64]) {
+        for index in rounds {
             let Span { group, rounds } = self.locate(*index);
+            let b = b.split_off(..self.rows.span(*index).len() * n).expect("b has the rows of all rounds");
+            let b = weighted(b, self.weight(*index).sqrt());
             for (columns, part, at) in group.columns(rounds) {
                 columns.add_transposed_product(part, &b[at.start * n..at.end * n], n, n, out);
             }
@@ -262,7 +269,6 @@ impl Window<'_, f64> {
             network: self.network,
             loss: self.loss,
             examples: none,
-            batch: self.batch,
             states: Cow::Owned((0..self.rounds()).into_par_iter().map(states).collect()),
             rows: self.rows,
             groups: self.groups.par_iter().map(Group::to_f32).collect(),
@@ -275,19 +281,14 @@ impl Window<'_, f64> {
 }
 
 /// All rounds in groups, with their inputs by columns if most of these are zero.
-fn linearize<C: Real>(
-    network: &Network,
-    examples: &Examples<C>,
-    batch: usize,
-    states: &[Vec<C>],
-    rows: &[u32],
-) -> Vec<Group<C>> {
-    let per_group = GROUP_ROWS.div_ceil(batch).max(1);
+fn linearize<C: Real>(network: &Network, examples: &Examples<C>, states: &[Vec<C>], rows: &RoundRows) -> Vec<Group<C>> {
+    let typical = rows.rows().len().div_ceil(rows.len().max(1)).max(1);
+    let per_group = GROUP_ROWS.div_ceil(typical);
     let first = &network.blocks()[0];
-    let by_columns = network.blocks().len() > 1 && fast_paths() && mostly_zero(examples, rows);
+    let by_columns = network.blocks().len() > 1 && fast_paths() && mostly_zero(examples, rows.rows());
     let group = |g: usize| {
         let range = g * per_group..states.len().min((g + 1) * per_group);
-        let group = Group::linearize(network, examples, batch, states, rows, range);
+        let group = Group::linearize(network, examples, states, rows, range);
         if by_columns { group.by_columns(first) } else { group }
     };
     (0..states.len().div_ceil(per_group)).into_par_iter().map(group).collect()
@@ -302,6 +303,11 @@ fn mostly_zero<C: Real>(examples: &Examples<C>, rows: &[u32]) -> bool {
     (present as f64) < SPARSE * (rows.len() * examples.features) as f64
 }
 
+/// `factor` times the values, which are left alone if it is 1.
+pub(super) fn weighted(values: &[f64], factor: f64) -> Cow<'_, [f64]> {
+    if factor == 1.0 { Cow::Borrowed(values) } else { values.iter().map(|v| v * factor).collect() }
+}
+
 /// `(2/K) W' W` of the output block without its biases: `[inputs, inputs]`.
 fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     let wide: Vec<f64> = convert(&weights[block.range()]);
@@ -312,15 +318,17 @@ fn output_gram<C: Real>(block: &Block, weights: &[C]) -> Vec<C> {
     gram.iter().map(|v| C::from_f64(v * factor)).collect()
 }
 
-/// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, `[width, width]` for each round of a group.
-fn output_moments<C: Real>(network: &Network, group: &Group<C>) -> Vec<Vec<C>> {
-    let (block, last, batch) = (network.output_block(), network.output_index(), group.batch());
+/// `sum_i x_i x_i'` of the output block's inputs with the constant 1 of its bias, weighted, `[width, width]` for each round of a group.
+fn output_moments<C: Real>(network: &Network, group: &Group<C>, all: &RoundRows) -> Vec<Vec<C>> {
+    let (block, last) = (network.output_block(), network.output_index());
     let one = |r: usize| {
-        let mut rows: Vec<f64> = Vec::with_capacity(batch * block.width());
+        let (count, weight) = (group.rows(r..r + 1).len(), all.weight(group.first + r));
+        let mut rows: Vec<f64> = Vec::with_capacity(count * block.width());
         append_inputs(block, &convert::<C, f64>(group.inputs(last, r..r + 1)), &mut rows);
-        let view = View::new(&rows, batch, block.width());
+        let view = View::new(&rows, count, block.width());
         let mut moments = vec![0.0; block.width() * block.width()];
         matmul(&mut moments, block.width(), view.t(), view, false);
+        moments.iter_mut().for_each(|sum| *sum *= weight);
         convert(&moments)
     };
     (0..group.rounds).map(one).collect()

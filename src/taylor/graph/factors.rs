@@ -52,9 +52,9 @@ impl PartialSum for BlockMoments {
 pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option<Vec<KroneckerFactors>> {
     let stopped = || stop.load(Ordering::Relaxed);
     let blocks = sample.network.blocks();
-    let all = sample.rounds() * sample.shards();
-    let count = (ESTIMATED * sample.shards()).div_ceil(sample.batch).clamp(1, all);
-    let chosen: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+    let all = sample.shards_of(0..sample.rounds());
+    let count = (ESTIMATED * all.len()).div_ceil(sample.rows.rows().len()).clamp(1, all.len());
+    let chosen: Vec<(usize, usize)> = (0..count).map(|i| all[i * all.len() / count]).collect();
     let mut sums = (BlockMoments::zero(blocks), 0);
     // A few at a time, so that their squares need not be held all at once.
     for some in chosen.chunks(TOGETHER) {
@@ -62,9 +62,9 @@ pub(super) fn estimate<T: Real>(sample: &Sample<T>, stop: &AtomicBool) -> Option
             return None;
         }
         add_in_pieces(&mut sums, some.len(), Cut::Every(1), |piece| {
-            let at = some[piece.start];
+            let (round, shard) = some[piece.start];
             let mut moments = BlockMoments::zero(blocks);
-            let rows = add_moments(sample, at / sample.shards(), at % sample.shards(), &mut moments.0);
+            let rows = add_moments(sample, round, shard, &mut moments.0);
             (moments, rows)
         });
     }

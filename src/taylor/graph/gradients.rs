@@ -33,7 +33,7 @@ impl Gradients {
     /// Bytes for one neuron of a block.
     pub fn bytes<T: Real>(sample: &Sample<T>, block: usize) -> usize {
         let width = sample.network.blocks()[block].width() + 1;
-        sample.rounds() * sample.batch * sample.network.outputs() * width * size_of::<f64>()
+        sample.rows.rows().len() * sample.network.outputs() * width * size_of::<f64>()
     }
 
     /// Computes them for some neurons of a block.
@@ -42,13 +42,13 @@ impl Gradients {
         let (network, outputs) = (sample.network, sample.network.outputs());
         let block = &network.blocks()[l];
         let width = block.width();
-        let capacity = sample.rounds() * sample.batch * outputs;
+        let capacity = sample.rows.rows().len() * outputs;
         let empty =
             || Self { width, values: Vec::with_capacity(capacity * width), start: Vec::with_capacity(capacity) };
         let mut all: Vec<Self> = neurons.iter().map(|_| empty()).collect();
         for round in (0..sample.rounds()).take_while(|_| !kept.is_stopped()) {
             let weights: Vec<f64> = sample.weights(round);
-            let parts: Vec<(Vec<f64>, Vec<f64>)> = (0..sample.shards())
+            let parts: Vec<(Vec<f64>, Vec<f64>)> = (0..sample.shards(round))
                 .into_par_iter()
                 .with_max_len(1)
                 .map(|shard| {
@@ -101,7 +101,7 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         preconditioner: &'a KroneckerFactors,
         prefixes: &[usize],
     ) -> Self {
-        let cursor = PrefixCursor::new(prefixes, sample.batch);
+        let cursor = PrefixCursor::new(prefixes, sample.rows.largest());
         Self { sample, gradients, preconditioner, cursor, moved: Vec::new() }
     }
 
@@ -118,15 +118,13 @@ impl<'a, T: Real> NeuronObjective<'a, T> {
         u: &[f64],
         derivatives: impl Fn(usize, usize, usize, &mut Vec<f64>) -> f64 + Sync,
     ) -> (f64, Vec<f64>) {
-        let (width, outputs, shards) = (self.gradients.width, self.outputs(), self.sample.shards());
-        let size = self.sample.batch.div_ceil(shards.max(1));
-        let shard_rows = |shard: usize| size.min(self.sample.batch - shard * size);
-        let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
+        let (width, outputs) = (self.gradients.width, self.outputs());
+        let all = self.sample.shards_of(rounds);
         let sum = sum_in_pieces(all.len(), Cut::VECTORS, |piece| {
             let (mut value, mut sum, mut s) = (0.0, vec![0.0; width], Vec::new());
             for (round, shard) in &all[piece] {
-                let first = (round * self.sample.batch + shard * size) * outputs;
-                let count = shard_rows(*shard) * outputs;
+                let rows = self.sample.span(*round, *shard);
+                let (first, count) = (rows.start * outputs, rows.len() * outputs);
                 let g = &self.gradients.values[first * width..(first + count) * width];
                 vectorized(
                     #[inline(always)]
@@ -172,14 +170,15 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         let scale = self.cursor.scale();
         let (value, gradient) = self.accumulate(0..self.rounds(), u, |round, shard, first, s| {
             let predicted: Vec<f64> = s.iter().zip(&self.gradients.start[first..]).map(|(s, f)| s + f).collect();
-            self.sample.loss_of(round, shard, &predicted, scale, s)
+            let weight = self.sample.rows.weight(round);
+            self.sample.loss_of(round, shard, &predicted, scale * weight, s) * weight
         });
         (value * scale, gradient)
     }
 
     fn linearize(&mut self, u: &[f64]) {
         if !self.is_quadratic() {
-            let count = self.rounds() * self.sample.batch * self.outputs();
+            let count = self.sample.rows.start(self.rounds()) * self.outputs();
             let width = self.gradients.width;
             let g = self.gradients.values.par_chunks_exact(width).zip(&self.gradients.start[..count]);
             self.moved = g.map(|(g, f)| f + dot(g, u)).collect();
@@ -190,9 +189,9 @@ impl<T: Real> Objective for NeuronObjective<'_, T> {
         let (scale, outputs) = (self.cursor.scale(), self.outputs());
         let image = |direction: &&[f32]| {
             let wide: Vec<f64> = convert(direction);
-            let (_, image) = self.accumulate(from..self.rounds(), &wide, |_, _, first, s| {
+            let (_, image) = self.accumulate(from..self.rounds(), &wide, |round, _, first, s| {
                 let at = if self.is_quadratic() { &[] } else { &self.moved[first..first + s.len()] };
-                self.sample.loss.apply_hessian(at, outputs, scale, s);
+                self.sample.loss.apply_hessian(at, outputs, scale * self.sample.rows.weight(round), s);
                 0.0
             });
             convert(&image)

@@ -56,7 +56,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         stop: &'a AtomicBool,
     ) -> Option<Self> {
         let (network, preconditioners) = (sample.network, factors::estimate(&sample, stop)?);
-        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.batch));
+        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.rows.largest()));
         let basis = basis_within(network, settings, left).min(whole_basis(settings.max_products));
         let memory = left.saturating_sub(basis_bytes(network, settings, basis));
         let kept = sample.keep_until(memory / 2, stop);
@@ -68,8 +68,7 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         let network = self.kept.sample.network;
         let moving = Moving { blocks: 0..network.blocks().len(), span: 0..network.parameters() };
         let rounds = self.kept.sample.rounds();
-        let (direction, outputs) =
-            (vec![1e-3; network.parameters()], vec![0.0; rounds * self.kept.outputs_per_round()]);
+        let (direction, outputs) = (vec![1e-3; network.parameters()], vec![0.0; self.kept.outputs(rounds)]);
         let start = Instant::now();
         self.kept.product(0..rounds, &moving, &direction, &outputs, 1.0);
         start.elapsed().as_secs_f64()

@@ -31,7 +31,7 @@ impl<'a, T: Real> PassObjective<'a, T> {
         preconditioners: &'a [KroneckerFactors],
         prefixes: &[usize],
     ) -> Self {
-        let cursor = PrefixCursor::new(prefixes, sample.sample.batch);
+        let cursor = PrefixCursor::new(prefixes, sample.sample.rows.largest());
         Self { sample, moving, preconditioners, cursor, moved: Vec::new(), last: Mutex::default() }
     }
 }
@@ -68,7 +68,7 @@ impl<T: Real> Objective for PassObjective<'_, T> {
             return;
         }
         let known = self.last.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let current = known.0 == u && known.1.len() == self.cursor.rounds() * self.sample.outputs_per_round();
+        let current = known.0 == u && known.1.len() == self.sample.outputs(self.cursor.rounds());
         self.moved = if current {
             convert(&known.1)
         } else {

@@ -4,6 +4,7 @@
 //! need of a round is recomputed from its weights, or kept if it fits in the memory given: the numbers are the same.
 
 use crate::{
+    data::RoundRows,
     loss::{Loss, Targets},
     network::Network,
     num::{
@@ -41,11 +42,10 @@ pub struct Sample<'a, T> {
     pub network: &'a Network,
     pub loss: Loss,
     pub examples: &'a Examples<'a, T>,
-    pub batch: usize,
     /// The weights of each round, the first being `W^1`.
     pub states: &'a [Vec<T>],
-    /// `[rounds * batch]`.
-    pub rows: &'a [u32],
+    /// Their minibatches.
+    pub rows: &'a RoundRows,
 }
 
 /// A part of a round's minibatch, linearized in the type `C`.
@@ -73,19 +73,36 @@ impl<'a, T: Real> Sample<'a, T> {
         self.states.len()
     }
 
-    /// Shards of each round.
-    pub fn shards(&self) -> usize {
-        self.batch.div_ceil(self.shard_rows())
+    /// One divided by the datapoints of the first `rounds` rounds, all counted with the weights of their rounds
+    /// ([`RoundRows::weight`]).
+    fn scale(&self, rounds: usize) -> f64 {
+        1.0 / (rounds * self.rows.largest()) as f64
     }
 
+    /// Shards of a round.
+    pub fn shards(&self, round: usize) -> usize {
+        self.rows.span(round).len().div_ceil(self.shard_rows())
+    }
+
+    /// Round and shard of all shards of some rounds, in order.
+    pub fn shards_of(&self, rounds: Range<usize>) -> Vec<(usize, usize)> {
+        rounds.flat_map(|round| (0..self.shards(round)).map(move |shard| (round, shard))).collect()
+    }
+
+    /// Datapoints of a shard, but for the last of a round.
     fn shard_rows(&self) -> usize {
-        self.batch.div_ceil(room::SHARDS)
+        self.rows.largest().div_ceil(room::SHARDS)
+    }
+
+    /// Where the rows of a shard of a round lie among those of all rounds.
+    pub fn span(&self, round: usize, shard: usize) -> Range<usize> {
+        let (rows, size) = (self.rows.span(round), self.shard_rows());
+        rows.start + shard * size..rows.end.min(rows.start + (shard + 1) * size)
     }
 
     /// The rows of the data in a shard of a round.
     fn rows_of(&self, round: usize, shard: usize) -> &'a [u32] {
-        let size = self.shard_rows();
-        &self.rows[round * self.batch..(round + 1) * self.batch][shard * size..self.batch.min((shard + 1) * size)]
+        &self.rows.rows()[self.span(round, shard)]
     }
 
     /// The weights of a round.
@@ -122,8 +139,7 @@ impl<'a, T: Real> Sample<'a, T> {
         start: impl Fn() -> R + Sync,
         visit: impl Fn(usize, usize, &[C], &mut Buffers<C>, &mut R) + Sync,
     ) -> Vec<R> {
-        let shards = self.shards();
-        let all: Vec<(usize, usize)> = rounds.flat_map(|round| (0..shards).map(move |shard| (round, shard))).collect();
+        let all = self.shards_of(rounds);
         map_in_pieces(all.len(), Cut::VECTORS, |piece| {
             let (mut buffers, mut result) = (Buffers::new(self.network), start());
             let (mut weights, mut current) = (Vec::new(), usize::MAX);
@@ -151,11 +167,11 @@ impl<'a, T: Real> Sample<'a, T> {
     }
 
     fn tape_bytes<C: Real>(&self) -> usize {
-        self.rounds() * self.batch * Tape::<C>::bytes_per_row(self.network)
+        self.rows.rows().len() * Tape::<C>::bytes_per_row(self.network)
     }
 
-    /// All shards in order, or nothing if they take more than `memory` bytes.
-    fn tapes<C: Real>(&self, memory: usize, stop: &AtomicBool) -> Vec<Shard<C>> {
+    /// The shards of all rounds, or nothing if they take more than `memory` bytes.
+    fn tapes<C: Real>(&self, memory: usize, stop: &AtomicBool) -> Vec<Vec<Shard<C>>> {
         if self.tape_bytes::<C>() > memory {
             return Vec::new();
         }
@@ -164,7 +180,8 @@ impl<'a, T: Real> Sample<'a, T> {
                 kept.push(self.linearize(weights, round, shard, &mut buffers.passes));
             }
         };
-        self.pieces(0..self.rounds(), Vec::new, visit).into_iter().flatten().collect()
+        let mut all = self.pieces(0..self.rounds(), Vec::new, visit).into_iter().flatten();
+        (0..self.rounds()).map(|round| all.by_ref().take(self.shards(round)).collect()).collect()
     }
 }
 
@@ -172,8 +189,8 @@ impl<'a, T: Real> Sample<'a, T> {
 pub struct KeptSample<'a, T> {
     pub sample: Sample<'a, T>,
     /// By round and shard; empty if they would not fit.
-    single: Vec<Shard<f32>>,
-    double: Vec<Shard<f64>>,
+    single: Vec<Vec<Shard<f32>>>,
+    double: Vec<Vec<Shard<f64>>>,
     /// Shards are passed over once it is set.
     stop: &'a AtomicBool,
 }
@@ -183,9 +200,9 @@ impl<T: Real> KeptSample<'_, T> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Values in the outputs of a round.
-    pub fn outputs_per_round(&self) -> usize {
-        self.sample.batch * self.sample.network.outputs()
+    /// Values in the outputs of the first `rounds` rounds.
+    pub fn outputs(&self, rounds: usize) -> usize {
+        self.sample.rows.start(rounds) * self.sample.network.outputs()
     }
 
     /// A shard of a round in `f64`, kept or linearized at the weights, which are those of the round.
@@ -196,7 +213,7 @@ impl<T: Real> KeptSample<'_, T> {
         weights: &[f64],
         passes: &mut Passes<f64>,
     ) -> Cow<'_, Shard<f64>> {
-        match self.double.get(round * self.sample.shards() + shard) {
+        match self.double.get(round).and_then(|shards| shards.get(shard)) {
             Some(kept) => Cow::Borrowed(kept),
             None => Cow::Owned(self.sample.linearize(weights, round, shard, passes)),
         }
@@ -206,7 +223,7 @@ impl<T: Real> KeptSample<'_, T> {
     pub fn expand(&self, rounds: usize, moving: &Moving, u: &[f64]) -> Expansion {
         let sample = &self.sample;
         let network = sample.network;
-        let scale = 1.0 / (rounds * sample.batch) as f64;
+        let scale = sample.scale(rounds);
         let at: Vec<f64> =
             sample.states[0][moving.span.clone()].iter().zip(u).map(|(start, u)| start.to_f64() + u).collect();
         let visit = |round: usize, shard: usize, weights: &[f64], buffers: &mut Buffers<f64>, sum: &mut Expansion| {
@@ -222,6 +239,7 @@ impl<T: Real> KeptSample<'_, T> {
             let Buffers { passes, gradient } = buffers;
             let mut outputs = passes.jvp(&point, &direction, blocks.clone());
             outputs.iter_mut().zip(&tape.output).for_each(|(d, f)| *d += f);
+            let scale = scale * sample.rows.weight(round);
             sum.value += sample.loss_of(round, shard, &outputs, scale, passes.output_cotangent(network)) * scale;
             gradient[moving.reach(network)].fill(0.0);
             passes.vjp(&point, blocks, gradient);
@@ -234,8 +252,8 @@ impl<T: Real> KeptSample<'_, T> {
         total
     }
 
-    /// `scale * sum_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
-    /// `moved: [rows, outputs]` (all rounds; unused for the mean squared error).
+    /// `scale * sum_n w_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
+    /// `moved: [rows, outputs]` (all rounds; unused for the mean squared error), `w_n` the weight of the round ([`RoundRows::weight`]).
     pub fn product(
         &self,
         rounds: Range<usize>,
@@ -252,7 +270,7 @@ impl<T: Real> KeptSample<'_, T> {
             if self.is_stopped() {
                 return;
             }
-            let kept = match self.single.get(round * sample.shards() + shard) {
+            let kept = match self.single.get(round).and_then(|shards| shards.get(shard)) {
                 Some(kept) => Cow::Borrowed(kept),
                 None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.passes)),
             };
@@ -260,7 +278,8 @@ impl<T: Real> KeptSample<'_, T> {
             let (point, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
             let Buffers { passes, gradient } = buffers;
             let mut outputs = passes.jvp(&point, &flat, blocks.clone());
-            let first = (round * sample.batch + shard * sample.shard_rows()) * network.outputs();
+            let first = sample.span(round, shard).start * network.outputs();
+            let scale = scale * sample.rows.weight(round);
             let at = if sample.loss.is_quadratic() { &[] } else { &moved[first..first + outputs.len()] };
             sample.loss.apply_hessian(at, network.outputs(), scale as f32, &mut outputs);
             *passes.output_cotangent(network) = outputs;

@@ -12,7 +12,7 @@ pub(in crate::taylor) struct Moments {
     pub(in crate::taylor) m: Vec<f64>,
     /// The sum of those multiples.
     pub(in crate::taylor) multiple: f64,
-    /// Datapoints whose curvature has been added.
+    /// Datapoints whose curvature has been added, counted by weight.
     pub(in crate::taylor) curved: usize,
     /// Sum of `x x'`, `[width, width]`, over this many datapoints.
     pub(in crate::taylor) x: Vec<f64>,

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{borrow::Cow, ops::Range};
 use taylorscope::{
+    data::RoundRows,
     loss::{Loss, Targets},
     network::{LayerSpec, Network, Pooling, Rectifier, Shape, he_uniform},
     num::{Real, convert},
@@ -557,14 +558,22 @@ impl Problem {
         block
     }
 
-    /// A window of rounds at the given weights, all with the whole minibatch. `rows` is [`Problem::repeated_rows`].
-    pub fn window<'a>(&'a self, states: &'a [Vec<f64>], rows: &'a [u32]) -> Window<'a, f64> {
-        Window::new(&self.network, self.loss, self.examples(), self.rows, Cow::Borrowed(states), rows)
+    /// A window of rounds at the given weights, all with the whole minibatch. `rows` is one of [`Problem::rounds`].
+    pub fn window<'a>(&'a self, states: &'a [Vec<f64>], rows: &'a RoundRows) -> Window<'a, f64> {
+        Window::new(&self.network, self.loss, self.examples(), Cow::Borrowed(states), rows)
     }
 
-    /// The rows of `rounds` rounds with the whole minibatch.
-    pub fn repeated_rows(&self, rounds: usize) -> Vec<u32> {
-        self.all_rows().repeat(rounds)
+    /// Rounds with the whole minibatch.
+    pub fn equal_rounds(&self, rounds: usize) -> RoundRows {
+        RoundRows::uniform(self.all_rows().repeat(rounds), self.rows)
+    }
+
+    /// The same functions of the weights by minibatches of one size, and of several: the second round has every row twice, the third three
+    /// times, the fourth once again.
+    pub fn rounds(&self, rounds: usize) -> [RoundRows; 2] {
+        let mut mixed = RoundRows::new();
+        (0..rounds).for_each(|n| mixed.push(&self.all_rows().repeat(n % 3 + 1)));
+        [self.equal_rounds(rounds), mixed]
     }
 
     /// The weights and `rounds - 1` others near them, as of a run.
