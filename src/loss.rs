@@ -23,6 +23,30 @@ pub enum Loss {
     CrossEntropy,
 }
 
+/// What a loss is called: one of ours, or one that only the model that was trained knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossName {
+    Known(Loss),
+    Other(String),
+}
+
+impl LossName {
+    /// The word for it in files.
+    pub fn name(&self) -> &str {
+        match self {
+            LossName::Known(loss) => loss.name(),
+            LossName::Other(name) => name,
+        }
+    }
+}
+
+impl From<Loss> for LossName {
+    fn from(loss: Loss) -> Self {
+        LossName::Known(loss)
+    }
+}
+
 /// What the outputs are compared with.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a, T> {

@@ -3,13 +3,22 @@
 //! Errors become `ValueError` (what was handed over is wrong) or `OSError` (a file cannot be written), with the library's text.
 
 mod command;
+mod error;
+mod exploration;
+mod external;
+mod landscape;
+mod recording;
+mod search;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::command::main;
+    use crate::{
+        command::main, exploration::explore_patterns, external::analyze_external, landscape::kinks_along,
+        recording::Recorder, search::minimize,
+    };
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -18,7 +18,25 @@ from typing import Any
 from taylorscope._native import VERSION as __version__
 
 # Where each public name lives; modules that are public themselves have the value None.
-_NAMES: dict[str, str | None] = {}
+_NAMES: dict[str, str | None] = {
+    "AnalyzeError": "taylorscope.analysis",
+    "Figure": "taylorscope.results",
+    "Kinks": "taylorscope.landscape",
+    "Minimum": "taylorscope.search",
+    "NotRecordable": "taylorscope._tensors",
+    "Run": "taylorscope.results",
+    "Scope": "taylorscope._watch",
+    "Trace": "taylorscope.reader",
+    "TraceError": "taylorscope.reader",
+    "analyze": "taylorscope.analysis",
+    "callbacks": None,
+    "compare": "taylorscope.results",
+    "exploration": None,
+    "kinks": "taylorscope.landscape",
+    "minimize": "taylorscope.search",
+    "read": "taylorscope.results",
+    "watch": "taylorscope._watch",
+}
 
 __all__ = ["__version__", *_NAMES]
 
@@ -29,7 +47,12 @@ def __getattr__(name: str) -> Any:
     home = _NAMES[name]
     if home is None:
         return importlib.import_module(f"taylorscope.{name}")
-    value = getattr(importlib.import_module(home), name)
+    try:
+        value = getattr(importlib.import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise ModuleNotFoundError(f"taylorscope.{name} needs PyTorch: pip install torch", name="torch") from error
+        raise
     globals()[name] = value
     return value
 

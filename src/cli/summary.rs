@@ -189,7 +189,7 @@ fn costs(phase: &str, time: Duration, all: Duration, tables: &RunTables) -> Opti
     if all < LONG {
         return None;
     }
-    let searched = tables.summary.loss == Loss::CrossEntropy
+    let searched = tables.summary.loss == Loss::CrossEntropy.into()
         && tables.optimizers.iter().any(|o| {
             o.units.iter().any(|row| row.scale == Scale::Neuron && row.comparator == Comparator::Unconstrained)
         });

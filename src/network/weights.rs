@@ -61,7 +61,15 @@ pub enum WeightsError {
 /// If the file cannot be read, has other tensors than the network, or values that are not finite.
 pub fn read_weights<T: Real>(network: &Network, path: &Path) -> Result<Vec<T>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.into(), source })?;
-    let tensors = SafeTensors::deserialize(&bytes)
+    decode_weights(network, path, &bytes)
+}
+
+/// The same from the bytes of a safetensors file; `path` names them in errors.
+///
+/// # Errors
+/// As [`read_weights`].
+pub fn decode_weights<T: Real>(network: &Network, path: &Path, bytes: &[u8]) -> Result<Vec<T>, WeightsError> {
+    let tensors = SafeTensors::deserialize(bytes)
         .map_err(|e| WeightsError::Malformed { path: path.into(), reason: e.to_string() })?;
     let names = find_names(network, path, &tensors)?;
     if !names.unused.is_empty() {

@@ -10,7 +10,7 @@ use super::{
     table::{self, Table},
 };
 use crate::{
-    loss::Loss,
+    loss::{Loss, LossName},
     study::{
         claims::{self, Claim, Tally, Verdict},
         lock::Lock,
@@ -318,9 +318,10 @@ pub fn view(claim: Claim) -> ClaimView {
 /// The facts in the head of the page.
 pub fn facts(run: &RunTables) -> Vec<Fact> {
     let summary = &run.summary;
-    let loss = match summary.loss {
-        Loss::Mse => "mean squared error",
-        Loss::CrossEntropy => "softmax cross-entropy",
+    let loss = match &summary.loss {
+        LossName::Known(Loss::Mse) => "mean squared error",
+        LossName::Known(Loss::CrossEntropy) => "softmax cross-entropy",
+        LossName::Other(name) => name,
     };
     let target = match summary.target {
         TargetKind::Input => "its own input (autoencoder)",

@@ -166,7 +166,7 @@ pub fn write(dir: &Path, kind: Kind) {
         searched_rates: false,
         status: RunStatus::Complete,
         dataset: if classifier { "cifar10".into() } else { "mnist".into() },
-        loss: if classifier { Loss::CrossEntropy } else { Loss::Mse },
+        loss: if classifier { Loss::CrossEntropy } else { Loss::Mse }.into(),
         target: if classifier { TargetKind::Label } else { TargetKind::Input },
         headline: if classifier { Comparator::Ball } else { Comparator::Unconstrained },
         layers: layers.into_iter().map(String::from).collect(),

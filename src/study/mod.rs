@@ -2,7 +2,7 @@
 //!
 //! - [`experiment`]: the experiment file; [`task`]: an experiment made ready to train, and one optimizer before its first round
 //! - [`mod@run`]: every optimizer of an experiment, each in its `course`, by what they share (`context`, [`options`]);
-//!   [`analyze`]: the same for traces; `record`: the summary as it grows; [`train_only`]: training alone; [`builder`]: optimizers of
+//!   [`analyze`]: the same for traces; [`external`]: the same for models that the engine does not know; `record`: the summary as it grows; [`train_only`]: training alone; [`builder`]: optimizers of
 //!   your own, trained and measured in memory
 //! - [`plan`]: how optima are found and what that takes; [`budget`]: whether it fits; [`analysis`]: what is measured of one run; [`event`]
 //!   and `relay`: what is told on the way
@@ -38,6 +38,7 @@ pub mod error;
 pub mod event;
 pub mod experiment;
 pub mod explore;
+pub mod external;
 pub mod folder;
 mod further;
 mod inputs;

@@ -29,6 +29,11 @@ pub(super) struct Outcome<'a> {
 impl Outcome<'_> {
     /// `losses` are those of all rounds, `last` the evaluation after the last epoch.
     pub fn summary(self, network: &Network, losses: &[f64], last: Option<&EpochRow>) -> OptimizerSummary {
+        self.summary_of(network.hidden_blocks().iter().map(|b| b.units).sum(), losses, last)
+    }
+
+    /// The same, of a model with so many hidden neurons.
+    pub fn summary_of(self, hidden_neurons: usize, losses: &[f64], last: Option<&EpochRow>) -> OptimizerSummary {
         OptimizerSummary {
             label: self.label.to_owned(),
             name: self.name.to_owned(),
@@ -50,7 +55,7 @@ impl Outcome<'_> {
             test_loss: last.map(|e| e.test_loss),
             train_accuracy: last.and_then(|e| e.train_accuracy),
             test_accuracy: last.and_then(|e| e.test_accuracy),
-            hidden_neurons: network.hidden_blocks().iter().map(|b| b.units).sum(),
+            hidden_neurons,
             dead_neurons: self.tables.neurons.iter().filter(|n| n.dead).count(),
         }
     }

@@ -125,7 +125,7 @@ fn empty_summary(context: &Context) -> Summary {
         searched_rates: experiment.rates_from.is_some(),
         status: RunStatus::Running,
         dataset: dataset_name(&dataset.name),
-        loss: experiment.training.loss,
+        loss: experiment.training.loss.into(),
         target: experiment.training.target,
         headline: experiment.regret.comparators.headline(),
         layers: network.describe(),

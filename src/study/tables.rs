@@ -4,7 +4,7 @@
 //! name. Empty cells are `None`. Floating-point numbers are written in the shortest form that reads back
 //! to the same bits, so a table loses nothing. Rows of Taylor optima and of activations are declared with what makes them.
 
-use crate::{files::write_atomically, loss::Loss, trace::TargetKind};
+use crate::{files::write_atomically, loss::LossName, trace::TargetKind};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -283,7 +283,7 @@ pub struct Summary {
     pub searched_rates: bool,
     pub status: RunStatus,
     pub dataset: String,
-    pub loss: Loss,
+    pub loss: LossName,
     pub target: TargetKind,
     /// The comparator to show first: `ball`, unless only `unconstrained` was asked for.
     pub headline: Comparator,

@@ -3,7 +3,7 @@
 //! - [`mod@unit`]: scales, comparators, the identity of a unit, and the rows of tables; [`settings`]: what is asked for
 //! - [`tracker`]: displacement and gradient norms per unit; [`recorder`]: the rounds that searches work on
 //! - [`objective`]: what is minimized; [`solve`]: the solvers; [`precondition`]: their preconditioners; [`certificate`]: what they return
-//! - [`chain`]: dense chains, by fast paths; [`graph`]: any network; [`strategy`]: how a layer is solved; [`prefixes`]: a search through the
+//! - [`chain`]: dense chains, by fast paths; [`graph`]: any network; [`external`]: any model, by products from elsewhere; [`strategy`]: how a layer is solved; [`prefixes`]: a search through the
 //!   prefixes of a run
 //! - [`result`]: an optimum with the bounds on its regret; [`free_bounds`]: what the optima of a unit prove about each other; [`regret`]: prefixes,
 //!   decay exponents, tables
@@ -12,6 +12,7 @@
 pub mod certificate;
 pub mod chain;
 pub mod expansion;
+pub mod external;
 pub mod free_bounds;
 pub mod graph;
 pub mod objective;

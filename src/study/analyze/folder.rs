@@ -20,7 +20,7 @@ use toml::{Table, Value};
 
 /// `experiment.toml` of an analysis: its traces and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Description {
+pub(in crate::study) struct Description {
     pub trace: Vec<Source>,
     pub regret: RegretSection,
     pub exploration: ExplorationSection,
@@ -28,7 +28,7 @@ pub(super) struct Description {
 
 /// One trace of an analysis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Source {
+pub(in crate::study) struct Source {
     pub folder: String,
     /// Where its results are.
     pub label: String,
@@ -87,7 +87,7 @@ fn short(hash: &str) -> &str {
 }
 
 /// What a folder holds.
-pub(super) enum Found {
+pub(in crate::study) enum Found {
     Nothing,
     /// Files that an analysis wrote.
     Analysis {
@@ -102,7 +102,7 @@ fn fail(path: &Path, source: std::io::Error) -> StudyError {
 }
 
 /// Looks into a folder without touching it.
-pub(super) fn look(out: &Path) -> Result<Found, StudyError> {
+pub(in crate::study) fn look(out: &Path) -> Result<Found, StudyError> {
     if !out.exists() {
         return Ok(Found::Nothing);
     }
@@ -127,7 +127,7 @@ pub(super) fn look(out: &Path) -> Result<Found, StudyError> {
 
 /// How to go on with a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(in crate::study) enum Mode {
     /// It has nothing to lose, or what it has is to be replaced.
     Begin,
     /// What is complete is kept.
@@ -135,7 +135,7 @@ pub(super) enum Mode {
 }
 
 /// Whether an analysis may have the folder, and how; `description` is known once the traces were read.
-pub(super) fn mode(
+pub(in crate::study) fn mode(
     out: &Path,
     overwrite: bool,
     resume: bool,
@@ -157,7 +157,7 @@ pub(super) fn mode(
 }
 
 /// Removes the page and its figures, which are of other tables than will be here.
-pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
+pub(in crate::study) fn remove_page(out: &Path) -> Result<(), StudyError> {
     remove(&out.join(PAGE)).map_err(|source| fail(out, source))?;
     let figures = out.join(FIGURES);
     remove_folder(&figures).map_err(|source| fail(&figures, source))
@@ -165,7 +165,7 @@ pub(super) fn remove_page(out: &Path) -> Result<(), StudyError> {
 
 /// Removes what another analysis left. Ended at any point, this leaves the other one as it was (apart from its page,
 /// which its tables can make again), or a folder in which `description` begins.
-pub(super) fn replace<R>(
+pub(in crate::study) fn replace<R>(
     out: &Path,
     description: &Description,
     begin: impl FnOnce() -> Result<R, StudyError>,

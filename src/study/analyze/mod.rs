@@ -9,10 +9,10 @@ mod check;
 mod course;
 mod digest;
 mod extent;
-mod folder;
+pub(super) mod folder;
 mod names;
 mod options;
-mod told;
+pub(super) mod told;
 
 pub use super::error::AnalyzeError;
 pub use names::name_of;
@@ -111,7 +111,7 @@ fn summary_of(checked: &Checked, name: &str, headline: Comparator) -> Summary {
             .dataset
             .clone()
             .unwrap_or_else(|| if checked.extent.is_recorded() { "recorded data" } else { "inputs.npy" }.to_owned()),
-        loss: manifest.loss,
+        loss: manifest.loss.into(),
         target: manifest.target,
         headline,
         layers: checked.network.describe(),

@@ -8,12 +8,12 @@ use crate::{
         motion::{Findings, three},
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The optimizer as the manifest tells it, for labels and bounds; it is never run.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Told {
+pub(in crate::study) struct Told {
     pub name: Option<String>,
     pub learning_rate: Option<f64>,
     /// All other keys.
@@ -22,15 +22,20 @@ pub(super) struct Told {
 
 impl Told {
     pub fn by(manifest: &Manifest) -> Self {
-        let name = manifest.optimizer.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let learning_rate = manifest.optimizer.get("learning_rate").and_then(Value::as_f64);
+        Self::of(&manifest.optimizer)
+    }
+
+    /// By what a manifest has under `optimizer`.
+    pub fn of(optimizer: &Map<String, Value>) -> Self {
+        let name = optimizer.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let learning_rate = optimizer.get("learning_rate").and_then(Value::as_f64);
         // PyTorch's names of classes are those of ours in capitals.
         let known = |name: &str| {
             // As in torch.optim.SGD.
             let last = name.rsplit('.').next().unwrap_or(name);
             optim::registry().find(|entry| entry.name.eq_ignore_ascii_case(last))
         };
-        let others = manifest.optimizer.iter().filter(|(key, _)| match key.as_str() {
+        let others = optimizer.iter().filter(|(key, _)| match key.as_str() {
             "name" => name.is_none(),
             "learning_rate" => learning_rate.is_none(),
             _ => true,

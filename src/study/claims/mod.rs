@@ -26,7 +26,7 @@ pub mod losses;
 mod tests;
 
 use crate::{
-    loss::Loss,
+    loss::{Loss, LossName},
     study::{
         enclosure::{Enclosure, Holds},
         numbers::{count, counted, display_name, known},
@@ -211,9 +211,9 @@ pub enum Task {
 
 impl Task {
     pub fn of(summary: &Summary) -> Task {
-        match (summary.loss, summary.target) {
-            (Loss::Mse, TargetKind::Input) => Task::Autoencoder,
-            (Loss::CrossEntropy, _) if summary.is_convolutional() => Task::ConvolutionalClassifier,
+        match (&summary.loss, summary.target) {
+            (LossName::Known(Loss::Mse), TargetKind::Input) => Task::Autoencoder,
+            (LossName::Known(Loss::CrossEntropy), _) if summary.is_convolutional() => Task::ConvolutionalClassifier,
             _ => Task::Other,
         }
     }
