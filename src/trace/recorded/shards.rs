@@ -55,7 +55,7 @@ impl Shards {
                 Fault::Read(error) => format!("cannot be read: {error}"),
                 Fault::Damaged(reason) => format!("is not a whole safetensors file: {reason}"),
             };
-            let rest = if behind > 0 { format!(", and {behind} shards behind it") } else { String::new() };
+            let rest = if behind > 0 { format!(", and {behind} behind it") } else { String::new() };
             format!("{} {what}; the trace is read up to it, without that shard{rest}", name(&at))
         });
         if files.is_empty() {
