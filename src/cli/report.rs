@@ -5,9 +5,17 @@ use super::{
     answer::{Answer, Status},
     output, signals,
 };
-use crate::{report, study::folder::NewFolder};
+use crate::{
+    report,
+    study::{
+        folder::NewFolder,
+        numbers::significant,
+        results::{OptimizerTables, RunTables},
+        tables::{Comparator, Scale},
+    },
+};
 use clap::ValueHint;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -19,6 +27,9 @@ pub struct Arguments {
     /// runs/comparison-2, ...]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
+    /// Print how large the gaps of the Taylor optima are, as shares of the mean loss, and render nothing
+    #[arg(long, conflicts_with = "out")]
+    certificates: bool,
 }
 
 pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
@@ -27,6 +38,9 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
             let reason = format!("{} is not a run directory: it has no summary.json", run.display());
             return Err(UsageError(reason).into());
         }
+    }
+    if arguments.certificates {
+        return certificates(&arguments.runs);
     }
     let claim = match (&arguments.out, &arguments.runs[..]) {
         (None, [_, _, ..]) => Some(NewFolder::first_free(&PathBuf::from("runs").join("comparison"))?),
@@ -44,4 +58,47 @@ pub fn command(arguments: &Arguments) -> anyhow::Result<Answer> {
     output::line(format!("report: {}", rendered.html.display()))?;
     let object = json!({ "runs": arguments.runs, "folder": out, "report": rendered.html, "figures": rendered.figures });
     Ok(Answer::new(Status::Done, object))
+}
+
+/// Prints the largest gaps of every optimizer, scale and comparator.
+fn certificates(runs: &[PathBuf]) -> anyhow::Result<Answer> {
+    let heads = ["run", "optimizer", "scale", "comparator", "rows", "largest gap / loss", "at round", "at the end"];
+    let mut lines = vec![heads.map(str::to_owned).to_vec()];
+    let mut objects = Vec::new();
+    for run in runs {
+        let tables = RunTables::read(run)?;
+        for optimizer in &tables.optimizers {
+            for (cells, object) in gaps(optimizer) {
+                lines.push([vec![run.display().to_string(), optimizer.summary.label.clone()], cells].concat());
+                let mut all = json!({ "run": run, "optimizer": optimizer.summary.label });
+                all.as_object_mut()
+                    .expect("an object was made")
+                    .extend(object.as_object().cloned().unwrap_or_default());
+                objects.push(all);
+            }
+        }
+    }
+    output::listed(&lines)?;
+    Ok(Answer::new(Status::Done, json!({ "certificates": objects })))
+}
+
+/// The gaps of an optimizer, as cells of a table and as an object.
+fn gaps(optimizer: &OptimizerTables) -> impl Iterator<Item = (Vec<String>, Value)> {
+    let kinds = Scale::ALL.into_iter().flat_map(|scale| Comparator::ALL.map(|comparator| (scale, comparator)));
+    kinds.filter_map(|(scale, comparator)| {
+        let gaps = optimizer.relative_gaps(scale, comparator)?;
+        let cells = vec![
+            scale.to_string(),
+            comparator.to_string(),
+            gaps.rows.to_string(),
+            significant(gaps.largest, 2),
+            gaps.rounds.to_string(),
+            significant(gaps.at_end, 2),
+        ];
+        let object = json!({
+            "scale": scale, "comparator": comparator, "rows": gaps.rows, "largest": gaps.largest,
+            "rounds": gaps.rounds, "at_end": gaps.at_end,
+        });
+        Some((cells, object))
+    })
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::transfer::{self, NoResponse, Request, Response, Tool};
 
@@ -54,6 +54,24 @@ impl Client {
     }
 }
 
+/// How long to wait for a lock: a process that another thread starts holds copies of our open files, and so their locks, until its own program runs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Locks a file; `false` if another process has it.
+fn lock(file: &File) -> bool {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            Err(TryLockError::WouldBlock) => return false,
+            // Where files cannot be locked, the checksum still tells if two processes mixed theirs.
+            Ok(()) | Err(TryLockError::Error(_)) => return true,
+        }
+    }
+}
+
 /// Downloads `url` into `partial`, after the bytes that `partial` has already if the server can
 /// continue there, else from the start. Tells `received` how many bytes of how many are there.
 ///
@@ -67,12 +85,9 @@ pub(super) fn download(
 ) -> Result<bool, Setback> {
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(partial).map_err(Setback::Disk)?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return Err(Setback::Busy),
-        // Where files cannot be locked, the checksum still tells if two processes mixed theirs.
-        Ok(()) | Err(TryLockError::Error(_)) => {}
+    if !lock(&file) {
+        return Err(Setback::Busy);
     }
-
     let mut start = file.metadata().map_err(Setback::Disk)?.len();
     if start > most_bytes {
         start = 0;

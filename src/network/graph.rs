@@ -320,8 +320,8 @@ mod tests {
                 }),
                 "before they are flattened",
             ),
-            (refused(&|graph| graph.layers(graph.data(), &[LayerSpec::Flatten, dense, RELU])), "layer 2 must be"),
-            (refused(&|graph| graph.layer(graph.data(), CONV)), "layer 0 must be"),
+            (refused(&|graph| graph.layers(graph.data(), &[LayerSpec::Flatten, dense, RELU])), "layer 2, must be"),
+            (refused(&|graph| graph.layer(graph.data(), CONV)), "layer 0, must be"),
             (
                 refused(&|graph| {
                     let a = flat(graph)?;

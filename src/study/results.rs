@@ -46,6 +46,19 @@ pub struct OptimizerTables {
     pub missing: Vec<&'static str>,
 }
 
+/// Gaps of the optima of a scale, divided by the mean loss of their prefix and unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RelativeGaps {
+    /// Units times prefixes.
+    pub rows: usize,
+    /// The largest of all, infinite where nothing is certified.
+    pub largest: f64,
+    /// The length of the prefix that has it.
+    pub rounds: usize,
+    /// The largest at the longest prefix.
+    pub at_end: f64,
+}
+
 impl RunTables {
     /// Reads the run directory `dir`.
     pub fn read(dir: &Path) -> Result<RunTables, TableError> {
@@ -92,6 +105,20 @@ impl OptimizerTables {
     /// The final rows (longest prefix) of one scale and comparator.
     pub fn units_at(&self, scale: Scale, comparator: Comparator) -> impl Iterator<Item = &UnitRow> {
         self.units.iter().filter(move |row| row.scale == scale && row.comparator == comparator)
+    }
+
+    /// What the certificates of a scale leave open, as shares of the mean loss; `None` without rows.
+    pub fn relative_gaps(&self, scale: Scale, comparator: Comparator) -> Option<RelativeGaps> {
+        let rows: Vec<&RegretRow> =
+            self.regret.iter().filter(|row| row.scale == scale && row.comparator == comparator).collect();
+        let last = rows.iter().map(|row| row.rounds).max()?;
+        let share = |row: &RegretRow| match row.gap / row.mean_loss {
+            share if share.is_nan() => f64::INFINITY,
+            share => share,
+        };
+        let worst = rows.iter().copied().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+        let at_end = rows.iter().filter(|row| row.rounds == last).map(|row| share(row)).fold(0.0, f64::max);
+        Some(RelativeGaps { rows: rows.len(), largest: share(worst), rounds: worst.rounds, at_end })
     }
 
     /// The split of the mean loss at the coarsest scale that was measured.

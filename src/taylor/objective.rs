@@ -22,9 +22,17 @@ pub trait Objective: Sync {
     fn linearize(&mut self, u: &[f64]);
     /// The generalized Gauss-Newton matrix times each direction: the sum over rounds `from..rounds()`, divided by [`Objective::rounds`].
     fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>>;
+    /// Vectors of a basis before the plain residual takes its turn: as far as the preconditioner leads better alone. A block's own factors do so
+    /// for a while, those of several blocks, which know nothing of each other, do not.
+    fn preconditioned_first(&self) -> usize {
+        0
+    }
     /// An approximation of `(H + multiplier I)^-1 residual`.
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction;
 }
+
+/// [`Objective::preconditioned_first`] of a single block.
+pub const BLOCK_ALONE: usize = 12;
 
 /// A direction to search along.
 pub struct Direction {

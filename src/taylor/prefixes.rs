@@ -94,6 +94,10 @@ pub fn work(prefixes: &[usize], max_products: usize, comparators: usize) -> usiz
 /// Of the work, this share is set aside for the last prefix: that is where people look, and its point bounds the shorter ones.
 const LAST: f64 = 0.5;
 
+/// The search of a prefix of at most this share of all rounds may take all the products that it wants: they cost little, and the problem of few
+/// rounds is no easier than that of many.
+const CHEAP: f64 = 0.05;
+
 /// Shares the work, counted in products with one round, out among the searches: what is not set aside for the last prefix, as many products
 /// for each search that is left, whatever its length. What one does not use is left for the others.
 struct Budget<'a> {
@@ -113,6 +117,10 @@ impl<'a> Budget<'a> {
 
     /// Products that the search of the `done`-th comparator may take at a prefix.
     fn of(&self, index: usize, done: usize) -> usize {
+        let all = self.prefixes[self.prefixes.len() - 1];
+        if self.prefixes[index] as f64 <= CHEAP * all as f64 {
+            return self.most;
+        }
         let later: usize = self.prefixes[index + 1..].iter().sum();
         let rounds = later * self.comparators + self.prefixes[index] * (self.comparators - done);
         let left = if later == 0 { self.left } else { self.left.saturating_sub(self.set_aside) };

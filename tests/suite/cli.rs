@@ -346,6 +346,29 @@ fn reports_are_rendered_again_and_compared() {
     assert!(workplace.path("runs/comparison/report.html").exists());
     workplace.run(&["report", "nowhere"]).exits(2).says(&["nowhere", "summary.json"]);
     workplace.run(&["report"]).exits(2);
+    let ended = workplace.run(&["report", "a", "--certificates"]).exits(0);
+    ["largest gap / loss", "layer", "ball"].iter().for_each(|word| assert!(ended.stdout.contains(word), "{word}"));
+    workplace.run(&["report", "a", "--certificates", "--out", "c"]).exits(2);
+    let printed = workplace.run(&["report", "a", "b", "--certificates", "--json"]).exits(0).stdout;
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let printed = printed["certificates"].as_array().expect("an object for every optimizer, scale and comparator");
+    for object in printed {
+        let text = |key: &str| object[key].as_str().unwrap().to_owned();
+        let path = workplace.path(&text("run")).join(text("optimizer")).join("regret.csv");
+        let mut reader = csv::Reader::from_path(path).unwrap();
+        let rows = reader.deserialize().map(|row| row.unwrap());
+        let of_kind = |row: &std::collections::HashMap<String, String>| {
+            row["scale"] == text("scale") && row["comparator"] == text("comparator")
+        };
+        let shares: Vec<f64> = rows
+            .filter(of_kind)
+            .map(|row| row["gap"].parse::<f64>().unwrap() / row["mean_loss"].parse::<f64>().unwrap())
+            .collect();
+        assert_eq!(object["rows"], shares.len());
+        assert_eq!(object["largest"].as_f64().unwrap(), shares.iter().copied().fold(0.0, f64::max));
+        assert!(object["at_end"].as_f64().unwrap() <= object["largest"].as_f64().unwrap());
+    }
+    assert!(printed.iter().any(|object| object["run"] == "b" && object["comparator"] == "ball"));
 }
 
 #[test]

@@ -222,7 +222,7 @@ class Analysis:
         return float(rate) if name == "sgd" and off and every and isinstance(rate, (int, float)) and rate > 0 else None
 
     def _derivatives_of_scales(self) -> dict[str, Derivatives]:
-        """For neurons and for modules, where derivatives of the outputs may be kept."""
+        """For each scale, where derivatives of the outputs may be kept."""
         outputs, independent = (1, 1), True
         if self.rounds.chunks:
             loaded = self.rounds.load(self.rounds.chunks[0], self.wide).part(0, 1)
@@ -232,8 +232,8 @@ class Analysis:
         outputs, independent = self.team.same((outputs, independent))
         if not independent:
             self.checks.append("outputs depend on the whole minibatch, as with statistics of minibatches; no minibatch is split")
-        made = {}
-        for scale, room in (("neuron", self._room // 2), ("layer", self._room // 4)):
+        made: dict[str, Derivatives] = {}
+        for scale, room in (("neuron", self._room // 2), ("layer", self._room // 4), ("network", self._room // 4)):
             units = [unit for unit in self.units if unit.scale == scale]
             common = (self.rounds, self.layout, self.passes, self.loss)
             made[scale] = Derivatives(*common, units, outputs, independent, room, self.wide)

@@ -1,4 +1,4 @@
-"""Units whose derivative of the outputs in the weights that move is computed once and kept: neurons, and modules where there is room.
+"""Units whose derivative of the outputs in the weights that move is computed once and kept: neurons, and larger ones where there is room.
 
 With `G: [outputs of a minibatch, weights]` a unit's Taylor loss is that of a linear model, `l(f + G (u - (W^n - W^1)))`, and products are small matrix
 products. For the mean squared error and few weights the mean over a prefix is a dense quadratic, which is handed over as that.
@@ -25,7 +25,7 @@ __all__ = ["Derivatives", "KeptProblem"]
 
 # A unit with more weights than this is not made a dense quadratic.
 DENSE = 400
-# A module's derivative is worth keeping up to so many passes a round; its search takes as many products.
+# The derivative of a larger unit is worth keeping up to so many passes a round; its search takes as many products.
 PASSES = 256
 
 

@@ -9,7 +9,7 @@ use crate::{
     taylor::{
         Expansion,
         certificate::Optimum,
-        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+        objective::{BLOCK_ALONE, Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{BlockPreconditioner, solve_blocks},
         prefixes::{self, Effort},
         settings::{ClosedForm, RegretSettings},
@@ -168,6 +168,10 @@ impl Objective for TaylorObjective<'_> {
     fn ggn_products(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
         let rounds = from..self.rounds();
         self.windows.fast.products(rounds, self.blocks.clone(), directions, &self.moved, self.cursor.scale())
+    }
+
+    fn preconditioned_first(&self) -> usize {
+        if self.blocks.len() == 1 { BLOCK_ALONE } else { 0 }
     }
 
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {

@@ -6,7 +6,7 @@ use crate::{
     num::{Real, convert},
     taylor::{
         Expansion,
-        objective::{Direction, Objective, PrefixCursor, PrefixObjective},
+        objective::{BLOCK_ALONE, Direction, Objective, PrefixCursor, PrefixObjective},
         precondition::{KroneckerFactors, solve_blocks},
     },
 };
@@ -81,6 +81,10 @@ impl<T: Real> Objective for PassObjective<'_, T> {
             self.sample.product(from..self.rounds(), &self.moving, direction, &self.moved, self.cursor.scale())
         };
         directions.iter().map(product).collect()
+    }
+
+    fn preconditioned_first(&self) -> usize {
+        if self.moving.blocks.len() == 1 { BLOCK_ALONE } else { 0 }
     }
 
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction {
