@@ -55,8 +55,8 @@ def analyze(
     if backend == "torch":
         from taylorscope import torch_backend
 
-        result: Run = torch_backend.analyze(traces[0], out=destination, overwrite=overwrite, **settings)
-        return result
+        torch_backend.analyze(traces[0], out=destination, overwrite=overwrite, **settings)
+        return read(destination)
     if backend != "engine":
         raise ValueError(f'backend is {backend!r}; it is "engine" or "torch"')
     if len(traces) == 1:
