@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
+import taylorscope
 from taylorscope import reader
 from taylorscope.torch_backend import ModelError, analyze
 
@@ -429,3 +430,10 @@ def test_a_damaged_shard_ends_the_trace_before_it(tmp_path: Path) -> None:
     read = reader.Trace(trace)
     assert len(read) == 6 and "shard-00002" in read.notes[0]
     assert math.isfinite(read.losses.sum()) and read.minibatch(5)[0][""].shape == (5, 3)
+
+
+def test_the_package_hands_over_and_reads_the_folder(tmp_path: Path) -> None:
+    model = Broken()
+    trace = small_trace(tmp_path / "trace", model)
+    run = taylorscope.analyze(trace, tmp_path / "out", backend="torch", model=model, scales=["network"], prefixes=2, progress=False)
+    assert len(run.units) > 0 and (tmp_path / "out" / "report.html").exists()
