@@ -45,11 +45,13 @@ def optimizer_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 def refuse_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     """The optimizer itself, out of the wrappers of libraries; fails for those whose steps are no rounds."""
-    while not isinstance(optimizer, torch.optim.Optimizer):
+    # Wrappers may say that they are optimizers, but have no hooks.
+    while not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         inner = getattr(optimizer, "optimizer", None) or getattr(optimizer, "_optimizer", None)
         if inner is None:
             raise TypeError(f"optimizer is a {type(optimizer).__name__}; ts.watch takes one of torch.optim, or one that is derived from torch.optim.Optimizer")
         optimizer = inner
+    assert isinstance(optimizer, torch.optim.Optimizer)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise NotRecordable(
             "LBFGS calls the model several times in one step, at weights in between; a round has one state and one loss, so it cannot be watched"

@@ -58,6 +58,7 @@ class Minibatches:
     pending: list[Minibatch] = field(default_factory=list)
     unused: int = 0
     seen: int = 0
+    precision: str | None = None
     _clock: int = 0
     _warned: bool = False
 
@@ -73,7 +74,8 @@ class Minibatches:
             if tensor.dim() == 0 or tensor.shape[0] != size:
                 raise NotRecordable(f"{name} of the model has shape {list(tensor.shape)}; the first axis of every input must be that of the {size} datapoints")
         output = _output(result)
-        precision = precision_of(output if output is not None else first, parameters)
+        # That of the first call is that of the trace.
+        self.precision = precision = self.precision or precision_of(output if output is not None else first, parameters)
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()} if keep else None
         if self.calls and not self.calls[-1].losses:
             self._watch_orphan(self.calls[-1])

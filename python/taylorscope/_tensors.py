@@ -36,8 +36,11 @@ def dtype_name(name: str, tensor: Tensor) -> str:
 
 def as_array(name: str, tensor: Tensor) -> tuple[str, str, list[int], np.ndarray]:
     """Name, type, shape and bytes (a view where the tensor is contiguous and on the CPU) of a tensor."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return name, dtype_name(name, tensor), list(tensor.shape), flat.view(torch.uint8).numpy()
+    if tensor.dtype is torch.bfloat16 or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy()
+    else:
+        flat = tensor.numpy().reshape(-1).view(np.uint8)
+    return name, dtype_name(name, tensor), list(tensor.shape), flat
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

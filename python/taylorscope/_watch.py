@@ -119,7 +119,10 @@ class Scope:
         self._missed = 0
         self._closed = False
         self._rate: Any = None
+        self._loss = ""
         self._manifest: dict[str, Any] = {}
+        self._told: dict[int, LossTold] = {}
+        self._criteria: list[Any] = []
         if self.rank == 0:
             self._refuse_model()
             self._copies = StateCopies(model)
@@ -248,7 +251,11 @@ class Scope:
         prediction = arguments[0] if arguments else keywords.get("input")
         target = arguments[1] if len(arguments) > 1 else keywords.get("target")
         call = self._minibatches.call_of(prediction)
-        told = loss_of(criterion, arguments, keywords, call.output if call is not None else None)
+        told = self._told.get(id(criterion))
+        if told is None:
+            told = self._told[id(criterion)] = loss_of(criterion, arguments, keywords, call.output if call is not None else None)
+            # Kept, so that no other criterion has its id.
+            self._criteria.append(criterion)
         self._minibatches.lost(result, target if isinstance(target, Tensor) else None, told, call, self._keeps_next())
 
     def _record(self, inputs: Any, targets: Tensor | None, loss: Tensor | float, name: str) -> None:
@@ -258,7 +265,7 @@ class Scope:
         copies = {key: tensor.detach().clone() for key, tensor in tensors_in(arguments, keywords).items()}
         first = next(iter(copies.values()))
         known = loss.detach().clone() if isinstance(loss, Tensor) else float(loss)
-        precision = self._minibatches.calls[-1].precision if self._minibatches.calls else "f32"
+        precision = self._minibatches.precision or "f32"
         told = targets.detach().clone() if targets is not None else None
         batch = Minibatch(copies, told, targets is None, first.shape[0], known, LossTold(name), precision, None, self._minibatches._tick())
         self._minibatches.add(batch, loss if isinstance(loss, Tensor) and loss.requires_grad else float(known))
@@ -284,9 +291,9 @@ class Scope:
         if self._writer is None:
             self._begin(minibatches)
         assert self._writer is not None
+        self._note(minibatches)
         self._round += 1
         self._writer.put(self._as_round(minibatches, slot))
-        self._note(minibatches)
 
     def _miss(self) -> None:
         """A step without a minibatch that was seen: of training that is elsewhere, or because something is not watched."""
@@ -339,6 +346,7 @@ class Scope:
         first = minibatches[0]
         if first.inputs is None:
             raise NotRecordable("the first round has no inputs")
+        self._loss = first.told.name
         self._manifest = self._describe(first)
         recorder = Recorder(
             self.trace,
@@ -402,6 +410,9 @@ class Scope:
 
     def _note(self, minibatches: list[Minibatch]) -> None:
         """Notes what changes on the way."""
+        if any(minibatch.told.name != self._loss for minibatch in minibatches):
+            others = next(minibatch.told.name for minibatch in minibatches if minibatch.told.name != self._loss)
+            raise NotRecordable(f"the loss is {others}, but was {self._loss} in the rounds before")
         rate = self.optimizer.param_groups[0].get("lr")
         if rate != self._rate and "schedule" not in self._manifest["optimizer"]:
             self._set_manifest({"optimizer": {**self._manifest["optimizer"], "schedule": "changes"}})

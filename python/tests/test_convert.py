@@ -110,7 +110,7 @@ def test_what_stands_in_the_way_is_named():
 
     words(two(forward), "tanh", "test_convert.py, line")
     twice = nn.Linear(6, 6)
-    words(nn.Sequential(twice, nn.ReLU(), twice), "second time")
+    words(nn.Sequential(twice, nn.ReLU(), twice), "2.weight and 0.weight are one tensor")
 
 
 def test_dropout_that_does_nothing_is_left_out():

@@ -334,7 +334,7 @@ def test_ctrl_c_leaves_a_folder_that_says_so(tmp_path: Path) -> None:
     trace = train(tmp_path / "trace", model, F.cross_entropy, x, y, rounds=9, batch=8, loss="cross_entropy")
     script = (
         "import sys; from models import Transformer; from taylorscope.torch_backend import analyze\n"
-        "analyze(sys.argv[1], model=Transformer(), out=sys.argv[2], prefixes=9, tolerance=1e-12, max_products=5000)"
+        "analyze(sys.argv[1], model=Transformer(), out=sys.argv[2], prefixes=9, tolerance=1e-12, max_products=5000, memory=1 << 13)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(trace), str(tmp_path / "out")], cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
