@@ -115,6 +115,7 @@ targets! {
     npy, npy_full;
     manifest, manifest_full;
     trace, trace_full;
+    recorded, recorded_full;
     idx, idx_full;
     cifar, cifar_full;
     pickle, pickle_full;

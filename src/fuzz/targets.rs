@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "npy", wrap: Wrap::None, base: 64 * KB, factor: 40, read: npy },
     Target { name: "manifest", wrap: Wrap::None, base: 64 * KB, factor: 200, read: manifest },
     Target { name: "trace", wrap: Wrap::None, base: 256 * KB, factor: 200, read: whole_trace },
+    Target { name: "recorded", wrap: Wrap::None, base: 256 * KB, factor: 200, read: recorded_trace },
     Target { name: "idx", wrap: Wrap::Gzip, base: 256 * KB, factor: 3000, read: idx },
     Target { name: "cifar", wrap: Wrap::None, base: 64 * KB, factor: 40, read: cifar },
     Target { name: "pickle", wrap: Wrap::None, base: 64 * KB, factor: 300, read: pickle },
@@ -88,10 +89,22 @@ fn manifest(place: &Place, input: &[u8]) -> bool {
     trace::manifest::read_manifest(place.0.path()).is_ok()
 }
 
-/// The files of a trace, one after the other, each with its length in front.
 fn whole_trace(place: &Place, input: &[u8]) -> bool {
+    let names = ["manifest.json", "batches.npy", "inputs.npy", "losses.npy", "weights-00000.safetensors"];
+    trace_of_files(place, &names, input)
+}
+
+const RECORDED: [&str; 4] =
+    ["manifest.json", "shard-00000.safetensors", "shard-00001.safetensors", "final.safetensors"];
+
+fn recorded_trace(place: &Place, input: &[u8]) -> bool {
+    trace_of_files(place, &RECORDED, input)
+}
+
+/// The files of a trace, one after the other, each with its length in front.
+fn trace_of_files(place: &Place, names: &[&str], input: &[u8]) -> bool {
     let mut rest = input;
-    for name in ["manifest.json", "batches.npy", "inputs.npy", "losses.npy", "weights-00000.safetensors"] {
+    for name in names {
         let Some((length, behind)) = rest.split_at_checked(4) else { return false };
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         let (file, behind) = behind.split_at(length.min(behind.len()));
@@ -173,6 +186,34 @@ fn summary(place: &Place, input: &[u8]) -> bool {
     Summary::read(&place.file("summary.json", input)).is_ok()
 }
 
+/// The files of a recorded trace of two shards, one after the other, each with its length in front.
+#[cfg(test)]
+fn recorded_files(place: &Place, network: &Network, state: &[f32]) -> Vec<u8> {
+    use trace::recording::{Recording, RecordingOptions, Tensor};
+    let folder = place.0.path().join("recorded");
+    let manifest = serde_json::json!({
+        "input": [2], "layers": network.layers(), "loss": "mse", "target": "input", "parameters": { "0.weight": "0.weight" },
+        "optimizer": { "name": "sgd", "learning_rate": 0.1 }
+    });
+    let encoded = crate::network::weights::encode_states(network, &[state], false).unwrap();
+    let mut views = safetensors::SafeTensors::deserialize(&encoded).unwrap().tensors();
+    views.sort_by(|a, b| a.0.cmp(&b.0));
+    let tensors: Vec<Tensor> = views
+        .iter()
+        .map(|(name, view)| Tensor { name, dtype: view.dtype(), shape: view.shape(), bytes: view.data() })
+        .collect();
+    let mut recording = Recording::create(&folder, manifest, RecordingOptions::default()).unwrap();
+    for (round, values) in [(1, [0.0f32, 1.0, 2.0, 3.0]), (2, [4.0, 5.0, 0.0, 1.0])] {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let inputs = Tensor { name: "inputs", dtype: safetensors::Dtype::F32, shape: &[2, 2], bytes: &bytes };
+        recording.round(round, 0.5, 2, &[inputs], None, &tensors, &[]).unwrap();
+        recording.flush().unwrap();
+    }
+    recording.close(Some(&tensors), 2, true).unwrap();
+    let files = RECORDED.map(|name| std::fs::read(folder.join(name)).unwrap());
+    files.iter().flat_map(|file| (file.len() as u32).to_le_bytes().into_iter().chain(file.iter().copied())).collect()
+}
+
 /// Writes the valid files of the corpus.
 #[test]
 #[ignore = "writes tests/data/fuzz"]
@@ -222,6 +263,7 @@ fn write_corpus() {
         .flat_map(|file| (file.len() as u32).to_le_bytes().into_iter().chain(file.iter().copied()))
         .collect();
     put("trace", "dense", &joined);
+    put("recorded", "dense", &recorded_files(&place, &network, &state));
     let images = data::idx::tests::idx(&[2, 2, 3], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255]);
     put("idx", "images.idx", &images);
     put("idx", "images.idx.gz", &data::idx::tests::gzip(&images));

@@ -2,7 +2,7 @@
 //! attributes where the shapes leave no choice.
 
 use super::{Block, Network, file_layout::weight_name};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 
 /// The names of a network's tensors in a file.
@@ -54,27 +54,52 @@ impl TensorNames {
     /// If one is missing or has another shape.
     pub fn find(network: &Network, tensors: &SafeTensors) -> Result<Self, Mismatch> {
         let views = tensors.tensors();
-        let shapes: Shapes = views.iter().map(|(name, view)| (name.as_str(), view.shape())).collect();
+        let shapes = views.iter().map(|(name, view)| (name.as_str(), view.shape())).collect();
+        Self::find_by(network, &shapes, &|name| {
+            tensors.tensor(name).is_ok_and(|view| is_zero(view.dtype(), view.data()))
+        })
+    }
+
+    /// The same by the shapes of a file's tensors alone; `is_zero` says of one that it has whether all of its values are 0.
+    ///
+    /// # Errors
+    /// As [`TensorNames::find`].
+    pub fn find_by(
+        network: &Network,
+        shapes: &BTreeMap<&str, &[usize]>,
+        is_zero: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, Mismatch> {
         let (blocks, note) =
-            named(network, &shapes).or_else(|| by_shape(network, &shapes)).ok_or_else(|| missing(network, &shapes))?;
-        network.blocks().iter().zip(&blocks).try_for_each(|(block, names)| check_shapes(block, names, &shapes))?;
+            named(network, shapes).or_else(|| by_shape(network, shapes)).ok_or_else(|| missing(network, shapes))?;
+        network.blocks().iter().zip(&blocks).try_for_each(|(block, names)| check_shapes(block, names, shapes))?;
         let mut used: Vec<String> = blocks.iter().flat_map(BlockNames::all).cloned().collect();
         for (block, names) in network.blocks().iter().zip(&blocks).filter(|(block, _)| !block.bias) {
-            used.extend(zero_bias(block, layer(&names.weight), tensors)?);
+            used.extend(zero_bias(block, layer(&names.weight), shapes, is_zero)?);
         }
-        let unused = in_order(&shapes).into_iter().map(str::to_owned).filter(|name| !used.contains(name)).collect();
+        let unused = in_order(shapes).into_iter().map(str::to_owned).filter(|name| !used.contains(name)).collect();
         Ok(Self { blocks, note, unused })
     }
 }
 
-/// The tensor of biases that a file may have for a layer without bias, if all are 0.
-fn zero_bias(block: &Block, module: &str, tensors: &SafeTensors) -> Result<Option<String>, Mismatch> {
-    let name = format!("{module}.bias");
-    let Ok(bias) = tensors.tensor(&name) else { return Ok(None) };
-    // Of every type of number, 0 and -0 have no bits but a sign, the first of the last byte.
-    let size = bias.dtype().bitsize().div_ceil(8).max(1);
+/// Whether all values of a tensor are 0 or -0, which have no bits but a sign, the first of the last byte.
+pub fn is_zero(dtype: Dtype, data: &[u8]) -> bool {
+    let size = dtype.bitsize().div_ceil(8).max(1);
     let is_zero = |value: &[u8]| value.iter().rev().enumerate().all(|(at, byte)| byte & !(u8::from(at == 0) << 7) == 0);
-    if bias.data().chunks(size).all(is_zero) {
+    data.chunks(size).all(is_zero)
+}
+
+/// The tensor of biases that a file may have for a layer without bias, if all are 0.
+fn zero_bias(
+    block: &Block,
+    module: &str,
+    shapes: &Shapes,
+    is_zero: &dyn Fn(&str) -> bool,
+) -> Result<Option<String>, Mismatch> {
+    let name = format!("{module}.bias");
+    if !shapes.contains_key(name.as_str()) {
+        return Ok(None);
+    }
+    if is_zero(&name) {
         return Ok(Some(name));
     }
     let reason = format!(
@@ -319,7 +344,7 @@ pub fn list<S: AsRef<str>>(names: &[S]) -> String {
 mod tests {
     use super::*;
     use crate::network::{Image, LayerSpec, Rectifier};
-    use safetensors::{Dtype, tensor::TensorView};
+    use safetensors::tensor::TensorView;
 
     const RELU: LayerSpec = LayerSpec::Rectifier(Rectifier::Relu);
 

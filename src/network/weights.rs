@@ -101,6 +101,23 @@ pub fn stack_states<T: Real>(
     stack_named(network, path, tensors, &find_names(network, path, tensors)?, states)
 }
 
+/// The same from tensors in memory, whose names are known.
+pub fn stack_tensors<T: Real>(
+    network: &Network,
+    path: &Path,
+    tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)],
+    names: &TensorNames,
+    states: Option<usize>,
+) -> Result<Vec<Vec<T>>, WeightsError> {
+    let fail = |e: safetensors::SafeTensorError| WeightsError::Malformed { path: path.into(), reason: e.to_string() };
+    let views: Result<Vec<(&str, TensorView)>, _> = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| TensorView::new(*dtype, shape.clone(), bytes).map(|view| (*name, view)))
+        .collect();
+    let file = safetensors::serialize(views.map_err(fail)?, None).map_err(fail)?;
+    stack_named(network, path, &SafeTensors::deserialize(&file).map_err(fail)?, names, states)
+}
+
 /// The same with names that are known. Values need not be finite.
 pub fn stack_named<T: Real>(
     network: &Network,

@@ -257,6 +257,10 @@ pub fn analysed(run: &RunTables) -> (String, bool) {
         let coarse = longest(false).is_some() || longest(true).is_none();
         let (numbers, neurons) = ([window, all].map(|n| count(n as u64)), longest(true).unwrap_or(0) > window);
         let (text, partial) = match tables.summary.sampled_rounds {
+            Some(sampled) if tables.summary.kept_rounds.is_some() => (
+                format!("{} of 1–{} of {}, of those that the trace has", count(sampled as u64), numbers[0], numbers[1]),
+                true,
+            ),
             _ if !coarse && neurons => (format!("1–{} of {}", numbers[1], numbers[1]), false),
             Some(sampled) if sampled < window => (
                 format!(
@@ -322,6 +326,7 @@ pub fn facts(run: &RunTables) -> Vec<Fact> {
     let target = match summary.target {
         TargetKind::Input => "its own input (autoencoder)",
         TargetKind::Label => "the label",
+        TargetKind::Values => "given values",
     };
     [
         ("data", summary.dataset.as_str()),

@@ -120,6 +120,7 @@ pub fn write(dir: &Path, kind: Kind) {
             rounds_per_epoch: rounds,
             window_rounds: rounds,
             sampled_rounds: None,
+            kept_rounds: None,
             last_loss: (!diverged).then(|| last.iter().sum::<f64>() / last.len() as f64),
             mean_loss: (!diverged).then(|| losses.iter().sum::<f64>() / rounds as f64),
             train_loss: (!diverged).then_some(scale * plan.floor),

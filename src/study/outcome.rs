@@ -48,6 +48,7 @@ impl Outcome<'_> {
             rounds_per_epoch: self.per_epoch,
             window_rounds: self.tables.window_rounds,
             sampled_rounds: self.tables.sampled_rounds,
+            kept_rounds: None,
             last_loss: last_mean(losses),
             mean_loss: mean(losses.iter().copied()),
             train_loss: last.map(|e| e.train_loss),

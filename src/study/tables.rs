@@ -323,6 +323,9 @@ pub struct OptimizerSummary {
     /// How many of them were analysed, if not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled_rounds: Option<usize>,
+    /// How many rounds a trace has, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_rounds: Option<usize>,
     /// Mean minibatch loss over the last 100 rounds (or all, when fewer).
     pub last_loss: Option<f64>,
     /// Mean minibatch loss over all rounds.

@@ -100,7 +100,10 @@ fn resolve(experiment: &Experiment, folder: Option<&Path>) -> Result<(Dataset, N
     let network = Network::new(input_shape(&dataset, &experiment.network.layers)?, &experiment.network.layers)?;
     let (needed, what) = match experiment.training.target {
         TargetKind::Input => (network.inputs(), "an autoencoder of this data".to_owned()),
-        TargetKind::Label => (dataset.classes, format!("the {} classes of {}", dataset.classes, dataset.name)),
+        // An experiment never has values.
+        TargetKind::Label | TargetKind::Values => {
+            (dataset.classes, format!("the {} classes of {}", dataset.classes, dataset.name))
+        }
     };
     if network.outputs() != needed {
         return Err(NetworkError::Outputs { outputs: network.outputs(), needed, what }.into());
@@ -130,7 +133,7 @@ pub(super) fn examples_of<'a, T: Real>(
 ) -> Examples<'a, T> {
     match target {
         TargetKind::Input => Examples::autoencoder(inputs, features),
-        TargetKind::Label => Examples::classifier(inputs, features, labels),
+        TargetKind::Label | TargetKind::Values => Examples::classifier(inputs, features, labels),
     }
 }
 

@@ -30,8 +30,15 @@ pub(super) fn probe(folder: &Path, rows: &[u32]) -> Result<(), StudyError> {
 
 /// `rounds.csv`, of the losses of all rounds.
 pub(super) fn rounds(folder: &Path, losses: &[f64], per_epoch: usize) -> Result<(), StudyError> {
-    let row = |(at, loss): (usize, &f64)| RoundRow { round: at + 1, epoch: at / per_epoch + 1, loss: *loss };
-    let rows: Vec<RoundRow> = losses.iter().enumerate().map(row).collect();
+    let all: Vec<(usize, f64)> = (1..).zip(losses.iter().copied()).collect();
+    numbered_rounds(folder, &all, per_epoch)
+}
+
+/// The same, of the numbers and losses of some rounds.
+pub(super) fn numbered_rounds(folder: &Path, losses: &[(usize, f64)], per_epoch: usize) -> Result<(), StudyError> {
+    let row =
+        |(number, loss): &(usize, f64)| RoundRow { round: *number, epoch: (number - 1) / per_epoch + 1, loss: *loss };
+    let rows: Vec<RoundRow> = losses.iter().map(row).collect();
     Ok(write_rows(&folder.join("rounds.csv"), columns::ROUNDS, &rows)?)
 }
 

@@ -1,13 +1,13 @@
 //! Whether the losses that a trace recorded are those of its weights and minibatches.
 
-use super::{causes, error::TraceError, motion::Findings, pair::Pair, read::Trace, replay::Replayed};
+use super::{
+    causes, error::TraceError, motion::Findings, pair::Pair, read::Trace, recorded::LossPrecision, replay::Replayed,
+};
 use crate::{network::Network, num::Real};
 use std::path::Path;
 
 /// Relative difference up to which a recomputed loss agrees with a recorded one, unless the user allows more.
 pub const TOLERANCE: f64 = 1e-3;
-/// Single precision leaves less than this; more is worth a word.
-const USUAL: f64 = 1e-4;
 
 /// Where recorded losses end because training diverged: the first round (from 0) from which on none is finite.
 pub fn diverged_from(losses: &[f64]) -> Option<usize> {
@@ -50,28 +50,45 @@ pub fn compare<T: Real>(
             rounding: round.rounding,
         })
         .collect();
+    let usual = trace.precision().usual();
+    let tolerance = tolerance.max(usual);
     let wrong: Vec<usize> = pairs.iter().filter(|pair| pair.excess() > tolerance).map(|pair| pair.index).collect();
     if let Some(first) = wrong.first() {
         let Pair { index, recorded, recomputed, .. } = pairs[*first];
         let cause = causes::likely(trace, network, &pairs, &wrong, findings, tolerance);
+        let cause = if trace.course.is_some() { without_files(&cause) } else { cause };
         return Err(TraceError::Loss {
-            path: folder.join("losses.npy"),
-            round: index + 1,
+            path: if trace.course.is_some() { folder.to_owned() } else { folder.join("losses.npy") },
+            round: trace.number(index),
             recorded,
             recomputed,
             cause,
         });
     }
     let worst = pairs.iter().map(Pair::excess).fold(0.0, f64::max);
-    let mut sentence = match worst {
-        0.0 => "the recomputed losses agree with losses.npy to single precision".to_owned(),
-        _ => format!("the recomputed losses agree with losses.npy to {worst:.0e} of the loss at worst"),
+    let recorded = if trace.course.is_some() { "the recorded ones" } else { "losses.npy" };
+    let precision = match trace.precision() {
+        LossPrecision::F64 | LossPrecision::F32 => "single precision".to_owned(),
+        other => other.name().to_owned(),
     };
-    if worst > USUAL {
-        sentence += ": more than single precision leaves, so training computed in TF32 or half precision, or something small \
-                 differs";
+    let mut sentence = match worst {
+        0.0 => format!("the recomputed losses agree with {recorded} to {precision}"),
+        _ => format!("the recomputed losses agree with {recorded} to {worst:.0e} of the loss at worst"),
+    };
+    if worst > usual {
+        sentence += &format!(
+            ": more than {precision} leaves, so training computed in {}, or something small differs",
+            if precision.starts_with("single") { "TF32 or half precision" } else { "less" }
+        );
     }
-    Ok(Agreement { sentence, doubtful: worst > USUAL })
+    Ok(Agreement { sentence, doubtful: worst > usual })
+}
+
+/// What is said of the files of format 1, of those of a recorded trace.
+fn without_files(cause: &str) -> String {
+    let words =
+        [("losses.npy", "losses"), ("batches.npy", "rows"), ("inputs.npy", "inputs"), ("targets.npy", "targets")];
+    words.iter().fold(cause.to_owned(), |text, (file, word)| text.replace(file, word))
 }
 
 #[cfg(test)]

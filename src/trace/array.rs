@@ -1,10 +1,11 @@
-//! Arrays of numbers in `.npy` files, of any type, byte order and memory order.
+//! Arrays of numbers: in `.npy` files, of any type, byte order and memory order, and in tensors.
 
 use super::{
     error::{TraceError, malformed, read_bytes},
     npy::{self, Header, Kind},
 };
-use half::f16;
+use half::{bf16, f16};
+use safetensors::Dtype;
 use std::path::Path;
 
 /// An array as it lies in a file, row-major.
@@ -64,6 +65,33 @@ pub fn read_npy(path: &Path) -> Result<Array, TraceError> {
     let values: Vec<f64> = data.chunks_exact(kind.size).map(number).collect();
     let values = if columns_first { row_major(&shape, &values) } else { values };
     Ok(Array { shape, values, truths: kind.letter == 'b' })
+}
+
+/// An array of numbers from the bytes of a tensor, little-endian and as many as its shape asks for.
+///
+/// # Errors
+/// If it holds no real numbers.
+pub fn of_tensor(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<Array, String> {
+    fn decode<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks().0.iter().map(|bytes| of(*bytes)).collect()
+    }
+    let values = match dtype {
+        Dtype::F64 => decode(bytes, f64::from_le_bytes),
+        Dtype::F32 => decode(bytes, |b| f32::from_le_bytes(b).into()),
+        Dtype::F16 => decode(bytes, |b| f16::from_le_bytes(b).into()),
+        Dtype::BF16 => decode(bytes, |b| bf16::from_le_bytes(b).into()),
+        Dtype::I64 => decode(bytes, |b| i64::from_le_bytes(b) as f64),
+        Dtype::I32 => decode(bytes, |b| i32::from_le_bytes(b).into()),
+        Dtype::I16 => decode(bytes, |b| i16::from_le_bytes(b).into()),
+        Dtype::I8 => decode(bytes, |b| i8::from_le_bytes(b).into()),
+        Dtype::U64 => decode(bytes, |b| u64::from_le_bytes(b) as f64),
+        Dtype::U32 => decode(bytes, |b| u32::from_le_bytes(b).into()),
+        Dtype::U16 => decode(bytes, |b| u16::from_le_bytes(b).into()),
+        Dtype::U8 => decode(bytes, |[b]| b.into()),
+        Dtype::BOOL => decode(bytes, |[b]| f64::from(u8::from(b != 0))),
+        other => return Err(format!("has type {other:?}; save it as a floating-point or an integer type")),
+    };
+    Ok(Array { shape: shape.to_vec(), values, truths: dtype == Dtype::BOOL })
 }
 
 /// What the bytes of a value mean, or why they are not a number.

@@ -3,6 +3,7 @@
 
 use super::{
     TargetKind,
+    error::TraceError,
     motion::Findings,
     pair::Pair,
     read::{Trace, TraceTargets},
@@ -14,6 +15,7 @@ use crate::{
     passes::Tape,
     text::{nearest, rounds},
 };
+use std::collections::BTreeMap;
 
 /// Rounds that guesses are computed on.
 const SAMPLE: usize = 6;
@@ -33,7 +35,10 @@ pub(super) fn likely<T: Real>(
     findings: &Findings,
     tolerance: f64,
 ) -> String {
-    let compared = Compared { trace, network, pairs, wrong, tolerance };
+    let sample = sample(wrong);
+    // If states cannot be read any more, there is less to guess by.
+    let states = states_about(trace, &sample).unwrap_or_default();
+    let compared = Compared { trace, network, pairs, wrong, sample, states, tolerance };
     findings
         .unmoved()
         .or_else(|| compared.unused())
@@ -55,7 +60,24 @@ struct Compared<'a, T> {
     pairs: &'a [Pair],
     /// Indices of the rounds that disagree.
     wrong: &'a [usize],
+    /// Some of them, on which guesses are computed.
+    sample: Vec<usize>,
+    /// The states of the sample, and those beside them.
+    states: BTreeMap<usize, Vec<T>>,
     tolerance: f64,
+}
+
+/// Some of the rounds that disagree, evenly spaced.
+fn sample(wrong: &[usize]) -> Vec<usize> {
+    let (count, last) = (wrong.len().min(SAMPLE), wrong.len() - 1);
+    (0..count).map(|i| wrong[i * last / count.saturating_sub(1).max(1)]).collect()
+}
+
+/// The states of these rounds, and those before and behind them.
+fn states_about<T: Real>(trace: &Trace<T>, sample: &[usize]) -> Result<BTreeMap<usize, Vec<T>>, TraceError> {
+    let mut reader = trace.states.reader();
+    let about = sample.iter().flat_map(|at| at.saturating_sub(1)..trace.states.len().min(at + 2));
+    about.map(|at| Ok((at, reader.get(at)?.to_vec()))).collect()
 }
 
 /// What outputs are compared with, in double precision.
@@ -204,7 +226,23 @@ impl<T: Real> Compared<'_, T> {
 
     /// A mistake that explains the recorded losses.
     fn guessed(&self) -> Option<String> {
-        let guesses: Vec<Guess<T>> = vec![
+        let groups = [Self::other_rounds(), Self::other_losses(), Self::other_data(), Self::other_layers()];
+        let guesses: Vec<Guess<T>> = groups.into_iter().flatten().collect();
+        let sample = &self.sample;
+        let explains = |(_, loss): &&Guess<T>| {
+            let checked: Vec<bool> = sample
+                .iter()
+                .filter_map(|index| Some(self.pairs[*index].excess_of(loss(self, *index)?) <= self.tolerance))
+                .collect();
+            // A guess about neighbours has nothing to say of the first or last round.
+            2 * checked.len() > sample.len() && checked.iter().all(|agrees| *agrees)
+        };
+        guesses.iter().find(explains).map(|(text, _)| format!("that explains the recorded losses: {text}"))
+    }
+
+    /// Weights, rows or losses of the rounds before or behind.
+    fn other_rounds<'a>() -> Vec<Guess<'a, T>> {
+        vec![
             (
                 "the weights of each round are those after its update: save W^n before the optimizer's step",
                 Box::new(|c, n| c.loss_at(n.checked_sub(1)?, n)),
@@ -229,6 +267,12 @@ impl<T: Real> Compared<'_, T> {
                 "losses.npy is one round early: its entry n is the loss of round n + 1",
                 Box::new(|c, n| c.loss_at(n + 1, n + 1)),
             ),
+        ]
+    }
+
+    /// Losses by another formula.
+    fn other_losses<'a>() -> Vec<Guess<'a, T>> {
+        vec![
             (
                 "the root of the mean squared error was recorded: record the mean squared error",
                 Box::new(|c, n| c.trace.manifest.loss.is_quadratic().then(|| c.pairs[n].recomputed.sqrt())),
@@ -237,6 +281,12 @@ impl<T: Real> Compared<'_, T> {
                 "the mean absolute error was recorded, another loss than \"mse\": a trace has mse or cross_entropy",
                 Box::new(|c, n| c.absolute_error(n)),
             ),
+        ]
+    }
+
+    /// Inputs, targets or matrices in other units or another order.
+    fn other_data<'a>() -> Vec<Guess<'a, T>> {
+        vec![
             (
                 "training saw the inputs divided by 255: save them so, not as bytes",
                 Box::new(|c, n| c.scaled(n, 1.0 / 255.0, 0.0)),
@@ -254,6 +304,12 @@ impl<T: Real> Compared<'_, T> {
             ("the inputs have their channels last: save numpy.moveaxis(x, -1, 1)", Box::new(|c, n| c.channels_last(n))),
             ("labels are one too high: subtract 1", Box::new(|c, n| c.shifted_labels(n, -1))),
             ("labels are one too low: add 1", Box::new(|c, n| c.shifted_labels(n, 1))),
+        ]
+    }
+
+    /// Layers that are not in the list.
+    fn other_layers<'a>() -> Vec<Guess<'a, T>> {
+        vec![
             (
                 "a softmax stands before the loss, which has one of its own: such a network cannot be analysed; train without it",
                 Box::new(|c, n| c.after(n, Loss::CrossEntropy, softmax)),
@@ -278,39 +334,23 @@ impl<T: Real> Compared<'_, T> {
                 "the targets were broadcast: outputs [rows, 1] against targets [rows] make [rows, rows] errors, so training did not do what it should; give the targets the outputs' shape",
                 Box::new(|c, n| c.broadcast(n)),
             ),
-        ];
-        let sample = self.sample();
-        let explains = |(_, loss): &&Guess<T>| {
-            let checked: Vec<bool> = sample
-                .iter()
-                .filter_map(|index| Some(self.pairs[*index].excess_of(loss(self, *index)?) <= self.tolerance))
-                .collect();
-            // A guess about neighbours has nothing to say of the first or last round.
-            2 * checked.len() > sample.len() && checked.iter().all(|agrees| *agrees)
-        };
-        guesses.iter().find(explains).map(|(text, _)| format!("that explains the recorded losses: {text}"))
-    }
-
-    /// Some of the rounds that disagree, evenly spaced.
-    fn sample(&self) -> Vec<usize> {
-        let (count, last) = (self.wrong.len().min(SAMPLE), self.wrong.len() - 1);
-        (0..count).map(|i| self.wrong[i * last / count.saturating_sub(1).max(1)]).collect()
+        ]
     }
 
     /// The recorded losses are larger by a multiple of the weights' squares.
     fn penalty(&self) -> Option<String> {
-        let squares = |index: usize, biases: bool| -> f64 {
-            let state = &self.trace.states[index];
+        let squares = |index: usize, biases: bool| -> Option<f64> {
+            let state = self.state(index)?;
             let of = |block: &Block| -> f64 {
                 let rows = state[block.range()].chunks_exact(block.width());
                 rows.flat_map(|row| &row[..if biases { block.width() } else { block.inputs }])
                     .map(|w| w.to_f64() * w.to_f64())
                     .sum()
             };
-            self.network.blocks().iter().map(of).sum()
+            Some(self.network.blocks().iter().map(of).sum())
         };
         [true, false].into_iter().find_map(|biases| {
-            let lambda = self.coefficient(|index| Some(squares(index, biases)))?;
+            let lambda = self.coefficient(|index| squares(index, biases))?;
             (lambda > 0.0).then(|| {
                 format!(
                     "the recorded losses are larger by {lambda:.3e} times the squares of the weights: a penalty in the loss, which a \
@@ -327,7 +367,7 @@ impl<T: Real> Compared<'_, T> {
             return None;
         }
         let extra = |index: usize| {
-            let outputs = self.outputs(&self.trace.states[index], &self.inputs(index));
+            let outputs = self.outputs(self.state(index)?, &self.inputs(index));
             let classes = self.network.outputs() as u32;
             let rows = outputs.len() / classes as usize;
             let mean = (0..classes).map(|class| {
@@ -346,7 +386,7 @@ impl<T: Real> Compared<'_, T> {
 
     /// `c` with `recorded = recomputed + c * of(round)` in all rounds of the sample.
     fn coefficient(&self, of: impl Fn(usize) -> Option<f64>) -> Option<f64> {
-        let sample = self.sample();
+        let sample = &self.sample;
         let pairs: Vec<(Pair, f64)> =
             sample.iter().filter_map(|index| Some((self.pairs[*index], of(*index)?))).collect();
         if pairs.len() < 3 {
@@ -403,6 +443,11 @@ impl<T: Real> Compared<'_, T> {
 
     // What guesses are made of. Rounds count from 0.
 
+    /// A state that guesses are computed with.
+    fn state(&self, index: usize) -> Option<&[T]> {
+        self.states.get(&index).map(Vec::as_slice)
+    }
+
     fn inputs(&self, round: usize) -> Vec<T> {
         let features = self.network.inputs();
         let rows = self.trace.batch(round).iter();
@@ -431,7 +476,7 @@ impl<T: Real> Compared<'_, T> {
 
     /// The loss with the weights of one round and the minibatch of another.
     fn loss_at(&self, weights: usize, batch: usize) -> Option<f64> {
-        let weights = self.trace.states.get(weights)?;
+        let weights = self.state(weights)?;
         if batch >= self.trace.manifest.rounds {
             return None;
         }
@@ -440,13 +485,13 @@ impl<T: Real> Compared<'_, T> {
     }
 
     /// The loss with other inputs; targets that are the inputs change with them.
-    fn with_inputs(&self, round: usize, inputs: &[T]) -> f64 {
-        self.mean(&self.outputs(&self.trace.states[round], inputs), &self.wanted(round, inputs))
+    fn with_inputs(&self, round: usize, inputs: &[T]) -> Option<f64> {
+        Some(self.mean(&self.outputs(self.state(round)?, inputs), &self.wanted(round, inputs)))
     }
 
     fn scaled(&self, round: usize, factor: f64, shift: f64) -> Option<f64> {
         let inputs: Vec<T> = self.inputs(round).iter().map(|v| T::from_f64(factor * v.to_f64() + shift)).collect();
-        Some(self.with_inputs(round, &inputs))
+        self.with_inputs(round, &inputs)
     }
 
     fn channels_last(&self, round: usize) -> Option<f64> {
@@ -458,11 +503,11 @@ impl<T: Real> Compared<'_, T> {
             let channels = 0..image.channels;
             inputs.extend(channels.flat_map(|c| (0..positions).map(move |p| x[p * image.channels + c])));
         }
-        (image.channels > 1).then(|| self.with_inputs(round, &inputs))
+        self.with_inputs(round, &inputs).filter(|_| image.channels > 1)
     }
 
     fn transposed(&self, round: usize) -> Option<f64> {
-        let mut weights = self.trace.states[round].clone();
+        let mut weights = self.state(round)?.to_vec();
         let square = |block: &&Block| block.images().is_none() && block.units == block.inputs;
         for block in self.network.blocks().iter().filter(square) {
             let (own, width) = (block.range(), block.width());
@@ -482,7 +527,8 @@ impl<T: Real> Compared<'_, T> {
         let shifted = labels.iter().map(|label| u32::try_from(i64::from(*label) + by).ok());
         let labels = shifted.collect::<Option<Vec<u32>>>()?;
         let inside = labels.iter().all(|label| (*label as usize) < self.network.outputs());
-        inside.then(|| self.mean(&self.outputs(&self.trace.states[round], &inputs), &Wanted::Labels(labels)))
+        let state = self.state(round).filter(|_| inside)?;
+        Some(self.mean(&self.outputs(state, &inputs), &Wanted::Labels(labels)))
     }
 
     /// The loss with something behind the last layer, `[rows, outputs]` in place.
@@ -491,7 +537,7 @@ impl<T: Real> Compared<'_, T> {
             return None;
         }
         let inputs = self.inputs(round);
-        let mut outputs = self.outputs(&self.trace.states[round], &inputs);
+        let mut outputs = self.outputs(self.state(round)?, &inputs);
         outputs.chunks_exact_mut(self.network.outputs()).for_each(change);
         Some(self.mean(&outputs, &self.wanted(round, &inputs)))
     }
@@ -499,7 +545,7 @@ impl<T: Real> Compared<'_, T> {
     fn absolute_error(&self, round: usize) -> Option<f64> {
         let inputs = self.inputs(round);
         let Wanted::Values(values) = self.wanted(round, &inputs) else { return None };
-        let outputs = self.outputs(&self.trace.states[round], &inputs);
+        let outputs = self.outputs(self.state(round)?, &inputs);
         let errors: f64 = outputs.iter().zip(&values).map(|(f, y)| (f - y).abs()).sum();
         Some(errors / outputs.len() as f64)
     }
@@ -509,7 +555,7 @@ impl<T: Real> Compared<'_, T> {
             return None;
         }
         let inputs = self.inputs(round);
-        let mut outputs = self.outputs(&self.trace.states[round], &inputs);
+        let mut outputs = self.outputs(self.state(round)?, &inputs);
         outputs.iter_mut().zip(&inputs).for_each(|(f, x)| *f += x.to_f64());
         Some(self.mean(&outputs, &self.wanted(round, &inputs)))
     }
@@ -520,7 +566,7 @@ impl<T: Real> Compared<'_, T> {
         if self.network.outputs() != 1 || self.trace.manifest.target == TargetKind::Input {
             return None;
         }
-        let outputs = self.outputs(&self.trace.states[round], &inputs);
+        let outputs = self.outputs(self.state(round)?, &inputs);
         let errors = outputs.iter().flat_map(|f| values.iter().map(move |y| (f - y) * (f - y)));
         Some(errors.sum::<f64>() / (outputs.len() * values.len()) as f64)
     }

@@ -1,6 +1,6 @@
 //! What can be wrong with a trace.
 
-use super::FORMAT;
+use super::{FORMAT, RECORDED_FORMAT};
 use crate::{
     data::{ArrayError, DataError},
     network::{NetworkError, WeightsError},
@@ -14,7 +14,9 @@ pub enum TraceError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {reason}")]
     Malformed { path: PathBuf, reason: String },
-    #[error("{path} has format {found}, but this version reads format {FORMAT}; get a newer taylorscope")]
+    #[error(
+        "{path} has format {found}, but this version reads formats {FORMAT} and {RECORDED_FORMAT}; get a newer taylorscope"
+    )]
     Format { path: PathBuf, found: u64 },
     #[error("{path}: {source}")]
     Network { path: PathBuf, source: NetworkError },
@@ -41,6 +43,11 @@ pub enum TraceError {
     Loss { path: PathBuf, round: usize, recorded: f64, recomputed: f64, cause: String },
     #[error("{path}: {reason}")]
     Implausible { path: PathBuf, reason: String },
+    #[error(
+        "{path} {reason}. This program analyses networks that are lists of its layers, with mse or cross_entropy; \
+         taylorscope.analyze(TRACE, backend=\"torch\", model=MODEL, criterion=CRITERION) in Python analyses any differentiable model"
+    )]
+    NotForTheEngine { path: PathBuf, reason: String },
     #[error("cannot write {path}: {source}; {}", remedy(source))]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot record into {path}: {reason}")]

@@ -45,11 +45,11 @@ pub(super) fn read_data<T: Real>(
     let read = if path.exists() {
         let array = read_npy(&path)?;
         let rows = check_inputs(&path, &array, manifest, network)?;
-        let warnings = raw_bytes(&array).into_iter().collect();
+        let warnings = raw_bytes("inputs.npy", array.values.iter().copied()).into_iter().collect();
         let inputs: Vec<T> = array.values.iter().map(|v| T::from_f64(*v)).collect();
         let targets = match manifest.target {
             TargetKind::Input => TraceTargets::Inputs,
-            TargetKind::Label => read_targets(folder, manifest, network, rows)?,
+            TargetKind::Label | TargetKind::Values => read_targets(folder, manifest, network, rows)?,
         };
         Data { inputs, targets, dataset: named, warnings }
     } else {
@@ -83,13 +83,18 @@ fn of_dataset<T: Real>(
     let inputs = loaded.train.inputs.iter().map(|v| T::from_f64(f64::from(*v))).collect();
     let targets = match manifest.target {
         TargetKind::Input => TraceTargets::Inputs,
-        TargetKind::Label => TraceTargets::Labels(loaded.train.labels),
+        TargetKind::Label | TargetKind::Values => TraceTargets::Labels(loaded.train.labels),
     };
     Ok(Data { inputs, targets, dataset: Some(dataset), warnings: Vec::new() })
 }
 
 /// The number of rows of inputs that a network can take.
-fn check_inputs(path: &Path, array: &Array, manifest: &Manifest, network: &Network) -> Result<usize, TraceError> {
+pub(super) fn check_inputs(
+    path: &Path,
+    array: &Array,
+    manifest: &Manifest,
+    network: &Network,
+) -> Result<usize, TraceError> {
     let (shape, features) = (&array.shape, network.inputs());
     let rows = shape.first().copied().unwrap_or(0);
     let sizes = shape.get(1..).unwrap_or_default();
@@ -120,17 +125,17 @@ fn check_inputs(path: &Path, array: &Array, manifest: &Manifest, network: &Netwo
 }
 
 /// Says that inputs look like bytes that were not scaled.
-fn raw_bytes(array: &Array) -> Option<String> {
+pub(super) fn raw_bytes(what: &str, values: impl Iterator<Item = f64>) -> Option<String> {
     let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for value in &array.values {
+    for value in values {
         if value.fract() != 0.0 {
             return None;
         }
-        (least, most) = (least.min(*value), most.max(*value));
+        (least, most) = (least.min(value), most.max(value));
     }
     (least >= 0.0 && (128.0..=255.0).contains(&most)).then(|| {
         format!(
-            "inputs.npy holds whole numbers from {least} to {most}, as bytes of images are: if training saw them \
+            "{what} holds whole numbers from {least} to {most}, as bytes of images are: if training saw them \
              divided by 255, save them so"
         )
     })
@@ -148,16 +153,26 @@ fn read_targets<T: Real>(
             "has no targets.npy, which \"target\": \"label\" needs; save the labels or values of all rows there";
         return Err(malformed(folder, reason));
     }
-    let array = read_npy(&path)?;
+    of_targets(&path, &read_npy(&path)?, manifest, network, rows)
+}
+
+/// The targets of `rows` rows, which are in an array.
+pub(super) fn of_targets<T: Real>(
+    path: &Path,
+    array: &Array,
+    manifest: &Manifest,
+    network: &Network,
+    rows: usize,
+) -> Result<TraceTargets<T>, TraceError> {
     let (shape, outputs) = (&array.shape, network.outputs());
     let fits = shape.first() == Some(&rows);
     match manifest.loss {
         Loss::CrossEntropy if fits && shape[1..].iter().all(|side| *side == 1) => {
-            labels(&path, &array.values, outputs).map(TraceTargets::Labels)
+            labels(path, &array.values, outputs).map(TraceTargets::Labels)
         }
         Loss::Mse if fits && shape[1..].iter().product::<usize>() == outputs => match array.not_finite() {
             Some((place, value)) => Err(malformed(
-                &path,
+                path,
                 format!("{place} is {value}; targets must be finite: repair or leave out that row"),
             )),
             None => Ok(TraceTargets::Values(array.values.iter().map(|v| T::from_f64(*v)).collect())),
@@ -168,11 +183,11 @@ fn read_targets<T: Real>(
             } else {
                 "; save the class of every row of inputs.npy"
             };
-            Err(malformed(&path, format!("has shape {shape:?}, but cross_entropy needs [{rows}]{cure}")))
+            Err(malformed(path, format!("has shape {shape:?}, but cross_entropy needs [{rows}]{cure}")))
         }
         Loss::Mse => {
             let cure = "save the target values of every row of inputs.npy";
-            Err(malformed(&path, format!("has shape {shape:?}, but mse needs [{rows}, {outputs}]; {cure}")))
+            Err(malformed(path, format!("has shape {shape:?}, but mse needs [{rows}, {outputs}]; {cure}")))
         }
     }
 }
@@ -198,7 +213,7 @@ fn labels(path: &Path, values: &[f64], classes: usize) -> Result<Vec<u32>, Trace
     Err(malformed(path, format!("entry {at} is {}; {cure}", values[at])))
 }
 
-fn check_targets<T>(
+pub(super) fn check_targets<T>(
     folder: &Path,
     manifest: &Manifest,
     network: &Network,

@@ -1,44 +1,55 @@
 //! `manifest.json`: its text, its keys and their types.
 
 use super::{
-    FORMAT, Manifest,
+    FORMAT, Manifest, RECORDED_FORMAT,
     error::{TraceError, malformed, read_bytes},
+    keys::{integers, known, tidy_input, tidy_tables, whole},
+    recorded::manifest::RecordedManifest,
 };
-use crate::text::suggestion;
 use serde_json::{Map, Value};
 use std::path::Path;
 
 const KEYS: &[&str] = &["format", "input", "layers", "loss", "target", "rounds", "batch_size", "optimizer", "data"];
-/// `name` is a word for people.
-const DATA_KEYS: &[&str] = &["dataset", "standardize", "name"];
+/// The manifest of a trace of either format.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyManifest {
+    One(Manifest),
+    Two(Box<RecordedManifest>),
+}
 
 /// Reads the manifest alone.
 ///
 /// # Errors
 /// If it is no JSON, of a newer format, or has a key that is unknown or of the wrong type.
-pub fn read_manifest(folder: &Path) -> Result<Manifest, TraceError> {
+pub fn read_manifest(folder: &Path) -> Result<AnyManifest, TraceError> {
     let path = folder.join("manifest.json");
     let text = decoded(&read_bytes(&path)?).map_err(|reason| malformed(&path, reason))?;
     let value: Value = serde_json::from_str(&text)
         .map_err(|e| malformed(&path, format!("not valid JSON: {e}; write it with json.dump")))?;
-    let Value::Object(mut keys) = value else {
+    let Value::Object(keys) = value else {
         return Err(malformed(&path, "holds no object; a manifest is { \"format\": 1, ... }"));
     };
     match keys.get("format").and_then(whole) {
-        Some(version) if version == u64::from(FORMAT) => {}
-        Some(found) => return Err(TraceError::Format { path, found }),
+        Some(version) if version == u64::from(FORMAT) => of_format_1(&path, keys).map(AnyManifest::One),
+        Some(version) if version == u64::from(RECORDED_FORMAT) => {
+            let parsed = RecordedManifest::parse(keys).map_err(|reason| malformed(&path, reason))?;
+            Ok(AnyManifest::Two(Box::new(parsed)))
+        }
+        Some(found) => Err(TraceError::Format { path, found }),
         None => {
             let found =
                 keys.get("format").map_or_else(|| "has no \"format\"".to_owned(), |v| format!("\"format\" is {v}"));
-            return Err(malformed(&path, format!("{found}; write \"format\": 1")));
+            Err(malformed(&path, format!("{found}; write \"format\": 1")))
         }
     }
-    tidy(&mut keys).map_err(|reason| malformed(&path, reason))?;
-    let manifest: Manifest =
-        serde_json::from_value(Value::Object(keys)).map_err(|e| malformed(&path, e.to_string()))?;
+}
+
+fn of_format_1(path: &Path, mut keys: Map<String, Value>) -> Result<Manifest, TraceError> {
+    tidy(&mut keys).map_err(|reason| malformed(path, reason))?;
+    let manifest: Manifest = serde_json::from_value(Value::Object(keys)).map_err(|e| malformed(path, e.to_string()))?;
     for (name, value) in [("rounds", manifest.rounds), ("batch_size", manifest.batch_size)] {
         if value == 0 || value > 1 << 31 {
-            return Err(malformed(&path, format!("\"{name}\" is {value}; it must be at least 1, and at most 2^31")));
+            return Err(malformed(path, format!("\"{name}\" is {value}; it must be at least 1, and at most 2^31")));
         }
     }
     Ok(manifest)
@@ -62,82 +73,12 @@ fn utf8(bytes: &[u8]) -> Result<String, &'static str> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "is not text in UTF-8; save it as UTF-8")
 }
 
-/// A whole number, also one that was written as `200.0`.
-fn whole(value: &Value) -> Option<u64> {
-    let float = || value.as_f64().filter(|v| v.fract() == 0.0 && (0.0..9.0e15).contains(v)).map(|v| v as u64);
-    value.as_u64().or_else(float)
-}
-
 /// Refuses unknown keys and values of the wrong kind; whole numbers become integers.
 fn tidy(keys: &mut Map<String, Value>) -> Result<(), String> {
-    if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(format!("unknown key \"{unknown}\"{}", suggestion(unknown, KEYS)));
-    }
-    if let Some(missing) = KEYS[..7].iter().find(|key| !keys.contains_key(**key)) {
-        return Err(format!("has no \"{missing}\", which every trace needs (docs/formats.md)"));
-    }
-    for key in ["format", "rounds", "batch_size"] {
-        let value = &keys[key];
-        let number = whole(value).ok_or_else(|| format!("\"{key}\" is {value}; it must be a whole number"))?;
-        keys.insert(key.to_owned(), number.into());
-    }
-    let sizes = keys["input"].as_array().and_then(|sizes| sizes.iter().map(whole).collect::<Option<Vec<_>>>());
-    let sizes = sizes.ok_or_else(|| format!("\"input\" is {}; write the sizes of one input: [784]", keys["input"]))?;
-    keys.insert("input".to_owned(), sizes.into());
-    for (key, example) in
-        [("optimizer", r#"{"name": "sgd", "learning_rate": 0.1}"#), ("data", r#"{"dataset": "mnist"}"#)]
-    {
-        match keys.get(key) {
-            Some(Value::Null) => drop(keys.remove(key)),
-            Some(Value::Object(_)) | None => {}
-            Some(other) => return Err(format!("\"{key}\" is {other}; write for example {example}, or leave it out")),
-        }
-    }
-    keys.get_mut("optimizer").and_then(Value::as_object_mut).map_or(Ok(()), tidy_optimizer)?;
-    keys.get("data").and_then(Value::as_object).map_or(Ok(()), check_data)
-}
-
-fn tidy_optimizer(keys: &mut Map<String, Value>) -> Result<(), String> {
-    // PyTorch's name.
-    if let Some(rate) = keys.remove("lr") {
-        let named = keys.entry("learning_rate").or_insert_with(|| rate.clone());
-        if *named != rate {
-            return Err(format!(
-                "\"lr\" of the optimizer is {rate}, \"learning_rate\" is {named}; leave out the wrong one"
-            ));
-        }
-    }
-    if let Some(name) = keys.get("name").filter(|name| !name.is_string() && !name.is_null()) {
-        return Err(format!("\"name\" of the optimizer is {name}; write its name in quotes, \"sgd\""));
-    }
-    if let Some(rate) = keys.get("learning_rate")
-        && !rate.is_null()
-        && !rate.as_f64().is_some_and(|rate| rate.is_finite() && rate >= 0.0)
-    {
-        return Err(format!(
-            "\"learning_rate\" of the optimizer is {rate}, which is not a rate; write a number, 0.1, or leave it out"
-        ));
-    }
-    // A number or a switch in quotes would be shown, but not be understood.
-    for (key, value) in keys {
-        let text = value.as_str().map(|text| text.trim().to_lowercase()).unwrap_or_default();
-        if text.parse::<f64>().is_ok() || text == "true" || text == "false" {
-            return Err(format!("\"{key}\" of the optimizer is the text {value}; write {text} without quotes"));
-        }
-    }
-    Ok(())
-}
-
-fn check_data(keys: &Map<String, Value>) -> Result<(), String> {
-    if let Some(unknown) = keys.keys().find(|key| !DATA_KEYS.contains(&key.as_str())) {
-        return Err(format!("unknown key \"{unknown}\" of \"data\"{}", suggestion(unknown, DATA_KEYS)));
-    }
-    let kind = |key: &str, fits: fn(&Value) -> bool, example: &str| match keys.get(key).filter(|v| !fits(v)) {
-        Some(value) => Err(format!("\"{key}\" of \"data\" is {value}; write {example}")),
-        None => Ok(()),
-    };
-    kind("dataset", |v| v.is_string() || v.is_null(), "the name of a dataset in quotes, \"mnist\"")?;
-    kind("standardize", |v| v.is_boolean() || v.is_null(), "true or false, without quotes")
+    known(keys, KEYS, &KEYS[..7])?;
+    integers(keys, &["format", "rounds", "batch_size"])?;
+    tidy_input(keys)?;
+    tidy_tables(keys)
 }
 
 #[cfg(test)]
@@ -150,7 +91,10 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<Manifest, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("manifest.json"), bytes).unwrap();
-        read_manifest(folder.path()).map_err(|e| e.to_string())
+        match read_manifest(folder.path()).map_err(|e| e.to_string())? {
+            AnyManifest::One(manifest) => Ok(manifest),
+            AnyManifest::Two(_) => panic!("of format 2"),
+        }
     }
 
     #[test]

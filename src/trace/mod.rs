@@ -12,14 +12,17 @@ pub mod array;
 mod causes;
 pub mod error;
 mod examples;
+mod keys;
 pub mod manifest;
 pub mod motion;
 mod npy;
 mod pair;
 pub mod read;
+pub mod recorded;
 pub mod recording;
 pub mod replay;
 pub mod states;
+mod tensor_file;
 pub mod write;
 
 pub use error::TraceError;
@@ -30,8 +33,10 @@ pub use write::TraceWriter;
 use crate::{loss::Loss, network::LayerSpec};
 use serde::{Deserialize, Serialize};
 
-/// The version of the format.
+/// The version of the format that runs write.
 pub const FORMAT: u32 = 1;
+/// The version of the format that [`recording`] writes.
+pub const RECORDED_FORMAT: u32 = 2;
 
 /// What the outputs are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +44,10 @@ pub const FORMAT: u32 = 1;
 pub enum TargetKind {
     /// The inputs: an autoencoder.
     Input,
-    /// The labels of a classifier (or target values in a trace).
+    /// The labels of a classifier (or target values in a trace of format 1).
     Label,
+    /// Target values, in a trace.
+    Values,
 }
 
 impl TargetKind {
@@ -49,6 +56,7 @@ impl TargetKind {
         match self {
             TargetKind::Input => "input",
             TargetKind::Label => "label",
+            TargetKind::Values => "values",
         }
     }
 }

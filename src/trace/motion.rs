@@ -68,7 +68,7 @@ impl PartialSum for Products {
     }
 }
 
-/// Watches the rounds of a trace.
+/// Watches the rounds of a trace. A step is looked at when the state behind it comes.
 pub struct Motion<'a, T> {
     trace: &'a Trace<T>,
     network: &'a Network,
@@ -78,19 +78,45 @@ pub struct Motion<'a, T> {
     moved: Vec<[bool; 2]>,
     pulled: Vec<[bool; 2]>,
     steps: Vec<Products>,
+    /// Rounds that were seen; the state and the gradient of the last, and the state before that.
+    seen: usize,
+    now: Vec<T>,
+    gradient: Vec<T>,
+    before: Vec<T>,
 }
 
 impl<'a, T: Real> Motion<'a, T> {
     /// `rate` is the constant step of plain SGD, if that is what the steps are to be compared with.
     pub fn new(trace: &'a Trace<T>, network: &'a Network, rate: Option<f64>) -> Self {
         let none = vec![[false; 2]; network.blocks().len()];
-        Self { trace, network, rate, moved: none.clone(), pulled: none, steps: Vec::new() }
+        let (now, gradient, before) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            trace,
+            network,
+            rate,
+            moved: none.clone(),
+            pulled: none,
+            steps: Vec::new(),
+            seen: 0,
+            now,
+            gradient,
+            before,
+        }
     }
 
-    fn products(&self, index: usize, gradient: &[T]) -> Products {
-        let states = &self.trace.states;
-        let (now, next) = (&states[index], &states[index + 1]);
-        let before = index.checked_sub(1).map(|before| &states[before]);
+    /// Looks at the step from the last round that was seen to the next state.
+    fn step_to(&mut self, next: &[T]) {
+        let Some(index) = self.seen.checked_sub(1) else { return };
+        self.watch(next);
+        // Where rounds are missing, the states are not those of one step.
+        if self.trace.number(index + 1) == self.trace.number(index) + 1 {
+            let products = self.products(next);
+            self.steps.push(products);
+        }
+    }
+
+    fn products(&self, next: &[T]) -> Products {
+        let Self { now, gradient, before, .. } = self;
         let rate = self.rate.unwrap_or(0.0);
         let mut products = Products::default();
         add_in_pieces(&mut products, now.len(), Cut::Every(CHUNK), |piece| {
@@ -103,7 +129,8 @@ impl<'a, T: Real> Motion<'a, T> {
                 sum.gg += g * g;
                 sum.ww += w * w;
                 if self.rate.is_some() {
-                    let p = before.map_or(0.0, |before| w - before[j].to_f64());
+                    // The first step has none before it.
+                    let p = before.get(j).map_or(0.0, |before| w - before.to_f64());
                     sum.dp += d * p;
                     sum.gp += g * p;
                     sum.pp += p * p;
@@ -119,9 +146,9 @@ impl<'a, T: Real> Motion<'a, T> {
     }
 
     /// Looks for what has not moved and not been pulled yet.
-    fn watch(&mut self, index: usize, gradient: &[T]) {
-        let states = &self.trace.states;
-        let changed = |j: usize| states[index + 1][j] != states[index][j];
+    fn watch(&mut self, next: &[T]) {
+        let (now, gradient) = (&self.now, &self.gradient);
+        let changed = |j: usize| next[j] != now[j];
         let pulls = |j: usize| gradient[j] != T::ZERO;
         for (l, block) in self.network.blocks().iter().enumerate() {
             let (width, start) = (block.width(), block.range().start);
@@ -148,7 +175,8 @@ impl<'a, T: Real> Motion<'a, T> {
         let downhill = going.iter().filter(|step| step.dg < 0.0).count();
         Findings {
             states: self.trace.states.len(),
-            never: !pulled.is_empty() && self.moved.iter().flatten().all(|moved| !moved),
+            never: self.pulled.iter().flatten().any(|pulled| *pulled)
+                && self.moved.iter().flatten().all(|moved| !moved),
             frozen,
             still: pulled.len() - going.len(),
             updates: pulled.len(),
@@ -161,12 +189,19 @@ impl<'a, T: Real> Motion<'a, T> {
 
 impl<T: Real> Observer<T> for Motion<'_, T> {
     fn observe(&mut self, round: &Round<T>) {
-        let index = round.number - 1;
+        self.step_to(round.weights);
+        std::mem::swap(&mut self.before, &mut self.now);
+        for (kept, new) in [(&mut self.now, round.weights), (&mut self.gradient, round.gradient)] {
+            kept.clear();
+            kept.extend_from_slice(new);
+        }
+        self.seen += 1;
+    }
+
+    fn finish(&mut self, final_weights: &[T], updates: usize) {
         // A trace without its final weights has no last update.
-        if index + 1 < self.trace.states.len() {
-            self.watch(index, round.gradient);
-            let products = self.products(index, round.gradient);
-            self.steps.push(products);
+        if updates == self.seen {
+            self.step_to(final_weights);
         }
     }
 }

@@ -4,13 +4,14 @@ use super::{
     Manifest,
     error::TraceError,
     examples::{Data, read_batches, read_data, read_losses},
-    manifest::read_manifest,
-    states::{States, Stored, read_states},
+    manifest::{AnyManifest, read_manifest},
+    recorded::{self, Course, LossPrecision, Recorded, input_shape},
+    states::{States, Stored, first_shard, is_double, open, read_states},
 };
 use crate::{
     data::RoundRows,
     loss::Targets,
-    network::{LayerSpec, Network, NetworkError, Shape, tensor_names},
+    network::{Network, tensor_names},
     num::Real,
     train::Examples,
 };
@@ -23,8 +24,13 @@ pub use super::examples::TraceTargets;
 pub struct Trace<T> {
     /// Its rounds are those that were read.
     pub manifest: Manifest,
-    /// `W^1 .. W^N`, and the final weights if the trace has them.
-    pub states: Vec<Vec<T>>,
+    /// `W^1 .. W^N`, and the final weights if the trace has them: on disk, to be read when they are wanted.
+    pub states: States<T>,
+    /// The number of the round that each state is before: 1, 2, ... unless the trace is a sample of the rounds. The final one is before
+    /// the round that training did not get to.
+    pub numbers: Vec<usize>,
+    /// What a recorded trace says of all rounds; `None` in format 1.
+    pub course: Option<Course>,
     /// The rows of the data in each round's minibatch.
     pub batches: RoundRows,
     /// Losses that the writer recorded, to be compared with recomputed ones.
@@ -61,14 +67,29 @@ pub struct ReadOptions<'a> {
 /// # Errors
 /// If a file is missing, damaged, or does not fit the others.
 pub fn read<T: Real>(folder: &Path, options: &ReadOptions) -> Result<(Trace<T>, Network), TraceError> {
-    let manifest = read_manifest(folder)?;
+    match read_manifest(folder)? {
+        AnyManifest::One(manifest) => read_format_1(folder, manifest, options),
+        AnyManifest::Two(manifest) => {
+            let recorded = recorded::read(folder, *manifest, options.rounds)?;
+            Ok(Trace::of_recorded(recorded))
+        }
+    }
+}
+
+fn read_format_1<T: Real>(
+    folder: &Path,
+    manifest: Manifest,
+    options: &ReadOptions,
+) -> Result<(Trace<T>, Network), TraceError> {
     let manifest_path = folder.join("manifest.json");
-    let network = input_shape(&manifest)
+    let network = input_shape(&manifest.input, &manifest.layers)
         .and_then(|input| Network::new(input, &manifest.layers))
         .map_err(|source| TraceError::Network { path: manifest_path, source })?;
     let all = manifest.rounds;
     let wanted = options.rounds.map_or(all, |rounds| rounds.clamp(1, all));
-    let States { states, diverged, names, stored, mixed } = read_states(folder, &network, wanted, all)?;
+    let states: States<T> = read_states(folder, &network, wanted, all)?;
+    let (diverged, stored, mixed) = (states.diverged, states.stored, states.mixed);
+    let names = states.names.clone();
     let Data { inputs, targets, dataset, warnings } = read_data(folder, &manifest, &network, options.data)?;
     let rows = inputs.len() / network.inputs();
     let batches = read_batches(folder, &manifest, wanted, rows)?;
@@ -95,6 +116,8 @@ pub fn read<T: Real>(folder: &Path, options: &ReadOptions) -> Result<(Trace<T>, 
     }
     let mut trace = Trace {
         manifest: Manifest { rounds: wanted, ..manifest },
+        numbers: (1..=states.len()).collect(),
+        course: None,
         states,
         batches,
         losses,
@@ -118,24 +141,99 @@ pub fn read<T: Real>(folder: &Path, options: &ReadOptions) -> Result<(Trace<T>, 
     Ok((trace, network))
 }
 
-/// The shape of an input. Without a layer about images, an input of any shape is the vector of its values.
-fn input_shape(manifest: &Manifest) -> Result<Shape, NetworkError> {
-    if manifest.layers.iter().any(LayerSpec::is_spatial) {
-        return Shape::from_sizes(&manifest.input);
+/// What a trace has, by its headers alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overview {
+    pub rounds: usize,
+    /// Whether its weights are `f64`.
+    pub double: bool,
+}
+
+/// Looks at a trace without reading its states.
+///
+/// # Errors
+/// If its manifest or its first shard cannot be read.
+pub fn overview(folder: &Path) -> Result<Overview, TraceError> {
+    match read_manifest(folder)? {
+        AnyManifest::One(manifest) => {
+            let double = is_double(&open(&first_shard(folder)?, 0)?);
+            Ok(Overview { rounds: manifest.rounds, double })
+        }
+        AnyManifest::Two(_) => recorded::overview(folder).map(|(rounds, double)| Overview { rounds, double }),
     }
-    let features = manifest.input.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).unwrap_or(0);
-    Ok(Shape::Features(features))
 }
 
 impl<T: Real> Trace<T> {
+    fn of_recorded(recorded: Recorded<T>) -> (Self, Network) {
+        let Recorded {
+            manifest,
+            network,
+            states,
+            numbers,
+            batches,
+            losses,
+            course,
+            inputs,
+            targets,
+            notes,
+            warnings,
+            ..
+        } = recorded;
+        let (declared, stored, diverged) = (manifest.rounds, states.stored, states.diverged);
+        let dataset = manifest.data.get("dataset").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let whole = states.len();
+        let mut trace = Self {
+            manifest,
+            states,
+            numbers,
+            batches,
+            losses: Some(losses),
+            course: Some(course),
+            inputs,
+            targets,
+            dataset,
+            stored,
+            unused: Vec::new(),
+            notes,
+            warnings,
+            declared,
+            cuts: Vec::new(),
+        };
+        if diverged {
+            let why = format!("the weights before round {} are not finite", trace.number(whole));
+            trace.cut(whole, why);
+        }
+        (trace, network)
+    }
+
+    /// The number of a round, which counts from 0 among those that were read.
+    pub fn number(&self, index: usize) -> usize {
+        self.numbers.get(index).copied().unwrap_or_else(|| self.numbers.last().map_or(0, |last| last + 1))
+    }
+
+    /// Whether rounds are missing between those that were read.
+    pub fn is_sample(&self) -> bool {
+        (0..self.manifest.rounds).any(|index| self.number(index) != index + 1)
+    }
+
+    /// What losses were computed in.
+    pub fn precision(&self) -> LossPrecision {
+        self.course.as_ref().map_or(LossPrecision::F32, |course| course.precision)
+    }
+
     /// Ends the trace after `rounds` rounds, and says why.
     pub fn cut(&mut self, rounds: usize, why: String) {
         if rounds >= self.manifest.rounds {
             return;
         }
         self.cuts.push(why);
+        let first = self.number(rounds);
+        if let Some(course) = &mut self.course {
+            course.losses.retain(|(number, _)| *number < first);
+        }
         self.manifest.rounds = rounds;
         self.states.truncate(rounds + 1);
+        self.numbers.truncate(rounds + 1);
         self.batches.truncate(rounds);
         if let Some(losses) = &mut self.losses {
             losses.truncate(rounds);

@@ -422,7 +422,8 @@ fn traces_that_are_not_there() {
 #[test]
 fn manifests_that_say_something_else() {
     let traces = Traces::of("autoencoder.toml");
-    traces.refuses_manifest(&["format 2", "newer"], |m| m["format"] = json!(2));
+    traces.refuses_manifest(&["format 3", "newer"], |m| m["format"] = json!(3));
+    traces.refuses_manifest(&["unknown key \"batch_size\""], |m| m["format"] = json!(2));
     traces.refuses_manifest(&["\"format\""], |m| drop(m.as_object_mut().unwrap().remove("format")));
     traces.refuses_manifest(&["\"format\""], |m| m["format"] = json!("1"));
     traces

@@ -22,6 +22,7 @@ mod optima;
 mod optimizers;
 mod passes;
 mod plain_paths;
+mod recorded_traces;
 mod resume;
 mod resume_for_longer;
 mod shared_machines;

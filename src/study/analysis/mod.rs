@@ -98,6 +98,8 @@ pub struct Analysis<T: Real> {
     window: WindowRecorder<T>,
     activations: Option<ActivationRecorder<T>>,
     results: Vec<UnitResult>,
+    /// The numbers of the rounds in the training that they are a sample of, if they are one, and of the round behind them.
+    numbers: Option<Vec<usize>>,
     pub clock: Clock,
 }
 
@@ -131,11 +133,18 @@ impl<T: Real> Analysis<T> {
             window: WindowRecorder::new(plan.kept_rounds(planned)),
             activations: records.then(recorder),
             results: Vec::new(),
+            numbers: None,
             clock: Clock::default(),
             network: network.clone(),
             loss,
             settings,
         }
+    }
+
+    /// The rounds that are seen, counted from 1, are a sample of those of a training: tables get these numbers. The last may be that of
+    /// the round which the state after the last update is before.
+    pub fn of_a_sample(self, numbers: Vec<usize>) -> Self {
+        Self { numbers: Some(numbers), ..self }
     }
 
     /// Rounds of the window, and how many of them are analysed; 0 where nothing needs it.
@@ -195,9 +204,23 @@ impl<T: Real> Analysis<T> {
         }
         out.found.clone_from(&self.results);
         free_bounds::tighten(&mut self.results);
+        if let Some(numbers) = &self.numbers {
+            // Optima of prefixes prove things about each other by how many rounds were summed, so numbers come last.
+            for record in self.results.iter_mut().map(|result| &mut result.record) {
+                (record.rounds, record.sampled) = (numbers[record.rounds - 1], true);
+            }
+            let seen = if out.window_rounds > 0 { out.window_rounds } else { self.tracker.last() };
+            out.sampled_rounds = Some(out.sampled_rounds.unwrap_or(seen));
+            out.window_rounds = seen.checked_sub(1).map_or(0, |last| numbers[last]);
+        }
         (out.regret, out.units) = tables(&self.results, &self.settings.regret, self.settings.rates);
         if let Some(activations) = &self.activations {
             configurations::compare(activations, self.settings.memory, &mut self.clock, work, &mut out, progress);
+        }
+        if let Some(numbers) = &self.numbers {
+            let pools = out.pools.iter_mut().flat_map(|(novelty, _)| novelty);
+            // Configurations count the updates before them.
+            out.novelty.iter_mut().chain(pools).for_each(|row| row.round = numbers[row.round] - 1);
         }
         (out, self.clock)
     }

@@ -2,10 +2,12 @@
 
 use super::{
     digest::{data_digest, digest},
+    extent::TraceExtent,
     options::AnalyzeOptions,
     told::Told,
 };
 use crate::{
+    loss::Loss,
     network::Network,
     num::Real,
     study::{
@@ -14,12 +16,11 @@ use crate::{
     },
     taylor::tracker::Displacements,
     trace::{
-        self, Manifest, ReadOptions, Trace, TraceError,
+        self, Manifest, ReadOptions, TargetKind, Trace, TraceError,
         agreement::{Agreement, compare, diverged_from},
-        manifest::read_manifest,
         motion::{Findings, Motion, Steps},
-        replay::{NotFinite, Replay, Replayed},
-        states::is_double,
+        read::{Overview, overview},
+        replay::{NotFinite, Replay, ReplayError, Replayed},
     },
 };
 use std::{
@@ -39,6 +40,8 @@ pub(super) struct Checked {
     pub dataset: Option<String>,
     /// Rows of the data.
     pub rows: usize,
+    /// What its rounds are of the whole training.
+    pub extent: TraceExtent,
     /// Tells the data from others; equal for equal data in either precision.
     data: String,
     /// Tells the trace from others.
@@ -57,11 +60,6 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// Rounds of an epoch.
-    pub fn per_epoch(&self) -> usize {
-        (self.rows / self.manifest.batch_size).clamp(1, self.manifest.rounds)
-    }
-
     /// Bytes of a weight.
     pub fn weight_bytes(&self) -> usize {
         if self.double { size_of::<f64>() } else { size_of::<f32>() }
@@ -81,12 +79,15 @@ pub(super) fn check(options: &AnalyzeOptions, events: &mut dyn FnMut(Event)) -> 
         if let Some(reason) = no_trace(folder) {
             return Err(AnalyzeError::NoTrace { path: folder.clone(), reason }.into());
         }
-        let checked = match is_double(folder)? {
+        let Overview { rounds, double } = overview(folder)?;
+        events(Event::Note { text: &format!("checking {}: {rounds} rounds", folder.display()) });
+        let mut checked = match double {
             true => first_pass::<f64>(folder, options, events),
             false => first_pass::<f32>(folder, options, events),
         }?;
         if let Some(first) = all.first() {
             belongs_to(first, &checked)?;
+            checked.warnings.extend(other_rows(first, &checked));
         }
         all.push(checked);
     }
@@ -138,33 +139,37 @@ fn first_pass<T: Real>(
     events: &mut dyn FnMut(Event),
 ) -> Result<Checked, StudyError> {
     let start = Instant::now();
-    let rounds = read_manifest(folder)?.rounds;
-    events(Event::Note { text: &format!("checking {}: {rounds} rounds", folder.display()) });
     let (mut trace, network) = trace::read::<T>(folder, &ReadOptions { data: options.data, rounds: options.rounds })?;
     if let Some(from) = trace.losses.as_deref().and_then(diverged_from).filter(|from| *from > 0) {
-        trace.cut(from, format!("the recorded losses from round {} on are not finite", from + 1));
+        let why = format!("the recorded losses from round {} on are not finite", trace.number(from));
+        trace.cut(from, why);
     }
     let told = Told::by(&trace.manifest);
-    let Pass { replayed, displacements, findings, ended } = pass(&trace, &network, told.plain_sgd(), options, events)?;
+    // Where rounds are missing there are no steps to compare, and the gradients of half precision are not those of ours.
+    let comparable = !trace.is_sample() && !trace.precision().is_half();
+    let rate = told.plain_sgd().filter(|_| comparable);
+    let Pass { replayed, displacements, findings, ended } = pass(&trace, &network, rate, options, events)?;
     if let Some(NotFinite { round }) = ended {
         if round == 1 {
             let source = Box::new(TraceError::NotFinite);
             return Err(AnalyzeError::InTrace { path: folder.to_owned(), source }.into());
         }
-        trace.cut(round - 1, format!("the loss or gradient of round {round} is not finite"));
+        let why = format!("the loss or gradient of round {} is not finite", trace.number(round - 1));
+        trace.cut(round - 1, why);
     }
     let agreement = compare(folder, &trace, &network, &replayed, &findings, options.loss_tolerance)?;
     if let Some(reason) = findings.unmoved().filter(|_| trace.losses.is_none()) {
         return Err(TraceError::Implausible { path: folder.to_owned(), reason }.into());
     }
-    let said = Said::of(agreement, &mut trace, &told, &findings);
+    let said = Said::of(agreement, &mut trace, &told, rate, &findings);
     let Said { plain_sgd, contradicted, checks, warnings } = said;
     Ok(Checked {
         folder: folder.to_owned(),
         double: size_of::<T>() == size_of::<f64>(),
         rows: trace.examples(network.inputs()).len(),
-        data: data_digest(&trace),
-        digest: digest(&trace),
+        data: data_digest(&trace, network.inputs()),
+        digest: digest(&trace)?,
+        extent: TraceExtent::of(&trace, network.inputs()),
         dataset: trace.dataset,
         manifest: trace.manifest,
         network,
@@ -189,10 +194,17 @@ struct Said {
 
 impl Said {
     /// Takes the notes and warnings of reading out of the trace.
-    fn of<T: Real>(agreement: Agreement, trace: &mut Trace<T>, told: &Told, findings: &Findings) -> Said {
+    fn of<T: Real>(
+        agreement: Agreement,
+        trace: &mut Trace<T>,
+        told: &Told,
+        rate: Option<f64>,
+        findings: &Findings,
+    ) -> Said {
         let (mut checks, mut warnings) = (Vec::new(), Vec::new());
         let Agreement { sentence, doubtful } = agreement;
         if doubtful { &mut warnings } else { &mut checks }.push(sentence);
+        checks.extend(sample(trace));
         checks.append(&mut trace.notes);
         warnings.extend(trace.shortened());
         warnings.append(&mut trace.warnings);
@@ -203,7 +215,7 @@ impl Said {
         warnings.extend(findings.warnings());
         let plain_by_another_name = told.plain_by_another_name(findings);
         let contradicted = plain_by_another_name.is_some() || matches!(findings.steps, Some(Steps::Other { .. }));
-        let plain_sgd = told.plain_sgd();
+        let plain_sgd = rate;
         if let Some(name) = told.name.as_ref().filter(|_| plain_sgd.is_none() && !contradicted) {
             checks.push(format!("whether the updates are those of {name} with its settings is not checked"));
         }
@@ -223,7 +235,7 @@ fn pass<T: Real>(
     plain_sgd: Option<f64>,
     options: &AnalyzeOptions,
     events: &mut dyn FnMut(Event),
-) -> Result<Pass, AnalyzeError> {
+) -> Result<Pass, StudyError> {
     let examples = trace.examples(network.inputs());
     let mut displacements = Displacements::new(network);
     let mut motion = Motion::new(trace, network, plain_sgd);
@@ -233,23 +245,52 @@ fn pass<T: Real>(
         match replay.round(&mut [&mut displacements, &mut motion]) {
             Ok(Some(round)) => replayed.push(round),
             Ok(None) => break,
-            Err(error) => {
+            Err(ReplayError::NotFinite(error)) => {
                 ended = Some(error);
                 break;
             }
+            Err(ReplayError::Trace(error)) => return Err(error.into()),
         }
         if options.stop.load(Ordering::SeqCst) {
-            return Err(AnalyzeError::Stopped);
+            return Err(AnalyzeError::Stopped.into());
         }
         events(Event::Progress { done: replayed.len() as u64, of: trace.manifest.rounds as u64 });
     }
+    // The state behind the last step.
+    replay.finish(&mut [&mut motion])?;
     Ok(Pass { replayed, displacements: displacements.into_neurons(), findings: motion.findings(), ended })
+}
+
+/// What is to be said of a trace that has not all rounds.
+fn sample<T: Real>(trace: &Trace<T>) -> Option<String> {
+    let kept = trace.manifest.rounds;
+    let known = trace.course.as_ref().and_then(|course| course.losses.last());
+    let last = known.map_or(trace.number(kept - 1), |(number, _)| *number);
+    trace.is_sample().then(|| {
+        format!(
+            "the trace has {kept} of {last} rounds: optima, regret and D_train are those of these rounds, a sample; the losses of all \
+             are in rounds.csv; steps are not checked, and no bound of an optimizer is given"
+        )
+    })
+}
+
+/// What to say of recorded traces whose data differ: augmentation, or rows that one of them has not come to.
+fn other_rows(first: &Checked, other: &Checked) -> Option<String> {
+    let recorded = first.extent.is_recorded() && other.extent.is_recorded();
+    (recorded && first.data != other.data).then(|| {
+        let folder = first.folder.display();
+        format!("its rounds saw {} rows of data, not the same {} as those of {folder}", other.rows, first.rows)
+    })
 }
 
 /// Fails unless two traces are of the same network, loss and data.
 fn belongs_to(first: &Checked, other: &Checked) -> Result<(), AnalyzeError> {
     let shape = |of: &Checked| format!("{} rows of {} values", of.rows, of.network.inputs());
-    let target = |of: &Checked| format!("\"{}\"", of.manifest.target.name());
+    // Format 1 calls values labels, too.
+    let target = |of: &Checked| match (of.manifest.target, of.manifest.loss) {
+        (TargetKind::Label, Loss::Mse) => format!("\"{}\"", TargetKind::Values.name()),
+        (target, _) => format!("\"{}\"", target.name()),
+    };
     let input = |of: &Checked| format!("{:?}", of.manifest.input);
     let data = |of: &Checked| format!("{} with SHA-256 {}...", shape(of), &of.data[..8]);
     type Value<'a> = &'a dyn Fn(&Checked) -> String;
@@ -261,7 +302,10 @@ fn belongs_to(first: &Checked, other: &Checked) -> Result<(), AnalyzeError> {
         ("shape of the data", &shape),
         ("data", &data),
     ];
-    for (what, value) in values {
+    // Rows of recorded traces are those that their rounds came to, in any order.
+    let recorded = first.extent.is_recorded() || other.extent.is_recorded();
+    let compared = if recorded { &values[..4] } else { &values[..] };
+    for (what, value) in compared {
         let (one, two) = (value(first), value(other));
         if one != two {
             let paths = [first.folder.clone(), other.folder.clone()];

@@ -18,7 +18,10 @@ use crate::{
         write,
     },
     taylor::{BoundRates, Work},
-    trace::{self, ReadOptions, replay::Replay},
+    trace::{
+        self, ReadOptions,
+        replay::{Replay, ReplayError},
+    },
     train::Examples,
 };
 use serde_json::json;
@@ -57,9 +60,9 @@ impl Course<'_> {
     pub fn run<T: Real>(&self, events: &mut dyn FnMut(Event)) -> Result<OptimizerSummary, StudyError> {
         let Course { options, checked, .. } = self;
         // Only the rounds that were found good.
-        let read_options = ReadOptions { data: options.data, rounds: Some(checked.manifest.rounds) };
+        let read_options = ReadOptions { data: options.data, rounds: Some(checked.extent.last()) };
         let (trace, network) = trace::read::<T>(&checked.folder, &read_options)?;
-        if digest(&trace) != checked.digest {
+        if digest(&trace)? != checked.digest {
             return Err(self.changed().into());
         }
         let examples = trace.examples(network.inputs());
@@ -82,30 +85,45 @@ impl Course<'_> {
 
     /// The state before the first round.
     fn start<T: Real>(&self, examples: &Examples<T>) -> Result<State<T>, StudyError> {
-        let Checked { manifest, network, .. } = self.checked;
+        let Checked { manifest, network, extent, .. } = self.checked;
         let Description { regret, exploration, .. } = self.description;
-        let per_epoch = self.checked.per_epoch();
         let settings = AnalysisSettings {
-            regret: regret.settings(per_epoch, network.layers()),
+            regret: extent.settings(regret, network.layers()),
             planned_rounds: manifest.rounds,
             batch: manifest.batch_size,
             memory: self.options.memory,
-            every: exploration.every.rounds(per_epoch).min(manifest.rounds),
+            every: extent.every(exploration.every.rounds(extent.per_epoch)),
             pool_winners: exploration.pool_winners,
             rates: BoundRates { sgd: self.checked.plain_sgd, adagrad: None },
             displacements: Some(self.checked.displacements.clone()),
         };
-        let probe = probe_rows(examples.len(), exploration.probe);
+        let probe = self.probe(examples.len());
         write::probe(&self.folder, &probe)?;
         let mut probe_inputs = Vec::new();
         examples.gather_inputs(&probe, &mut probe_inputs);
-        let analysis = Analysis::new(network, manifest.loss, settings, probe_inputs);
+        let mut analysis = Analysis::new(network, manifest.loss, settings, probe_inputs);
+        if let Some(numbers) = extent.numbers() {
+            analysis = analysis.of_a_sample(numbers.to_vec());
+        }
         Ok(State { analysis, losses: Vec::new(), finished: false, seconds: 0.0 })
+    }
+
+    /// The rows of the probe set: those that a recorded trace names, or evenly spaced ones.
+    fn probe(&self, rows: usize) -> Vec<u32> {
+        let count = self.description.exploration.probe;
+        let named = self.checked.extent.course.as_ref().and_then(|course| course.probe.as_deref()).unwrap_or_default();
+        // If training died, some may not have appeared.
+        let known: Vec<u32> = named.iter().copied().filter(|row| (*row as usize) < rows).collect();
+        if known.is_empty() || count == 0 { probe_rows(rows, count) } else { known }
     }
 
     /// Says what the manifest tells of the optimizer, and which rounds are analysed.
     fn tell<T: Real>(&self, analysis: &Analysis<T>, events: &mut dyn FnMut(Event)) {
         let (label, all) = (self.label, self.checked.manifest.rounds);
+        let rounds = |count: usize| match self.checked.extent.sampled() {
+            Some(_) => format!("{} of the trace", counted(count, "round")),
+            None => counted(count, "round"),
+        };
         if !self.told.settings.is_empty() {
             events(Event::Note { text: &format!("{label}: {}", keys(&self.told.settings)) });
         }
@@ -121,7 +139,7 @@ impl Course<'_> {
         let scales = if streams { " at layer and network scale" } else { "" };
         let text = match (window, analysed) {
             (0, _) if self.description.regret.scales.is_empty() => return,
-            (0, _) => format!("{label}: all {} are analysed", counted(all, "round")),
+            (0, _) => format!("{label}: all {} are analysed", rounds(all)),
             (_, analysed) if analysed < window => {
                 let of = format!("of the first {window} of {all} are analysed{scales} (regret.rounds)");
                 format!("{label}: {analysed} evenly spaced rounds {of}")
@@ -129,9 +147,17 @@ impl Course<'_> {
             (window, _) if window < all => {
                 format!("{label}: rounds 1 to {window} of {all} are analysed{scales} (regret.window)")
             }
-            _ => format!("{label}: all {} are analysed", counted(all, "round")),
+            _ => format!("{label}: all {} are analysed", rounds(all)),
         };
         events(Event::Note { text: &text });
+    }
+
+    /// Why a trace that was checked cannot be replayed.
+    fn ended(&self, error: ReplayError) -> StudyError {
+        match error {
+            ReplayError::NotFinite(_) => self.changed().into(),
+            ReplayError::Trace(error) => error.into(),
+        }
     }
 
     fn changed(&self) -> AnalyzeError {
@@ -159,7 +185,7 @@ impl Course<'_> {
     ) -> Result<(), StudyError> {
         let (before, start) = (state.seconds, Instant::now());
         let mut stopped = false;
-        while let Some(round) = replay.round(&mut [&mut state.analysis]).map_err(|_| self.changed())? {
+        while let Some(round) = replay.round(&mut [&mut state.analysis]).map_err(|error| self.ended(error))? {
             state.losses.push(round.loss);
             state.seconds = before + start.elapsed().as_secs_f64();
             events(Event::Round { number: round.number, loss: round.loss });
@@ -171,7 +197,7 @@ impl Course<'_> {
                 break;
             }
         }
-        replay.finish(&mut [&mut state.analysis]);
+        replay.finish(&mut [&mut state.analysis])?;
         state.seconds = before + start.elapsed().as_secs_f64();
         state.finished = !stopped;
         if state.finished && keeper.is_worth_it() {
@@ -189,7 +215,8 @@ impl Course<'_> {
         events: &mut dyn FnMut(Event),
     ) -> Result<OptimizerSummary, StudyError> {
         let State { analysis, losses, finished, seconds } = state;
-        let (done, all, per_epoch) = (losses.len(), self.checked.manifest.rounds, self.checked.per_epoch());
+        let (extent, done) = (&self.checked.extent, losses.len());
+        let (reached, all, per_epoch) = (extent.number(done), extent.last(), extent.per_epoch);
         let observed = analysis.clock.total();
         let relay = Relay::new(&mut *events);
         let search = |work: &mut Work| analysis.complete(examples, work, |stage| relay.stage(stage));
@@ -197,7 +224,8 @@ impl Course<'_> {
         if tables.halted && finished {
             keeper.save_last_found(done, &mut found)?;
         }
-        write::rounds(&self.folder, &losses, per_epoch)?;
+        let losses = extent.all_losses(&losses);
+        write::numbered_rounds(&self.folder, &losses, per_epoch)?;
         write::analysis(&self.folder, &tables)?;
         let mut phases = serde_json::to_value(clock.phases()).unwrap_or_default();
         phases["check"] = json!(self.checked.seconds);
@@ -206,7 +234,7 @@ impl Course<'_> {
         write::json(&self.folder.join("timing.json"), &timing)?;
         let (status, message) = match (finished, tables.halted) {
             (false, _) => {
-                let text = format!("stopped after round {done} of {all}; continue with --resume");
+                let text = format!("stopped after round {reached} of {all}; continue with --resume");
                 (RunStatus::Interrupted, Some(text))
             }
             (true, true) => {
@@ -229,6 +257,10 @@ impl Course<'_> {
             per_epoch,
             tables: &tables,
         };
-        Ok(outcome.summary(&self.checked.network, &losses, None))
+        let known: Vec<f64> = losses.iter().map(|(_, loss)| *loss).collect();
+        let mut summary = outcome.summary(&self.checked.network, &known, None);
+        summary.rounds = losses.last().map_or(0, |(number, _)| *number);
+        summary.kept_rounds = extent.sampled();
+        Ok(summary)
     }
 }

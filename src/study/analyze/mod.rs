@@ -2,11 +2,13 @@
 //!
 //! Traces are read and recomputed before anything is written (`check`), so that a bad one leaves the folder as it
 //! was. Then each is replayed under observation and analysed (`course`), with the state kept in its folder as that of a run is
-//! (`folder` has what may be replaced). `told`: what manifests say of optimizers; `names`: what traces are called; `digest`: checksums.
+//! (`folder` has what may be replaced). `told`: what manifests say of optimizers; `names`: what traces are called; `digest`: checksums;
+//! `extent`: which rounds of the training a trace has.
 
 mod check;
 mod course;
 mod digest;
+mod extent;
 pub(super) mod folder;
 mod names;
 mod options;
@@ -105,7 +107,10 @@ fn summary_of(checked: &Checked, name: &str, headline: Comparator) -> Summary {
         seed: None,
         searched_rates: false,
         status: RunStatus::Running,
-        dataset: checked.dataset.clone().unwrap_or_else(|| "inputs.npy".to_owned()),
+        dataset: checked
+            .dataset
+            .clone()
+            .unwrap_or_else(|| if checked.extent.is_recorded() { "recorded data" } else { "inputs.npy" }.to_owned()),
         loss: manifest.loss.into(),
         target: manifest.target,
         headline,
@@ -121,7 +126,7 @@ fn fitted(
     events: &mut dyn FnMut(Event),
 ) -> Result<RegretSection, StudyError> {
     let needed = |of: &Checked, regret: &RegretSection| {
-        let settings = regret.settings(of.per_epoch(), of.network.layers());
+        let settings = of.extent.settings(regret, of.network.layers());
         let rounds = Extent::uniform(of.manifest.rounds, of.manifest.batch_size);
         Plan::new(&of.network, of.manifest.loss, &settings).needed_bytes(rounds, of.weight_bytes())
     };

@@ -61,6 +61,9 @@ impl TrainingSection {
             (Loss::CrossEntropy, TargetKind::Input) => {
                 return fail("training.target", "\"input\" needs loss = \"mse\"");
             }
+            (_, TargetKind::Values) => {
+                return fail("training.target", "must be \"input\" or \"label\"; \"values\" is for traces");
+            }
             (Loss::Mse, TargetKind::Input) | (Loss::CrossEntropy, TargetKind::Label) => {}
         }
         let Some(accuracy) = self.stop_at_train_accuracy else { return Ok(()) };

@@ -150,7 +150,11 @@ impl Subject {
             target: manifest.target,
             fixed: None,
             trained: true,
-            runs: vec![SubjectRun { label, rounds: manifest.rounds, origin: Origin::Trace(Box::new(trace)) }],
+            runs: vec![SubjectRun {
+                label,
+                rounds: trace.number(manifest.rounds - 1),
+                origin: Origin::Trace(Box::new(trace)),
+            }],
         })
     }
 
@@ -186,8 +190,10 @@ impl Subject {
         let features = self.network.inputs();
         match (self.target, self.loss) {
             (TargetKind::Input, _) => Examples::autoencoder(&self.inputs, features),
-            (TargetKind::Label, Loss::CrossEntropy) => Examples::classifier(&self.inputs, features, &self.labels),
-            (TargetKind::Label, Loss::Mse) => Examples {
+            (TargetKind::Label | TargetKind::Values, Loss::CrossEntropy) => {
+                Examples::classifier(&self.inputs, features, &self.labels)
+            }
+            (TargetKind::Label | TargetKind::Values, Loss::Mse) => Examples {
                 inputs: &self.inputs,
                 features,
                 targets: Targets::Values(&self.values),
@@ -228,7 +234,7 @@ impl Subject {
             (None, round) => {
                 let run = self.run(label)?;
                 let last = match &run.origin {
-                    Origin::Trace(trace) => trace.states.len(),
+                    Origin::Trace(trace) => trace.numbers.last().copied().unwrap_or(0),
                     Origin::Training(_) => run.rounds + 1,
                 };
                 let round = round.unwrap_or(if self.trained { last } else { 1 });
@@ -268,13 +274,16 @@ impl Subject {
     ) -> Result<BTreeMap<usize, State>, LandscapeError> {
         match &run.origin {
             Origin::Trace(trace) => {
-                let state = |round: &usize| {
-                    let index = round.checked_sub(1)?;
-                    let weights = trace.states.get(index)?.clone();
+                let mut reader = trace.states.reader();
+                let mut found = BTreeMap::new();
+                for round in wanted {
+                    // Of a sample of the rounds, those that are there.
+                    let Ok(index) = trace.numbers.binary_search(round) else { continue };
+                    let weights = reader.get(index).map_err(StudyError::from)?.to_vec();
                     let rows = trace.batches.iter().nth(index).unwrap_or_default().to_vec();
-                    Some((*round, State { weights, rows }))
-                };
-                Ok(wanted.iter().filter_map(state).collect())
+                    found.insert(*round, State { weights, rows });
+                }
+                Ok(found)
             }
             Origin::Training(training) => {
                 let (experiment, config) = &**training;

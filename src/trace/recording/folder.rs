@@ -1,9 +1,12 @@
 //! The folder of a recording: its files, and what may be in it when a recording begins.
 
-use super::FORMAT;
 use crate::{
     files::write_atomically,
-    trace::error::{TraceError, malformed, write_error},
+    trace::{
+        RECORDED_FORMAT,
+        error::{TraceError, malformed, write_error},
+        recorded::RecordedManifest,
+    },
 };
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -30,10 +33,11 @@ pub(super) fn manifest(folder: &Path, manifest: Value) -> Result<Map<String, Val
     let Value::Object(mut manifest) = manifest else {
         return Err(malformed(&folder.join(MANIFEST), "holds no object"));
     };
-    manifest.insert("format".to_owned(), FORMAT.into());
+    manifest.insert("format".to_owned(), RECORDED_FORMAT.into());
     for key in ["rounds", "complete"] {
         manifest.remove(key);
     }
+    RecordedManifest::parse(manifest.clone()).map_err(|reason| malformed(&folder.join(MANIFEST), reason))?;
     Ok(manifest)
 }
 

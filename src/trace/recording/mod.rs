@@ -72,9 +72,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The version of the format that is recorded.
-pub const FORMAT: u32 = 2;
-
 /// A shard is written at the latest when this share of the time of the recording has gone by since the last.
 const SHARE_OF_TIME: f64 = 0.02;
 /// A budget has room for this many shards at least.

@@ -1,7 +1,10 @@
 //! What one file of a recording holds.
 
 use super::{folder, tensor::Tensor};
-use crate::trace::error::{TraceError, malformed, read_bytes, write_error};
+use crate::trace::{
+    RECORDED_FORMAT,
+    error::{TraceError, malformed, read_bytes, write_error},
+};
 use safetensors::{
     Dtype, SafeTensorError, SafeTensors,
     tensor::{Metadata, TensorInfo},
@@ -169,7 +172,7 @@ impl Shard {
         ];
         parts.extend(self.columns.data.iter().map(|column| column.part(self.new_rows)));
         parts.extend(self.columns.states.iter().map(|column| column.part(self.rounds.len())));
-        write(path, parts, [("format", super::FORMAT.to_string())])
+        write(path, parts, [("format", RECORDED_FORMAT.to_string())])
     }
 
     /// Reads back a shard with these columns that was written.
@@ -223,7 +226,7 @@ pub(super) fn write_final(path: &Path, state: &[Tensor], rounds: usize) -> Resul
         let (name, dtype, shape) = part(tensor);
         Part { name, dtype, shape, bytes: tensor.bytes }
     });
-    write(path, parts.collect(), [("format", super::FORMAT.to_string()), ("rounds", rounds.to_string())])
+    write(path, parts.collect(), [("format", RECORDED_FORMAT.to_string()), ("rounds", rounds.to_string())])
 }
 
 /// Writes a safetensors file beside `path`, straight from where the values are, and renames it.
