@@ -196,7 +196,7 @@ impl Recorder {
         arrays.extend(state.map(|array| array.as_any().clone().unbind()));
         let job = Job { number, loss, batch, inputs, targets, state: bytes, arrays };
         let jobs = lock(&self.jobs).clone().ok_or_else(closed)?;
-        py.detach(|| jobs.send(job)).map_err(|_| closed())
+        py.detach(|| jobs.send(job).map_err(|_| closed()))
     }
 
     /// Waits until the writer is done with a round.

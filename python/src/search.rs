@@ -9,6 +9,9 @@ use taylorscope::taylor::{
     external::{Minimization, Products, minimize as search},
 };
 
+/// Value, gap, point, products, why the search ended, and what to do about it.
+type Found<'py> = (f64, f64, Bound<'py, PyArray1<f64>>, usize, &'static str, &'static str);
+
 /// Minimizes over the ball of a radius around 0; gives value, gap, point, products and why the search ended, in a word and in a sentence.
 ///
 /// `problem` has the methods of `taylorscope.torch_backend.products.Problem`.
@@ -20,7 +23,7 @@ pub fn minimize<'py>(
     tolerance: f64,
     max_products: usize,
     start: Vec<f64>,
-) -> PyResult<(f64, f64, Bound<'py, PyArray1<f64>>, usize, &'static str, &'static str)> {
+) -> PyResult<Found<'py>> {
     let products = PythonProducts::new(problem)?;
     debug_assert_eq!(products.dimension(), start.len());
     let stop = AtomicBool::new(false);

@@ -48,15 +48,16 @@ def analyze(
         `prefixes=10`, `neurons=8`, `window=100`, `max_products=200`, `tolerance=1e-3`, `comparators=("ball",)`, `probe=500`, `every=10`; and
         `rounds` (of the trace, from the first), `loss_tolerance`, `threads`, `memory` (`"8G"`).
 
-    Returns the run. Raises `AnalyzeError` with the program's message.
+    Returns the run (None in processes of `torch.distributed` other than rank 0). Raises `AnalyzeError` with the program's message.
     """
     traces = [_trace(part) for part in (trace if isinstance(trace, list | tuple) else [trace])]
     destination = Path(out) if out is not None else _destination(traces[0])
     if backend == "torch":
         from taylorscope import torch_backend
 
-        torch_backend.analyze(traces[0], out=destination, overwrite=overwrite, **settings)
-        return read(destination)
+        folder = torch_backend.analyze(traces[0], out=destination, overwrite=overwrite, progress=progress, **settings)
+        # Of processes that share the rounds, the first one writes.
+        return read(folder) if folder is not None else None  # type: ignore[return-value]
     if backend != "engine":
         raise ValueError(f'backend is {backend!r}; it is "engine" or "torch"')
     if len(traces) == 1:

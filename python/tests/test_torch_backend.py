@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
+import taylorscope
 from taylorscope import reader
 from taylorscope.torch_backend import ModelError, analyze
 
@@ -333,7 +334,7 @@ def test_ctrl_c_leaves_a_folder_that_says_so(tmp_path: Path) -> None:
     trace = train(tmp_path / "trace", model, F.cross_entropy, x, y, rounds=9, batch=8, loss="cross_entropy")
     script = (
         "import sys; from models import Transformer; from taylorscope.torch_backend import analyze\n"
-        "analyze(sys.argv[1], model=Transformer(), out=sys.argv[2], prefixes=9, tolerance=1e-12, max_products=5000)"
+        "analyze(sys.argv[1], model=Transformer(), out=sys.argv[2], prefixes=9, tolerance=1e-12, max_products=5000, memory=1 << 13)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(trace), str(tmp_path / "out")], cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -429,3 +430,10 @@ def test_a_damaged_shard_ends_the_trace_before_it(tmp_path: Path) -> None:
     read = reader.Trace(trace)
     assert len(read) == 6 and "shard-00002" in read.notes[0]
     assert math.isfinite(read.losses.sum()) and read.minibatch(5)[0][""].shape == (5, 3)
+
+
+def test_the_package_hands_over_and_reads_the_folder(tmp_path: Path) -> None:
+    model = Broken()
+    trace = small_trace(tmp_path / "trace", model)
+    run = taylorscope.analyze(trace, tmp_path / "out", backend="torch", model=model, scales=["network"], prefixes=2, progress=False)
+    assert len(run.units) > 0 and (tmp_path / "out" / "report.html").exists()
