@@ -138,10 +138,7 @@ impl Loss {
                 for (f, d) in f.chunks_exact(outputs).zip(direction.chunks_exact_mut(outputs)) {
                     p.clear();
                     softmax_into(f, &mut p);
-                    let mean: T = p.iter().zip(d.iter()).map(|(p, d)| *p * *d).sum();
-                    for (p, d) in p.iter().zip(d.iter_mut()) {
-                        *d = scale * *p * (*d - mean);
-                    }
+                    multiply_covariance(&p, scale, d);
                 }
             }
         }
@@ -179,6 +176,16 @@ impl Loss {
                 Factor::PerRow { values: storage, rank: outputs }
             }
         }
+    }
+}
+
+/// Multiplies `direction` in place by `scale (diag p - p p')`, the Hessian of the cross-entropy of a datapoint where `p` is the softmax.
+#[inline(always)]
+pub fn multiply_covariance<T: Real>(p: &[T], scale: T, direction: &mut [T]) {
+    let mut mean = T::ZERO;
+    p.iter().zip(direction.iter()).for_each(|(p, d)| mean += *p * *d);
+    for (p, d) in p.iter().zip(direction) {
+        *d = scale * *p * (*d - mean);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod external;
 pub mod free_bounds;
 pub mod graph;
 pub mod objective;
+pub mod output_loss;
 pub mod precondition;
 pub mod prefixes;
 pub mod recorder;

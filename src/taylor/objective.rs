@@ -1,5 +1,7 @@
 //! What the iterative solvers minimize: a mean of Taylor losses over the first rounds of a run (`docs/theory.md`, sections 2 and 4).
 
+use super::{Expansion, output_loss::OutputLoss};
+
 /// A convex function `F` of the displacement `u = V - W^1`, the mean over some first rounds.
 pub trait Objective: Sync {
     fn dimension(&self) -> usize;
@@ -29,6 +31,26 @@ pub trait Objective: Sync {
     }
     /// An approximation of `(H + multiplier I)^-1 residual`.
     fn precondition(&self, multiplier: f64, residual: &[f64]) -> Direction;
+    /// The same objective by its outputs, if there is more to gain from them than from the curvature at one point.
+    fn by_outputs(&self) -> Option<&dyn ByOutputs> {
+        None
+    }
+}
+
+/// An objective whose losses are those of outputs that are linear in the displacement, `F(u) = sum_i s_i loss(f_i + J_i u)`, with the passes
+/// through the Jacobians by themselves. Outputs and their cotangents are `[rows, outputs]`, round by round.
+pub trait ByOutputs: Objective {
+    /// The loss of the outputs.
+    fn loss(&self) -> &OutputLoss<'_>;
+    /// `F(u)`, its gradient and the outputs, to full precision.
+    fn expand(&self, u: &[f64]) -> Expansion;
+    /// `J d` of rounds `from..rounds()` for each direction `d`.
+    fn tangents(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>>;
+    /// `J'c` over all rounds.
+    fn pull(&self, cotangents: &[f32]) -> Vec<f32>;
+    /// The displacements of training before some of the rounds `from..rounds()`: worth searching along, as Taylor losses are low where training
+    /// was.
+    fn displacements(&self, from: usize) -> Vec<Vec<f64>>;
 }
 
 /// [`Objective::preconditioned_first`] of a single block.

@@ -5,7 +5,7 @@ use super::{
     objective::PrefixObjective,
     room::whole_basis,
     settings::{ClosedForm, RegretSettings},
-    solve::{Search, basis::Subspace},
+    solve::{Search, basis::Subspace, span::Span},
     tracker::UnitRecord,
     unit::Comparator,
 };
@@ -50,6 +50,7 @@ pub fn optima(
     let mut found = Vec::new();
     let small = least_products(dimension);
     let mut subspace = Subspace::new(whole_basis(effort.max_products).min(effort.basis).max(2 * small));
+    let mut span = Span::new(whole_basis(effort.max_products).min(effort.basis).max(2 * small));
     let mut budget = Budget::new(prefixes, effort.max_products, comparators.len());
     let told = Cell::new(0);
     for (index, rounds) in prefixes.iter().enumerate() {
@@ -70,7 +71,10 @@ pub fn optima(
                 stop: effort.stop,
                 tick: &tick,
             };
-            let optimum = search.run(objective, start, &mut subspace);
+            let optimum = match objective.by_outputs() {
+                Some(outputs) => search.run_by_outputs(outputs, &mut span),
+                None => search.run(objective, start, &mut subspace),
+            };
             start.clone_from(&optimum.displacement);
             budget.spend(optimum.iterations, *rounds);
             found.push((*comparator, *rounds, optimum));

@@ -9,7 +9,8 @@ use crate::{
     taylor::{
         Expansion,
         certificate::Optimum,
-        objective::{BLOCK_ALONE, Direction, Objective, PrefixCursor, PrefixObjective},
+        objective::{BLOCK_ALONE, ByOutputs, Direction, Objective, PrefixCursor, PrefixObjective},
+        output_loss::OutputLoss,
         precondition::{BlockPreconditioner, solve_blocks},
         prefixes::{self, Effort},
         settings::{ClosedForm, RegretSettings},
@@ -72,6 +73,8 @@ struct TaylorObjective<'a> {
     cursor: PrefixCursor,
     /// The outputs `[rows, outputs]` at which the Hessian of the loss is taken.
     moved: Vec<f32>,
+    /// The loss of the outputs, if it is not quadratic.
+    loss: Option<OutputLoss<'a>>,
 }
 
 impl<'a> TaylorObjective<'a> {
@@ -79,7 +82,8 @@ impl<'a> TaylorObjective<'a> {
         let quadratic = windows.exact.loss().is_quadratic();
         let terms = if quadratic { windows.exact.linear_terms(prefixes, blocks.clone()) } else { Vec::new() };
         let cursor = PrefixCursor::new(prefixes, windows.exact.rows().largest());
-        Self { windows, blocks, terms, cursor, moved: Vec::new() }
+        let loss = (!quadratic).then(|| windows.exact.output_loss());
+        Self { windows, blocks, terms, cursor, moved: Vec::new(), loss }
     }
 
     /// For quadratic losses: value and gradient at a point, given its image under the curvature.
@@ -170,6 +174,10 @@ impl Objective for TaylorObjective<'_> {
         self.windows.fast.products(rounds, self.blocks.clone(), directions, &self.moved, self.cursor.scale())
     }
 
+    fn by_outputs(&self) -> Option<&dyn ByOutputs> {
+        self.loss.is_some().then_some(self)
+    }
+
     fn preconditioned_first(&self) -> usize {
         if self.blocks.len() == 1 { BLOCK_ALONE } else { 0 }
     }
@@ -180,6 +188,32 @@ impl Objective for TaylorObjective<'_> {
             return self.output_eliminated(multiplier, residual, last);
         }
         solve_blocks(self.factors(self.blocks.clone()), residual, |block, r| block.solve(multiplier, r)).into()
+    }
+}
+
+impl ByOutputs for TaylorObjective<'_> {
+    fn loss(&self) -> &OutputLoss<'_> {
+        self.loss.as_ref().expect("only losses that are not quadratic are gone about by outputs")
+    }
+
+    fn expand(&self, u: &[f64]) -> Expansion {
+        self.windows.exact.expand(self.rounds(), self.blocks.clone(), u)
+    }
+
+    fn tangents(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+        self.windows.fast.output_tangents(from..self.rounds(), self.blocks.clone(), directions)
+    }
+
+    fn pull(&self, cotangents: &[f32]) -> Vec<f32> {
+        self.windows.fast.pull(self.rounds(), self.blocks.clone(), cotangents)
+    }
+
+    fn displacements(&self, from: usize) -> Vec<Vec<f64>> {
+        let blocks = &self.windows.exact.network().blocks()[self.blocks.clone()];
+        let span = blocks[0].offset..blocks[blocks.len() - 1].range().end;
+        let (start, last) = (&self.windows.exact.initial()[span.clone()], self.rounds() - 1);
+        let moved = self.windows.exact.states[last][span].iter().zip(start).map(|(w, start)| w - start).collect();
+        self.mean_displacement(from).into_iter().chain([moved]).collect()
     }
 }
 

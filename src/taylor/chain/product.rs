@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     kernels::{View, matmul},
-    num::Real,
+    num::{
+        Real,
+        pieces::{Cut, map_in_pieces},
+    },
 };
 use std::{ops::Range, sync::OnceLock};
 
@@ -171,6 +174,56 @@ impl<C: Real> Window<'_, C> {
                 cursor.vjp(sums, &mut buffers);
             }
         })
+    }
+
+    /// The tangents of the outputs of some rounds along each direction in `blocks`, `[rows, outputs]`.
+    pub fn output_tangents(&self, rounds: Range<usize>, blocks: Range<usize>, directions: &[&[C]]) -> Vec<Vec<C>> {
+        let (last, outputs) = (self.network().output_index(), self.output_block().units);
+        let together = directions.chunks(TOGETHER);
+        let tangents = |directions: &[&[C]]| -> Vec<Vec<C>> {
+            let stack = Stack::new(self, blocks.clone(), directions);
+            let spans = self.spans(&rounds);
+            let parts = map_in_pieces(spans.len(), Cut::VECTORS, |piece| {
+                let (mut buffers, mut parts) = (Buffers::default(), vec![Vec::new(); directions.len()]);
+                for span in &spans[piece] {
+                    let cursor = Cursor::new(self, span.group, span.rounds.clone(), &stack);
+                    cursor.tangents(&mut buffers);
+                    cursor.forward(last, &mut buffers);
+                    let all = buffers.next[..cursor.rows() * directions.len() * outputs].chunks_exact(outputs);
+                    for (at, row) in all.enumerate() {
+                        parts[at % directions.len()].extend_from_slice(row);
+                    }
+                }
+                parts
+            });
+            let mut all = vec![Vec::new(); directions.len()];
+            for part in parts {
+                all.iter_mut().zip(part).for_each(|(all, part)| all.extend(part));
+            }
+            all
+        };
+        together.flat_map(tangents).collect()
+    }
+
+    /// `sum_n J_n' c_n` over the first `rounds` rounds, for cotangents `[rows, outputs]` of the outputs and the weights of `blocks`.
+    pub fn pull(&self, rounds: usize, blocks: Range<usize>, cotangents: &[C]) -> Vec<C> {
+        let (last, outputs) = (self.network().output_index(), self.output_block().units);
+        let layout = Layout::new(self, blocks.clone(), 1);
+        let zero = vec![C::ZERO; layout.len()];
+        let stack = Stack::new(self, blocks, &[&zero]);
+        let sums = self.sum_pieces(&(0..rounds), layout.len(), |piece, sums| {
+            let mut buffers = Buffers::default();
+            for span in piece {
+                let cursor = Cursor::new(self, span.group, span.rounds.clone(), &stack);
+                let own = cursor.rounds();
+                let rows = self.rows().start(own.start)..self.rows().start(own.end);
+                buffers.values.clear();
+                buffers.values.extend_from_slice(&cotangents[rows.start * outputs..rows.end * outputs]);
+                cursor.backward(last, sums, &mut buffers);
+                cursor.vjp(sums, &mut buffers);
+            }
+        });
+        layout.unstack(&sums).swap_remove(0)
     }
 
     /// `2/K`, the curvature of the mean squared error in each output.

@@ -18,6 +18,7 @@ use crate::{
         pieces::{Cut, sum_in_pieces},
     },
     passes::{Point, Tape},
+    taylor::output_loss::OutputLoss,
     train::Examples,
 };
 use rayon::prelude::*;
@@ -191,7 +192,7 @@ impl<'a, C: Real> Window<'a, C> {
     }
 
     /// A range of rounds, group by group.
-    fn spans(&self, rounds: &Range<usize>) -> Vec<Span<'_, C>> {
+    pub(super) fn spans(&self, rounds: &Range<usize>) -> Vec<Span<'_, C>> {
         let inside = |g: &&Group<C>| g.first < rounds.end && g.first + g.rounds > rounds.start;
         let span =
             |group: &'_ Group<C>| rounds.start.saturating_sub(group.first)..group.rounds.min(rounds.end - group.first);
@@ -230,6 +231,13 @@ impl Window<'_, f64> {
             Targets::Values(_) => Targets::Values(values),
             Targets::Labels(_) => Targets::Labels(labels),
         }
+    }
+
+    /// The loss of the outputs of all rounds, for a loss of classes.
+    pub fn output_loss(&self) -> OutputLoss<'_> {
+        let mut labels = Vec::new();
+        self.examples.gather_targets(self.rows.rows(), &mut Vec::new(), &mut labels);
+        OutputLoss::new(self.loss, self.network.outputs(), self.rows, labels)
     }
 
     /// Adds `x' b` of the network's inputs `x` in some rounds, which are kept by columns; `b: [rows, n]`, `out: [width, n]`. Both have the square

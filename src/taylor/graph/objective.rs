@@ -6,7 +6,8 @@ use crate::{
     num::{Real, convert},
     taylor::{
         Expansion,
-        objective::{BLOCK_ALONE, Direction, Objective, PrefixCursor, PrefixObjective},
+        objective::{BLOCK_ALONE, ByOutputs, Direction, Objective, PrefixCursor, PrefixObjective},
+        output_loss::OutputLoss,
         precondition::{KroneckerFactors, solve_blocks},
     },
 };
@@ -22,6 +23,8 @@ pub(super) struct PassObjective<'a, T> {
     moved: Vec<f32>,
     /// The last point that was evaluated and the outputs there: curvature is asked for where the value has just been.
     last: Mutex<(Vec<f64>, Vec<f64>)>,
+    /// The loss of the outputs, if it is not quadratic.
+    loss: Option<OutputLoss<'a>>,
 }
 
 impl<'a, T: Real> PassObjective<'a, T> {
@@ -32,7 +35,8 @@ impl<'a, T: Real> PassObjective<'a, T> {
         prefixes: &[usize],
     ) -> Self {
         let cursor = PrefixCursor::new(prefixes, sample.sample.rows.largest());
-        Self { sample, moving, preconditioners, cursor, moved: Vec::new(), last: Mutex::default() }
+        let loss = (!sample.sample.loss.is_quadratic()).then(|| sample.sample.output_loss());
+        Self { sample, moving, preconditioners, cursor, moved: Vec::new(), last: Mutex::default(), loss }
     }
 }
 
@@ -83,6 +87,10 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         directions.iter().map(product).collect()
     }
 
+    fn by_outputs(&self) -> Option<&dyn ByOutputs> {
+        self.loss.is_some().then_some(self)
+    }
+
     fn preconditioned_first(&self) -> usize {
         if self.moving.blocks.len() == 1 { BLOCK_ALONE } else { 0 }
     }
@@ -96,5 +104,32 @@ impl<T: Real> Objective for PassObjective<'_, T> {
         }
         let blocks = self.preconditioners[self.moving.blocks.clone()].iter().map(|block| (block.len(), block));
         solve_blocks(blocks, residual, |block, r| block.solve(multiplier, r)).into()
+    }
+}
+
+impl<T: Real> ByOutputs for PassObjective<'_, T> {
+    fn loss(&self) -> &OutputLoss<'_> {
+        self.loss.as_ref().expect("only losses that are not quadratic are gone about by outputs")
+    }
+
+    fn expand(&self, u: &[f64]) -> Expansion {
+        self.sample.expand(self.rounds(), &self.moving, u)
+    }
+
+    fn tangents(&self, from: usize, directions: &[&[f32]]) -> Vec<Vec<f32>> {
+        directions.iter().map(|d| self.sample.tangents(from..self.rounds(), &self.moving, d)).collect()
+    }
+
+    fn pull(&self, cotangents: &[f32]) -> Vec<f32> {
+        self.sample.pull(self.rounds(), &self.moving, cotangents)
+    }
+
+    fn displacements(&self, from: usize) -> Vec<Vec<f64>> {
+        let states = &self.sample.sample.states[..self.rounds()];
+        let moved = |state: &[T], at: usize| state[at].to_f64() - states[0][at].to_f64();
+        let span = self.moving.span.clone();
+        let last = span.clone().map(|at| moved(&states[states.len() - 1], at)).collect();
+        let mean = span.map(|at| states[from..].iter().map(|state| moved(state, at)).sum()).collect();
+        vec![mean, last]
     }
 }

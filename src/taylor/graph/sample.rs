@@ -12,7 +12,7 @@ use crate::{
         pieces::{Cut, PartialSum, map_in_pieces},
     },
     passes::{Passes, Point, Tape},
-    taylor::{Expansion, room},
+    taylor::{Expansion, output_loss::OutputLoss, room},
     train::Examples,
 };
 use std::{
@@ -153,6 +153,13 @@ impl<'a, T: Real> Sample<'a, T> {
         })
     }
 
+    /// The loss of the outputs of all rounds, for a loss of classes.
+    pub fn output_loss(&self) -> OutputLoss<'a> {
+        let mut labels = Vec::new();
+        self.examples.gather_targets(self.rows.rows(), &mut Vec::new(), &mut labels);
+        OutputLoss::new(self.loss, self.network.outputs(), self.rows, labels)
+    }
+
     /// Keeps the linearization of all rounds in `f32`, and also in `f64`, where that takes no more than `memory` bytes.
     pub fn keep(self, memory: usize) -> KeptSample<'a, T> {
         static NEVER: AtomicBool = AtomicBool::new(false);
@@ -252,6 +259,57 @@ impl<T: Real> KeptSample<'_, T> {
         total
     }
 
+    /// `J d` of some rounds, `[rows, outputs]`, for a direction in what moves.
+    pub fn tangents(&self, rounds: Range<usize>, moving: &Moving, direction: &[f32]) -> Vec<f32> {
+        let mut flat = vec![0.0; self.sample.network.parameters()];
+        flat[moving.span.clone()].copy_from_slice(direction);
+        let visit = |_: usize, _: usize, point: &Point<f32>, Buffers { passes, .. }: &mut Buffers<f32>, all: &mut Vec<f32>| {
+            all.extend(passes.jvp(point, &flat, moving.blocks.clone()));
+        };
+        self.at_points(rounds, Vec::new, visit).concat()
+    }
+
+    /// `sum_n J_n' c_n` over the first `rounds` rounds, for cotangents `[rows, outputs]` and what moves.
+    pub fn pull(&self, rounds: usize, moving: &Moving, cotangents: &[f32]) -> Vec<f32> {
+        let (sample, network) = (&self.sample, self.sample.network);
+        let visit = |round: usize, shard: usize, point: &Point<f32>, buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
+            let rows = sample.span(round, shard);
+            let own = &cotangents[rows.start * network.outputs()..rows.end * network.outputs()];
+            let Buffers { passes, gradient } = buffers;
+            let top = passes.output_cotangent(network);
+            top.clear();
+            top.extend_from_slice(own);
+            gradient[moving.reach(network)].fill(0.0);
+            passes.vjp(point, moving.blocks.clone(), gradient);
+            sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
+        };
+        let mut total = vec![0.0; moving.span.len()];
+        let pieces = self.at_points(0..rounds, || vec![0.0; moving.span.len()], visit);
+        pieces.into_iter().for_each(|piece| total.add(piece));
+        total
+    }
+
+    /// Visits the shards of some rounds, linearized in `f32`, in fixed pieces side by side; returns what each piece made, in order.
+    fn at_points<R: Send>(
+        &self,
+        rounds: Range<usize>,
+        start: impl Fn() -> R + Sync,
+        visit: impl Fn(usize, usize, &Point<f32>, &mut Buffers<f32>, &mut R) + Sync,
+    ) -> Vec<R> {
+        let (sample, network) = (&self.sample, self.sample.network);
+        sample.pieces(rounds, start, |round, shard, weights: &[f32], buffers: &mut Buffers<f32>, result: &mut R| {
+            if self.is_stopped() {
+                return;
+            }
+            let kept = match self.single.get(round).and_then(|shards| shards.get(shard)) {
+                Some(kept) => Cow::Borrowed(kept),
+                None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.passes)),
+            };
+            let Shard { x, tape } = &*kept;
+            visit(round, shard, &Point { network, weights, x, tape }, buffers, result);
+        })
+    }
+
     /// `scale * sum_n w_n J_n' Hl J_n d` over the given rounds, for what moves; `Hl` is the Hessian of the loss of one datapoint at the outputs
     /// `moved: [rows, outputs]` (all rounds; unused for the mean squared error), `w_n` the weight of the round ([`RoundRows::weight`]).
     pub fn product(
@@ -266,29 +324,20 @@ impl<T: Real> KeptSample<'_, T> {
         let network = sample.network;
         let mut flat = vec![0.0; network.parameters()];
         flat[moving.span.clone()].copy_from_slice(direction);
-        let visit = |round: usize, shard: usize, weights: &[f32], buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
-            if self.is_stopped() {
-                return;
-            }
-            let kept = match self.single.get(round).and_then(|shards| shards.get(shard)) {
-                Some(kept) => Cow::Borrowed(kept),
-                None => Cow::Owned(sample.linearize(weights, round, shard, &mut buffers.passes)),
-            };
-            let Shard { x, tape } = &*kept;
-            let (point, blocks) = (Point { network, weights, x, tape }, moving.blocks.clone());
+        let visit = |round: usize, shard: usize, point: &Point<f32>, buffers: &mut Buffers<f32>, sum: &mut Vec<f32>| {
             let Buffers { passes, gradient } = buffers;
-            let mut outputs = passes.jvp(&point, &flat, blocks.clone());
+            let mut outputs = passes.jvp(point, &flat, moving.blocks.clone());
             let first = sample.span(round, shard).start * network.outputs();
             let scale = scale * sample.rows.weight(round);
             let at = if sample.loss.is_quadratic() { &[] } else { &moved[first..first + outputs.len()] };
             sample.loss.apply_hessian(at, network.outputs(), scale as f32, &mut outputs);
             *passes.output_cotangent(network) = outputs;
             gradient[moving.reach(network)].fill(0.0);
-            passes.vjp(&point, blocks, gradient);
+            passes.vjp(point, moving.blocks.clone(), gradient);
             sum.iter_mut().zip(&gradient[moving.span.clone()]).for_each(|(sum, g)| *sum += *g);
         };
         let mut total = vec![0.0; direction.len()];
-        let pieces = sample.pieces(rounds, || vec![0.0f32; direction.len()], visit);
+        let pieces = self.at_points(rounds, || vec![0.0f32; direction.len()], visit);
         pieces.into_iter().for_each(|piece| total.add(piece));
         total
     }

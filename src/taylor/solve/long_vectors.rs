@@ -2,7 +2,10 @@
 
 use crate::{
     kernels::{View, matmul},
-    num::pieces::{Cut, add_in_pieces},
+    num::{
+        convert,
+        pieces::{Cut, add_in_pieces},
+    },
 };
 use rayon::prelude::*;
 
@@ -47,7 +50,27 @@ pub(super) fn inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
         matmul(&mut out, k, left, right.t(), false);
         out
     });
-    let at = |i: usize, j: usize| 0.5 * (total[i * k + j] + total[j * k + i]);
+    lower_triangle(k, &total)
+}
+
+/// [`inner_products`] to the precision of `f32`, at less than half the cost.
+pub(super) fn rough_inner_products(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    let (k, length) = (a.len(), a.first().map_or(0, Vec::len));
+    let mut total = vec![0.0; k * k];
+    add_in_pieces(&mut total, length, Cut::Every(SHARE), |range| {
+        let gather = |vectors: &[Vec<f32>]| vectors.iter().map(|v| &v[range.clone()]).collect::<Vec<_>>().concat();
+        let (left, right): (Vec<f32>, Vec<f32>) = (gather(a), gather(b));
+        let mut out = vec![0.0; k * k];
+        let (left, right) = (View::new(&left, k, range.len()), View::new(&right, k, range.len()));
+        matmul(&mut out, k, left, right.t(), false);
+        convert(&out)
+    });
+    lower_triangle(k, &total)
+}
+
+/// Rows of growing length, symmetrized.
+fn lower_triangle(k: usize, square: &[f64]) -> Vec<Vec<f64>> {
+    let at = |i: usize, j: usize| 0.5 * (square[i * k + j] + square[j * k + i]);
     (0..k).map(|i| (0..=i).map(|j| at(i, j)).collect()).collect()
 }
 

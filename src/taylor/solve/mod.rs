@@ -8,6 +8,7 @@
 pub mod basis;
 mod cholesky;
 pub mod dual;
+pub mod expanding;
 mod gram_schmidt;
 pub mod hessian;
 pub mod line_search;
@@ -17,6 +18,7 @@ mod path;
 pub mod quadratic;
 pub mod search;
 pub mod secular;
+pub mod span;
 pub mod subspace;
 
 pub(crate) use gram_schmidt::orthogonalize;
