@@ -40,7 +40,7 @@ def test_three_lines_give_certified_tables_and_a_page_of_any_model(kind, squared
     assert run is not None and (run.folder / "report.html").exists() and "<svg" in run._repr_html_()
     modules = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
     units = run.units[run.units["comparator"] == "ball"]
-    assert units["scale"].tolist() == ["layer"] * len(modules) + ["network"]
+    assert units["scale"].tolist() == ["network"] + ["layer"] * len(modules) and len(run.layers) == len(modules)
     assert (units["gap"] <= 1.001e-4 * units["mean_loss"]).all(), units[["scale", "layer", "gap", "mean_loss"]]
     assert (units["taylor_optimum"] >= 0).all() and (units["mean_regret"] > 0).any()
 
