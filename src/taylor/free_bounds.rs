@@ -7,6 +7,8 @@
 //! opt(M) <= S_M(V) / M <= S_N(V) / M     and     opt(N) >= M opt(M) / N,     M < N.
 //! ```
 //!
+//! `M` and `N` count the rounds that were summed, which are fewer than the prefix has where rounds are a sample.
+//!
 //! A point bounds every optimum whose comparison set holds it, whatever search found it; `W^1` lies in all of them. A lower bound
 //! holds for every set inside the ball that its certificate speaks of.
 
@@ -57,7 +59,7 @@ pub fn tighten(results: &mut [UnitResult]) {
 
 /// The point of a result, and `W^1`.
 fn points(result: &UnitResult) -> [Point; 2] {
-    let (rounds, sum) = (result.record.rounds, |value: f64| value * result.record.rounds as f64);
+    let (rounds, sum) = (result.record.analysed, |value: f64| value * result.record.analysed as f64);
     [
         Point { rounds, sum: sum(result.taylor_optimum), distance: result.distance, attained: result.attained },
         Point { rounds, sum: sum(result.start), distance: 0.0, attained: true },
@@ -65,12 +67,12 @@ fn points(result: &UnitResult) -> [Point; 2] {
 }
 
 fn floor(result: &UnitResult) -> Floor {
-    let rounds = result.record.rounds;
+    let rounds = result.record.analysed;
     Floor { rounds, sum: result.lower() * rounds as f64, radius: result.radius }
 }
 
 fn improve(result: &mut UnitResult, points: &[Point], floors: &[Floor]) {
-    let rounds = result.record.rounds;
+    let rounds = result.record.analysed;
     let mut lower = result.lower();
     let reach = match result.comparator {
         // The ball of the row; its certificate speaks of the same.
@@ -105,7 +107,7 @@ mod tests {
             unit: UnitId::NETWORK,
             comparator,
             dimension: 3,
-            record: UnitRecord { rounds, mean_loss: 10.0, displacement: 1.0, ..UnitRecord::default() },
+            record: UnitRecord { rounds: 7 * rounds, analysed: rounds, mean_loss: 10.0, displacement: 1.0, ..UnitRecord::default() },
             taylor_optimum: value,
             gap,
             attained: true,

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct UnitRecord {
     /// Length N of the prefix.
     pub rounds: usize,
+    /// How many of its rounds are analysed: all, or fewer of a sample. Optima are means over these.
+    pub analysed: usize,
     /// `(1/N) sum_n l^n(W^n)`.
     pub mean_loss: f64,
     /// `D_train = max_n |W^n - W^1|`.
@@ -42,6 +44,7 @@ impl UnitRecord {
 impl Record for UnitRecord {
     fn persist(records: &mut [Self], store: &mut Store) -> Result<(), StoreError> {
         store.column("rounds", records, |record| &mut record.rounds)?;
+        store.column("analysed", records, |record| &mut record.analysed)?;
         store.column("mean_loss", records, |record| &mut record.mean_loss)?;
         store.column("displacement", records, |record| &mut record.displacement)?;
         store.column("gradient_bound", records, |record| &mut record.gradient_bound)?;
@@ -160,7 +163,7 @@ impl<T: Real> UnitTracker<T> {
     pub fn record_now(&mut self) {
         if self.rounds > 0 {
             let (rounds, mean_loss) = (self.rounds, self.loss_sum / self.rounds as f64);
-            let stamp = |unit: &UnitRecord| UnitRecord { rounds, mean_loss, ..*unit };
+            let stamp = |unit: &UnitRecord| UnitRecord { rounds, analysed: rounds, mean_loss, ..*unit };
             let mut units: Vec<UnitRecord> = self.units.iter().map(stamp).collect();
             if let Some(coordinates) = &self.coordinates {
                 coordinates.summarize(&self.network, &mut units);

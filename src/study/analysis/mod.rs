@@ -205,7 +205,6 @@ impl<T: Real> Analysis<T> {
         out.found.clone_from(&self.results);
         free_bounds::tighten(&mut self.results);
         if let Some(numbers) = &self.numbers {
-            // Optima of prefixes prove things about each other by how many rounds were summed, so numbers come last.
             for record in self.results.iter_mut().map(|result| &mut result.record) {
                 (record.rounds, record.sampled) = (numbers[record.rounds - 1], true);
             }
@@ -298,7 +297,7 @@ impl<T: Real> Records<'_, T> {
         }
         // The mean over the rounds that are analysed, so that it can be compared with their optimum.
         let mean_loss = self.window.losses[..n].iter().sum::<f64>() / n as f64;
-        UnitRecord { mean_loss, sampled: n < record.rounds, ..record }
+        UnitRecord { mean_loss, analysed: n, sampled: n < record.rounds, ..record }
     }
 }
 

@@ -146,15 +146,10 @@ impl Course<'_> {
             halted: self.is_stopped(),
             ..AnalysisTables::default()
         };
-        let numbered = |results: &[UnitResult]| -> Vec<UnitResult> {
-            let one =
-                |result: &UnitResult| UnitResult { record: records::numbered(run, result.record), ..result.clone() };
-            results.iter().map(one).collect()
-        };
-        out.found = numbered(&results);
+        out.found.clone_from(&results);
         free_bounds::tighten(&mut results);
         let rates = BoundRates { sgd: run.plain_sgd, adagrad: None };
-        (out.regret, out.units) = tables(&numbered(&results), settings, rates);
+        (out.regret, out.units) = tables(&results, settings, rates);
         if let Some(configurations) = run.configurations.as_ref().filter(|_| !out.halted) {
             relay.stage(Stage::Phase { name: "exploration", work: 0 });
             let stop = self.options.stop;

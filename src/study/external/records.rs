@@ -45,14 +45,14 @@ pub fn check(run: &ExternalRun) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What the first `n` analysed rounds say of a unit, with `n` for their number.
-///
-/// Optima over prefixes bound each other by how many losses were summed, so rounds get their true numbers later ([`numbered`]).
+/// What the first `n` analysed rounds say of a unit.
 pub fn record(run: &ExternalRun, course: &UnitCourse, n: usize) -> UnitRecord {
     let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     let gradients = &course.gradients[..n];
     UnitRecord {
-        rounds: n,
+        rounds: run.rounds[n - 1],
+        analysed: n,
+        sampled: n < run.rounds[n - 1],
         mean_loss: run.losses[..n].iter().sum::<f64>() / n as f64,
         // One ball for all prefixes: that of all rounds that are analysed.
         displacement: most(&course.displacements),
@@ -60,10 +60,4 @@ pub fn record(run: &ExternalRun, course: &UnitCourse, n: usize) -> UnitRecord {
         gradient_squares: gradients.iter().map(|norm| norm * norm).sum(),
         ..UnitRecord::default()
     }
-}
-
-/// The record with the true number of the prefix's last round.
-pub fn numbered(run: &ExternalRun, record: UnitRecord) -> UnitRecord {
-    let number = run.rounds[record.rounds - 1];
-    UnitRecord { rounds: number, sampled: record.rounds < number, ..record }
 }
