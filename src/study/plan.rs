@@ -129,12 +129,25 @@ impl<'a> Plan<'a> {
     /// and the weights in `f64`, preconditioners, and the bases of searches.
     fn whole_window_bytes(&self, kept: Extent, inputs: usize) -> usize {
         let wide = (inputs + kept.rounds * self.network.parameters()) * size_of::<f64>();
-        let basis = room::basis_bytes(self.network, self.settings, room::whole_basis(self.settings.max_products));
-        let search = room::least_search_bytes(self.network, self.settings, kept.batch).saturating_add(basis);
+        let (basis, tangents) = (room::whole_basis(self.settings.max_products), self.tangents(kept));
+        let basis = room::basis_bytes(self.network, self.settings, tangents, basis);
+        let search = room::least_search_bytes(self.network, self.settings, kept.batch, tangents).saturating_add(basis);
         // Vectors that grow, and what is at work on a few rounds.
         let more = 4;
         let all = self.window_bytes(kept).saturating_add(wide);
         all.saturating_add(all / more).saturating_add(search)
+    }
+
+    fn tangents(&self, kept: Extent) -> usize {
+        room::tangents(self.network, self.loss, kept.rows)
+    }
+
+    /// What searches in the kept ones of these rounds take at least, in bytes.
+    fn least_search_bytes(&self, planned: Extent) -> usize {
+        let kept = self.kept_rounds(planned.rounds).len();
+        let rows = planned.rows.min(kept.saturating_mul(planned.batch));
+        let tangents = self.tangents(Extent { rounds: kept, rows, ..planned });
+        room::least_search_bytes(self.network, self.settings, planned.batch, tangents)
     }
 
     /// The least that an analysis needs of `--memory`, in bytes: what it keeps while rounds go by ([`Plan::observed_bytes`]), and either
@@ -146,8 +159,7 @@ impl<'a> Plan<'a> {
         } else {
             room::least_stream_bytes::<f32>(self.network, self.loss, self.settings)
         };
-        let search =
-            if self.searches_any() { room::least_search_bytes(self.network, self.settings, planned.batch) } else { 0 };
+        let search = if self.searches_any() { self.least_search_bytes(planned) } else { 0 };
         observed.max(observed.saturating_add(stream.max(search)).saturating_sub(OWN))
     }
 }

@@ -14,6 +14,8 @@ pub(crate) const SHARDS: usize = 8;
 pub const LEAST_BASIS: usize = 36;
 /// Vectors in `f64` that a search has besides its basis: points, gradients, residuals, and the sums of pieces of a product.
 const VECTORS: usize = 28;
+/// Vectors at most of a basis with tangents.
+const MOST_TANGENTS: usize = 160;
 /// Copies of a block's squares: the sums of a few parts, the mean, its eigenvectors, and the decomposition at work.
 const SQUARES: usize = 8;
 /// Shards of a minibatch that each thread has at a time, linearized, with the cotangents of its layers.
@@ -32,9 +34,15 @@ fn largest_unit(network: &Network, settings: &RegretSettings) -> usize {
     }
 }
 
-/// Bytes of a vector of a basis, with its image.
-fn basis_vector(network: &Network, settings: &RegretSettings) -> usize {
-    2 * largest_unit(network, settings) * size_of::<f32>()
+/// Numbers in the outputs of `rows` datapoints, if searches keep the tangents of these along each vector of a basis; else none.
+pub fn tangents(network: &Network, loss: Loss, rows: usize) -> usize {
+    if loss.is_quadratic() { 0 } else { rows.saturating_mul(network.outputs()) }
+}
+
+/// Bytes of a vector of a basis, with its image or the tangents along it.
+fn basis_vector(network: &Network, settings: &RegretSettings, tangents: usize) -> usize {
+    let largest = largest_unit(network, settings);
+    largest.saturating_add(largest.max(tangents)).saturating_mul(size_of::<f32>())
 }
 
 /// Bytes of the preconditioners of all blocks, as they are made.
@@ -44,12 +52,12 @@ pub fn preconditioner_bytes(network: &Network) -> usize {
 }
 
 /// Bytes that searches over rounds of `batch` rows take with the smallest basis, where the rounds are linearized as they are needed.
-pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: usize) -> usize {
+pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: usize, tangents: usize) -> usize {
     let largest = largest_unit(network, settings);
     if largest == 0 {
         return 0;
     }
-    let vectors = LEAST_BASIS * basis_vector(network, settings) + VECTORS * largest * size_of::<f64>();
+    let vectors = LEAST_BASIS * basis_vector(network, settings, tangents) + VECTORS * largest * size_of::<f64>();
     let threads = rayon::current_num_threads();
     let rows = batch.div_ceil(SHARDS);
     let linearized =
@@ -58,18 +66,24 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
 }
 
 /// Vectors of a basis that fit in half of `left` bytes, besides the least that a search takes.
-pub fn basis_within(network: &Network, settings: &RegretSettings, left: usize) -> usize {
-    LEAST_BASIS + left / 2 / basis_vector(network, settings).max(1)
+pub fn basis_within(network: &Network, settings: &RegretSettings, tangents: usize, left: usize) -> usize {
+    LEAST_BASIS + left / 2 / basis_vector(network, settings, tangents).max(1)
 }
 
 /// Bytes that a basis of `basis` vectors takes more than the smallest.
-pub fn basis_bytes(network: &Network, settings: &RegretSettings, basis: usize) -> usize {
-    basis.saturating_sub(LEAST_BASIS) * basis_vector(network, settings)
+pub fn basis_bytes(network: &Network, settings: &RegretSettings, tangents: usize, basis: usize) -> usize {
+    basis.saturating_sub(LEAST_BASIS) * basis_vector(network, settings, tangents)
 }
 
 /// Vectors of a basis where memory is ample: as many as `max_products`, within limits.
 pub fn whole_basis(max_products: usize) -> usize {
     max_products.clamp(48, 320)
+}
+
+/// Vectors of a basis with the tangents of the outputs, where memory is ample. A small problem with as many variables is solved whenever the basis
+/// grows, so there is a limit to what more vectors are worth.
+pub fn whole_span(max_products: usize) -> usize {
+    whole_basis(max_products).min(MOST_TANGENTS)
 }
 
 /// Bytes of a row that the closed form at neuron scale gathers, for all layers.

@@ -955,6 +955,79 @@ fn optima_by_passes_are_those_of_the_dense_references() {
     }
 }
 
+/// A network of random shape, to be trained in a random way.
+fn random_case(numbers: &mut Numbers) -> (Network, Case) {
+    const SIZES: [&[usize]; 4] = [&[4], &[1], &[3, 5, 2], &[6, 6, 6, 3]];
+    const OPTIMIZERS: [(&str, f64); 5] =
+        [("sgd", 0.1), ("adam", 0.03), ("rmsprop", 0.01), ("momentum", 0.02), ("adagrad", 0.05)];
+    let rectifiers = [RELU, RELU, LEAKY, ABS, None];
+    let hidden: Vec<_> = (0..numbers.below(3)).map(|_| (1 + numbers.below(4), rectifiers[numbers.below(5)])).collect();
+    let (inputs, goal) =
+        (1 + numbers.below(4), [Goal::Labels, Goal::Labels, Goal::Values, Goal::Inputs][numbers.below(4)]);
+    let outputs = match goal {
+        Goal::Labels => 2 + numbers.below(3),
+        Goal::Values => 1 + numbers.below(3),
+        Goal::Inputs => inputs,
+    };
+    let network = network(inputs, &hidden, outputs);
+    let case = Case {
+        name: "random",
+        shape: (1, &[], 1),
+        goal,
+        special: Special::Nothing,
+        sizes: SIZES[numbers.below(4)],
+        optimizer: OPTIMIZERS[numbers.below(5)],
+    };
+    (if numbers.below(4) == 0 { without_biases(&network, 1) } else { network }, case)
+}
+
+/// All scales and both losses, with budgets from too small to ample, and with what optima prove about each other.
+#[test]
+fn the_true_optimum_of_a_thousand_random_problems_lies_in_the_reported_interval() {
+    let mut numbers = Numbers::new(2017);
+    let (mut problems, mut open) = (0, 0);
+    for seed in 0.. {
+        if problems >= 1000 {
+            break;
+        }
+        let (network, case) = random_case(&mut numbers);
+        let max_products = [3, 10, 400][numbers.below(3)];
+        let settings =
+            RegretSettings { max_products, comparators: Comparators::Chosen(vec![Comparator::Ball]), ..both() };
+        let run = Run::of(network, &case, 1000 + seed, &settings);
+        let exact = run.window();
+        let fast = exact.to_f32();
+        let preconditioners = Preconditioners::new(&exact, PREFIXES, true);
+        let work = &mut Work::to_the_end();
+        let (fast, preconditioners, stop) = (&fast, &preconditioners, work.stop());
+        let windows = Windows { exact: &exact, fast, preconditioners, stop };
+        let last = PREFIXES[PREFIXES.len() - 1];
+        let whole_run = |id| run.record(id, last).displacement;
+        let record = |id, n| UnitRecord { displacement: whole_run(id), ..run.record(id, n) };
+        let mut results = run.streamed.clone();
+        if run.loss == Loss::CrossEntropy {
+            for n in PREFIXES {
+                results.extend(neuron::optima(&exact, *n, &settings, &|id| record(id, *n), work).unwrap());
+            }
+        }
+        results.extend(layer::optima(&windows, PREFIXES, &settings, &record, work).unwrap());
+        results.extend(whole::optima(&windows, PREFIXES, &settings, &record, work).unwrap());
+        free_bounds::tighten(&mut results);
+        for result in &results {
+            let explicit = run.explicit(result.unit, result.record.rounds);
+            let minimum = explicit.minimum(result.radius);
+            let trace = 2.0 * explicit.a.squared_norm_l2() / explicit.f.len() as f64;
+            let rounding = 1e-12 * result.record.mean_loss.max(1.0) + 2e-16 * trace * result.distance.powi(2);
+            let what = format!("{seed}, {:?}, {result:?}: {minimum:?}", case.optimizer);
+            assert!(result.lower() <= minimum.value + rounding, "{what}");
+            assert!(minimum.bound - rounding <= result.taylor_optimum, "{what}");
+            problems += 1;
+            open += usize::from(result.gap > 1e-3 * result.record.mean_loss);
+        }
+    }
+    assert!(open > 20 && open < problems / 2, "{open} of {problems} optima are hardly known");
+}
+
 /// The reference itself: no random point of a ball lies below its minimum.
 #[test]
 fn the_reference_lies_below_random_points_of_its_ball() {

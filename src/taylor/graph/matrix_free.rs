@@ -16,7 +16,7 @@ use crate::{
         precondition::KroneckerFactors,
         prefixes::{self, Effort, optima},
         result::{UnitResult, unit_results},
-        room::{basis_bytes, basis_within, least_search_bytes, whole_basis},
+        room::{basis_bytes, basis_within, least_search_bytes, tangents, whole_basis},
         settings::{ClosedForm, RegretSettings},
         strategy::LayerStrategy,
         tracker::UnitRecord,
@@ -56,9 +56,10 @@ impl<'a, T: Real> MatrixFree<'a, T> {
         stop: &'a AtomicBool,
     ) -> Option<Self> {
         let (network, preconditioners) = (sample.network, factors::estimate(&sample, stop)?);
-        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.rows.largest()));
-        let basis = basis_within(network, settings, left).min(whole_basis(settings.max_products));
-        let memory = left.saturating_sub(basis_bytes(network, settings, basis));
+        let tangents = tangents(network, sample.loss, sample.rows.rows().len());
+        let left = memory.saturating_sub(least_search_bytes(network, settings, sample.rows.largest(), tangents));
+        let basis = basis_within(network, settings, tangents, left).min(whole_basis(settings.max_products));
+        let memory = left.saturating_sub(basis_bytes(network, settings, tangents, basis));
         let kept = sample.keep_until(memory / 2, stop);
         (!kept.is_stopped()).then_some(Self { kept, preconditioners, prefixes, settings, memory, basis })
     }

@@ -263,9 +263,10 @@ impl<T: Real> KeptSample<'_, T> {
     pub fn tangents(&self, rounds: Range<usize>, moving: &Moving, direction: &[f32]) -> Vec<f32> {
         let mut flat = vec![0.0; self.sample.network.parameters()];
         flat[moving.span.clone()].copy_from_slice(direction);
-        let visit = |_: usize, _: usize, point: &Point<f32>, Buffers { passes, .. }: &mut Buffers<f32>, all: &mut Vec<f32>| {
-            all.extend(passes.jvp(point, &flat, moving.blocks.clone()));
-        };
+        let visit =
+            |_: usize, _: usize, point: &Point<f32>, Buffers { passes, .. }: &mut Buffers<f32>, all: &mut Vec<f32>| {
+                all.extend(passes.jvp(point, &flat, moving.blocks.clone()));
+            };
         self.at_points(rounds, Vec::new, visit).concat()
     }
 

@@ -42,6 +42,8 @@ const STEP_TARGET: f64 = 0.1;
 const SHORTEST: f64 = 1e-8;
 /// A direction costs a pass forward, a residual one backward: half a product each.
 const PASSES: usize = 2;
+/// At the radius cap, a search goes on as long as each further direction leaves at most this share of the value.
+const FLAT: f64 = 0.9;
 /// Exact looks in vain at which the search ends.
 const LOOKS: usize = 3;
 /// A look is in vain if it finds more than this share of the last one's gap.
@@ -51,25 +53,18 @@ impl Search<'_> {
     /// Searches for the optimum. `span` may hold the basis of earlier searches of the same objective over these or fewer rounds.
     pub fn run_by_outputs(&self, objective: &dyn ByOutputs, span: &mut Span) -> Optimum {
         let mut descent = Descent::begin(self, objective, span);
-        loop {
-            let inside = descent.minimize_inside(STEPS);
-            let (gap, residual) = descent.look_outside();
-            descent.outside = gap;
+        while descent.stop.is_none() {
             let spent = descent.products() >= self.max_products || self.is_halted();
-            let is_near = gap.min(descent.value) <= TARGET * self.tolerance;
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("k {} products {} value {:.3e} gap {:.3e} inside {:.1e} tol {:.1e} lambda {:.2e}", descent.span.len(), descent.products(), descent.value, gap, inside, self.tolerance, descent.multiplier);
+            descent.minimize_inside(if spent || descent.is_stuck { LAST_STEPS } else { STEPS });
+            let residual = descent.look_outside();
+            if spent || descent.is_stuck || descent.is_near() || descent.is_flat_at_infinity() {
+                descent.certify(spent);
             }
-            if spent || is_near || descent.is_stuck {
-                if spent || descent.is_stuck {
-                    descent.minimize_inside(LAST_STEPS);
-                }
-                if descent.certify(spent) {
-                    return descent.finish();
-                }
+            if descent.stop.is_none() {
+                descent.grow(residual);
             }
-            descent.grow(residual, inside);
         }
+        descent.finish()
     }
 }
 
@@ -93,6 +88,8 @@ struct Descent<'a> {
     /// The last multiplier of the ball's constraint.
     multiplier: f64,
     curvature: Curvature,
+    /// The value before the span grew last.
+    before: f64,
     /// The last estimate of the gap in all of space.
     outside: f64,
     passes: usize,
@@ -151,6 +148,7 @@ impl<'a> Descent<'a> {
             slope: Vec::new(),
             multiplier: 0.0,
             curvature: Curvature { softmax: Vec::new(), rows: Vec::new() },
+            before: f64::INFINITY,
             outside: certificate.gap(),
             passes: 0,
             certificate,
@@ -160,15 +158,18 @@ impl<'a> Descent<'a> {
             center,
             span,
         };
-        descent.start_span(gradient);
+        if descent.certificate.gap() <= search.tolerance {
+            descent.stop = Some(StopReason::Converged);
+        } else if radius == 0.0 {
+            descent.stop = Some(StopReason::Iterations);
+        } else {
+            descent.start_span(gradient);
+        }
         descent
     }
 
     /// Brings the span to the rounds of the objective, with first directions, and begins at the better of `W^1` and the last point.
     fn start_span(&mut self, gradient: Vec<f64>) {
-        if self.radius == 0.0 {
-            self.spend_on(0);
-        }
         let displacements = match self.span.advance(self.objective) {
             Some(from) => self.objective.displacements(from),
             None => Vec::new(),
@@ -226,8 +227,8 @@ impl<'a> Descent<'a> {
         self.search.comparison.certified_radius(norm(&self.h))
     }
 
-    /// Takes Newton steps in the span until the gap there is small beside that outside; returns the gap there.
-    fn minimize_inside(&mut self, steps: usize) -> f64 {
+    /// Takes Newton steps in the span until the gap there is small beside that outside.
+    fn minimize_inside(&mut self, steps: usize) {
         let target = (INSIDE * self.outside).max(LEAST * self.search.tolerance);
         let mut gap = self.gap_inside();
         let mut is_fresh = false;
@@ -238,7 +239,6 @@ impl<'a> Descent<'a> {
             let moved = self.step(STEP_TARGET * gap);
             let left = self.gap_inside();
             if !moved && is_fresh {
-                gap = left;
                 break;
             }
             is_fresh = !moved || left > STALE * gap;
@@ -249,11 +249,21 @@ impl<'a> Descent<'a> {
         }
         let square = dot(&self.h, &self.h);
         self.multiplier = if square > 0.0 { (-dot(&self.slope, &self.h) / square).max(0.0) } else { 0.0 };
-        gap
     }
 
+    /// Whether an exact look is worth it. Losses are not negative, so a value bounds its gap.
+    fn is_near(&self) -> bool {
+        self.outside.min(self.value) <= TARGET * self.search.tolerance
+    }
+
+    /// Whether there is no minimizer, and the value has all but stopped to fall where the search ends.
+    fn is_flat_at_infinity(&self) -> bool {
+        self.search.comparison.is_at_cap(&self.h) && self.value > FLAT * self.before
+    }
+
+    /// The gap in the span, over the ball that is certified or searched, whichever is smaller.
     fn gap_inside(&self) -> f64 {
-        (self.radius * norm(&self.slope) + dot(&self.slope, &self.h)).max(0.0)
+        (self.reach().min(self.radius) * norm(&self.slope) + dot(&self.slope, &self.h)).max(0.0)
     }
 
     /// A Newton step in the span, as long as the value falls; whether it moved.
@@ -281,23 +291,22 @@ impl<'a> Descent<'a> {
         true
     }
 
-    /// An estimate of the gap in all of space, and the residual `F'(u) + lambda u`.
-    fn look_outside(&mut self) -> (f64, Vec<f64>) {
+    /// Estimates the gap in all of space; returns the residual `F'(u) + lambda u`.
+    fn look_outside(&mut self) -> Vec<f64> {
         let mut residual: Vec<f64> = convert(&self.objective.pull(&convert::<f64, f32>(&self.cotangents)));
         self.spend_on(1);
         let u = self.span.point(&self.h, residual.len());
-        let gap = (self.reach() * norm(&residual) + dot(&residual, &u)).max(0.0);
+        self.outside = (self.reach() * norm(&residual) + dot(&residual, &u)).max(0.0);
         residual.iter_mut().zip(&u).for_each(|(r, u)| *r += self.multiplier * u);
-        (gap, residual)
+        residual
     }
 
-    /// Looks at the point exactly; whether the search is over.
-    fn certify(&mut self, spent: bool) -> bool {
+    /// Looks at the point exactly, and whether the search is over.
+    fn certify(&mut self, spent: bool) {
         let u = self.span.point(&self.h, self.objective.dimension());
         let Expansion { value, gradient, outputs } = self.objective.expand(&u);
         let before = self.certificate.gap();
-        let found = Certificate::at(&self.search.comparison, &u, value, &gradient);
-        self.certificate = found;
+        self.certificate = Certificate::at(&self.search.comparison, &u, value, &gradient);
         (self.outputs, self.value) = (outputs, value);
         self.look();
         if self.certificate.gap() > IN_VAIN * before {
@@ -314,12 +323,12 @@ impl<'a> Descent<'a> {
         } else {
             (self.is_stuck || self.vain >= LOOKS).then_some(StopReason::Rounding)
         };
-        self.stop.is_some()
     }
 
     /// Extends the span by the residual, preconditioned and as it is.
-    fn grow(&mut self, residual: Vec<f64>, inside: f64) {
+    fn grow(&mut self, residual: Vec<f64>) {
         let preconditioned = self.objective.precondition(self.multiplier, &residual).vector;
+        self.before = self.value;
         self.span.remember(&self.h);
         if self.span.is_full_with(2) {
             self.span.reduce();
@@ -333,7 +342,7 @@ impl<'a> Descent<'a> {
         self.slope.extend(self.span.slope(self.slope.len(), &self.cotangents));
         self.curvature.extend(self.objective, self.span);
         // Where nothing is new outside, what is left to do is inside.
-        self.is_stuck = new == 0 && inside <= LEAST * self.search.tolerance;
+        self.is_stuck = new == 0;
     }
 
     fn finish(self) -> Optimum {
@@ -355,3 +364,6 @@ fn clip(h: &mut [f64], radius: f64) {
         h.iter_mut().for_each(|v| *v *= radius / length);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ impl Armijo {
     }
 }
 
-/// The first of ever shorter steps that is accepted, with its length; `None` if none is. `value_at` gives the value at the end of a step, with
+/// The first of ever shorter steps that is accepted: the value at its end, and what was found there; `None` if none is. `value_at` gives the value at the end of a step, with
 /// anything else to be kept of it.
 pub fn backtrack<E>(mut search: Armijo, mut value_at: impl FnMut(f64) -> (f64, E)) -> Option<(f64, E)> {
     loop {

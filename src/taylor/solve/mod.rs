@@ -4,6 +4,7 @@
 //!   `u(lambda) = -(H + lambda I)^-1 c`; where the path meets the sphere is a root of the [`secular`] equation.
 //! - [`newton`]: large problems, by models around base points. Each model is minimized in a growing [`subspace`] with a [`basis`], its lower
 //!   bound maximized by a [`dual`] point. Steps are as long as the [`line_search`] allows.
+//! - [`expanding`]: large problems of a loss that is not quadratic, in a growing [`span`] with the tangents of the outputs.
 
 pub mod basis;
 mod cholesky;

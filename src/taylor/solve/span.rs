@@ -37,22 +37,22 @@ impl Span {
         Self { capacity, basis: Vec::new(), tangents: Vec::new(), rounds: 0, displaced: 0, points: Vec::new() }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.basis.len()
     }
 
-    pub fn tangents(&self) -> &[Vec<f32>] {
+    pub(super) fn tangents(&self) -> &[Vec<f32>] {
         &self.tangents
     }
 
     /// Coordinates of the last point that was remembered.
-    pub fn last_point(&self) -> Vec<f64> {
+    pub(super) fn last_point(&self) -> Vec<f64> {
         let mut point = self.points.last().cloned().unwrap_or_default();
         point.resize(self.len(), 0.0);
         point
     }
 
-    pub fn remember(&mut self, h: &[f64]) {
+    pub(super) fn remember(&mut self, h: &[f64]) {
         self.points.push(h.to_vec());
         if self.points.len() > KEPT {
             self.points.remove(0);
@@ -60,26 +60,26 @@ impl Span {
     }
 
     /// `B h`, of a dimension.
-    pub fn point(&self, h: &[f64], dimension: usize) -> Vec<f64> {
+    pub(super) fn point(&self, h: &[f64], dimension: usize) -> Vec<f64> {
         let mut u = vec![0.0; dimension];
         combine(&self.basis, h, 1.0, &mut u);
         u
     }
 
     /// `J B h`.
-    pub fn outputs(&self, h: &[f64], count: usize) -> Vec<f64> {
+    pub(super) fn outputs(&self, h: &[f64], count: usize) -> Vec<f64> {
         let mut outputs = vec![0.0; count];
         combine(&self.tangents, h, 1.0, &mut outputs);
         outputs
     }
 
     /// `(J B)' c`, from the vector `from` on.
-    pub fn slope(&self, from: usize, cotangents: &[f64]) -> Vec<f64> {
+    pub(super) fn slope(&self, from: usize, cotangents: &[f64]) -> Vec<f64> {
         dots(&self.tangents[from..], cotangents)
     }
 
     /// Brings the tangents to the objective's rounds, of which those before are the first. Returns the first round whose displacements are new.
-    pub fn advance(&mut self, objective: &dyn ByOutputs) -> Option<usize> {
+    pub(super) fn advance(&mut self, objective: &dyn ByOutputs) -> Option<usize> {
         let (from, to) = (self.rounds, objective.rounds());
         self.rounds = to;
         if from != to && !self.basis.is_empty() {
@@ -96,7 +96,11 @@ impl Span {
     }
 
     /// Adds what is new in some directions; returns how many vectors that makes.
-    pub fn extend(&mut self, objective: &dyn ByOutputs, directions: impl IntoIterator<Item = Vec<f64>>) -> usize {
+    pub(super) fn extend(
+        &mut self,
+        objective: &dyn ByOutputs,
+        directions: impl IntoIterator<Item = Vec<f64>>,
+    ) -> usize {
         let before = self.len();
         for direction in directions {
             self.basis.extend(self.new_part(direction));
@@ -110,13 +114,13 @@ impl Span {
     }
 
     /// Whether so many vectors more would be too many.
-    pub fn is_full_with(&self, more: usize) -> bool {
+    pub(super) fn is_full_with(&self, more: usize) -> bool {
         self.len() + more > self.capacity
     }
 
     /// Makes room by keeping only the span of the last points; as tangents are linear, this needs no new ones. The latest point has all of its
     /// length along the first vector.
-    pub fn reduce(&mut self) {
+    pub(super) fn reduce(&mut self) {
         let mut kept: Vec<Vec<f64>> = Vec::new();
         for point in self.points.iter().rev() {
             let mut h = point.clone();
