@@ -182,8 +182,13 @@ impl Loss {
 /// Multiplies `direction` in place by `scale (diag p - p p')`, the Hessian of the cross-entropy of a datapoint where `p` is the softmax.
 #[inline(always)]
 pub fn multiply_covariance<T: Real>(p: &[T], scale: T, direction: &mut [T]) {
-    let mut mean = T::ZERO;
-    p.iter().zip(direction.iter()).for_each(|(p, d)| mean += *p * *d);
+    // Relative to the most likely class, where a softmax that is all but saturated would lose what is left to rounding.
+    let top = (1..p.len()).fold(0, |top, k| if p[k] > p[top] { k } else { top });
+    let (top, mut mean) = (direction[top], T::ZERO);
+    for (p, d) in p.iter().zip(direction.iter_mut()) {
+        *d -= top;
+        mean += *p * *d;
+    }
     for (p, d) in p.iter().zip(direction) {
         *d = scale * *p * (*d - mean);
     }
@@ -261,6 +266,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// With `p = (1 - 2e, e, e)` the quadratic form of `(1, 0, 0)` is `2e (1 - 2e)`, which `1 - p p` has no digits left of in single precision.
+    #[test]
+    fn the_curvature_of_a_nearly_saturated_softmax_keeps_its_digits() {
+        let e = 1e-9f32;
+        let mut direction = [1.0f32, 0.0, 0.0];
+        multiply_covariance(&[1.0, e, e], 1.0, &mut direction);
+        assert!((direction[0] / (2.0 * e) - 1.0).abs() < 1e-6, "{direction:?}");
+        assert!(direction[1..].iter().all(|d| (d / -e - 1.0).abs() < 1e-6), "{direction:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     certificate::Optimum,
     objective::PrefixObjective,
-    room::{whole_basis, whole_span},
+    room::{SMALL_SPAN, whole_basis, whole_span},
     settings::{ClosedForm, RegretSettings},
     solve::{Search, basis::Subspace, span::Span},
     tracker::UnitRecord,
@@ -50,7 +50,7 @@ pub fn optima(
     let mut found = Vec::new();
     let small = least_products(dimension);
     let mut subspace = Subspace::new(whole_basis(effort.max_products).min(effort.basis).max(2 * small));
-    let mut span = Span::new(whole_span(effort.max_products).min(effort.basis));
+    let mut span = Span::new(whole_span(effort.max_products).min(effort.basis).max(small.min(SMALL_SPAN)));
     let mut budget = Budget::new(prefixes, effort.max_products, comparators.len());
     let told = Cell::new(0);
     for (index, rounds) in prefixes.iter().enumerate() {

@@ -14,6 +14,8 @@ pub(crate) const SHARDS: usize = 8;
 pub const LEAST_BASIS: usize = 36;
 /// Vectors in `f64` that a search has besides its basis: points, gradients, residuals, and the sums of pieces of a product.
 const VECTORS: usize = 28;
+/// A small problem has a basis of as many vectors as it has weights, up to this many, whatever the memory.
+pub const SMALL_SPAN: usize = 96;
 /// Vectors at most of a basis with tangents.
 const MOST_TANGENTS: usize = 160;
 /// Copies of a block's squares: the sums of a few parts, the mean, its eigenvectors, and the decomposition at work.
@@ -57,7 +59,9 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
     if largest == 0 {
         return 0;
     }
-    let vectors = LEAST_BASIS * basis_vector(network, settings, tangents) + VECTORS * largest * size_of::<f64>();
+    let small = (SMALL_SPAN - LEAST_BASIS).saturating_mul(tangents.saturating_mul(size_of::<f32>()));
+    let vectors = (LEAST_BASIS * basis_vector(network, settings, tangents)).saturating_add(small)
+        + VECTORS * largest * size_of::<f64>();
     let threads = rayon::current_num_threads();
     let rows = batch.div_ceil(SHARDS);
     let linearized =

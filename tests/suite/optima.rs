@@ -985,7 +985,7 @@ fn random_case(numbers: &mut Numbers) -> (Network, Case) {
 #[test]
 fn the_true_optimum_of_a_thousand_random_problems_lies_in_the_reported_interval() {
     let mut numbers = Numbers::new(2017);
-    let (mut problems, mut open) = (0, 0);
+    let (mut problems, mut moved) = (0, 0);
     for seed in 0.. {
         if problems >= 1000 {
             break;
@@ -1022,10 +1022,10 @@ fn the_true_optimum_of_a_thousand_random_problems_lies_in_the_reported_interval(
             assert!(result.lower() <= minimum.value + rounding, "{what}");
             assert!(minimum.bound - rounding <= result.taylor_optimum, "{what}");
             problems += 1;
-            open += usize::from(result.gap > 1e-3 * result.record.mean_loss);
+            moved += usize::from(result.taylor_optimum < 0.9 * result.start);
         }
     }
-    assert!(open > 20 && open < problems / 2, "{open} of {problems} optima are hardly known");
+    assert!(moved > problems / 2, "only {moved} of {problems} optima are far from their start");
 }
 
 /// The reference itself: no random point of a ball lies below its minimum.

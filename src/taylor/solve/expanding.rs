@@ -55,7 +55,7 @@ impl Search<'_> {
         let mut descent = Descent::begin(self, objective, span);
         while descent.stop.is_none() {
             let spent = descent.products() >= self.max_products || self.is_halted();
-            descent.minimize_inside(if spent || descent.is_stuck { LAST_STEPS } else { STEPS });
+            descent.minimize_inside(spent || descent.is_stuck);
             let residual = descent.look_outside();
             if spent || descent.is_stuck || descent.is_near() || descent.is_flat_at_infinity() {
                 descent.certify(spent);
@@ -161,7 +161,8 @@ impl<'a> Descent<'a> {
         if descent.certificate.gap() <= search.tolerance {
             descent.stop = Some(StopReason::Converged);
         } else if radius == 0.0 {
-            descent.stop = Some(StopReason::Iterations);
+            // The cap of a unit that has not moved.
+            descent.stop = Some(StopReason::AtInfinity);
         } else {
             descent.start_span(gradient);
         }
@@ -222,14 +223,22 @@ impl<'a> Descent<'a> {
         self.slope = self.span.slope(0, &self.cotangents);
     }
 
+    /// `B h`, in the ball whatever rounding did to the basis.
+    fn point(&self) -> Vec<f64> {
+        let mut u = self.span.point(&self.h, self.objective.dimension());
+        clip(&mut u, self.radius);
+        u
+    }
+
     /// The radius that certificates speak of.
     fn reach(&self) -> f64 {
         self.search.comparison.certified_radius(norm(&self.h))
     }
 
-    /// Takes Newton steps in the span until the gap there is small beside that outside.
-    fn minimize_inside(&mut self, steps: usize) {
-        let target = (INSIDE * self.outside).max(LEAST * self.search.tolerance);
+    /// Takes Newton steps in the span until the gap there is small beside that outside; or, for the last time, beside the tolerance.
+    fn minimize_inside(&mut self, is_last: bool) {
+        let (steps, outside) = if is_last { (LAST_STEPS, 0.0) } else { (STEPS, self.outside) };
+        let target = (INSIDE * outside).max(LEAST * self.search.tolerance);
         let mut gap = self.gap_inside();
         let mut is_fresh = false;
         for _ in 0..steps {
@@ -295,7 +304,7 @@ impl<'a> Descent<'a> {
     fn look_outside(&mut self) -> Vec<f64> {
         let mut residual: Vec<f64> = convert(&self.objective.pull(&convert::<f64, f32>(&self.cotangents)));
         self.spend_on(1);
-        let u = self.span.point(&self.h, residual.len());
+        let u = self.point();
         self.outside = (self.reach() * norm(&residual) + dot(&residual, &u)).max(0.0);
         residual.iter_mut().zip(&u).for_each(|(r, u)| *r += self.multiplier * u);
         residual
@@ -303,7 +312,7 @@ impl<'a> Descent<'a> {
 
     /// Looks at the point exactly, and whether the search is over.
     fn certify(&mut self, spent: bool) {
-        let u = self.span.point(&self.h, self.objective.dimension());
+        let u = self.point();
         let Expansion { value, gradient, outputs } = self.objective.expand(&u);
         let before = self.certificate.gap();
         self.certificate = Certificate::at(&self.search.comparison, &u, value, &gradient);
@@ -321,7 +330,7 @@ impl<'a> Descent<'a> {
         } else if spent {
             Some(StopReason::Iterations)
         } else {
-            (self.is_stuck || self.vain >= LOOKS).then_some(StopReason::Rounding)
+            (self.vain >= if self.is_stuck { 1 } else { LOOKS }).then_some(StopReason::Rounding)
         };
     }
 
@@ -347,7 +356,7 @@ impl<'a> Descent<'a> {
 
     fn finish(self) -> Optimum {
         let stop = self.stop.unwrap_or(StopReason::Iterations);
-        let u = self.span.point(&self.h, self.objective.dimension());
+        let u = self.point();
         self.span.remember(&self.h);
         let attained = self.search.comparison.radius.is_some()
             || stop == StopReason::Converged && !self.search.comparison.is_at_cap(&u);
@@ -357,11 +366,11 @@ impl<'a> Descent<'a> {
     }
 }
 
-/// Scales coordinates back into the ball.
-fn clip(h: &mut [f64], radius: f64) {
-    let length = norm(h);
+/// Scales a vector back into the ball.
+fn clip(v: &mut [f64], radius: f64) {
+    let length = norm(v);
     if length > radius {
-        h.iter_mut().for_each(|v| *v *= radius / length);
+        v.iter_mut().for_each(|v| *v *= radius / length);
     }
 }
 

@@ -189,8 +189,12 @@ fn separable_classes_have_no_minimizer_and_a_small_budget_leaves_a_gap() {
     let mut objective = Linear::new(8, true, 3);
     objective.loss = Linear::new(8, true, 3).loss;
     objective.f.fill(0.0);
-    let far = Search { tolerance: 1e-300, ..search(None, 3000) }.run_by_outputs(&objective, &mut Span::new(0));
-    assert!(!far.attained && far.stop == StopReason::AtInfinity && far.value < 1e-3, "{far:?}");
+    let near = Comparison { radius: None, displacement: 0.01 };
+    let far = Search { comparison: near, ..search(None, 3000) }.run_by_outputs(&objective, &mut Span::new(0));
+    assert!(!far.attained && far.stop == StopReason::AtInfinity && (far.distance - 10.0).abs() < 0.02, "{far:?}");
+    // What is best in the ball of that radius.
+    let ball = by_models(&mut objective, Some(10.0));
+    assert!(far.value <= ball.value * 1.01, "{far:?} {ball:?}");
     let short = search(Some(50.0), 2).run_by_outputs(&Linear::new(150, false, 3), &mut Span::new(0));
     assert!(short.stop == StopReason::Iterations && short.gap > 1e-6 && short.iterations <= 5, "{short:?}");
 }
