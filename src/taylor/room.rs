@@ -66,7 +66,7 @@ pub fn least_search_bytes(network: &Network, settings: &RegretSettings, batch: u
     let rows = batch.div_ceil(SHARDS);
     let linearized =
         threads * (SHARDS_HELD * rows * Tape::<f64>::bytes_per_row(network) + 3 * network.parameters() * 8);
-    vectors + linearized + preconditioner_bytes(network)
+    vectors.saturating_add(linearized + preconditioner_bytes(network))
 }
 
 /// Vectors of a basis that fit in half of `left` bytes, besides the least that a search takes.
