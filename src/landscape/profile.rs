@@ -89,9 +89,12 @@ pub fn profile(
 ) -> Result<Profile, Ended> {
     let limits = propagation.limits();
     let segments: Vec<Segment> = datapoints.iter().map(|datapoint| datapoint.segment(from, to)).collect();
-    let mut kinks: Vec<(usize, Kink)> = propagation
-        .try_kinks_of(&segments)?
-        .into_iter()
+    // The first one's path shows an output, too.
+    let (first, others) =
+        rayon::join(|| propagation.try_path(&segments[0]), || propagation.try_kinks_of(&segments[1..]));
+    let (first, others) = (first?, others?);
+    let mut kinks: Vec<(usize, Kink)> = std::iter::once(first.kinks.clone())
+        .chain(others)
         .enumerate()
         .flat_map(|(datapoint, kinks)| kinks.into_iter().map(move |kink| (datapoint, kink)))
         .collect();
@@ -109,13 +112,12 @@ pub fn profile(
     // What is known to be needed is counted before the work.
     limits.take(kinks.len() * (size_of::<(usize, Kink)>() + KINK_WRITTEN))?;
     limits.take(smooth_pieces * (2 * size_of::<ProfilePiece>() + PIECE_WRITTEN))?;
-    let first = propagation.try_path(&segments[0])?;
     let degree = first.outputs().degree();
     if degree > 1 || !loss.is_quadratic() {
         bounds = divided(&bounds);
     }
     let output = output.unwrap_or_else(|| most_shattered(&first));
-    let mut pieces = sums_of_losses(propagation, datapoints, &bounds, loss)?;
+    let mut pieces = sums_of_losses(propagation, datapoints, &first, &bounds, loss)?;
     let count = datapoints.len() as f64;
     for piece in &mut pieces {
         for point in piece.loss.iter_mut().chain(&mut piece.taylor) {
@@ -137,6 +139,7 @@ pub fn profile(
 fn sums_of_losses(
     propagation: &Propagation,
     datapoints: &[Datapoint],
+    first: &Path,
     bounds: &[f64],
     loss: Loss,
 ) -> Result<Vec<ProfilePiece>, Ended> {
@@ -150,8 +153,14 @@ fn sums_of_losses(
         let sums = map_in_pieces(some.len(), Cut::Every(1), |at| -> Result<Vec<ProfilePiece>, Ended> {
             limits.take(bytes)?;
             let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
-            for datapoint in &datapoints[some[at.start].clone()] {
-                add_losses(propagation, datapoint, bounds, loss, &mut sums)?;
+            for i in some[at.start].clone() {
+                if i == 0 {
+                    add_losses(propagation, first, &datapoints[i], bounds, loss, &mut sums)?;
+                    continue;
+                }
+                let path = propagation.try_path(&datapoints[i].segment(bounds[0], bounds[bounds.len() - 1]))?;
+                add_losses(propagation, &path, &datapoints[i], bounds, loss, &mut sums)?;
+                limits.give_back(path.bytes());
             }
             Ok(sums)
         });
@@ -199,13 +208,13 @@ const PIECES_AT_ONCE: usize = 4096;
 /// Adds one datapoint's losses on every piece.
 fn add_losses(
     propagation: &Propagation,
+    path: &Path,
     datapoint: &Datapoint,
     bounds: &[f64],
     loss: Loss,
     sums: &mut [ProfilePiece],
 ) -> Result<(), Ended> {
     let (target, limits) = (datapoint.target, propagation.limits());
-    let path = propagation.try_path(&datapoint.segment(bounds[0], bounds[bounds.len() - 1]))?;
     let (value, slope) = tangent(propagation, datapoint)?;
     let mut linear = vec![0.0; value.len()];
     for (at, (ends, sum)) in bounds.windows(2).zip(sums).enumerate() {
@@ -223,7 +232,6 @@ fn add_losses(
             add(&mut sum.taylor[end], Point { value: taylor, slope: taylor_slope });
         }
     }
-    limits.give_back(path.bytes());
     Ok(())
 }
 

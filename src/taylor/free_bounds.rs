@@ -107,7 +107,13 @@ mod tests {
             unit: UnitId::NETWORK,
             comparator,
             dimension: 3,
-            record: UnitRecord { rounds: 7 * rounds, analysed: rounds, mean_loss: 10.0, displacement: 1.0, ..UnitRecord::default() },
+            record: UnitRecord {
+                rounds: 7 * rounds,
+                analysed: rounds,
+                mean_loss: 10.0,
+                displacement: 1.0,
+                ..UnitRecord::default()
+            },
             taylor_optimum: value,
             gap,
             attained: true,

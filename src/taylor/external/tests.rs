@@ -155,7 +155,8 @@ fn search(rows: &Rows) -> Result<Vec<UnitResult>, Failure> {
         ..RegretSettings::default()
     };
     let effort = Effort { tolerance: 1e-7, max_products: 200, basis: 48, stop: &stop, tick: &|_| () };
-    let record = |rounds| UnitRecord { rounds, analysed: rounds, mean_loss: 1.0, displacement: 0.4, ..UnitRecord::default() };
+    let record =
+        |rounds| UnitRecord { rounds, analysed: rounds, mean_loss: 1.0, displacement: 0.4, ..UnitRecord::default() };
     unit_optima(UnitId::NETWORK, rows, &[1, 3, ROUNDS], &settings, effort, &record)
 }
 
