@@ -51,6 +51,9 @@ const WIDE: usize = 1 << 15;
 /// of products depend on it.
 const UNROLLED: usize = 1 << 12;
 
+/// Bytes of lines and states for every value of a layer, in the layer and in the next one.
+const STATE_BYTES: usize = 64;
+
 /// A network whose weights rest or move along a line, `W + t D`, ready for any number of segments.
 #[derive(Clone, Debug)]
 pub struct Propagation<'a> {
@@ -233,14 +236,27 @@ impl<'a> Propagation<'a> {
 
     /// The kinks of segments whose lines see the same blocks move.
     fn kinks_by_lines(&self, segments: &[Segment], blocks: &Range<usize>) -> Result<Vec<Vec<Kink>>, Ended> {
+        let bytes = segments.len() * self.state_bytes();
+        self.limits.take(bytes)?;
         let (mut walks, _) = self.begin(segments, blocks);
+        let mut buffers = Vec::new();
         let kinks = |walk: &mut Walk| {
             let way = Way::new(self.limits);
+            walk.end_here();
+            walk.swap_buffers(&mut buffers);
             walk.run(&way, &mut |_, _| Ok(()))?;
+            walk.swap_buffers(&mut buffers);
             way.count()?;
             Ok(way.into_kinks())
         };
-        walks.iter_mut().map(kinks).collect()
+        let found = walks.iter_mut().map(kinks).collect();
+        self.limits.give_back(bytes);
+        found
+    }
+
+    /// Bytes that are counted for what all layers keep of a segment on the way.
+    fn state_bytes(&self) -> usize {
+        self.network.blocks().iter().map(|block| STATE_BYTES * (block.features_in() + block.activations())).sum()
     }
 
     /// Goes along one segment, and calls `keep` with the outputs on consecutive pieces.
@@ -251,6 +267,8 @@ impl<'a> Propagation<'a> {
         way: &Way,
         keep: &mut dyn FnMut(&Pieces) -> Result<(), Ended>,
     ) -> Result<(), Ended> {
+        let bytes = self.state_bytes();
+        self.limits.take(bytes)?;
         let (mut walks, begins) = self.begin(std::slice::from_ref(segment), &blocks);
         let mut stages = self.stages(segment);
         let last = stages.iter().rposition(Stage::has_kinks).expect("a block has kinks");
@@ -261,7 +279,9 @@ impl<'a> Propagation<'a> {
         let mut on = |pieces: Pieces| advance(&mut linear, pieces, way, keep);
         walks[0].run(way, &mut |changes: &Changes, _| unrolled.advance(changes, &mut on))?;
         way.count()?;
-        unrolled.finish(segment.to, &mut on)
+        unrolled.finish(segment.to, &mut on)?;
+        self.limits.give_back(bytes);
+        Ok(())
     }
 
     /// The blocks at the beginning of each segment, layer by layer, and what the last of them gives there.

@@ -77,18 +77,38 @@ pub struct Weave {
     layer: usize,
     /// Points nearer than this are one.
     merge: f64,
-    /// What changes at the points that came in.
-    pub given: Changes,
-    pub crossings: Vec<Crossing>,
     /// The last point that was handed on.
     last: f64,
+    buffers: Buffers,
+}
+
+/// What a layer keeps until it hands it on. Segments can take each other's.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers {
+    /// What changes at the points that came in.
+    given: Changes,
+    crossings: Vec<Crossing>,
     out: Changes,
 }
 
 impl Weave {
     pub fn new(layer: usize, merge: f64, from: f64) -> Self {
-        let (given, out) = (Changes::default(), Changes::default());
-        Self { layer, merge, given, crossings: Vec::new(), last: from, out }
+        Self { layer, merge, last: from, buffers: Buffers::default() }
+    }
+
+    pub fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    /// What changes at the points that came in.
+    #[inline(always)]
+    pub fn given(&mut self) -> &mut Changes {
+        &mut self.buffers.given
+    }
+
+    /// A crossing, in any order.
+    pub fn cross(&mut self, crossing: Crossing) {
+        self.buffers.crossings.push(crossing);
     }
 
     /// A change of state.
@@ -103,7 +123,7 @@ impl Weave {
     /// # Errors
     /// That of `next`.
     pub fn hand_on(&mut self, until: f64, kink: &mut dyn FnMut(Kink), next: Next) -> Result<(), Ended> {
-        let Self { layer, merge, given, crossings, last, out } = self;
+        let Self { layer, merge, last, buffers: Buffers { given, crossings, out } } = self;
         let (layer, merge) = (*layer, *merge);
         crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at).then(a.turn.unit.cmp(&b.turn.unit)));
         let mut rest = &crossings[..];

@@ -1,7 +1,7 @@
 //! A layer with weights and the rectifier behind it.
 
 use super::{
-    changes::{Changes, Crossing, Lines, Next, Turn, Weave},
+    changes::{Buffers, Changes, Crossing, Lines, Next, Turn, Weave},
     spread::{Difference, Reached, Spread},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Points after which all pre-activations are computed anew, so that no more than this many roundings add up.
-const ANEW: usize = 512;
+const ANEW: usize = 1024;
 
 /// A layer with its rectifier, and where it is on the segment.
 ///
@@ -25,8 +25,11 @@ pub struct LayerLines<'a> {
     rectifier: Option<Rectifier>,
     merge: f64,
     to: f64,
+    /// Empty where nothing changes but by the layer's own kinks.
     inputs: Lines,
     units: Units,
+    /// Whether anybody takes what it gives, apart from its kinks.
+    gives: bool,
     reached: Reached,
     differences: Vec<Difference>,
     /// A bound of the inputs' norm on what is left of the segment, with the constant 1 of the biases.
@@ -105,10 +108,10 @@ impl Units {
             #[inline(always)]
             || {
                 (positive, doubtful) = (0, 0);
-                before_values[..count].copy_from_slice(values);
-                before_slopes[..count].copy_from_slice(slopes);
                 let lines = values.iter_mut().zip(slopes.iter_mut()).zip(turns.iter_mut().zip(norms));
-                for (bit, ((value, slope), (turn, norm))) in lines.enumerate() {
+                let kept = before_values.iter_mut().zip(before_slopes.iter_mut());
+                for (bit, (((value, slope), (turn, norm)), kept)) in lines.zip(kept).enumerate() {
+                    (*kept.0, *kept.1) = (*value, *slope);
                     let here = *value + *slope * by;
                     let behind = *slope + *turn;
                     (*value, *slope, *turn) = (here, behind, 0.0);
@@ -138,12 +141,13 @@ fn active(value: f64, slope: f64, merge: f64) -> bool {
 }
 
 impl<'a> LayerLines<'a> {
-    /// At the beginning of a segment, where the inputs are `x` and the pre-activations `a`, each as one piece.
+    /// At the beginning of a segment, where the inputs are `x`, if they are lines that change, and the pre-activations `a`, each as one
+    /// piece.
     pub fn new(
         block: &Block,
         (affine, spread): (&'a Affine<'a>, &'a Spread),
         merge: f64,
-        x: &Pieces,
+        x: Option<&Pieces>,
         a: &Pieces,
     ) -> Self {
         let (from, to) = (a.bounds()[0], a.bounds()[1]);
@@ -173,19 +177,35 @@ impl<'a> LayerLines<'a> {
             rectifier: block.rectifier,
             merge,
             to,
-            inputs: Lines::of(x),
+            inputs: x.map_or_else(Lines::default, Lines::of),
             units,
+            gives: true,
             reached: Reached::new(block.positions()),
             differences: Vec::new(),
-            input: affine.size_of_input(x, 0),
+            input: x.map_or(0.0, |x| affine.size_of_input(x, 0)),
             points: 0,
             weave: Weave::new(block.layer, merge, from),
         }
     }
 
+    /// Has it find its kinks alone, as nobody takes what it gives.
+    pub fn end_here(&mut self) {
+        self.gives = false;
+    }
+
+    /// What it keeps while it works, for reuse.
+    pub fn buffers(&mut self) -> &mut Buffers {
+        self.weave.buffers()
+    }
+
     /// What it gives at the beginning, as one piece.
     pub fn begin(&self, a: &Pieces) -> Pieces {
-        let slopes: Vec<f64> = (0..a.width()).map(|unit| self.gain(unit)).collect();
+        let negative = self.negative_slope();
+        let mut slopes = Vec::with_capacity(a.width());
+        for (at, active) in self.units.active.iter().enumerate() {
+            let count = self.units.range(0, at % self.units.words()).len();
+            slopes.extend((0..count).map(|bit| if active >> bit & 1 == 1 { 1.0 } else { negative }));
+        }
         let planes = a.planes().iter().map(|plane| plane.iter().zip(&slopes).map(|(v, slope)| v * slope).collect());
         a.with_planes(a.width(), planes.collect())
     }
@@ -203,10 +223,10 @@ impl<'a> LayerLines<'a> {
         next: Next,
     ) -> Result<(), Ended> {
         for (at, turns) in changes.points() {
-            if self.weave.given.turns() >= most {
+            if self.weave.given().turns() >= most {
                 self.hand_on(at, kink, next)?;
             }
-            self.weave.given.begin(at);
+            self.weave.given().begin(at);
             self.change_inputs(at, turns);
             let point = self.point(at);
             let positions = std::mem::take(&mut self.reached.positions);
@@ -220,9 +240,9 @@ impl<'a> LayerLines<'a> {
         self.hand_on(until, kink, next)
     }
 
-    fn gain(&self, unit: usize) -> f64 {
-        let negative = self.rectifier.map_or(1.0, Rectifier::negative_slope);
-        if self.is_active(unit) { 1.0 } else { negative }
+    /// What an inactive unit is multiplied by.
+    fn negative_slope(&self) -> f64 {
+        self.rectifier.map_or(1.0, Rectifier::negative_slope)
     }
 
     fn is_active(&self, unit: usize) -> bool {
@@ -279,7 +299,9 @@ impl<'a> LayerLines<'a> {
                     off |= u64::from(ended) << bit;
                 }
             }
-            self.give(range, self.units.active[at], off);
+            if self.gives {
+                self.give(range, self.units.active[at], off);
+            }
         }
         self.units.from[position] = point.at;
     }
@@ -316,9 +338,10 @@ impl<'a> LayerLines<'a> {
         let at = from - value / slope;
         if at >= from && at < until - self.merge {
             self.set_active(unit, !was);
-            let turn = Turn { unit: unit as u32, value: 0.0, slope: slope * self.gain(unit) };
+            let turn =
+                Turn { unit: unit as u32, value: 0.0, slope: slope * if was { self.negative_slope() } else { 1.0 } };
             let change = if was { Change::Off } else { Change::On };
-            self.weave.crossings.push(Crossing { at, turn, change });
+            self.weave.cross(Crossing { at, turn, change });
         }
     }
 
@@ -348,7 +371,7 @@ impl<'a> LayerLines<'a> {
     /// Names the units of a word whose output has changed: those that are active, and those that ceased to be.
     #[inline(always)]
     fn give(&mut self, range: std::ops::Range<usize>, active: u64, off: u64) {
-        let negative = self.rectifier.map_or(1.0, Rectifier::negative_slope);
+        let negative = self.negative_slope();
         let mut bits = mask(range.len()) & if negative == 0.0 { active | off } else { u64::MAX };
         while bits != 0 {
             let bit = bits.trailing_zeros() as usize;
@@ -356,7 +379,7 @@ impl<'a> LayerLines<'a> {
             let unit = range.start + bit;
             let gain = if active >> bit & 1 == 1 { 1.0 } else { negative };
             let (value, slope) = (gain * self.units.values[unit], gain * self.units.slopes[unit]);
-            self.weave.given.push(Turn { unit: unit as u32, value, slope });
+            self.weave.given().push(Turn { unit: unit as u32, value, slope });
         }
     }
 

@@ -1,6 +1,6 @@
 //! A max-pool.
 
-use super::changes::{Changes, Crossing, Lines, Next, Turn, Weave};
+use super::changes::{Buffers, Changes, Crossing, Lines, Next, Turn, Weave};
 use crate::{
     landscape::{Change, Ended, Kink, Pieces, pool::sources},
     network::Pool,
@@ -35,6 +35,8 @@ struct Window {
     since: f64,
     /// Where the winner last changed on these lines.
     turned: f64,
+    /// Where another place overtakes the winner on these lines; infinite if none does.
+    overtaken: f64,
     /// A bit for each place that had the winner's line up to the last change.
     tied: u64,
     marked: bool,
@@ -84,8 +86,14 @@ impl PoolLines {
         let mut all = Self { places, sources, begins, outputs, merge, inputs, windows, reached: Vec::new(), weave };
         for output in 0..all.windows.len() {
             all.windows[output].winner = all.winner(output, from, from, 0);
+            all.windows[output].overtaken = all.overtaken(output);
         }
         all
+    }
+
+    /// What it keeps while it works, for reuse.
+    pub fn buffers(&mut self) -> &mut Buffers {
+        self.weave.buffers()
     }
 
     /// What it gives at the beginning, as one piece.
@@ -108,7 +116,7 @@ impl PoolLines {
         next: Next,
     ) -> Result<(), Ended> {
         for (at, turns) in changes.points() {
-            self.weave.given.begin(at);
+            self.weave.given().begin(at);
             for turn in turns {
                 let unit = turn.unit as usize;
                 for k in self.begins[unit]..self.begins[unit + 1] {
@@ -159,47 +167,47 @@ impl PoolLines {
     }
 
     /// Finds the changes of the winner from the last one up to `until`.
+    #[inline(always)]
     fn settle(&mut self, output: usize, until: f64) {
-        let Window { winner, since, turned, .. } = self.windows[output];
-        if self.leads(output, winner, since, until) {
-            return;
+        while self.windows[output].overtaken < until - self.merge {
+            self.overtake(output);
         }
-        let (mut best, mut at) = (winner, turned);
-        while let Some(next) = self.overtaken(output, since, at, until, best) {
-            let to = self.winner(output, since, next, best);
-            let same = self.line(output, to, since) == self.line(output, best, since);
-            if to != best && !same {
-                let from = std::mem::replace(&mut self.windows[output].winner, to);
-                let line = self.line(output, to, next);
-                let turn = Turn { unit: output as u32, value: line.value, slope: line.slope };
-                self.weave.crossings.push(Crossing { at: next, turn, change: Change::Winner { from, to } });
+    }
+
+    /// The next change of the winner.
+    #[cold]
+    fn overtake(&mut self, output: usize) {
+        let Window { winner: from, since, overtaken: at, .. } = self.windows[output];
+        let to = self.winner(output, since, at, from);
+        if to != from {
+            let (old, new) = (self.line(output, from, since), self.line(output, to, since));
+            // Of equal ones the first winner stays.
+            if old != new {
+                self.windows[output].winner = to;
+                let turn = Turn { unit: output as u32, value: new.at(at - since), slope: new.slope };
+                self.weave.cross(Crossing { at, turn, change: Change::Winner { from, to } });
             }
-            (best, at) = (to, next);
         }
         self.windows[output].turned = at;
+        self.windows[output].overtaken = self.overtaken(output);
     }
 
-    /// Whether a place has a largest value at both ends, and so everywhere between.
-    fn leads(&self, output: usize, place: usize, from: f64, to: f64) -> bool {
-        let best = self.line(output, place, from);
-        let (left, right) = (best.value, best.at(to - from));
-        (0..self.places).all(|other| {
-            let line = self.line(output, other, from);
-            line.value <= left && line.at(to - from) <= right
-        })
-    }
-
-    /// Where the first place overtakes `best` behind `at` and before `until`, with the lines that begin at `since`.
-    fn overtaken(&self, output: usize, since: f64, at: f64, until: f64, best: usize) -> Option<f64> {
-        let old = self.line(output, best, since);
-        let meeting = |place: usize| {
+    /// Where the first place overtakes the winner behind the last change.
+    fn overtaken(&self, output: usize) -> f64 {
+        let Window { winner, since, turned, .. } = self.windows[output];
+        let old = self.line(output, winner, since);
+        let mut first = f64::INFINITY;
+        for place in 0..self.places {
             let new = self.line(output, place, since);
-            let (height, steepness) = (new.value - old.value, new.slope - old.slope);
-            let meets = since - height / steepness;
-            let inside = steepness > 0.0 && meets > at + self.merge && meets < until - self.merge;
-            inside.then_some(meets)
-        };
-        (0..self.places).filter(|place| *place != best).filter_map(meeting).min_by(f64::total_cmp)
+            let steepness = new.slope - old.slope;
+            if steepness > 0.0 {
+                let meets = since - (new.value - old.value) / steepness;
+                if meets > turned + self.merge && meets < first {
+                    first = meets;
+                }
+            }
+        }
+        first
     }
 
     /// Goes on with the values' new lines.
@@ -208,12 +216,13 @@ impl PoolLines {
         let to = self.winner(output, at, at, from);
         let window = &mut self.windows[output];
         (window.winner, window.since, window.turned, window.marked) = (to, at, at, false);
+        self.windows[output].overtaken = self.overtaken(output);
         if to != from && tied >> to & 1 == 0 {
             kink(self.weave.kink(at, output, Change::Winner { from, to }));
         }
         if to != from || self.inputs.from(self.source(output, to)) == at {
             let Line { value, slope } = self.line(output, to, at);
-            self.weave.given.push(Turn { unit: output as u32, value, slope });
+            self.weave.given().push(Turn { unit: output as u32, value, slope });
         }
     }
 }

@@ -105,8 +105,8 @@ impl Spread {
             sums.iter_mut().zip(row(d)).for_each(|(sum, w)| *sum += d.1 * w);
         }
         for block in blocks {
-            let [p, q, r, s] = [0, 1, 2, 3].map(|k| row(&block[k]));
-            let [a, b, c, d] = [0, 1, 2, 3].map(|k| block[k].1);
+            let (p, q, r, s) = (row(&block[0]), row(&block[1]), row(&block[2]), row(&block[3]));
+            let (a, b, c, d) = (block[0].1, block[1].1, block[2].1, block[3].1);
             for ((((sum, p), q), r), s) in sums.iter_mut().zip(p).zip(q).zip(r).zip(s) {
                 *sum += (a * p + b * q) + (c * r + d * s);
             }

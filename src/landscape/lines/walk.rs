@@ -1,7 +1,7 @@
 //! From the beginning of a segment to its end, all layers together.
 
 use super::{
-    changes::{Changes, Next},
+    changes::{Buffers, Changes, Next},
     layer::LayerLines,
     pool::PoolLines,
     spread::Spread,
@@ -19,7 +19,7 @@ const TURNS: usize = 1 << 16;
 #[derive(Debug)]
 enum Step<'a> {
     Layer(Box<LayerLines<'a>>),
-    Pool(PoolLines),
+    Pool(Box<PoolLines>),
 }
 
 /// The layers with kinks that see something move, where they are on the segment.
@@ -38,13 +38,15 @@ impl<'a> Walk<'a> {
 
     /// Adds the next block, with its inputs and pre-activations at the beginning of the segment; what it gives there.
     pub fn add(&mut self, block: &Block, parts: (&'a Affine<'a>, &'a Spread), x: &Pieces, a: &Pieces) -> Pieces {
+        // The first of them sees lines that are the same all the way.
+        let x = (!self.steps.is_empty()).then_some(x);
         let layer = LayerLines::new(block, parts, self.merge, x, a);
         let mut z = layer.begin(a);
         self.steps.push(Step::Layer(Box::new(layer)));
         if let Some(pool) = block.pool.as_ref().filter(|pool| pool.pooling == Pooling::Max) {
             let step = PoolLines::new(pool, block.pool_layer(), self.merge, &z);
             z = step.begin(&z);
-            self.steps.push(Step::Pool(step));
+            self.steps.push(Step::Pool(Box::new(step)));
         }
         z
     }
@@ -52,6 +54,25 @@ impl<'a> Walk<'a> {
     /// Leaves out what has been added: nothing of it moves.
     pub fn forget(&mut self) {
         self.steps.clear();
+    }
+
+    /// Has the last layer find its kinks alone.
+    pub fn end_here(&mut self) {
+        if let Some(Step::Layer(layer)) = self.steps.last_mut() {
+            layer.end_here();
+        }
+    }
+
+    /// Takes the buffers of another walk, and gives those that it has.
+    pub fn swap_buffers(&mut self, buffers: &mut Vec<Buffers>) {
+        buffers.resize_with(self.steps.len(), Buffers::default);
+        for (step, buffers) in self.steps.iter_mut().zip(buffers) {
+            let own = match step {
+                Step::Layer(layer) => layer.buffers(),
+                Step::Pool(pool) => pool.buffers(),
+            };
+            std::mem::swap(own, buffers);
+        }
     }
 
     /// Goes to the end of the segment; `next` gets the changes of what the last layer gives.
