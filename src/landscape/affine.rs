@@ -154,8 +154,7 @@ impl<'a> Affine<'a> {
             for (position, sizes) in sizes.chunks_exact(neurons).enumerate() {
                 // Almost never is there such a unit, which is seen faster without looking for it.
                 let excess = |(size, [weights, step]): (&f64, &[f64; 2])| size - rounding * (weights + farthest * step);
-                let least = sizes.iter().zip(&self.norms).map(excess).fold(f64::INFINITY, f64::min);
-                if least > 0.0 {
+                if !sizes.iter().zip(&self.norms).fold(false, |any, pair| any | (excess(pair) <= 0.0)) {
                     continue;
                 }
                 for (neuron, pair) in sizes.iter().zip(&self.norms).enumerate() {

@@ -50,8 +50,13 @@ impl Changes {
         *self.ends.last_mut().expect("a point has begun") = self.turns.len();
     }
 
-    fn extend(&mut self, turns: &[Turn]) {
-        self.turns.extend_from_slice(turns);
+    /// Units that turn at the last point.
+    ///
+    /// # Panics
+    /// If there is no point.
+    #[inline(always)]
+    pub fn extend(&mut self, turns: impl Iterator<Item = Turn>) {
+        self.turns.extend(turns);
         *self.ends.last_mut().expect("a point has begun") = self.turns.len();
     }
 
@@ -149,7 +154,7 @@ impl Weave {
             if point < f64::INFINITY {
                 *last = point;
                 out.begin(point);
-                out.extend(turns);
+                out.extend(turns.iter().copied());
                 first = take(out, point, f64::INFINITY);
             }
         }
@@ -161,59 +166,66 @@ impl Weave {
 
 /// Units as lines, each from a point of its own on.
 #[derive(Clone, Debug, Default)]
-pub struct Lines {
-    values: Vec<f64>,
-    slopes: Vec<f64>,
-    from: Vec<f64>,
+pub struct Lines(Vec<Line>);
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    value: f64,
+    slope: f64,
+    from: f64,
+}
+
+impl Line {
+    #[inline(always)]
+    fn at(&self, at: f64) -> f64 {
+        self.value + self.slope * (at - self.from)
+    }
 }
 
 impl Lines {
     /// Of units that are lines on one piece.
     pub fn of(piece: &Pieces) -> Self {
-        let slopes = if piece.degree() == 0 { vec![0.0; piece.width()] } else { piece.row(1, 0).to_vec() };
-        Self { values: piece.row(0, 0).to_vec(), slopes, from: vec![piece.bounds()[0]; piece.width()] }
+        let from = piece.bounds()[0];
+        let slope = |unit: usize| if piece.degree() == 0 { 0.0 } else { piece.row(1, 0)[unit] };
+        let line = |(unit, value): (usize, &f64)| Line { value: *value, slope: slope(unit), from };
+        Self(piece.row(0, 0).iter().enumerate().map(line).collect())
     }
 
     /// Where the unit's line begins.
     pub fn from(&self, unit: usize) -> f64 {
-        self.from[unit]
+        self.0[unit].from
     }
 
-    #[inline(always)]
     pub fn slope(&self, unit: usize) -> f64 {
-        self.slopes[unit]
+        self.0[unit].slope
     }
 
-    #[inline(always)]
     pub fn value(&self, unit: usize, at: f64) -> f64 {
-        self.values[unit] + self.slopes[unit] * (at - self.from[unit])
+        self.0[unit].at(at)
     }
 
+    /// Sets a unit's line, and tells the slope that it had.
     #[inline(always)]
-    pub fn set(&mut self, turn: &Turn, at: f64) {
-        let unit = turn.unit as usize;
-        (self.values[unit], self.slopes[unit], self.from[unit]) = (turn.value, turn.slope, at);
+    pub fn set(&mut self, turn: &Turn, from: f64) -> f64 {
+        let new = Line { value: turn.value, slope: turn.slope, from };
+        std::mem::replace(&mut self.0[turn.unit as usize], new).slope
     }
 
     /// All values at a point, appended.
     pub fn values_at(&self, at: f64, out: &mut Vec<f64>) {
-        crate::num::vectorized(
-            #[inline(always)]
-            || {
-                let lines = self.values.iter().zip(&self.slopes).zip(&self.from);
-                out.extend(lines.map(|((value, slope), from)| value + slope * (at - from)));
-            },
-        );
+        out.extend(self.0.iter().map(|line| line.at(at)));
     }
 
-    pub fn slopes(&self) -> &[f64] {
-        &self.slopes
+    /// All slopes, appended.
+    pub fn slopes(&self, out: &mut Vec<f64>) {
+        out.extend(self.0.iter().map(|line| line.slope));
     }
 
     /// All units from a point to another as one piece.
     pub fn piece(&self, at: f64, to: f64) -> Pieces {
-        let mut values = Vec::with_capacity(self.values.len());
+        let (mut values, mut slopes) = (Vec::new(), Vec::new());
         self.values_at(at, &mut values);
-        Pieces::whole(at, to, vec![values, self.slopes.clone()])
+        self.slopes(&mut slopes);
+        Pieces::whole(at, to, vec![values, slopes])
     }
 }

@@ -97,33 +97,47 @@ impl Units {
     /// that one must look at closely, being zero up to `merge` or up to rounding.
     fn turn(&mut self, position: usize, word: usize, point: &Point, before: &mut [[f64; WORD]; 2]) -> [u64; 2] {
         let (range, by) = (self.range(position, word), point.at - self.from[position]);
-        let count = range.len();
+        let norms = &self.norms[word * WORD..][..range.len()];
         let (values, slopes) = (&mut self.values[range.clone()], &mut self.slopes[range.clone()]);
         let turns = &mut self.turns[range];
-        let norms = &self.norms[word * WORD..][..count];
-        let (merge, rest, rounding) = (point.merge, point.rest, point.rounding);
-        let (mut positive, mut doubtful) = (0, 0);
-        let [before_values, before_slopes] = before;
+        let [old_values, old_slopes] = before;
+        let mut bits = [0; 2];
         vectorized(
             #[inline(always)]
             || {
-                (positive, doubtful) = (0, 0);
-                let lines = values.iter_mut().zip(slopes.iter_mut()).zip(turns.iter_mut().zip(norms));
-                let kept = before_values.iter_mut().zip(before_slopes.iter_mut());
-                for (bit, (((value, slope), (turn, norm)), kept)) in lines.zip(kept).enumerate() {
-                    (*kept.0, *kept.1) = (*value, *slope);
-                    let here = *value + *slope * by;
-                    let behind = *slope + *turn;
-                    (*value, *slope, *turn) = (here, behind, 0.0);
-                    let (size, steep) = (here.abs(), behind.abs());
-                    positive |= u64::from(here > 0.0) << bit;
-                    doubtful |= u64::from((size <= steep * merge) | (size + steep * rest <= rounding * norm)) << bit;
+                let (values, values_left) = values.as_chunks_mut::<LANES>();
+                let (slopes, slopes_left) = slopes.as_chunks_mut::<LANES>();
+                let (turns, turns_left) = turns.as_chunks_mut::<LANES>();
+                let (norms, norms_left) = norms.as_chunks::<LANES>();
+                let (old_values, _) = old_values.as_chunks_mut::<LANES>();
+                let (old_slopes, _) = old_slopes.as_chunks_mut::<LANES>();
+                let (mut positive, mut doubtful) = (0, 0);
+                let count = values.len();
+                for k in 0..count {
+                    (old_values[k], old_slopes[k]) = (values[k], slopes[k]);
+                    let [up, near] = point.turn(by, &mut values[k], &mut slopes[k], turns[k], norms[k]);
+                    turns[k] = [0.0; LANES];
+                    positive |= up << (k * LANES);
+                    doubtful |= near << (k * LANES);
                 }
+                for (k, (value, slope)) in values_left.iter_mut().zip(slopes_left).enumerate() {
+                    let (chunk, lane) = (count + k / LANES, k % LANES);
+                    (old_values[chunk][lane], old_slopes[chunk][lane]) = (*value, *slope);
+                    let (mut one, mut steep) = ([*value], [*slope]);
+                    let [up, near] = point.turn(by, &mut one, &mut steep, [turns_left[k]], [norms_left[k]]);
+                    ([*value], [*slope], turns_left[k]) = (one, steep, 0.0);
+                    positive |= up << (count * LANES + k);
+                    doubtful |= near << (count * LANES + k);
+                }
+                bits = [positive, doubtful];
             },
         );
-        [positive, doubtful]
+        bits
     }
 }
+
+/// Units whose lines turn together: fixed, so that the compiler sees vectors.
+const LANES: usize = 4;
 
 /// A point of the segment at which units turn.
 struct Point {
@@ -133,6 +147,31 @@ struct Point {
     rest: f64,
     /// What is less than this times the norm of a neuron's weights may be nothing but rounding.
     rounding: f64,
+}
+
+impl Point {
+    /// Lines that begin `by` before the point are turned there: the bits of [`Units::turn`].
+    #[inline(always)]
+    fn turn<const N: usize>(
+        &self,
+        by: f64,
+        values: &mut [f64; N],
+        slopes: &mut [f64; N],
+        turns: [f64; N],
+        norms: [f64; N],
+    ) -> [u64; 2] {
+        let (mut positive, mut doubtful) = (0, 0);
+        for lane in 0..N {
+            let here = values[lane] + slopes[lane] * by;
+            let behind = slopes[lane] + turns[lane];
+            (values[lane], slopes[lane]) = (here, behind);
+            let (size, steep) = (here.abs(), behind.abs());
+            let near = (size <= steep * self.merge) | (size + steep * self.rest <= self.rounding * norms[lane]);
+            positive |= u64::from(here > 0.0) << lane;
+            doubtful |= u64::from(near) << lane;
+        }
+        [positive, doubtful]
+    }
 }
 
 /// Whether a unit with this line is active at its beginning: less than `merge` away from its kink, it counts as being there.
@@ -267,8 +306,7 @@ impl<'a> LayerLines<'a> {
         self.differences.clear();
         let mut squares = 0.0;
         for turn in turns {
-            let by = turn.slope - self.inputs.slope(turn.unit as usize);
-            self.inputs.set(turn, at);
+            let by = turn.slope - self.inputs.set(turn, at);
             if by != 0.0 {
                 self.differences.push((turn.unit, by));
                 squares += by * by;
@@ -373,14 +411,14 @@ impl<'a> LayerLines<'a> {
     fn give(&mut self, range: std::ops::Range<usize>, active: u64, off: u64) {
         let negative = self.negative_slope();
         let mut bits = mask(range.len()) & if negative == 0.0 { active | off } else { u64::MAX };
-        while bits != 0 {
+        let (values, slopes) = (&self.units.values[range.clone()], &self.units.slopes[range.clone()]);
+        self.weave.given().extend(std::iter::from_fn(|| {
             let bit = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            let unit = range.start + bit;
+            bits &= bits.wrapping_sub(1);
+            let (value, slope) = (values.get(bit)?, slopes.get(bit)?);
             let gain = if active >> bit & 1 == 1 { 1.0 } else { negative };
-            let (value, slope) = (gain * self.units.values[unit], gain * self.units.slopes[unit]);
-            self.weave.given().push(Turn { unit: unit as u32, value, slope });
-        }
+            Some(Turn { unit: (range.start + bit) as u32, value: gain * value, slope: gain * slope })
+        }));
     }
 
     /// Computes all pre-activations anew from the inputs.

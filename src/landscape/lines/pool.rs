@@ -123,7 +123,9 @@ impl PoolLines {
                     self.reach(self.outputs[k] as usize, at);
                 }
             }
-            turns.iter().for_each(|turn| self.inputs.set(turn, at));
+            turns.iter().for_each(|turn| {
+                self.inputs.set(turn, at);
+            });
             let reached = std::mem::take(&mut self.reached);
             reached.iter().for_each(|output| self.turn(*output as usize, at, kink));
             self.reached = reached;

@@ -25,7 +25,9 @@ impl Unrolled {
     pub fn advance(&mut self, changes: &Changes, next: Next) -> Result<(), Ended> {
         for (at, turns) in changes.points() {
             self.push(at, next)?;
-            turns.iter().for_each(|turn| self.lines.set(turn, at));
+            turns.iter().for_each(|turn| {
+                self.lines.set(turn, at);
+            });
         }
         Ok(())
     }
@@ -43,7 +45,7 @@ impl Unrolled {
         let lines = &self.lines;
         self.pieces.push_rows(to, |left, plane, values| match plane {
             0 => lines.values_at(left, values),
-            _ => values.extend_from_slice(lines.slopes()),
+            _ => lines.slopes(values),
         });
         if self.pieces.len() >= self.most { next(self.pieces.take()) } else { Ok(()) }
     }
