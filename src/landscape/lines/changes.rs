@@ -13,41 +13,68 @@ pub struct Turn {
     pub slope: f64,
 }
 
-/// Points of the segment, in order, and the units that take other lines there.
+/// A unit that changes its state inside of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Crossing {
+    pub at: f64,
+    pub turn: Turn,
+    pub change: Change,
+}
+
+/// A point of the segment, and where the units that turn there end in the lists of them.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at: f64,
+    turns: usize,
+    crossings: usize,
+}
+
+/// Points of the segment, in order, and the units that take other lines there: some because their inputs do, some by their own crossings.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    at: Vec<f64>,
-    /// Per point where its units end in `turns`.
-    ends: Vec<usize>,
+    points: Vec<Point>,
     turns: Vec<Turn>,
+    crossings: Vec<Crossing>,
+}
+
+/// The units that turn at a point. Of a unit that is named twice, the later line counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns<'a> {
+    turns: &'a [Turn],
+    crossings: &'a [Crossing],
+}
+
+impl Turns<'_> {
+    #[inline(always)]
+    pub fn each(self, mut visit: impl FnMut(&Turn)) {
+        self.turns.iter().for_each(&mut visit);
+        self.crossings.iter().for_each(|crossing| visit(&crossing.turn));
+    }
 }
 
 impl Changes {
-    pub fn clear(&mut self) {
-        self.at.clear();
-        self.ends.clear();
+    fn clear(&mut self) {
+        self.points.clear();
         self.turns.clear();
+        self.crossings.clear();
     }
 
-    /// Units that turn, at all points together.
+    /// Units that turn because their inputs do, at all points together.
     pub fn turns(&self) -> usize {
         self.turns.len()
     }
 
     /// Begins a point; units that turn there follow.
     pub fn begin(&mut self, at: f64) {
-        self.at.push(at);
-        self.ends.push(self.turns.len());
+        self.points.push(Point { at, turns: self.turns.len(), crossings: 0 });
     }
 
     /// A unit that turns at the last point.
     ///
     /// # Panics
     /// If there is no point.
-    #[inline(always)]
     pub fn push(&mut self, turn: Turn) {
-        self.turns.push(turn);
-        *self.ends.last_mut().expect("a point has begun") = self.turns.len();
+        self.extend(std::iter::once(turn));
     }
 
     /// Units that turn at the last point.
@@ -57,22 +84,21 @@ impl Changes {
     #[inline(always)]
     pub fn extend(&mut self, turns: impl Iterator<Item = Turn>) {
         self.turns.extend(turns);
-        *self.ends.last_mut().expect("a point has begun") = self.turns.len();
+        self.points.last_mut().expect("a point has begun").turns = self.turns.len();
     }
 
-    /// The points with the units that turn there. A unit that is named twice takes the later line.
-    pub fn points(&self) -> impl Iterator<Item = (f64, &[Turn])> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        self.at.iter().zip(begins.zip(&self.ends)).map(|(at, (begin, end))| (*at, &self.turns[begin..*end]))
+    /// The points with the units that turn there.
+    pub fn points(&self) -> impl Iterator<Item = (f64, Turns<'_>)> {
+        let (mut turns, mut crossings) = (0, 0);
+        self.points.iter().map(move |point| {
+            let here = Turns {
+                turns: &self.turns[turns..point.turns],
+                crossings: &self.crossings[crossings..point.crossings],
+            };
+            (turns, crossings) = (point.turns, point.crossings);
+            (point.at, here)
+        })
     }
-}
-
-/// A unit that changes its state inside of a line.
-#[derive(Clone, Copy, Debug)]
-pub struct Crossing {
-    pub at: f64,
-    pub turn: Turn,
-    pub change: Change,
 }
 
 /// What a layer gives: what changes at the points that it was given, and its own crossings, found out of order.
@@ -90,10 +116,10 @@ pub struct Weave {
 /// What a layer keeps until it hands it on. Segments can take each other's.
 #[derive(Clone, Debug, Default)]
 pub struct Buffers {
-    /// What changes at the points that came in.
-    given: Changes,
-    crossings: Vec<Crossing>,
-    out: Changes,
+    /// What changes at the points that came in, and crossings between them.
+    changes: Changes,
+    /// The points that came in, with those of the crossings.
+    woven: Vec<Point>,
 }
 
 impl Weave {
@@ -108,12 +134,12 @@ impl Weave {
     /// What changes at the points that came in.
     #[inline(always)]
     pub fn given(&mut self) -> &mut Changes {
-        &mut self.buffers.given
+        &mut self.buffers.changes
     }
 
     /// A crossing, in any order.
     pub fn cross(&mut self, crossing: Crossing) {
-        self.buffers.crossings.push(crossing);
+        self.buffers.changes.crossings.push(crossing);
     }
 
     /// A change of state.
@@ -128,39 +154,39 @@ impl Weave {
     /// # Errors
     /// That of `next`.
     pub fn hand_on(&mut self, until: f64, kink: &mut dyn FnMut(Kink), next: Next) -> Result<(), Ended> {
-        let Self { layer, merge, last, buffers: Buffers { given, crossings, out } } = self;
+        let Self { layer, merge, last, buffers: Buffers { changes, woven } } = self;
         let (layer, merge) = (*layer, *merge);
-        crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at).then(a.turn.unit.cmp(&b.turn.unit)));
-        let mut rest = &crossings[..];
-        // All crossings at the point that has begun, none of them at `end` or behind it.
-        let mut take = |out: &mut Changes, at: f64, end: f64| {
-            let together = rest.partition_point(|crossing| crossing.at <= at + merge && crossing.at < end);
-            for crossing in &rest[..together] {
-                out.push(crossing.turn);
+        changes.crossings.sort_unstable_by(|a, b| a.at.total_cmp(&b.at).then(a.turn.unit.cmp(&b.turn.unit)));
+        let crossings = &changes.crossings[..];
+        let next_at = |from: usize| crossings.get(from).map_or(f64::INFINITY, |crossing| crossing.at);
+        // Takes all crossings at the point `at` that come before `end`, from one of them on; where they end.
+        let mut take = |from: usize, at: f64, end: f64| {
+            let together = crossings[from..].partition_point(|crossing| crossing.at <= at + merge && crossing.at < end);
+            for crossing in &crossings[from..from + together] {
                 kink(Kink { at, layer, unit: crossing.turn.unit as usize, change: crossing.change });
             }
-            rest = &rest[together..];
-            rest.first().map_or(f64::INFINITY, |crossing| crossing.at)
+            from + together
         };
-        out.clear();
-        let mut first = crossings.first().map_or(f64::INFINITY, |crossing| crossing.at);
-        for (point, turns) in given.points().chain(std::iter::once((f64::INFINITY, &[][..]))) {
-            while first < point - merge {
+        woven.clear();
+        let (mut taken, mut turns) = (0, 0);
+        let end = Point { at: f64::INFINITY, turns: 0, crossings: 0 };
+        for point in changes.points.iter().chain(std::iter::once(&end)) {
+            while next_at(taken) < point.at - merge {
                 // What was found late must not come before what has been handed on.
-                *last = first.max(*last);
-                out.begin(*last);
-                first = take(out, *last, point - merge);
+                *last = next_at(taken).max(*last);
+                taken = take(taken, *last, point.at - merge);
+                woven.push(Point { at: *last, turns, crossings: taken });
             }
-            if point < f64::INFINITY {
-                *last = point;
-                out.begin(point);
-                out.extend(turns.iter().copied());
-                first = take(out, point, f64::INFINITY);
+            if point.at < f64::INFINITY {
+                (*last, turns) = (point.at, point.turns);
+                taken = take(taken, point.at, f64::INFINITY);
+                woven.push(Point { at: point.at, turns, crossings: taken });
             }
         }
-        given.clear();
-        crossings.clear();
-        next(out, until)
+        std::mem::swap(&mut changes.points, woven);
+        let ended = next(changes, until);
+        changes.clear();
+        ended
     }
 }
 

@@ -1,7 +1,7 @@
 //! A layer with weights and the rectifier behind it.
 
 use super::{
-    changes::{Buffers, Changes, Crossing, Lines, Next, Turn, Weave},
+    changes::{Buffers, Changes, Crossing, Lines, Next, Turn, Turns, Weave},
     spread::{Difference, Reached, Spread},
 };
 use crate::{
@@ -111,25 +111,24 @@ impl Units {
                 let (norms, norms_left) = norms.as_chunks::<LANES>();
                 let (old_values, _) = old_values.as_chunks_mut::<LANES>();
                 let (old_slopes, _) = old_slopes.as_chunks_mut::<LANES>();
-                let (mut positive, mut doubtful) = (0, 0);
+                let mut found = Found::<LANES>::new(0);
                 let count = values.len();
                 for k in 0..count {
                     (old_values[k], old_slopes[k]) = (values[k], slopes[k]);
-                    let [up, near] = point.turn(by, &mut values[k], &mut slopes[k], turns[k], norms[k]);
+                    point.turn(by, &mut values[k], &mut slopes[k], turns[k], norms[k], &mut found);
                     turns[k] = [0.0; LANES];
-                    positive |= up << (k * LANES);
-                    doubtful |= near << (k * LANES);
                 }
+                bits = found.bits();
+                let mut found = Found::<1>::new(count * LANES);
                 for (k, (value, slope)) in values_left.iter_mut().zip(slopes_left).enumerate() {
                     let (chunk, lane) = (count + k / LANES, k % LANES);
                     (old_values[chunk][lane], old_slopes[chunk][lane]) = (*value, *slope);
                     let (mut one, mut steep) = ([*value], [*slope]);
-                    let [up, near] = point.turn(by, &mut one, &mut steep, [turns_left[k]], [norms_left[k]]);
+                    point.turn(by, &mut one, &mut steep, [turns_left[k]], [norms_left[k]], &mut found);
                     ([*value], [*slope], turns_left[k]) = (one, steep, 0.0);
-                    positive |= up << (count * LANES + k);
-                    doubtful |= near << (count * LANES + k);
                 }
-                bits = [positive, doubtful];
+                let left = found.bits();
+                bits = [bits[0] | left[0], bits[1] | left[1]];
             },
         );
         bits
@@ -150,7 +149,7 @@ struct Point {
 }
 
 impl Point {
-    /// Lines that begin `by` before the point are turned there: the bits of [`Units::turn`].
+    /// Turns lines that begin `by` before the point.
     #[inline(always)]
     fn turn<const N: usize>(
         &self,
@@ -159,18 +158,44 @@ impl Point {
         slopes: &mut [f64; N],
         turns: [f64; N],
         norms: [f64; N],
-    ) -> [u64; 2] {
-        let (mut positive, mut doubtful) = (0, 0);
+        found: &mut Found<N>,
+    ) {
         for lane in 0..N {
             let here = values[lane] + slopes[lane] * by;
             let behind = slopes[lane] + turns[lane];
             (values[lane], slopes[lane]) = (here, behind);
             let (size, steep) = (here.abs(), behind.abs());
             let near = (size <= steep * self.merge) | (size + steep * self.rest <= self.rounding * norms[lane]);
-            positive |= u64::from(here > 0.0) << lane;
-            doubtful |= u64::from(near) << lane;
+            found.positive[lane] |= if here > 0.0 { found.bit[lane] } else { 0 };
+            found.doubtful[lane] |= if near { found.bit[lane] } else { 0 };
+            found.bit[lane] <<= N;
         }
-        [positive, doubtful]
+    }
+}
+
+/// The bits of [`Units::turn`], those of a lane apart.
+struct Found<const N: usize> {
+    /// The next bit of each lane.
+    bit: [u64; N],
+    positive: [u64; N],
+    doubtful: [u64; N],
+}
+
+impl<const N: usize> Found<N> {
+    /// From this bit on.
+    #[inline(always)]
+    fn new(first: usize) -> Self {
+        let mut bit = [0; N];
+        for (lane, bit) in bit.iter_mut().enumerate() {
+            *bit = 1u64.checked_shl((first + lane) as u32).unwrap_or(0);
+        }
+        Self { bit, positive: [0; N], doubtful: [0; N] }
+    }
+
+    #[inline(always)]
+    fn bits(&self) -> [u64; 2] {
+        let all = |lanes: &[u64; N]| lanes.iter().fold(0, |bits, lane| bits | lane);
+        [all(&self.positive), all(&self.doubtful)]
     }
 }
 
@@ -302,16 +327,16 @@ impl<'a> LayerLines<'a> {
     }
 
     /// Sets the inputs' lines, and what the slopes of the units change by.
-    fn change_inputs(&mut self, at: f64, turns: &[Turn]) {
+    fn change_inputs(&mut self, at: f64, turns: Turns) {
         self.differences.clear();
         let mut squares = 0.0;
-        for turn in turns {
+        turns.each(|turn| {
             let by = turn.slope - self.inputs.set(turn, at);
             if by != 0.0 {
                 self.differences.push((turn.unit, by));
                 squares += by * by;
             }
-        }
+        });
         self.input += squares.sqrt() * (self.to - at);
         self.points += 1;
         self.spread.add(&self.differences, &mut self.units.turns, &mut self.reached);

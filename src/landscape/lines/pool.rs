@@ -117,13 +117,13 @@ impl PoolLines {
     ) -> Result<(), Ended> {
         for (at, turns) in changes.points() {
             self.weave.given().begin(at);
-            for turn in turns {
+            turns.each(|turn| {
                 let unit = turn.unit as usize;
                 for k in self.begins[unit]..self.begins[unit + 1] {
                     self.reach(self.outputs[k] as usize, at);
                 }
-            }
-            turns.iter().for_each(|turn| {
+            });
+            turns.each(|turn| {
                 self.inputs.set(turn, at);
             });
             let reached = std::mem::take(&mut self.reached);

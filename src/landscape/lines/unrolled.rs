@@ -25,7 +25,7 @@ impl Unrolled {
     pub fn advance(&mut self, changes: &Changes, next: Next) -> Result<(), Ended> {
         for (at, turns) in changes.points() {
             self.push(at, next)?;
-            turns.iter().for_each(|turn| {
+            turns.each(|turn| {
                 self.lines.set(turn, at);
             });
         }
