@@ -123,6 +123,7 @@ class Scope:
         self._manifest: dict[str, Any] = {}
         self._told: dict[int, LossTold] = {}
         self._criteria: list[Any] = []
+        self._given = out
         if self.rank == 0:
             self._refuse_model()
             self._copies = StateCopies(model)
@@ -134,8 +135,15 @@ class Scope:
 
     @property
     def trace(self) -> Path:
-        """The folder of the trace."""
-        return self.out / _folders.TRACE
+        """The folder of the trace. Processes other than that of rank 0 know it if `out` was given."""
+        if self.rank != 0 and self._given is None:
+            raise ValueError("rank 0 records, and chose the folder; give ts.watch a folder (out=...) that all processes know")
+        return (self.out if self.rank == 0 else Path(self._given)) / _folders.TRACE
+
+    @property
+    def loss_function(self) -> Any:
+        """The criterion that was seen, a module or a function of outputs and targets; None if there was none."""
+        return self._criteria[0] if self._criteria else self.criterion
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "stopped" if self.error else "recording"
@@ -161,36 +169,49 @@ class Scope:
         self._guard(lambda: self._record(inputs, targets, loss, name))
 
     def close(self, analyse: bool = True, **settings: Any) -> Run | None:
-        """Ends the recording, and analyses it with the engine where the model is a list of layers that it knows.
+        """Ends the recording, and analyses it: with the engine where the model is a list of layers that it knows, or by `backend="torch"` any model.
 
         `settings` are those of `ts.analyze`. Returns the run; or None if there is nothing to analyse, or if another call does it, which is said.
+        With `torch.distributed` rank 0 analyses alone; by `backend="torch"` all processes do, and all have to close.
         """
         if self._closed:
             raise ValueError("the scope is closed; ts.analyze analyses its trace again")
         self._finish(complete=self.error is None)
-        if self.rank != 0 or not analyse:
+        by_torch = settings.get("backend") == "torch"
+        together = by_torch and analyse and self.ranks > 1
+        if together:
+            torch.distributed.barrier()  # The trace is whole when all read it.
+        if not analyse or (self.rank != 0 and not together):
             return None
-        if self._writer is None:
-            if self.error is None and self._missed < PATIENCE:
-                self._warn(self._nothing_seen())
+        if self.rank == 0 and not self._is_analysable(by_torch):
             return None
-        loss = self._manifest["loss"]
-        if "layers" not in self._manifest or loss not in ("mse", "cross_entropy"):
-            unknown = self._manifest.get("conversion") or f"the loss is {loss}"
-            print(
-                f"{self.trace} holds {self._round} rounds. The engine does not know this training: {unknown}.\n"
-                'Analyse it by products on torch: ts.analyze(scope, backend="torch", model=model, criterion=criterion)',
-                file=sys.stderr,
-            )
-            return None
-        from taylorscope.analysis import AnalyzeError, analyze
+        from taylorscope.analysis import analyze
 
+        settings.setdefault("overwrite", self._overwrite)
         try:
-            return analyze(self, overwrite=self._overwrite, **settings)
-        except AnalyzeError as error:
+            return analyze(self, **settings)
+        except (RuntimeError, ValueError) as error:
             # What comes after the training, such as saving the model, goes on.
             self._warn(f"the analysis failed, the trace is in {self.trace}: {error}")
             return None
+
+    def _is_analysable(self, by_torch: bool) -> bool:
+        """Whether there is a trace that the backend knows; if not, that is said."""
+        if self._writer is None:
+            if self.error is None and self._missed < PATIENCE:
+                self._warn(self._nothing_seen())
+            return False
+        loss = self._manifest["loss"]
+        if by_torch or ("layers" in self._manifest and loss in ("mse", "cross_entropy")):
+            return True
+        unknown = self._manifest.get("conversion") or f"the loss is {loss}"
+        print(
+            f"{self.trace} holds {self._round} rounds. The engine does not know this training: {unknown}.\n"
+            'Analyse it by products on torch, now by ts.analyze(scope, backend="torch"), or later, with the model and the loss that were trained, by '
+            f'ts.analyze({str(self.out)!r}, backend="torch", model=model, criterion=criterion)',
+            file=sys.stderr,
+        )
+        return False
 
     def __enter__(self) -> Scope:
         return self

@@ -38,7 +38,7 @@ def analyze(
         The folder of the results; `out/analysis` of the recording unless given.
     backend
         `"engine"`: the program, for models that are lists of layers. `"torch"`: products on torch, for any differentiable model, with
-        `model=` and `criterion=` (see `taylorscope.torch_backend`).
+        `model=` and `criterion=` (those of the scope, if one is handed over; see `taylorscope.torch_backend.analyze` for the other settings).
     overwrite
         Whether earlier results in `out` are replaced.
     progress
@@ -55,6 +55,9 @@ def analyze(
     if backend == "torch":
         from taylorscope import torch_backend
 
+        settings = _of_scope(trace) | settings
+        if "model" not in settings:
+            raise TypeError('backend="torch" needs the model that was recorded, with any weights: model=model, and criterion=criterion')
         folder = torch_backend.analyze(traces[0], out=destination, overwrite=overwrite, progress=progress, **settings)
         # Of processes that share the rounds, the first one writes.
         return read(folder) if folder is not None else None  # type: ignore[return-value]
@@ -78,6 +81,13 @@ def _trace(source: Any) -> Path:
     if not (folder / "manifest.json").exists():
         raise AnalyzeError(f"{folder} holds no trace: it has no manifest.json")
     return folder
+
+
+def _of_scope(source: Any) -> dict[str, Any]:
+    """Model and loss of a scope, which the torch backend needs."""
+    if not hasattr(source, "loss_function"):
+        return {}
+    return {"model": source.model, "criterion": source.loss_function}
 
 
 def _destination(trace: Path) -> Path:

@@ -138,6 +138,11 @@ class Run:
         """Switches, rank and volumes of each hidden neuron."""
         return self.table("neurons")
 
+    @property
+    def layers(self) -> list[str]:
+        """What the numbers in the columns `layer` stand for, in words."""
+        return list(self.summary["layers"])
+
     def figure(self, name: str = "regret") -> Figure:
         """A figure of the page by its name; `run.figures` has the names."""
         path = self.folder / "figures" / f"{name}.svg"

@@ -55,3 +55,27 @@ def tokens(count: int, length: int = 6, vocabulary: int = 7, seed: int = 0) -> t
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(0, vocabulary, (count, length), generator=generator)
     return x, F.one_hot(x, vocabulary).sum(1).argmax(1)
+
+
+class Radial(nn.Module):
+    """A module of one's own: Gaussian bumps with centres and widths that are learned."""
+
+    def __init__(self, features: int, bumps: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(bumps, features))
+        self.widths = nn.Parameter(torch.zeros(bumps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        distances = (x.unsqueeze(1) - self.centres).square().mean(2)
+        return torch.exp(-distances * self.widths.exp())
+
+
+class RadialNet(nn.Module):
+    """The module of one's own within a network."""
+
+    def __init__(self, features: int = 4, bumps: int = 8, hidden: int = 6, outputs: int = 3) -> None:
+        super().__init__()
+        self.bumps, self.mix, self.head = Radial(features, bumps), nn.Linear(bumps, hidden), nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.silu(self.mix(self.bumps(x))))

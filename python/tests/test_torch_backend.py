@@ -347,7 +347,9 @@ def test_ctrl_c_leaves_a_folder_that_says_so(tmp_path: Path) -> None:
     said += process.stderr.read()
     assert process.wait(timeout=60) != 0 and "KeyboardInterrupt" in said
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["status"] == "interrupted" and "ended early" in summary["optimizers"][0]["message"]
+    # It reaches a callback, or the search between two of them.
+    message = summary["optimizers"][0]["message"]
+    assert summary["status"] == "interrupted" and ("ended early" in message or "stopped in the analysis" in message)
     # It may be replaced, when asked to.
     with pytest.raises(ValueError, match="overwrite=True"):
         analyze(trace, model=model, out=tmp_path / "out", progress=False, scales=["network"], prefixes=2)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
+
+import taylorscope as ts
 
 SCRIPT = textwrap.dedent(
     """
@@ -44,8 +45,17 @@ def script(rounds, prepare="", each=""):
     return SCRIPT.replace("ROUNDS", str(rounds)).replace("PREPARE", prepare).replace("EACH", each)
 
 
-def start(text, out):
-    return subprocess.Popen([sys.executable, "-W", "always", "-c", text, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(text, *arguments, seconds=120):
+    """A script in a process group of its own, of which nothing is left when it returns: exit code, output, errors."""
+    command = [sys.executable, "-W", "always", "-c", text, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said, warned = process.communicate(timeout=seconds)
+        return process.returncode, said, warned
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def check(trace):
@@ -58,30 +68,56 @@ def check(trace):
     return len(rounds)
 
 
+# Forks one training after the other, so that torch is imported once, and kills each at a random moment.
+KILLS = """
+import os, random, select, signal, sys, time
+import torch, taylorscope
+from taylorscope import _watch
+_watch.SHARD_SECONDS = 0.05
+training, folder, count = compile(sys.argv[1], "training", "exec"), sys.argv[2], int(sys.argv[3])
+random.seed(0)
+for number in range(count):
+    said, to_say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(to_say, 1)
+        sys.argv = ["training", os.path.join(folder, str(number))]
+        try:
+            exec(training, {})
+        finally:
+            os._exit(1)
+    assert select.select([said], [], [], 60)[0], "the training does not begin"
+    time.sleep(random.uniform(0, 0.5))
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, "it had ended before"
+    os.close(said)
+    os.close(to_say)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_process_that_is_killed_leaves_its_rounds_up_to_the_last_shard(tmp_path, recorded):
-    random.seed(0)
-    text = script(10**9).replace("scope = ", "from taylorscope import _watch; _watch.SHARD_SECONDS = 0.05; scope = ")
-    # One process after the other, two at a time: most of their time is that of importing torch.
-    processes = [start(text, tmp_path / str(number)) for number in range(2)]
+    kills = 20
+    code, _, warned = run(KILLS, script(10**6), tmp_path, kills)
+    assert code == 0, warned
     lengths = []
-    for number in range(20):
-        process = processes[number]
-        if number + 2 < 20:
-            processes.append(start(text, tmp_path / str(number + 2)))
-        assert process.stdout.readline() == "begun\n", process.stderr.read()
-        time.sleep(random.uniform(0.2, 0.8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.communicate()
-        lengths.append(check(recorded(tmp_path / str(number) / "trace")))
-    assert min(lengths) > 0 and max(lengths) > 20, lengths
+    for number in range(kills):
+        folder = tmp_path / str(number) / "trace"
+        if not (folder / "shard-00000.safetensors").exists():
+            lengths.append(0)
+            with pytest.raises(ts.AnalyzeError, match="shard"):
+                ts.analyze(folder, progress=False)
+            continue
+        lengths.append(check(recorded(folder)))
+        found = ts.analyze(folder, progress=False, rounds=min(lengths[-1], 10), scales=("network",), prefixes=2, probe=20)
+        assert len(found.rounds) == min(lengths[-1], 10) and len(found.units)
+    assert lengths.count(0) < 10 and max(lengths) > 20, lengths
 
 
 def test_ctrl_c_and_errors_leave_a_closed_trace(tmp_path, recorded):
     for name, each in (("signal", "if number == 20: import os, signal; os.kill(os.getpid(), signal.SIGINT)"), ("error", "if number == 20: raise RuntimeError")):
-        process = start(script(100, each=each), tmp_path / name)
-        process.communicate()
-        assert process.returncode != 0
+        code, _, _ = run(script(100, each=each), tmp_path / name)
+        assert code != 0
         trace = recorded(tmp_path / name / "trace")
         assert check(trace) == 21
         assert trace.manifest["complete"] is False and trace.manifest["rounds"] == 21
@@ -91,20 +127,17 @@ def test_ctrl_c_and_errors_leave_a_closed_trace(tmp_path, recorded):
 def test_a_full_disk_stops_the_recording_and_not_the_training(tmp_path, recorded):
     # A limit of the size of files is to the writer what a full disk is.
     prepare = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); from taylorscope import _watch; _watch.SHARD_SECONDS = 0.2"
-    process = start(script(3000, prepare), tmp_path)
-    said, warned = process.communicate()
-    assert process.returncode == 0 and said.endswith("ended False\n"), (said, warned)
+    code, said, warned = run(script(3000, prepare), tmp_path)
+    assert code == 0 and said.endswith("ended False\n"), (said, warned)
     assert warned.count("taylorscope: recording ended") == 1 and "training goes on" in warned, warned
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_call_or_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
-    process = start(script(10), tmp_path / "file" / "run")
-    _, warned = process.communicate()
-    assert process.returncode != 0 and "NotADirectoryError" in warned
+    code, _, warned = run(script(10), tmp_path / "file" / "run")
+    assert code != 0 and "NotADirectoryError" in warned
     (tmp_path / "run" / "trace").mkdir(parents=True)
     (tmp_path / "run" / "trace" / "thesis.tex").write_text("precious")
-    process = start(script(10), tmp_path / "run")
-    said, warned = process.communicate()
-    assert process.returncode == 0 and said.endswith("ended False\n") and "thesis.tex" in warned
+    code, said, warned = run(script(10), tmp_path / "run")
+    assert code == 0 and said.endswith("ended False\n") and "thesis.tex" in warned
     assert os.listdir(tmp_path / "run" / "trace") == ["thesis.tex"]

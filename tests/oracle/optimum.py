@@ -92,38 +92,40 @@ class LeastSquares(Problem):
 class CrossEntropy(Problem):
     """Softmax cross-entropy: all Jacobian rows are kept, and a damped Newton method minimizes the exact objective.
 
-    Every step goes towards the minimizer over the ball of the second-order model, found by eigendecomposition.
+    Every round counts the same, so that a datapoint of a small minibatch counts more than one of a large. Every step goes towards the minimizer over the ball of the second-order model, found by eigendecomposition.
     """
 
     def __init__(self, dimension):
         self.dimension = dimension
-        self.parts = []
+        self.rounds, self.parts = 0, []
         self.last = np.zeros(dimension)
 
     def add(self, linear, unit, start):
         j = linear.jacobian(unit)
         constant = linear.outputs - j @ (vector(unit, linear.weights) - start)
-        self.parts.append((j, constant, linear.targets))
+        self.rounds += 1
+        self.parts.append((j, constant, linear.targets, np.full(len(constant), 1 / len(constant))))
 
     def solved(self):
         if len(self.parts) > 1:
             self.parts = [tuple(np.concatenate(p) for p in zip(*self.parts))]
-        return self.parts[0]
+        j, constant, targets, shares = self.parts[0]
+        return j, constant, targets, shares / self.rounds
 
     def value(self, v):
-        j, constant, targets = self.solved()
-        return losses("cross_entropy", constant + j @ v, targets).mean()
+        j, constant, targets, shares = self.solved()
+        return losses("cross_entropy", constant + j @ v, targets) @ shares
 
     def gradient(self, v):
-        j, constant, targets = self.solved()
-        f = loss_gradients("cross_entropy", constant + j @ v, targets) / len(targets)
+        j, constant, targets, shares = self.solved()
+        f = loss_gradients("cross_entropy", constant + j @ v, targets) * shares[:, None]
         return f.ravel() @ j.reshape(-1, self.dimension)
 
     def hessian(self, v):
-        j, constant, targets = self.solved()
+        j, constant, targets, shares = self.solved()
         p = loss_gradients("cross_entropy", constant + j @ v, np.zeros_like(targets))
         centred = np.sqrt(p)[:, :, None] * (j - np.einsum("io,iow->iw", p, j)[:, None, :])
-        rows = centred.reshape(-1, self.dimension) / np.sqrt(len(targets))
+        rows = (centred * np.sqrt(shares)[:, None, None]).reshape(-1, self.dimension)
         return rows.T @ rows
 
     def model_minimizer(self, v, gradient, radius):

@@ -1,7 +1,7 @@
 """Recomputes a run's tables from its trace, by other means, and compares.
 
     python tests/oracle/oracle.py RUN                 a run made with --keep-trace
-    python tests/oracle/oracle.py TRACE TABLES        a trace and the folder with its tables
+    python tests/oracle/oracle.py TRACE TABLES        a trace of either format and the folder with its tables
 
 Networks are dense or convolutional. A run whose regret was analysed on a sample of rounds says so in its experiment.toml; for
 the second form give --sample. Needs numpy and scipy. Taylor optima are recomputed for a random sample of units, by dense linear algebra on
@@ -208,7 +208,7 @@ class Oracle:
         scale, k, a = unit
         start = self.trace.state(0)
         dimension = vector(unit, start).size
-        outputs, batch = len(start[-1]), self.trace.batches.shape[1]
+        outputs, batch = len(start[-1]), max(map(len, self.trace.batches))
         limits = self.arguments
         if dimension > limits.max_dimension:
             return 0
@@ -343,10 +343,9 @@ class Oracle:
             if n <= self.trace.rounds:
                 oracle = self.losses[n - 1]
                 self.report.equal("rounds.csv loss", row["loss"], oracle, 1e-5 * (oracle + mean), f"round {n}")
-        path = self.trace.folder / "losses.npy"
-        if path.exists():
-            for n, (given, oracle) in enumerate(zip(np.load(path), self.losses), 1):
-                self.report.equal("losses.npy", given, oracle, 1e-5 * (oracle + mean), f"round {n}")
+        if self.trace.recorded is not None:
+            for n, (given, oracle) in enumerate(zip(self.trace.recorded, self.losses), 1):
+                self.report.equal("recorded losses", given, oracle, 1e-5 * (oracle + mean), f"round {n}")
 
     def check_units(self):
         longest = {}

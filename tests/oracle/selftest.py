@@ -175,7 +175,7 @@ def write_safetensors(path, tensors):
     header, blobs, offset = {}, [], 0
     for name, t in tensors.items():
         blobs.append(np.ascontiguousarray(t).tobytes())
-        kind = "F32" if t.dtype == np.float32 else "F64"
+        kind = {"f4": "F32", "f8": "F64", "i8": "I64"}[t.dtype.str[1:]]
         header[name] = {"dtype": kind, "shape": t.shape, "data_offsets": [offset, offset + len(blobs[-1])]}
         offset += len(blobs[-1])
     text = json.dumps(header).encode()
@@ -196,20 +196,54 @@ def write_trace_files(folder, shards, inputs, targets, batches, manifest):
     (folder / "manifest.json").write_text(json.dumps(known | manifest))
 
 
+def stacked_tensors(net, states):
+    named = [net.tensors(w) for w in states]
+    return {name: np.stack([tensors[name] for tensors in named]) for name in named[0]}
+
+
+def manifest_of(net, optimizer, run):
+    target = "input" if run[1] is run[0] else "label"
+    known = {"input": list(net.input), "layers": net.layers, "loss": net.loss, "target": target}
+    return known | {"optimizer": {"name": optimizer, "learning_rate": 0.05}}
+
+
 def write_trace(folder, net, optimizer, run, shard=25):
     x, y, batches, states, _ = run
-    shards = []
-    for start in range(0, len(states), shard):
-        named = [net.tensors(w) for w in states[start : start + shard]]
-        shards.append({name: np.stack([tensors[name] for tensors in named]) for name in named[0]})
-    manifest = {
-        "input": list(net.input),
-        "layers": net.layers,
-        "loss": net.loss,
-        "target": "input" if y is x else "label",
-        "optimizer": {"name": optimizer, "learning_rate": 0.05},
-    }
-    write_trace_files(folder, shards, x, y if net.loss == "mse" else y.argmax(1), batches, manifest)
+    shards = [stacked_tensors(net, states[start : start + shard]) for start in range(0, len(states), shard)]
+    targets = y if net.loss == "mse" else y.argmax(1)
+    write_trace_files(folder, shards, x, targets, batches, manifest_of(net, optimizer, run))
+
+
+def write_recording(folder, net, optimizer, run, shard=25):
+    """The same training in format 2: a row stands in the shard that uses it first, and parameters have other names."""
+    x, y, batches, states, _ = run
+    folder.mkdir()
+    places = {}
+    for number, start in enumerate(range(0, len(batches), shard)):
+        rows = batches[start : start + shard]
+        new = [row for row in dict.fromkeys(rows.ravel().tolist()) if row not in places]
+        places |= {row: len(places) + at for at, row in enumerate(new)}
+        numbers = np.arange(start + 1, start + len(rows) + 1)
+        tensors = {"rounds": numbers, "losses": np.zeros(len(rows)), "sizes": np.full(len(rows), rows.shape[1])}
+        tensors |= {"rows": np.array([places[row] for row in rows.ravel().tolist()]), "inputs": x[new]}
+        if y is not x:
+            tensors["targets"] = y[new] if net.loss == "mse" else y[new].argmax(1)
+        named = stacked_tensors(net, states[start : start + len(rows)])
+        write_safetensors(folder / f"shard-{number:05}.safetensors", tensors | {f"state.net.{k}": t for k, t in named.items()})
+    final = net.tensors(states[-1])
+    write_safetensors(folder / "final.safetensors", {f"state.net.{name}": tensor for name, tensor in final.items()})
+    manifest = manifest_of(net, optimizer, run) | {"format": 2, "parameters": {name: f"net.{name}" for name in final}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def read_alike(one, other):
+    """Whether two traces have the same states and minibatches."""
+    same = [one.rounds == other.rounds, one.states == other.states, one.single == other.single]
+    for index in range(one.states):
+        same += [np.array_equal(a, b) for a, b in zip(one.state(index), other.state(index), strict=True)]
+    for index in range(one.rounds):
+        same += [np.array_equal(a, b) for a, b in zip(one.batch(index), other.batch(index), strict=True)]
+    return all(same)
 
 
 # --- the tables, the slow way -------------------------------------------------------------------------------------
@@ -380,6 +414,7 @@ def write_table(folder, name, rows):
 def make_run(folder, net, optimizer, seed, dtype):
     run = train(net, optimizer, seed, dtype)
     write_trace(folder / "trace", net, optimizer, run)
+    write_recording(folder / "recording", net, optimizer, run)
     losses, regret, units = regret_tables(net, optimizer, run)
     novelty, neurons = exploration_tables(net, run)
     tables = {
@@ -598,6 +633,8 @@ def check_run(number, quick):
         report = oracle.compare(folder / "trace", folder, arguments)
         report.print(name)
         found = [(report.failed() == 0, f"{name} is accepted")]
+        alike = read_alike(Trace(folder / "trace"), Trace(folder / "recording"))
+        found.append((alike, f"{name} is read alike from both formats"))
         for at, (table, column, changed) in enumerate(mutations(tables)):
             if quick and at % len(RUNS) != number:
                 continue

@@ -156,7 +156,7 @@ impl Training {
 
 /// A shard every few rounds.
 fn small_shards() -> RecordingOptions {
-    RecordingOptions { shard_bytes: 3000, ..RecordingOptions::default() }
+    RecordingOptions { shard_bytes: 1200, ..RecordingOptions::default() }
 }
 
 struct Bench {

@@ -83,14 +83,14 @@ fn files_of_newer_formats_are_refused() {
     workplace.run(&["run", "newer.toml"]).exits(2).says(&["newer.toml", "format", "newer taylorscope"]);
     let quick = ["run", "autoencoder.toml", "--set", "regret.scales=[]", "--keep-trace", "--out", "run"];
     workplace.run(&quick).exits(0);
-    let raise = |name: &str| {
+    let raise = |name: &str, to: &str| {
         let path = workplace.path(name);
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
+        fs::write(&path, text.replacen("\"format\": 1", to, 1)).unwrap();
     };
-    raise("run/sgd/trace/manifest.json");
-    workplace.run(&["analyze", "run/sgd/trace"]).exits(1).says(&["manifest.json", "format 2", "newer"]);
-    raise("run/summary.json");
+    raise("run/sgd/trace/manifest.json", "\"format\": 3");
+    workplace.run(&["analyze", "run/sgd/trace"]).exits(1).says(&["manifest.json", "format 3", "newer"]);
+    raise("run/summary.json", "\"format\": 2");
     for arguments in [&["report", "run"][..], &[&quick[..], &["--resume"]].concat()] {
         workplace.run(arguments).exits(1).says(&["summary.json", "format 2", "newer taylorscope"]);
     }

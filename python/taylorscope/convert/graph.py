@@ -7,12 +7,17 @@ import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from taylorscope.convert.chain import Obstacle
+
+
+# Where torch lies, whose lines are not the user's.
+_TORCH = Path(torch.__file__).parent
 
 
 @dataclass
@@ -110,8 +115,8 @@ def _is_size(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
 def _line(node: fx.Node) -> str:
     """Where the step stands in the user's file."""
     found = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', node.stack_trace or "")
-    found = [place for place in found if "/torch/" not in place[0]]
-    return f"{found[-1][0].rsplit('/', 1)[-1]}, line {found[-1][1]}" if found else ""
+    found = [place for place in found if not Path(place[0]).is_relative_to(_TORCH)]
+    return f"{Path(found[-1][0]).name}, line {found[-1][1]}" if found else ""
 
 
 def _step(node: fx.Node, current: fx.Node | None, values: dict[fx.Node, Any], model: nn.Module) -> Step:
