@@ -44,7 +44,7 @@ pub const MERGE: f64 = 1e-12;
 
 /// Segments that go through the layers together, so that matrix products are large, and the pre-activations of a layer for which they are so
 /// with one alone.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 const WIDE: usize = 1 << 15;
 
 /// Values of pieces that are unrolled together for the layers behind the last kink: as many as there is memory for in any case, as the last bits
