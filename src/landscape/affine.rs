@@ -8,10 +8,6 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// A pre-activation that is nowhere on a piece larger than this many roundings of the sum it was computed from is taken
-/// as zero there: a unit that moves along its kink must not flicker.
-const ROUNDINGS: f64 = 16.0;
-
 /// A layer `a = W x + b` whose weights may move, `W(t) = W + t D`.
 #[derive(Clone, Debug)]
 pub struct Affine<'a> {
@@ -25,6 +21,10 @@ pub struct Affine<'a> {
 }
 
 impl<'a> Affine<'a> {
+    /// A pre-activation that is nowhere on a piece larger than this many roundings of the sum it was computed from is taken
+    /// as zero there: a unit that moves along its kink must not flicker.
+    pub const ROUNDINGS: f64 = 16.0;
+
     pub fn new(block: &'a Block, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
         let step = step.filter(|step| step[block.range()].iter().any(|v| *v != 0.0));
         let norms = (0..block.units)
@@ -90,6 +90,35 @@ impl<'a> Affine<'a> {
         apart.collect()
     }
 
+    /// The flat weights at `t = 0`.
+    pub fn weights(&self) -> &'a [f64] {
+        self.weights
+    }
+
+    /// Whether its weights move.
+    pub fn moves(&self) -> bool {
+        self.step.is_some()
+    }
+
+    /// Per neuron the norms of its weights and of their direction.
+    pub fn norms(&self) -> &[[f64; 2]] {
+        &self.norms
+    }
+
+    /// The weights of a neuron at `t = 0`, and its bias, if it has one.
+    pub fn neuron(&self, neuron: usize) -> (&[f64], Option<f64>) {
+        let (weights, bias) = self.weights[self.block.neuron(neuron)].split_at(self.block.inputs);
+        (weights, bias.first().copied())
+    }
+
+    /// A bound of the norm of the inputs on a piece; the constant 1 of a bias counts as one.
+    #[inline(always)]
+    pub fn size_of_input(&self, x: &Pieces, p: usize) -> f64 {
+        let length = x.bounds()[p + 1] - x.bounds()[p];
+        let constant = f64::from(u8::from(self.block.bias));
+        constant + (0..=x.degree()).rev().fold(0.0, |sum, k| sum * length + norm(x.row(k, p)))
+    }
+
     /// Pre-activations that the layer gives, `[positions, neurons]`.
     pub fn width(&self) -> usize {
         self.block.activations()
@@ -115,20 +144,17 @@ impl<'a> Affine<'a> {
         for p in 0..x.len() {
             let (left, right) = (x.bounds()[p], x.bounds()[p + 1]);
             let length = right - left;
-            // Bounds of the polynomials on the piece; the constant 1 of a bias counts as an input.
-            let constant = f64::from(u8::from(self.block.bias));
-            let input = constant + (0..=x.degree()).rev().fold(0.0, |sum, k| sum * length + norm(x.row(k, p)));
+            let input = self.size_of_input(x, p);
             sizes.fill(0.0);
             for k in (0..=out.degree()).rev() {
                 sizes.iter_mut().zip(out.row(k, p)).for_each(|(size, v)| *size = *size * length + v.abs());
             }
-            let rounding = ROUNDINGS * f64::EPSILON * input;
+            let rounding = Self::ROUNDINGS * f64::EPSILON * input;
             let farthest = left.abs().max(right.abs());
             for (position, sizes) in sizes.chunks_exact(neurons).enumerate() {
                 // Almost never is there such a unit, which is seen faster without looking for it.
                 let excess = |(size, [weights, step]): (&f64, &[f64; 2])| size - rounding * (weights + farthest * step);
-                let least = sizes.iter().zip(&self.norms).map(excess).fold(f64::INFINITY, f64::min);
-                if least > 0.0 {
+                if !sizes.iter().zip(&self.norms).fold(false, |any, pair| any | (excess(pair) <= 0.0)) {
                     continue;
                 }
                 for (neuron, pair) in sizes.iter().zip(&self.norms).enumerate() {

@@ -76,6 +76,11 @@ impl<'a> Limits<'a> {
         fits
     }
 
+    /// Whether little of the memory is used, so that what could be found again is better kept.
+    pub fn are_ample(&self) -> bool {
+        self.used.load(Ordering::Relaxed) <= self.allowed / 4
+    }
+
     /// Counts this many bytes less.
     pub fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -97,8 +102,10 @@ mod tests {
         let stop = AtomicBool::new(false);
         let limits = Limits::new(&stop, 1000);
         assert_eq!((limits.take(600), limits.take(400)), (Ok(()), Ok(())));
-        limits.give_back(500);
-        assert_eq!(limits.take(500), Ok(()));
+        assert!(!limits.are_ample());
+        limits.give_back(750);
+        assert!(limits.are_ample());
+        assert_eq!(limits.take(750), Ok(()));
         assert_eq!(limits.take(1), Err(Ended::Memory { allowed: 1000 }));
         assert_eq!(limits.go_on(), Ok(()));
         stop.store(true, Ordering::Relaxed);

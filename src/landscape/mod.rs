@@ -4,7 +4,9 @@
 //! segment in all weights it is piecewise polynomial, of degree at most its depth (`docs/theory.md`, section 6).
 //!
 //! - [`kink`]: where the function changes its piece
-//! - [`propagation`]: from a network and a segment to kinks and pieces, layer by layer
+//! - [`propagation`]: from a network and a segment to kinks and pieces
+//! - [`lines`]: the same where the network is piecewise linear, by what changes at each kink
+//! - [`stages`]: what layers do to polynomials on pieces, one layer after the other; [`way`]: what is found there
 //! - [`path`]: the result: kinks in order, and outputs, slopes and losses anywhere between them
 //! - [`pieces`]: the representation that is propagated; [`affine`], [`rectifier`] and [`pool`]: what each
 //!   kind of layer does to it
@@ -17,6 +19,7 @@
 pub mod affine;
 pub mod kink;
 pub mod limits;
+pub mod lines;
 pub mod path;
 pub mod pieces;
 pub mod pool;
@@ -26,8 +29,10 @@ pub mod rectifier;
 pub mod regions;
 pub mod roots;
 pub mod shatter;
+pub mod stages;
 pub mod tent;
 pub mod updates;
+pub mod way;
 
 pub use kink::{Change, Kink};
 pub use limits::{Ended, Limits};

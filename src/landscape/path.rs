@@ -33,6 +33,11 @@ impl Path {
         2 * (self.kinks.len() * size_of::<Kink>() + self.outputs.bytes())
     }
 
+    /// The kinks, which it has no longer then.
+    pub(super) fn take_kinks(&mut self) -> Vec<Kink> {
+        std::mem::take(&mut self.kinks)
+    }
+
     /// The outputs on each piece.
     pub fn outputs(&self) -> &Pieces {
         &self.outputs

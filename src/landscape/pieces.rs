@@ -132,6 +132,13 @@ impl Pieces {
         self.bounds.push(to);
     }
 
+    /// Appends a piece that ends at `to`; `row` gets where it begins, a power of `t` and the plane, and appends the row.
+    pub fn push_rows(&mut self, to: f64, mut row: impl FnMut(f64, usize, &mut Vec<f64>)) {
+        let left = self.bounds[self.len()];
+        self.planes.iter_mut().enumerate().for_each(|(k, plane)| row(left, k, plane));
+        self.bounds.push(to);
+    }
+
     /// Appends a part with other units: the chosen ones of `source`, one for each of ours.
     pub fn push_selected(
         &mut self,

@@ -89,12 +89,11 @@ pub fn profile(
 ) -> Result<Profile, Ended> {
     let limits = propagation.limits();
     let segments: Vec<Segment> = datapoints.iter().map(|datapoint| datapoint.segment(from, to)).collect();
-    let mut kinks: Vec<(usize, Kink)> = propagation
-        .try_kinks_of(&segments)?
-        .into_iter()
-        .enumerate()
-        .flat_map(|(datapoint, kinks)| kinks.into_iter().map(move |kink| (datapoint, kink)))
-        .collect();
+    let mut found = find(propagation, &segments)?;
+    let of = |(datapoint, found): (usize, &mut Found)| {
+        std::mem::take(&mut found.kinks).into_iter().map(move |kink| (datapoint, kink))
+    };
+    let mut kinks: Vec<(usize, Kink)> = found.iter_mut().enumerate().flat_map(of).collect();
     kinks.sort_by(|(i, a), (j, b)| a.at.total_cmp(&b.at).then((i, a.layer, a.unit).cmp(&(j, b.layer, b.unit))));
     let mut bounds = vec![from];
     let near = MERGE * (to - from);
@@ -109,13 +108,13 @@ pub fn profile(
     // What is known to be needed is counted before the work.
     limits.take(kinks.len() * (size_of::<(usize, Kink)>() + KINK_WRITTEN))?;
     limits.take(smooth_pieces * (2 * size_of::<ProfilePiece>() + PIECE_WRITTEN))?;
-    let first = propagation.try_path(&segments[0])?;
+    let first = found[0].path.as_ref().expect("the first path is kept");
     let degree = first.outputs().degree();
     if degree > 1 || !loss.is_quadratic() {
         bounds = divided(&bounds);
     }
-    let output = output.unwrap_or_else(|| most_shattered(&first));
-    let mut pieces = sums_of_losses(propagation, datapoints, &bounds, loss)?;
+    let output = output.unwrap_or_else(|| most_shattered(first));
+    let mut pieces = sums_of_losses(propagation, datapoints, &found, &bounds, loss)?;
     let count = datapoints.len() as f64;
     for piece in &mut pieces {
         for point in piece.loss.iter_mut().chain(&mut piece.taylor) {
@@ -132,11 +131,34 @@ pub fn profile(
     Ok(Profile { pieces, smooth_pieces, kinks, output, start, degree })
 }
 
+/// What is found of a datapoint: its kinks, and its outputs if they are kept.
+struct Found {
+    kinks: Vec<Kink>,
+    path: Option<Path>,
+}
+
+/// The kinks of every segment, and its outputs: all of the first one, of others as long as little memory is used. Those that are not kept are found
+/// again when they are needed.
+fn find(propagation: &Propagation, segments: &[Segment]) -> Result<Vec<Found>, Ended> {
+    let limits = propagation.limits();
+    let found = map_in_pieces(segments.len(), Cut::Every(1), |at| -> Result<Found, Ended> {
+        let mut path = propagation.try_path(&segments[at.start])?;
+        let kinks = path.take_kinks();
+        if at.start == 0 || limits.are_ample() {
+            return Ok(Found { kinks, path: Some(path) });
+        }
+        limits.give_back(path.bytes());
+        Ok(Found { kinks, path: None })
+    });
+    found.into_iter().collect()
+}
+
 /// The losses of all datapoints, summed on every piece. Parts of the datapoints are added in order, as many side by side as there
 /// are threads, so that no more sums than threads are kept.
 fn sums_of_losses(
     propagation: &Propagation,
     datapoints: &[Datapoint],
+    found: &[Found],
     bounds: &[f64],
     loss: Loss,
 ) -> Result<Vec<ProfilePiece>, Ended> {
@@ -150,8 +172,15 @@ fn sums_of_losses(
         let sums = map_in_pieces(some.len(), Cut::Every(1), |at| -> Result<Vec<ProfilePiece>, Ended> {
             limits.take(bytes)?;
             let mut sums = vec![ProfilePiece::default(); bounds.len() - 1];
-            for datapoint in &datapoints[some[at.start].clone()] {
-                add_losses(propagation, datapoint, bounds, loss, &mut sums)?;
+            for i in some[at.start].clone() {
+                let datapoint = &datapoints[i];
+                if let Some(path) = &found[i].path {
+                    add_losses(propagation, path, datapoint, bounds, loss, &mut sums)?;
+                    continue;
+                }
+                let path = propagation.try_path(&datapoint.segment(bounds[0], bounds[bounds.len() - 1]))?;
+                add_losses(propagation, &path, datapoint, bounds, loss, &mut sums)?;
+                limits.give_back(path.bytes());
             }
             Ok(sums)
         });
@@ -199,22 +228,27 @@ const PIECES_AT_ONCE: usize = 4096;
 /// Adds one datapoint's losses on every piece.
 fn add_losses(
     propagation: &Propagation,
+    path: &Path,
     datapoint: &Datapoint,
     bounds: &[f64],
     loss: Loss,
     sums: &mut [ProfilePiece],
 ) -> Result<(), Ended> {
     let (target, limits) = (datapoint.target, propagation.limits());
-    let path = propagation.try_path(&datapoint.segment(bounds[0], bounds[bounds.len() - 1]))?;
     let (value, slope) = tangent(propagation, datapoint)?;
     let mut linear = vec![0.0; value.len()];
+    let (mut f, mut df) = (Vec::new(), Vec::new());
+    let (mut inside, last) = (0, path.outputs().len() - 1);
     for (at, (ends, sum)) in bounds.windows(2).zip(sums).enumerate() {
         if at % PIECES_AT_ONCE == 0 {
             limits.go_on()?;
         }
-        let inside = path.outputs().find(0.5 * (ends[0] + ends[1]));
+        while inside < last && path.outputs().bounds()[inside + 1] <= 0.5 * (ends[0] + ends[1]) {
+            inside += 1;
+        }
         for (end, t) in ends.iter().copied().enumerate() {
-            let (loss_here, loss_slope) = path.loss_on(inside, t, loss, target);
+            path.outputs().evaluate(inside, t, &mut f, &mut df);
+            let (loss_here, loss_slope) = loss_along(loss, &f, &df, target, t);
             add(&mut sum.loss[end], Point { value: loss_here, slope: loss_slope });
             for ((f, value), slope) in linear.iter_mut().zip(&value).zip(&slope) {
                 *f = value + t * slope;
@@ -223,7 +257,6 @@ fn add_losses(
             add(&mut sum.taylor[end], Point { value: taylor, slope: taylor_slope });
         }
     }
-    limits.give_back(path.bytes());
     Ok(())
 }
 

@@ -1,25 +1,25 @@
-//! From a network and a segment to kinks and pieces: layer by layer, each layer cutting the pieces of the one below.
+//! From a network and a segment to kinks and pieces.
 //!
-//! On a piece of the segment every unit of a layer is a polynomial in the segment's parameter, of degree one unless the
-//! weights of several layers move. An affine layer maps coefficients to coefficients; a rectifier cuts a piece where a
-//! unit changes its state. The number of pieces grows with the kinks alone, and so does the work: every piece costs
-//! one pass through the layers above it, many pieces to a matrix product. Batches are bounded: a batch that has grown
-//! too large is taken through the remaining layers in parts, in order.
+//! On a piece of the segment every unit of a layer is a polynomial in the segment's parameter. It is a line unless several things move at once,
+//! input and weights or the weights of several layers. Lines go through the network by what changes at each kink
+//! ([`lines`](super::lines)), polynomials by a pass through the layers for every piece ([`stages`](super::stages)): an affine layer
+//! maps coefficients to coefficients, a rectifier cuts a piece where a unit changes its state, many pieces to a matrix product.
 
 use super::{
-    Ended, Limits, Path, Pieces,
+    Ended, Kink, Limits, Path, Pieces,
     affine::Affine,
-    kink::{KINK_BYTES, Kink},
-    pieces::Next,
+    lines::{Changes, PoolLines, Spread, Unrolled, Walk},
     pool::{self, MaxPool},
     rectifier::Rectify,
+    stages::{Stage, WIDER, advance, one_stage},
+    way::Way,
 };
 use crate::{
-    network::{Network, Pool, Pooling},
+    network::{Block, Network, Pool, Pooling},
     passes::data,
 };
 use rayon::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::{ops::Range, sync::OnceLock};
 
 /// One datapoint's way: the input `x + t v` for `from <= t <= to`.
 #[derive(Clone, Copy, Debug)]
@@ -42,76 +42,26 @@ impl<'a> Segment<'a> {
 /// Kinks nearer than this fraction of the segment's length are reported at one point.
 pub const MERGE: f64 = 1e-12;
 
-/// Segments that go through the layers together, so that matrix products are large.
-const TOGETHER: usize = 16;
+/// Segments that go through the layers together, so that matrix products are large, and the pre-activations of a layer for which they are so
+/// with one alone.
+const TOGETHER: usize = 32;
+const WIDE: usize = 1 << 15;
+
+/// Values of pieces that are unrolled together for the layers behind the last kink: as many as there is memory for in any case, as the last bits
+/// of products depend on it.
+const UNROLLED: usize = 1 << 12;
+
+/// Bytes of lines and states for every value of a layer, in the layer and in the next one.
+const STATE_BYTES: usize = 64;
 
 /// A network whose weights rest or move along a line, `W + t D`, ready for any number of segments.
 #[derive(Clone, Debug)]
 pub struct Propagation<'a> {
     network: &'a Network,
     layers: Vec<Affine<'a>>,
+    /// The layers' weights for changes of single inputs; computed where they are needed.
+    spreads: OnceLock<Vec<Spread>>,
     limits: &'a Limits<'a>,
-}
-
-/// A layer's action on pieces.
-enum Stage<'a> {
-    Affine(&'a Affine<'a>),
-    Rectify(Rectify),
-    MaxPool(MaxPool<'a>),
-    AveragePool(&'a Pool),
-}
-
-/// A batch of a wider layer may have this many times the values of others.
-const WIDER: usize = 4;
-
-impl Stage<'_> {
-    /// Values that come out for `width` that go in.
-    fn width(&self, width: usize) -> usize {
-        match self {
-            Stage::Affine(layer) => layer.width(),
-            Stage::Rectify(_) => width,
-            Stage::MaxPool(pool) => pool.width(),
-            Stage::AveragePool(pool) => pool.output.len(),
-        }
-    }
-
-    /// Hands on what comes out of a batch, in parts that are no larger than a batch should be.
-    fn apply(&mut self, batch: &Pieces, way: &Way, next: Next) -> Result<(), Ended> {
-        let most = (way.limits.batch_values() / batch.width()).max(1);
-        let mut kink = |kink| way.kinks.borrow_mut().push(kink);
-        match self {
-            Stage::Affine(layer) => return next(layer.apply(batch)),
-            Stage::AveragePool(pool) => return next(pool::average(pool, batch)),
-            Stage::Rectify(rectify) => rectify.apply(batch, most, &mut kink, next)?,
-            Stage::MaxPool(pool) => pool.apply(batch, most, &mut kink, next)?,
-        }
-        way.count()
-    }
-}
-
-/// What is found on the way of one segment.
-struct Way<'a> {
-    limits: &'a Limits<'a>,
-    /// Out of order.
-    kinks: RefCell<Vec<Kink>>,
-    counted: Cell<usize>,
-}
-
-impl<'a> Way<'a> {
-    fn new(limits: &'a Limits<'a>) -> Self {
-        Self { limits, kinks: RefCell::default(), counted: Cell::new(0) }
-    }
-
-    /// Counts the kinks that have come since the last call.
-    fn count(&self) -> Result<(), Ended> {
-        let found = self.kinks.borrow().len();
-        let new = found - self.counted.replace(found);
-        self.limits.take(new * KINK_BYTES)
-    }
-
-    fn into_kinks(self) -> Vec<Kink> {
-        ordered(self.kinks.into_inner())
-    }
 }
 
 static NO_LIMITS: Limits<'static> = Limits::none();
@@ -124,7 +74,7 @@ impl<'a> Propagation<'a> {
     pub fn new(network: &'a Network, weights: &'a [f64], step: Option<&'a [f64]>) -> Self {
         assert!(weights.len() == network.parameters() && step.is_none_or(|step| step.len() == weights.len()));
         let layers = network.blocks().iter().map(|block| Affine::new(block, weights, step)).collect();
-        Self { network, layers, limits: &NO_LIMITS }
+        Self { network, layers, spreads: OnceLock::new(), limits: &NO_LIMITS }
     }
 
     /// Counts memory and hears when to stop. What is found is then to be had from the methods that can fail.
@@ -156,14 +106,18 @@ impl<'a> Propagation<'a> {
         self.check_chain()?;
         let way = Way::new(self.limits);
         let mut outputs: Option<Pieces> = None;
-        advance(&mut self.stages(segment), self.start(segment), &way, &mut |next| {
+        let mut keep = |next: &Pieces| {
             self.limits.take(2 * next.bytes())?;
             match &mut outputs {
                 Some(pieces) => pieces.append(next),
                 None => outputs = Some(next.clone()),
             }
             Ok(())
-        })?;
+        };
+        match self.lines(segment) {
+            Some(blocks) => self.outputs_by_lines(segment, blocks, &way, &mut keep)?,
+            None => advance(&mut self.stages(segment), self.start(segment), &way, &mut keep)?,
+        }
         Ok(Path::new(way.into_kinks(), outputs.expect("a walk visits the whole segment")))
     }
 
@@ -193,18 +147,27 @@ impl<'a> Propagation<'a> {
     /// # Panics
     /// As [`Propagation::try_path`].
     pub fn try_kinks_of(&self, segments: &[Segment]) -> Result<Vec<Vec<Kink>>, Ended> {
-        let alike = |a: &Segment, b: &Segment| a.step.is_some() == b.step.is_some();
+        let alike = |a: &Segment, b: &Segment| self.lines(a) == self.lines(b) && a.step.is_some() == b.step.is_some();
         let group = |some: &[Segment]| -> Result<Vec<Vec<Kink>>, Ended> {
             let all: Result<Vec<_>, Ended> = some.chunk_by(alike).map(|alike| self.kinks_together(alike)).collect();
             Ok(all?.into_iter().flatten().collect())
         };
-        let all: Result<Vec<Vec<Vec<Kink>>>, Ended> = segments.par_chunks(TOGETHER).map(group).collect();
+        let all: Result<Vec<Vec<Vec<Kink>>>, Ended> = segments.par_chunks(self.together()).map(group).collect();
         Ok(all?.into_iter().flatten().collect())
+    }
+
+    /// Segments that go through the layers together: where layers are wide, one is enough for large products.
+    fn together(&self) -> usize {
+        let widest = self.network.blocks().iter().map(Block::activations).max().unwrap_or(1);
+        (WIDE / widest).clamp(1, TOGETHER)
     }
 
     /// The kinks of segments that all move, or all rest: layer by layer, so that a layer is one matrix product for all of them.
     fn kinks_together(&self, segments: &[Segment]) -> Result<Vec<Vec<Kink>>, Ended> {
         self.check_chain()?;
+        if let Some(blocks) = self.lines(&segments[0]) {
+            return self.kinks_by_lines(segments, &blocks);
+        }
         let without_outputs = |segment| {
             let mut stages = self.stages(segment);
             while matches!(stages.last(), Some(Stage::Affine(_) | Stage::AveragePool(_))) {
@@ -248,6 +211,101 @@ impl<'a> Propagation<'a> {
             (open, batches) = (still_open, next);
         }
         Ok(ways.into_iter().map(Way::into_kinks).collect())
+    }
+
+    /// The blocks that see something move and have kinks, if every unit is a line between kinks and the layers can be taken through by what
+    /// changes.
+    fn lines(&self, segment: &Segment) -> Option<Range<usize>> {
+        let blocks = self.network.blocks();
+        let mut moving = (0..blocks.len()).filter(|block| self.layers[*block].moves());
+        let first = match (segment.step, moving.next()) {
+            (Some(_), None) => 0,
+            (None, Some(first)) if moving.next().is_none() => first,
+            _ => return None,
+        };
+        let has_kinks = |block: &Block| block.rectifier.is_some() || block.max_pool().is_some();
+        let last = blocks.iter().rposition(has_kinks).filter(|last| *last >= first)?;
+        // Means are taken where nothing moves, or behind the last kink.
+        let taken = |(at, pool): (usize, &Pool)| match pool.pooling {
+            Pooling::Max => pool.places() <= PoolLines::PLACES,
+            Pooling::Average => at < first || at == last,
+        };
+        let mut pools = blocks[..=last].iter().enumerate().filter_map(|(at, block)| Some((at, block.pool.as_ref()?)));
+        (segment.from < segment.to && pools.all(taken)).then_some(first..last + 1)
+    }
+
+    /// The kinks of segments whose lines see the same blocks move.
+    fn kinks_by_lines(&self, segments: &[Segment], blocks: &Range<usize>) -> Result<Vec<Vec<Kink>>, Ended> {
+        let bytes = segments.len() * self.state_bytes();
+        self.limits.take(bytes)?;
+        let (mut walks, _) = self.begin(segments, blocks);
+        let mut buffers = Vec::new();
+        let kinks = |walk: &mut Walk| {
+            let way = Way::new(self.limits);
+            walk.end_here();
+            walk.swap_buffers(&mut buffers);
+            walk.run(&way, &mut |_, _| Ok(()))?;
+            walk.swap_buffers(&mut buffers);
+            way.count()?;
+            Ok(way.into_kinks())
+        };
+        let found = walks.iter_mut().map(kinks).collect();
+        self.limits.give_back(bytes);
+        found
+    }
+
+    /// Bytes that are counted for what all layers keep of a segment on the way.
+    fn state_bytes(&self) -> usize {
+        self.network.blocks().iter().map(|block| STATE_BYTES * (block.features_in() + block.activations())).sum()
+    }
+
+    /// Goes along one segment, and calls `keep` with the outputs on consecutive pieces.
+    fn outputs_by_lines(
+        &self,
+        segment: &Segment,
+        blocks: Range<usize>,
+        way: &Way,
+        keep: &mut dyn FnMut(&Pieces) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let bytes = self.state_bytes();
+        self.limits.take(bytes)?;
+        let (mut walks, begins) = self.begin(std::slice::from_ref(segment), &blocks);
+        let mut stages = self.stages(segment);
+        let last = stages.iter().rposition(Stage::has_kinks).expect("a block has kinks");
+        let mut linear = stages.split_off(last + 1);
+        let wide = linear.iter().map(|stage| stage.width(1)).chain([begins[0].width()]).max().unwrap_or(1);
+        let most = (UNROLLED / wide).max(1);
+        let mut unrolled = Unrolled::new(&begins[0], most);
+        let mut on = |pieces: Pieces| advance(&mut linear, pieces, way, keep);
+        walks[0].run(way, &mut |changes: &Changes, _| unrolled.advance(changes, &mut on))?;
+        way.count()?;
+        unrolled.finish(segment.to, &mut on)?;
+        self.limits.give_back(bytes);
+        Ok(())
+    }
+
+    /// The blocks at the beginning of each segment, layer by layer, and what the last of them gives there.
+    fn begin(&self, segments: &[Segment], blocks: &Range<usize>) -> (Vec<Walk<'_>>, Vec<Pieces>) {
+        let spread = |(block, layer): (&Block, &Affine)| Spread::new(block, layer.weights());
+        let spreads = self.spreads.get_or_init(|| self.network.blocks().iter().zip(&self.layers).map(spread).collect());
+        let walk = |segment: &Segment| Walk::new(segment.to, MERGE * (segment.to - segment.from));
+        let mut walks: Vec<Walk> = segments.iter().map(walk).collect();
+        let mut z: Vec<Pieces> = segments.iter().map(|segment| self.start(segment)).collect();
+        for (at, block) in self.network.blocks()[..blocks.end].iter().enumerate() {
+            let parts = (&self.layers[at], &spreads[at]);
+            let a = parts.0.apply_together(&z);
+            for ((walk, z), a) in walks.iter_mut().zip(&mut z).zip(&a) {
+                *z = walk.add(block, parts, z, a);
+                let mean = block.pool.as_ref().filter(|pool| pool.pooling == Pooling::Average);
+                if let Some(pool) = mean.filter(|_| at + 1 < blocks.end) {
+                    *z = pool::average(pool, z);
+                }
+                if at < blocks.start {
+                    walk.forget();
+                }
+            }
+        }
+        (walks, z)
     }
 
     /// Pieces are taken from each layer to the next one, and nowhere else.
@@ -296,61 +354,125 @@ pub(super) fn in_network_order(network: &Network, values: &[f64]) -> Vec<f64> {
     out
 }
 
-/// Takes a batch through the stages that are left; `pieces` sees consecutive pieces with the last stage's units.
-fn advance(
-    stages: &mut [Stage],
-    batch: Pieces,
-    way: &Way,
-    pieces: &mut dyn FnMut(&Pieces) -> Result<(), Ended>,
-) -> Result<(), Ended> {
-    let Some((stage, rest)) = stages.split_first_mut() else { return pieces(&batch) };
-    let values = way.limits.batch_values();
-    let most = (values / batch.width()).min(WIDER * values / stage.width(batch.width())).max(1);
-    let mut apply = |batch: &Pieces| {
-        way.limits.go_on()?;
-        stage.apply(batch, way, &mut |next| {
-            way.count()?;
-            advance(rest, next, way, pieces)
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        landscape::Change,
+        network::{LayerSpec, Rectifier, Shape, he_uniform},
     };
-    if batch.len() <= most {
-        return apply(&batch);
-    }
-    for from in (0..batch.len()).step_by(most) {
-        apply(&batch.part(from, batch.len().min(from + most)))?;
-    }
-    Ok(())
-}
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
-/// Takes a batch through the first of the stages. If more than `room` values come out, it goes through all of them.
-fn one_stage(stages: &mut [Stage], batch: &Pieces, way: &Way, room: usize) -> Result<Option<Pieces>, Ended> {
-    if let [Stage::Rectify(last)] = stages {
-        last.kinks(batch, &mut |kink| way.kinks.borrow_mut().push(kink));
-        way.count()?;
-        return Ok(None);
-    }
-    let (stage, rest) = stages.split_first_mut().expect("a stage is left");
-    let (mut kept, mut alone): (Option<Pieces>, bool) = (None, false);
-    stage.apply(batch, way, &mut |part| {
-        let all = match kept.take() {
-            Some(mut before) => {
-                before.append(&part);
-                before
+    /// By a pass through all layers for every piece.
+    fn by_pieces(propagation: &Propagation, segment: &Segment) -> Path {
+        let way = Way::new(&NO_LIMITS);
+        let mut outputs: Option<Pieces> = None;
+        advance(&mut propagation.stages(segment), propagation.start(segment), &way, &mut |next| {
+            match &mut outputs {
+                Some(pieces) => pieces.append(next),
+                None => outputs = Some(next.clone()),
             }
-            None => part,
-        };
-        alone |= all.values() > room;
-        if alone {
-            return advance(rest, all, way, &mut |_| Ok(()));
-        }
-        kept = Some(all);
-        Ok(())
-    })?;
-    Ok(kept)
-}
+            Ok(())
+        })
+        .unwrap();
+        Path::new(way.into_kinks(), outputs.unwrap())
+    }
 
-/// Kinks in the order of the segment; at one point in the order of layers and units.
-fn ordered(mut kinks: Vec<Kink>) -> Vec<Kink> {
-    kinks.sort_by(|a, b| a.at.total_cmp(&b.at).then((a.layer, a.unit).cmp(&(b.layer, b.unit))));
-    kinks
+    fn agree(propagation: &Propagation, segment: &Segment) -> usize {
+        assert!(propagation.lines(segment).is_some(), "it is to go by lines");
+        let (lines, pieces) = (propagation.path(segment), by_pieces(propagation, segment));
+        let named = |path: &Path| -> Vec<(usize, usize, Change)> {
+            path.kinks.iter().map(|kink| (kink.layer, kink.unit, kink.change)).collect()
+        };
+        assert_eq!(named(&lines), named(&pieces));
+        assert_eq!(lines.outputs().len(), pieces.outputs().len());
+        for (a, b) in lines.kinks.iter().zip(&pieces.kinks) {
+            assert!((a.at - b.at).abs() < 1e-10, "{a:?} {b:?}");
+        }
+        for p in 0..lines.outputs().len() {
+            for k in 0..2 {
+                let (a, b) = (lines.outputs().row(k, p), pieces.outputs().row(k, p));
+                let scale = b.iter().fold(1.0f64, |scale, v| scale.max(v.abs()));
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9 * scale;
+                assert!(a.iter().zip(b).all(near), "piece {p}: {a:?} {b:?}");
+            }
+        }
+        lines.kinks.len()
+    }
+
+    /// Networks of every kind of layer that lines go through.
+    fn networks() -> Vec<Network> {
+        let relu = LayerSpec::Rectifier(Rectifier::Relu);
+        let leaky = LayerSpec::Rectifier(Rectifier::LeakyRelu { slope: 0.1 });
+        let abs = LayerSpec::Rectifier(Rectifier::Abs);
+        let (dense, flatten) = (LayerSpec::dense, LayerSpec::Flatten);
+        let conv = |maps, kernel, padding, stride| LayerSpec::Conv { maps, kernel, padding, stride, bias: true };
+        let pool = |pooling, size, stride| LayerSpec::Pool { pooling, size, stride };
+        let (max, mean) = (Pooling::Max, Pooling::Average);
+        let image = |sizes: [usize; 3]| Shape::from_sizes(&sizes).unwrap();
+        [
+            (Shape::from(5), vec![dense(70), relu, dense(65), leaky, dense(30), abs, dense(3)]),
+            (Shape::from(4), vec![dense(9), relu, dense(200), relu, dense(7)]),
+            (Shape::from(4), vec![dense(9), dense(20), relu, dense(7)]),
+            (
+                image([2, 8, 8]),
+                vec![
+                    conv(5, 3, 1, 1),
+                    relu,
+                    pool(max, 2, 2),
+                    conv(70, 3, 0, 1),
+                    relu,
+                    flatten,
+                    dense(9),
+                    leaky,
+                    dense(2),
+                ],
+            ),
+            (image([1, 9, 9]), vec![conv(4, 3, 1, 2), abs, pool(max, 3, 1), flatten, dense(6), relu, dense(2)]),
+            (
+                image([1, 8, 8]),
+                vec![conv(4, 3, 1, 1), pool(max, 2, 2), conv(3, 3, 1, 1), relu, pool(mean, 2, 2), flatten, dense(2)],
+            ),
+        ]
+        .into_iter()
+        .map(|(input, layers)| Network::new(input, &layers).unwrap())
+        .collect()
+    }
+
+    #[test]
+    fn lines_and_pieces_agree() {
+        let mut kinks = 0;
+        for (seed, network) in networks().iter().enumerate() {
+            let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
+            let mut numbers = |count: usize| (0..count).map(|_| random.random_range(-1.0..1.0)).collect::<Vec<f64>>();
+            let weights = he_uniform::<f64>(network, seed as u64);
+            let (input, step) = (numbers(network.inputs()), numbers(network.inputs()));
+            let propagation = Propagation::new(network, &weights, None);
+            kinks += agree(&propagation, &Segment { input: &input, step: Some(&step), from: -4.0, to: 4.0 });
+            for block in network.blocks().iter().filter(|block| block.rectifier.is_some()) {
+                let mut step = vec![0.0; weights.len()];
+                step[block.range()].copy_from_slice(&numbers(block.range().len()));
+                let propagation = Propagation::new(network, &weights, Some(&step));
+                kinks += agree(&propagation, &Segment::at_rest(&input, -1.0, 1.0));
+            }
+        }
+        assert!(kinks > 2000, "{kinks} kinks");
+    }
+
+    /// Roundings add up over the kinks of a layer only until it is computed anew.
+    #[test]
+    fn thousands_of_kinks_do_not_add_up_their_roundings() {
+        let relu = LayerSpec::Rectifier(Rectifier::Relu);
+        let layers = [LayerSpec::dense(3000), relu, LayerSpec::dense(40), relu, LayerSpec::dense(2)];
+        let network = Network::new(3, &layers).unwrap();
+        let weights = he_uniform::<f64>(&network, 1);
+        let segment = Segment { input: &[0.3, -0.2, 0.1], step: Some(&[1.0, 0.7, -0.4]), from: -5.0, to: 5.0 };
+        let propagation = Propagation::new(&network, &weights, None);
+        assert!(agree(&propagation, &segment) > 2000);
+        // And what is found does not depend on the memory.
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let little = Limits::new(&stop, 2 << 20);
+        assert_eq!(propagation.path(&segment), propagation.clone().within(&little).try_path(&segment).unwrap());
+    }
 }
